@@ -1,0 +1,65 @@
+"""Errors that a person can act on, and the exit code that each one means."""
+
+from dataclasses import dataclass
+from typing import Self
+
+
+class VqdistError(Exception):
+    """Any error that vqdist raises on purpose."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that the user can mend: where it is, what was found there and what was expected."""
+
+    where: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: found {self.found}; expected {self.expected}"
+
+
+class UserError(VqdistError):
+    """Wrong usage, configuration or data. Carries every problem that was found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+    @classmethod
+    def of(cls, where: str, found: object, expected: object) -> Self:
+        """Build the error for a single problem."""
+        return cls([Problem(where, str(found), str(expected))])
+
+
+class ConfigError(UserError):
+    """The configuration is wrong: a key, its type, or two keys that do not fit."""
+
+
+class DataError(UserError):
+    """A source, a data set or a file of it is not what the work needs."""
+
+
+class DamagedDataError(DataError):
+    """A shard holds other bytes than its manifest and index say; the problem names shard and sample."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or a saved model cannot be used: damaged, or of another architecture."""
+
+
+class OwnershipError(VqdistError):
+    """A newer start owns the run directory; this process must write nothing more."""
+
+
+class DivergedError(VqdistError):
+    """Loss or gradients stayed non-finite after going back to the last checkpoint."""
+
+
+class StalledError(VqdistError):
+    """A rank or a loader worker died or hung."""

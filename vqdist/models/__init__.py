@@ -1,0 +1,1 @@
+"""The two models, the quantizer between them, and how they are saved."""
