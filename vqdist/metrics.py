@@ -85,8 +85,8 @@ def compute_image_metrics(
     """Return ssim, ssim_brain, psnr, psnr_brain and mse of each sample, on the CPU in float64.
 
     The reconstruction is clipped to [0, 1]. ssim is the mean of the whole map, borders mirrored, as in
-    torchmetrics. The brain is where the source slice is above 0; a slice that is 0 everywhere has none, and its
-    two brain values are NaN, which `Means` leaves out.
+    torchmetrics. The brain is where the source slice is above 0; a slice that is 0 everywhere has none, and
+    its two brain values are NaN, which `Means` leaves out.
 
     Args:
         images: in [0, 1].
