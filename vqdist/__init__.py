@@ -1,0 +1,31 @@
+"""Distributed training of a VQ-VAE and a gated PixelCNN on brain MRI slices."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqdist.models.artifact import load_model
+    from vqdist.models.pixelcnn import PixelCNN
+    from vqdist.models.quantizer import VectorQuantizer
+    from vqdist.models.vqvae import VQVAE
+
+__version__ = "0.1.0"
+__all__ = ["VQVAE", "PixelCNN", "VectorQuantizer", "load_model"]
+
+_HOMES = {
+    "VQVAE": "vqdist.models.vqvae",
+    "PixelCNN": "vqdist.models.pixelcnn",
+    "VectorQuantizer": "vqdist.models.quantizer",
+    "load_model": "vqdist.models.artifact",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: torch takes seconds, and `--help` does without it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

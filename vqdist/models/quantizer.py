@@ -1,0 +1,327 @@
+"""The codebook of a VQ-VAE: nearest code, straight-through gradient, learning by EMA or gradient, dead-code restarts.
+
+Shapes: B batch, h w latent grid, D code size, K codes, N latents (B * h * w of them in a batch).
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vqdist.seeds import derive_seed
+
+# A count below this would underflow after some thousand idle steps; the code itself does not depend on it.
+MIN_COUNT = 1e-6
+CPU_CHUNK_BYTES = 8 * 2**20
+GPU_CHUNK_BYTES = 512 * 2**20
+
+
+def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
+    """Return the index of the nearest codebook vector.
+
+    Squared Euclidean distance in fp32 (float64 for float64 input) whatever autocast says; ties take the
+    lower index. The distances are made a chunk at a time, never all N x K. van den Oord 2017, eq. 2.
+
+    Args:
+        latents: (N, D) float.
+        codebook: (K, D) float.
+    Returns:
+        (N,) int64 in [0, K).
+    """
+    with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
+        latents, codebook = _at_least_fp32(latents), _at_least_fp32(codebook)
+        squared_norms = codebook.square().sum(1)
+        chunks = latents.split(_rows_per_chunk(codebook))
+        return torch.cat([_nearest_in_chunk(chunk, codebook, squared_norms) for chunk in chunks])
+
+
+def _nearest_in_chunk(latents: Tensor, codebook: Tensor, squared_norms: Tensor) -> Tensor:
+    # The latent's own norm is the same for all codes, so it is left out.
+    return torch.addmm(squared_norms, latents, codebook.t(), alpha=-2).argmin(1)
+
+
+def _at_least_fp32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _rows_per_chunk(codebook: Tensor) -> int:
+    budget = CPU_CHUNK_BYTES if codebook.device.type == "cpu" else GPU_CHUNK_BYTES
+    return max(1, budget // (codebook.shape[0] * codebook.element_size()))
+
+
+class Assignment(NamedTuple):
+    """What one pass over the latents yields."""
+
+    quantized: Tensor  # (B, D, h, w) in the latents' dtype
+    codes: Tensor  # (B, h, w) int64
+    errors: Tensor  # (B,) mean squared distance between latents and codes, over D and positions
+    counts: Tensor  # (K,) how often each code was taken
+    sums: Tensor  # (K, D) sum of the latents that took it
+
+
+def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
+    """Give each latent its nearest code, and collect what the EMA needs, in chunks that stay in the cache.
+
+    Args:
+        latents: (B, D, h, w) float; channels_last saves a copy.
+        codebook: (K, D) float.
+    """
+    B, D, h, w = latents.shape
+    codebook = _at_least_fp32(codebook)
+    squared_norms = codebook.square().sum(1)
+    quantized = latents.new_empty(B * h * w, D)
+    codes = torch.empty(B * h * w, dtype=torch.int64, device=latents.device)
+    errors = codebook.new_empty(B * h * w)
+    counts, sums = torch.zeros_like(squared_norms), torch.zeros_like(codebook)
+    start = 0
+    for rows in _row_chunks(latents, _rows_per_chunk(codebook)):
+        part = slice(start, start := start + rows.shape[0])
+        found = _nearest_in_chunk(rows, codebook, squared_norms)
+        nearest = codebook.index_select(0, found)
+        codes[part] = found
+        quantized[part] = nearest
+        errors[part] = nearest.sub_(rows).square_().sum(1)
+        counts.index_add_(0, found, torch.ones_like(errors[part]))
+        sums.index_add_(0, found, rows)
+    return Assignment(
+        quantized.view(B, h, w, D).permute(0, 3, 1, 2),
+        codes.view(B, h, w),
+        errors.view(B, -1).mean(1) / D,
+        counts,
+        sums,
+    )
+
+
+def _row_chunks(latents: Tensor, max_rows: int) -> Iterator[Tensor]:
+    """Yield the latents of all positions, in order, as (at most max_rows, D) in fp32."""
+    D, h, w = latents.shape[1:]
+    for samples in latents.split(max(1, max_rows // (h * w))):
+        for rows in samples.permute(0, 2, 3, 1).reshape(-1, D).split(max_rows):
+            yield _at_least_fp32(rows)
+
+
+class StraightThrough(torch.autograd.Function):
+    """Pass the gradient of the quantized latents to the latents; van den Oord 2017, section 3.2 and eq. 3.
+
+    Returns the quantized latents and the squared error twice: the first moves the latents only (commitment),
+    the second moves the codebook only.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, latents: Tensor, codebook: Tensor, quantized: Tensor, codes: Tensor, errors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # A copy, since a standalone quantizer may restart codes before the backward pass.
+        used_codebook = codebook.clone() if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(latents, quantized, codes, used_codebook)
+        return quantized.view_as(quantized), errors.clone(), errors.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        grad_quantized, grad_commitment, grad_codebook_error = grads
+        latents, quantized, codes, codebook = ctx.saved_tensors
+        B, D, h, w = latents.shape
+        grad_latents = grad_codebook = None
+        if ctx.needs_input_grad[0]:
+            scale = (grad_commitment * (2 / (D * h * w))).view(B, 1, 1, 1).to(latents.dtype)
+            grad_latents = torch.addcmul(grad_quantized, latents - quantized, scale)
+        if ctx.needs_input_grad[1]:
+            rows = latents.permute(0, 2, 3, 1).reshape(B, h * w, D)
+            codes = codes.reshape(B, h * w)
+            scale = (grad_codebook_error * (2 / (D * h * w))).view(B, 1, 1)
+            towards = (codebook[codes] - rows).mul_(scale).view(-1, D)
+            grad_codebook = torch.zeros_like(codebook).index_add_(0, codes.view(-1), towards)
+        return grad_latents, grad_codebook, None, None, None
+
+
+class RestartPlan(NamedTuple):
+    """Where in the global batch the candidates of one restart come from; the same on every rank."""
+
+    positions: Tensor  # (K,) int64 position in the global batch
+    places: Tensor  # (K,) int64, taken modulo h * w
+    gumbel: Tensor  # (K,) noise of the draw among the candidates
+
+
+class VectorQuantizer(nn.Module):
+    """A codebook of K vectors of size D, learned by EMA (2017, appendix A.1) or by gradient (eq. 3).
+
+    Standalone it does all of its own upkeep in training mode: first codes from the first batch, the EMA after
+    each forward, restarts of dead codes. With `deferred` a forward only adds to `pending`, so that a training
+    loop can sum these over micro-batches and ranks, and then `commit` or `discard` them.
+
+    Args:
+        num_codes: K.
+        code_dim: D.
+        codebook: "ema" or "grad".
+        commitment_weight: beta of eq. 3.
+        ema_decay: gamma of appendix A.1; also of the usage counts of a codebook learned by gradient.
+        restart: whether codes that are hardly used are replaced by latents.
+        restart_every: steps between two restarts.
+        restart_threshold: a code is dead when its count is below this share of the mean count.
+        deferred: leave first codes, EMA and restarts to the training loop.
+    """
+
+    codebook: Tensor  # (K, D)
+    counts: Tensor  # (K,) N_i of appendix A.1; starts at 1, so that idle codes stay where they are
+    initialized: Tensor  # () bool
+    pending_counts: Tensor
+    pending_sums: Tensor
+    pending_candidates: Tensor
+
+    def __init__(
+        self,
+        num_codes: int,
+        code_dim: int,
+        *,
+        codebook: Literal["ema", "grad"] = "ema",
+        commitment_weight: float = 0.25,
+        ema_decay: float = 0.99,
+        restart: bool = True,
+        restart_every: int = 50,
+        restart_threshold: float = 0.03,
+        deferred: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_codes, self.code_dim = num_codes, code_dim
+        self.commitment_weight, self.ema_decay = commitment_weight, ema_decay
+        self.restart, self.restart_every, self.restart_threshold = restart, restart_every, restart_threshold
+        self.learns_by_ema = codebook == "ema"
+        self.deferred = deferred
+        first = torch.empty(num_codes, code_dim).uniform_(-1 / num_codes, 1 / num_codes)
+        if self.learns_by_ema:
+            self.register_buffer("codebook", first)
+        else:
+            self.codebook = nn.Parameter(first)
+        self.register_buffer("counts", torch.ones(num_codes))
+        self.register_buffer("initialized", torch.tensor(False))
+        self.register_buffer("pending_counts", torch.zeros(num_codes), persistent=False)
+        self.register_buffer("pending_sums", torch.zeros(num_codes, code_dim), persistent=False)
+        self.register_buffer("pending_candidates", torch.zeros(num_codes, code_dim), persistent=False)
+        self._plan: RestartPlan | None = None
+        self._own_steps = 0
+
+    def forward(
+        self, latents: Tensor, positions: Tensor | None = None, *, per_sample: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize; in training also collect (and, not deferred, apply) what the codebook learns from.
+
+        Args:
+            latents: (B, D, h, w) float.
+            positions: (B,) int64 position of each sample in the global batch; None: 0 ... B - 1.
+            per_sample: return the loss of each sample.
+        Returns:
+            quantized (B, D, h, w), straight-through; codes (B, h, w) int64; loss, () or (B,).
+        """
+        upkeep = self.training and not self.deferred
+        if upkeep:
+            self._begin_own_step(latents)
+        with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
+            found = assign_codes(latents, self.codebook)
+            if self.training:
+                self._collect(latents, found, positions)
+        quantized, commitment, codebook_error = StraightThrough.apply(
+            latents, self.codebook, found.quantized, found.codes, found.errors
+        )
+        loss = self.commitment_weight * commitment
+        if not self.learns_by_ema:
+            loss = loss + codebook_error
+        if upkeep:
+            self.commit()
+        return quantized, found.codes, loss if per_sample else loss.mean()
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """Return the codes of latents (B, D, h, w): (B, h, w) int64."""
+        B, D, h, w = latents.shape
+        return nearest_code(latents.permute(0, 2, 3, 1).reshape(-1, D), self.codebook).view(B, h, w)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Return the vectors of a code map: (B, h, w) int64 -> (B, D, h, w)."""
+        return nn.functional.embedding(codes, self.codebook).permute(0, 3, 1, 2)
+
+    @property
+    def pending(self) -> list[Tensor]:
+        """What the ranks must sum, in place, between the last micro-batch of a step and `commit`."""
+        restarting = [self.pending_candidates] if self._plan is not None else []
+        return [self.pending_counts, self.pending_sums, *restarting]
+
+    @torch.no_grad()
+    def initialize(self, latents: Tensor, seed: int) -> None:
+        """Take K distinct latents as the first codes; repeats with jitter where there are fewer.
+
+        The same latents and seed give the same codes on every rank.
+
+        Args:
+            latents: (N, D) float.
+        """
+        distinct = torch.unique(latents.detach().float().cpu(), dim=0)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "first codes"))
+        order = torch.randperm(len(distinct), generator=generator)
+        codes = distinct[order[torch.arange(self.num_codes) % len(distinct)]]
+        if len(distinct) < self.num_codes:
+            scale = distinct.std(0, correction=0).mean().clamp(min=1e-3) / 10
+            jitter = torch.randn(codes.shape, generator=generator) * scale
+            codes[len(distinct) :] += jitter[len(distinct) :]
+        self.codebook.copy_(codes)
+        self.counts.fill_(1)
+        self.initialized.fill_(True)
+
+    def plan_restarts(self, seed: int, step: int, global_batch_size: int) -> None:
+        """Before a step: say where in the global batch the candidates of its restarts lie, if it has any."""
+        self._plan = None
+        if not (self.restart and step % self.restart_every == 0):
+            return
+        generator = torch.Generator().manual_seed(derive_seed(seed, "restart", step))
+        positions = torch.randint(global_batch_size, (self.num_codes,), generator=generator)
+        places = torch.randint(2**31, (self.num_codes,), generator=generator)
+        gumbel = -torch.empty(self.num_codes).exponential_(generator=generator).log()
+        self._plan = RestartPlan(*(part.to(self.codebook.device) for part in (positions, places, gumbel)))
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Apply the pending statistics of a step: the EMA, and the restarts if the step was planned to have them."""
+        counts = self.counts * self.ema_decay + self.pending_counts * (1 - self.ema_decay)
+        if self.learns_by_ema:
+            # m_i / N_i of appendix A.1, written so that an idle code keeps its bits.
+            towards = self.pending_sums - self.pending_counts[:, None] * self.codebook
+            self.codebook.addcmul_(towards, ((1 - self.ema_decay) / counts)[:, None])
+        self.counts.copy_(counts.clamp_(min=MIN_COUNT))
+        if self._plan is not None:
+            self._restart_dead_codes(self._plan.gumbel)
+        self.discard()
+
+    def discard(self) -> None:
+        """Drop the pending statistics: the step was not finite on some rank."""
+        for tensor in self.pending:
+            tensor.zero_()
+        self._plan = None
+
+    def _collect(self, latents: Tensor, found: Assignment, positions: Tensor | None) -> None:
+        self.pending_counts += found.counts
+        self.pending_sums += found.sums
+        if self._plan is not None:
+            if positions is None:
+                positions = torch.arange(len(latents), device=latents.device)
+            here = positions == self._plan.positions[:, None]  # (K, B)
+            place = self._plan.places % (latents.shape[2] * latents.shape[3])
+            candidates = latents.flatten(2)[here.int().argmax(1), :, place]  # (K, D)
+            self.pending_candidates += candidates * here.any(1, keepdim=True)
+
+    def _restart_dead_codes(self, gumbel: Tensor) -> None:
+        """Replace dead codes by candidates drawn without repeats, in proportion to their squared error.
+
+        Most latents of a brain slice are background, which the codebook already holds; their error is near 0.
+        """
+        nearest = self.codebook[nearest_code(self.pending_candidates, self.codebook)]
+        errors = (self.pending_candidates - nearest).square().sum(1)
+        order = (errors.log() + gumbel).argsort(descending=True)
+        dead = self.counts < self.restart_threshold * self.counts.mean()
+        replacement = self.pending_candidates[order[(dead.cumsum(0) - 1).clamp(min=0)]]
+        self.codebook.copy_(torch.where(dead[:, None], replacement, self.codebook))
+        self.counts.masked_fill_(dead, 1)
+
+    def _begin_own_step(self, latents: Tensor) -> None:
+        if self._own_steps == 0 and not self.initialized:
+            self.initialize(latents.permute(0, 2, 3, 1).reshape(-1, self.code_dim), seed=0)
+        self._own_steps += 1
+        self.plan_restarts(0, self._own_steps, len(latents))
