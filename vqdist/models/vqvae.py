@@ -16,6 +16,7 @@ from vqdist.metrics import ssim_map
 from vqdist.models.quantizer import VectorQuantizer
 
 DOWNSAMPLES = (4, 8, 16)
+MOST_LAYERS = 1000
 
 
 class Residual(nn.Module):
@@ -247,11 +248,13 @@ class VQVAE(nn.Module):
 
 def _require_valid(config: dict[str, Any]) -> None:
     positive = ("channels", "residual_hidden", "code_dim", "num_codes", "restart_every", "data_variance")
-    problems = [Problem(f"model.{key}", str(config[key]), "above 0") for key in positive if config[key] <= 0]
+    problems = [Problem(f"model.{key}", str(config[key]), "above 0") for key in positive if not config[key] > 0]
     not_negative = ("residual_layers", "commitment_weight", "restart_threshold", "l1_weight", "ssim_weight")
     problems += [Problem(f"model.{key}", str(config[key]), "0 or above") for key in not_negative if config[key] < 0]
     if config["hidden"] < 2:
         problems.append(Problem("model.hidden", str(config["hidden"]), "at least 2"))
+    if config["residual_layers"] > MOST_LAYERS:
+        problems.append(Problem("model.residual_layers", str(config["residual_layers"]), f"at most {MOST_LAYERS}"))
     if config["downsample"] not in DOWNSAMPLES:
         problems.append(Problem("model.downsample", str(config["downsample"]), "4, 8 or 16"))
     if config["codebook"] not in ("ema", "grad"):
