@@ -17,10 +17,9 @@ T = TypeVar("T")
 
 # A log gets its first line after this time; later the lines stand a tenth of the work's age apart.
 FIRST_LINE_S = 10.0
-BAR_FORMAT = (
-    "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left{postfix}"
-)
-COUNT_FORMAT = "{desc} {n_fmt}{unit}, {rate_noinv_fmt}, {elapsed}{postfix}"
+# A narrow window cuts the end off: the note matters more than the rate.
+BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_noinv_fmt}"
+COUNT_FORMAT = "{desc} {n_fmt}{unit}{postfix}, {elapsed}, {rate_noinv_fmt}"
 
 
 class QuietBar(tqdm):
@@ -112,16 +111,19 @@ class Progress:
     ) -> None:
         self.close(complete=kind is None)
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Count some more work as done; `note` is a short text shown behind, for example a loss."""
+    def advance(self, count: int = 1) -> None:
+        """Count some more work as done."""
         self.done += count
-        self.note = note or self.note
         if self._bar is not None:
-            if note:
-                self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
         elif self.shown:
             self._write_line_if_due()
+
+    def annotate(self, note: str) -> None:
+        """Show a short text beside the count from now on, for example a loss."""
+        self.note = note
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
 
     def close(self, *, complete: bool = True) -> None:
         """Remove the bar and, if the work ended well, leave one line that tells count, time and rate."""

@@ -1,0 +1,133 @@
+"""What a person sees of a training run: a bar on a terminal, now and then a line in a log, and a summary at the end."""
+
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vqdist.progress import Progress, format_duration, format_rate, say
+
+# key of a metric -> how a person reads it, the most telling first
+_LABELS = {
+    "ssim": "SSIM",
+    "bits_per_code": "bits per code",
+    "psnr": "PSNR",
+    "perplexity": "perplexity",
+    "codes_used": "codes used",
+}
+_SHORT = ("ssim", "bits_per_code")
+LAUNCH = "accelerate launch -m"
+
+
+class TrainingTerminal:
+    """Shows a run on stderr; silent unless `shown`.
+
+    Args:
+        run_dir: the run's directory; its name labels the lines.
+        task: vqvae or pixelcnn.
+        data_path: the data set, for the commands that the summary proposes.
+        first_step: the step that training goes on from; 0 for a new run.
+        last_step: the step at which training will end.
+        shown: True on rank 0 alone.
+    """
+
+    def __init__(
+        self, run_dir: Path, *, task: str, data_path: str, first_step: int, last_step: int, shown: bool
+    ) -> None:
+        self._run_dir, self._task, self._data_path = run_dir, task, data_path
+        self._shown = shown
+        self._first_step, self._step = first_step, first_step
+        self._last_step = last_step
+        self._train: Mapping[str, Any] = {}
+        self._validate: Mapping[str, Any] = {}
+        self._best: Mapping[str, Any] = {}
+        self._started_s = time.monotonic()
+        self._progress = Progress(
+            last_step, unit="steps", label=run_dir.name, initial=first_step, shown=shown and first_step < last_step
+        )
+
+    def advance(self, step: int) -> None:
+        """Show that a step is done; back to an earlier one after a run went back to its checkpoint."""
+        self._progress.advance(step - self._step)
+        self._step = step
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Show a line of metrics.jsonl: train beside the bar, validate in a line of its own."""
+        if record["split"] == "validate":
+            self._validate = record
+            if not self._best or record["loss"] < self._best["loss"]:
+                self._best = record
+        else:
+            self._train = record
+        self._progress.annotate(self._describe_short())
+        self.advance(record["step"])
+        if self._shown and record["split"] == "validate":
+            say(f"{self._run_dir.name}: step {record['step']:,}, validate: {describe_metrics(record)}")
+
+    def close(self, state: str) -> None:
+        """Remove the bar and write the summary: what happened, how good it is, the next command to type.
+
+        Args:
+            state: finished, stopped or failed.
+        """
+        self._progress.close(complete=False)
+        if self._shown:
+            say("\n".join(self.summarize(state)))
+
+    def summarize(self, state: str) -> list[str]:
+        """Return the lines of the summary."""
+        done = self._step - self._first_step
+        elapsed_s = time.monotonic() - self._started_s
+        lines = [
+            f"{self._run_dir.name}: {state} at step {self._step:,}, {done:,} steps in {format_duration(elapsed_s)}"
+        ]
+        if self._validate:
+            lines.append(f"  validate  {describe_metrics(self._validate)}")
+        if self._best and self._best["step"] != self._validate["step"]:
+            lines.append(f"  best      step {self._best['step']:,}: {describe_metrics(self._best)}")
+        for name, folder in (("model", "model"), ("pictures", "previews")):
+            if (self._run_dir / folder).is_dir():
+                lines.append(f"  {name:<9} {self._run_dir / folder}")
+        commands = self.propose_commands(state)
+        return lines + [f"  {'next' if n == 0 else '':<9} {command}" for n, command in enumerate(commands)]
+
+    def propose_commands(self, state: str) -> list[str]:
+        """Return what to type next, ready to be pasted."""
+        run = str(self._run_dir)
+        if state != "finished":
+            return [join(LAUNCH, "vqdist.train", "--config", str(self._run_dir / "config.yaml"))]
+        if self._task == "pixelcnn":
+            samples = str(self._run_dir / "samples")
+            return [
+                join(LAUNCH, "vqdist.sample", "--prior", run, "--num", "64", "--out", samples),
+                join(LAUNCH, "vqdist.evaluate", "--run", run, "--data", self._data_path),
+            ]
+        codes = self._data_path.rstrip("/") + "-codes"
+        return [
+            join(LAUNCH, "vqdist.evaluate", "--run", run, "--data", self._data_path),
+            join(LAUNCH, "vqdist.encode", "--run", run, "--data", self._data_path, "--out", codes),
+        ]
+
+    def _describe_short(self) -> str:
+        parts = [f"loss {self._train['loss']:.4g}"] if "loss" in self._train else []
+        for key in _SHORT:
+            # What a person waits for is measured on validate; until then the train value will do.
+            value = self._validate.get(key, self._train.get(key))
+            if value is not None:
+                parts.append(f"{_LABELS[key]} {value:.4g}")
+        rate = self._train.get("perf", {}).get("samples_per_s")
+        if rate is not None:
+            parts.append(f"{format_rate(rate)} images/s")
+        return ", ".join(parts)
+
+
+def describe_metrics(record: Mapping[str, Any]) -> str:
+    """Return the metrics of a validate line as a person reads them."""
+    shown = [f"{label} {record[key]:.4g}" for key, label in _LABELS.items() if record.get(key) is not None]
+    return ", ".join([f"loss {record['loss']:.4g}", *shown])
+
+
+def join(launcher: str, *words: str) -> str:
+    """Return a command line whose words survive the shell."""
+    return f"{launcher} {shlex.join(words)}"
