@@ -71,6 +71,7 @@ class Manifest:
         source: where the data came from and how it was sharded; free text for people.
         num_codes, grid, vqvae_fingerprint: K, (h, w) and the VQ-VAE of a set of codes, else None.
         num_slices, num_labels: 1 + the greatest slice number and label; None where samples carry none.
+        conditions: (label, slice, samples of train that carry the two) for each pair; what a prior draws from.
     """
 
     kind: str
@@ -84,6 +85,7 @@ class Manifest:
     class_names: tuple[str, ...] = ()
     num_slices: int | None = None
     num_labels: int | None = None
+    conditions: tuple[tuple[int | None, int | None, int], ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property
@@ -131,6 +133,7 @@ class Manifest:
             class_names=top.texts("class_names"),
             num_slices=top.optional("num_slices", top.integer),
             num_labels=top.optional("num_labels", top.integer),
+            conditions=top.conditions("conditions"),
         )
 
 
@@ -281,6 +284,22 @@ class _Fields:
         if len(value) != count or not all(map(_is_number, value)):
             self.fail(key, value, f"{count} finite numbers" if count else "null")
         return tuple(float(x) for x in value)
+
+    def conditions(self, key: str) -> tuple[tuple[int | None, int | None, int], ...]:
+        """A list of [label or null, slice or null, count]; a manifest without one has none."""
+        if self._values.get(key) is None:
+            return ()
+        rows = self.items(key)
+        for row in rows:
+            if (
+                not isinstance(row, list)
+                or len(row) != 3
+                or any(part is not None and type(part) is not int for part in row)
+            ):
+                self.fail(key, row, "[label, slice, count]")
+            if type(row[2]) is not int or row[2] < 1:
+                self.fail(key, row, "a count of at least 1")
+        return tuple((label, number, count) for label, number, count in rows)
 
     def optional(self, key: str, read: Callable[[str], _T]) -> _T | None:
         return None if self._values.get(key) is None else read(key)

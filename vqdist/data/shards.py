@@ -5,6 +5,7 @@ A data set appears whole or not at all. The same samples written again give the 
 
 import hashlib
 import json
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -179,6 +180,7 @@ class ShardSetWriter:
         }
         self._splits: dict[str, _SplitWriter] = {}
         self._greatest: dict[str, int] = {}
+        self._conditions: Counter[tuple[int | None, int | None]] = Counter()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -212,6 +214,8 @@ class ShardSetWriter:
     def _append(self, split: str, key: str, payload: bytes, extension: str, info: dict[str, Any]) -> None:
         assert extension == self._extension, extension
         self._split(split).write(key, payload, extension, info)
+        if split == "train":
+            self._conditions[info.get("label"), info.get("slice")] += 1
         for name in ("slice", "label"):
             if info.get(name) is not None:
                 self._greatest[name] = max(self._greatest.get(name, 0), info[name] + 1)
@@ -253,7 +257,16 @@ class ShardSetWriter:
             splits=splits,
             num_slices=self._greatest.get("slice"),
             num_labels=self._greatest.get("label"),
+            conditions=self._list_conditions(),
             **self._facts,
+        )
+
+    def _list_conditions(self) -> tuple[tuple[int | None, int | None, int], ...]:
+        def by_number(row: tuple[int | None, int | None, int]) -> tuple[int, int]:
+            return (-1 if row[0] is None else row[0], -1 if row[1] is None else row[1])
+
+        return tuple(
+            sorted(((label, number, count) for (label, number), count in self._conditions.items()), key=by_number)
         )
 
 
