@@ -109,7 +109,7 @@ class VQVAE(nn.Module):
         l1_weight: weight of the mean absolute error, 0 for none.
         ssim_weight: weight of the structural dissimilarity, 0 for none.
         data_variance: variance of a pixel of the data, in [0, 1] units.
-        deferred: leave first codes, EMA and restarts to the training loop; see VectorQuantizer.
+        deferred: leave first codes, EMA and restarts to the training loop, see VectorQuantizer; not part of `config`.
 
     Raises:
         ConfigError: arguments out of range, all of them together.
@@ -134,7 +134,7 @@ class VQVAE(nn.Module):
         l1_weight: float = 0.0,
         ssim_weight: float = 0.0,
         data_variance: float = 0.05,
-        deferred: bool = True,
+        deferred: bool = False,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {

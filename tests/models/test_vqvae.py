@@ -1,0 +1,140 @@
+"""The VQ-VAE: shapes for any size and channels, losses by hand, gradients everywhere, and that it learns."""
+
+import math
+
+import pytest
+import torch
+
+from vqdist.errors import ConfigError, UserError
+from vqdist.metrics import ssim_map
+from vqdist.models.vqvae import VQVAE, Encoder
+
+SMALL = {"downsample": 4, "hidden": 16, "residual_hidden": 8, "code_dim": 8, "num_codes": 32}
+
+
+def build(channels: int = 1, **options) -> VQVAE:
+    torch.manual_seed(0)
+    return VQVAE(channels, **{**SMALL, **options})
+
+
+def images_of(channels: int = 1, *, size: tuple[int, int] = (32, 48), count: int = 3) -> torch.Tensor:
+    """Return smooth pictures, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, channels, 4, 4, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
+
+
+@pytest.mark.parametrize("downsample", [4, 8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes(channels: int, downsample: int) -> None:
+    model, images = build(channels, downsample=downsample), images_of(channels)
+    output = model(images)
+    grid = (32 // downsample, 48 // downsample)
+    assert model.grid(32, 48) == grid
+    assert output.recon.shape == images.shape
+    assert output.codes.shape == (3, *grid)
+    assert {values.shape for values in output.losses.values()} == {(3,)}
+    codes = model.encode(images)
+    assert (codes.dtype, codes.shape) == (torch.int64, (3, *grid))
+    recon = model.decode(codes)
+    assert recon.shape == images.shape
+    assert recon.min() >= 0
+    assert recon.max() <= 1
+    assert torch.equal(model.reconstruct(images), recon)
+
+
+def test_evaluation_gives_the_codes_and_pictures_of_encode_and_decode() -> None:
+    model, images = build(), images_of()
+    model(images)
+    output = model.eval()(images)
+    assert torch.equal(output.codes, model.encode(images))
+    torch.testing.assert_close(output.recon.clamp(0, 1), model.reconstruct(images))
+
+
+def test_the_layers_are_those_of_the_paper() -> None:
+    """One channel, hidden 128, residual 2 x 32, D 64, downsampling 4: the weights counted by hand."""
+    residuals = 2 * (128 * 32 * 9 + 32 + 32 * 128 + 128)
+    encoder = (16 * 64 + 64) + (64 * 128 * 16 + 128) + (128 * 128 * 9 + 128) + residuals + (128 * 64 + 64)
+    decoder = (64 * 128 * 9 + 128) + residuals + (128 * 64 * 16 + 64) + (64 * 16 + 1)
+    model = VQVAE(1, downsample=4)
+    assert sum(p.numel() for p in model.encoder.parameters()) == encoder
+    assert sum(p.numel() for p in model.decoder.parameters()) == decoder
+
+
+def test_every_weight_gets_a_gradient_of_its_own() -> None:
+    model = build(codebook="grad", residual_layers=3, l1_weight=1.0, ssim_weight=1.0)
+    model(images_of()).losses["loss"].mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_losses_by_hand() -> None:
+    model, images = build(l1_weight=0.5, ssim_weight=2.0, data_variance=0.04, restart=False), images_of()
+    output = model(images)
+    losses = output.losses
+    torch.testing.assert_close(losses["recon_loss"], ((output.recon - images) ** 2).mean((1, 2, 3)) / 0.04)
+    torch.testing.assert_close(losses["l1"], (output.recon - images).abs().mean((1, 2, 3)))
+    torch.testing.assert_close(losses["dissimilarity"], 1 - ssim_map(images, output.recon).mean((1, 2, 3)))
+    total = losses["recon_loss"] + losses["codebook_loss"] + 0.5 * losses["l1"] + 2.0 * losses["dissimilarity"]
+    torch.testing.assert_close(losses["loss"], total)
+
+
+def test_losses_that_weigh_nothing_are_not_made() -> None:
+    assert set(build()(images_of()).losses) == {"loss", "recon_loss", "codebook_loss"}
+
+
+def test_a_sample_does_not_see_the_rest_of_its_batch() -> None:
+    model, images = build(), images_of()
+    model(images)
+    model.eval()
+    together = model(images).losses["loss"]
+    torch.testing.assert_close(together, torch.cat([model(image[None]).losses["loss"] for image in images]))
+
+
+def test_the_config_builds_the_same_model() -> None:
+    model = build(3, downsample=16, codebook="grad", restart_every=7, data_variance=0.02, residual_layers=1)
+    twin = VQVAE(**model.config)
+    assert twin.config == model.config
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("codebook", ["ema", "grad"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_learns_a_batch_by_heart(codebook: str, precision: str) -> None:
+    model = build(codebook=codebook, ema_decay=0.9, restart_every=10).to(memory_format=torch.channels_last)
+    optimizer, images = torch.optim.Adam(model.parameters(), 3e-3), images_of(size=(32, 32))
+    history = []
+    for _ in range(300):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            output = model(images)
+        optimizer.zero_grad()
+        output.losses["loss"].mean().backward()
+        optimizer.step()
+        history.append(output.losses["recon_loss"].mean().item())
+    assert history[-1] < 0.1 * history[0]
+    assert history[-1] < 0.1
+    assert len(output.codes.unique()) > 8
+
+
+def test_an_image_of_another_size_or_kind_is_refused() -> None:
+    model = build(downsample=8)
+    with pytest.raises(UserError, match="found 36 x 48; expected multiples of the downsampling 8"):
+        model.encode(torch.zeros(1, 1, 36, 48))
+    with pytest.raises(UserError, match=r"found shape \(1, 3, 32, 32\); expected \(B, 1, H, W\)"):
+        model.encode(torch.zeros(1, 3, 32, 32))
+
+
+def test_all_odd_arguments_are_named_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        VQVAE(0, downsample=5, codebook="best", ema_decay=1.0, data_variance=math.nan, l1_weight=-1.0, hidden=1)
+    named = {problem.where for problem in caught.value.problems}
+    expected = {"channels", "downsample", "codebook", "ema_decay", "data_variance", "l1_weight", "hidden"}
+    assert named == {f"model.{key}" for key in expected}
+
+
+def test_the_encoder_sees_every_pixel() -> None:
+    sizes = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "halvings": 3, "code_dim": 4}
+    images = torch.rand(1, 1, 32, 32, requires_grad=True)
+    Encoder(1, **sizes)(images).square().sum().backward()
+    assert (images.grad != 0).float().mean() > 0.95
