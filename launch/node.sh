@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# All ranks of one machine through `accelerate launch`: the same command on every machine of a run.
+#
+#   under Slurm, one task per node (VQDIST_LAUNCH=accelerate does this):
+#       srun --ntasks-per-node=1 launch/node.sh vqdist.train --config FILE
+#   by hand on two machines with four GPUs each:
+#       NODES=2 NODE=0 RANKS=4 MASTER_ADDR=host1 launch/node.sh vqdist.train --config FILE    (on host1)
+#       NODES=2 NODE=1 RANKS=4 MASTER_ADDR=host1 launch/node.sh vqdist.train --config FILE    (on host2)
+#
+# RANKS counts the ranks of this machine. Without a GPU they run on the CPU, over gloo.
+set -euo pipefail
+folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$folder/network.sh"
+(($# > 0)) || fail "no module; usage: launch/node.sh MODULE [ARGUMENT ...]"
+
+nodes=${NODES:-${SLURM_STEP_NUM_NODES:-1}}
+node=${NODE:-${SLURM_NODEID:-0}}
+ranks=${RANKS:-1}
+export MASTER_ADDR=${MASTER_ADDR:-127.0.0.1} MASTER_PORT=${MASTER_PORT:-29500}
+((nodes == 1)) || [[ $MASTER_ADDR != 127.* ]] || fail "MASTER_ADDR: found $MASTER_ADDR; expected the first machine"
+check_main_address
+unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
+
+flags=(--num_processes "$((nodes * ranks))" --no_python)
+if ((nodes > 1)); then
+  config=nodes
+  flags+=(--num_machines "$nodes" --machine_rank "$node" --main_process_ip "$MASTER_ADDR")
+elif ((ranks > 1)); then
+  config=node
+elif has_gpu || [[ $(uname) == Darwin ]]; then
+  config=gpu
+else
+  config=cpu
+fi
+flags+=(--main_process_port "$MASTER_PORT" --config_file "$folder/accelerate/$config.yaml")
+((nodes * ranks == 1)) || has_gpu || export ACCELERATE_USE_CPU=true
+
+# USR1 asks the ranks for a checkpoint; the launcher, which would die of it, inherits that it is ignored.
+trap '' USR1
+read -ra container <<<"${VQDIST_CONTAINER:-}"
+exec ${container[@]+"${container[@]}"} "${VQDIST_PYTHON:-python}" -m accelerate.commands.launch \
+  "${flags[@]}" "$folder/rank.sh" "$@"

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# From raw slices to new slices: submits the whole chain as jobs that wait for each other.
+#
+#     slurm/pipeline.sh [--dry-run] [OPTION VALUE ...] SOURCE OUT
+#
+#     SOURCE                 what vqdist.shard takes: a folder, or `demo`
+#     OUT                    folder of all results: slices, vqvae, codes, pixelcnn, evaluate-*.json, samples
+#     --vqvae FILE           configuration of the first stage   (default: vqvae_oasis)
+#     --pixelcnn FILE        configuration of the second stage  (default: pixelcnn_oasis)
+#     --shard-args WORDS     more arguments of a command, in one word: also --vqvae-args, --encode-args,
+#                            --pixelcnn-args, --evaluate-args, --sample-args
+#     --dry-run              show the chain, submit nothing
+#
+# Run it again and it goes on where the chain stands: what is done is skipped, what is queued is left alone. When
+# a job fails, Slurm cancels those that wait for it (reason DependencyNeverSatisfied).
+set -euo pipefail
+home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+usage() {
+  sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2
+  exit 2
+}
+
+dry_run=0 vqvae=vqvae_oasis pixelcnn=pixelcnn_oasis places=()
+declare -A words=()
+while (($# > 0)); do
+  case $1 in
+  --dry-run) dry_run=1 ;;
+  --vqvae) vqvae=${2?$1 needs a value}; shift ;;
+  --pixelcnn) pixelcnn=${2?$1 needs a value}; shift ;;
+  --shard-args | --vqvae-args | --encode-args | --pixelcnn-args | --evaluate-args | --sample-args)
+    words[$1]=${2?$1 needs a value}; shift ;;
+  -*) echo "pipeline.sh: unknown option $1" >&2; usage ;;
+  *) places+=("$1") ;;
+  esac
+  shift
+done
+((${#places[@]} == 2)) || usage
+source=${places[0]}
+mkdir -p "${places[1]}/jobs"
+out=$(cd "${places[1]}" && pwd)
+
+PIPELINE_TRAIN=() PIPELINE_OTHER=()
+site=${VQDIST_SITE:-$home/slurm/site.sh}
+# shellcheck disable=SC1090
+[[ ! -e $site ]] || source "$site"
+
+finished() { grep -q '"state": *"finished"' "$1/status.json" 2>/dev/null; }
+queued() { [[ -n $(squeue --noheader --jobs "$1" --states PENDING,RUNNING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null) ]]; }
+
+# stage NAME DONE AFTER... -- SBATCH-FLAGS... SCRIPT ARGUMENTS: sets waits[NAME] to the job that others wait for.
+declare -A waits=()
+stage() {
+  local name=$1 done=$2 after=() dependency old='' id
+  shift 2
+  while [[ $1 != -- ]]; do after+=(${waits[$1]:+"${waits[$1]}"}); shift; done
+  shift
+  if $done; then echo "$name: done"; return; fi
+  [[ ! -e $out/jobs/$name ]] || old=$(<"$out/jobs/$name")
+  if [[ -n $old ]] && queued "${old%% *}"; then
+    # A job that waits for one that is gone will never start: it makes way.
+    if [[ ${old#* } == "${after[*]}" ]]; then
+      echo "$name: job ${old%% *} is queued or runs"
+      waits[$name]=${old%% *}
+      return
+    fi
+    ((dry_run)) || scancel "${old%% *}"
+  fi
+  dependency=$(IFS=:; echo "${after[*]}")
+  set -- --parsable --job-name="$name" --output="$out/jobs/$name-%j.log" --kill-on-invalid-dep=yes \
+    ${dependency:+--dependency="afterok:$dependency"} "$@"
+  if ((dry_run)); then
+    waits[$name]="<$name>"
+    echo "$name: sbatch $*"
+    return
+  fi
+  id=$(sbatch "$@")
+  id=${id%%;*}
+  echo "$id ${after[*]}" >"$out/jobs/$name"
+  waits[$name]=$id
+  echo "$name: job $id${dependency:+, after $dependency}"
+}
+
+one_shot() { # NAME DONE AFTER... -- MODULE ARGUMENTS
+  local front=()
+  while [[ $1 != -- ]]; do front+=("$1"); shift; done
+  shift
+  stage "${front[@]}" -- "${PIPELINE_OTHER[@]}" "$home/slurm/command.sbatch" "$@"
+}
+
+more() { # OPTION: its words, one a line; quotes count
+  [[ -z ${words[$1]:-} ]] || xargs -n 1 printf '%s\n' <<<"${words[$1]}"
+}
+mapfile -t shard_args < <(more --shard-args)
+mapfile -t vqvae_args < <(more --vqvae-args)
+mapfile -t encode_args < <(more --encode-args)
+mapfile -t pixelcnn_args < <(more --pixelcnn-args)
+mapfile -t evaluate_args < <(more --evaluate-args)
+mapfile -t sample_args < <(more --sample-args)
+
+# shellcheck disable=SC2317
+{
+  shard_done() { [[ -e $out/slices/dataset.json ]]; }
+  vqvae_done() { finished "$out/vqvae"; }
+  encode_done() { [[ -e $out/codes/dataset.json ]]; }
+  pixelcnn_done() { finished "$out/pixelcnn"; }
+  evaluate_vqvae_done() { [[ -s $out/evaluate-vqvae.json ]]; }
+  evaluate_pixelcnn_done() { [[ -s $out/evaluate-pixelcnn.json ]]; }
+  sample_done() { [[ -e $out/samples/samples.json ]]; }
+}
+
+stage shard shard_done -- "${PIPELINE_OTHER[@]}" --nodes=1 --ntasks=1 "$home/slurm/command.sbatch" \
+  vqdist.shard "$source" "$out/slices" "${shard_args[@]}"
+stage vqvae vqvae_done shard -- "${PIPELINE_TRAIN[@]}" "$home/slurm/train.sbatch" \
+  --config "$vqvae" --run.dir "$out" --run.name vqvae --data.path "$out/slices" "${vqvae_args[@]}"
+one_shot encode encode_done vqvae -- vqdist.encode \
+  --run "$out/vqvae" --data "$out/slices" --out "$out/codes" "${encode_args[@]}"
+stage pixelcnn pixelcnn_done encode -- "${PIPELINE_TRAIN[@]}" "$home/slurm/train.sbatch" \
+  --config "$pixelcnn" --run.dir "$out" --run.name pixelcnn --data.path "$out/codes" "${pixelcnn_args[@]}"
+one_shot evaluate-vqvae evaluate_vqvae_done vqvae -- vqdist.evaluate \
+  --run "$out/vqvae" --data "$out/slices" --out "$out/evaluate-vqvae.json" "${evaluate_args[@]}"
+one_shot evaluate-pixelcnn evaluate_pixelcnn_done pixelcnn -- vqdist.evaluate \
+  --run "$out/pixelcnn" --data "$out/codes" --out "$out/evaluate-pixelcnn.json" "${evaluate_args[@]}"
+one_shot sample sample_done pixelcnn -- vqdist.sample \
+  --prior "$out/pixelcnn" --out "$out/samples" --num 64 "${sample_args[@]}"
