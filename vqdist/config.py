@@ -60,16 +60,12 @@ class Section(BaseModel):
 class RunSection(Section):
     """Who the run is and where it lives."""
 
-    name: str | None = key(
-        None, "name of the run; null: the stem of the config file, or demo", pattern=r"^[\w.-]+$"
-    )
+    name: str | None = key(None, "name of the run; null: the stem of the config file, or demo", pattern=r"^[\w.-]+$")
     dir: str = key("runs", "folder of all runs; this one's is {dir}/{name}")
     seed: Int = key(0, "seed of every draw of the run", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "auto: cuda, else mps, else cpu")
     deterministic: Bool = key(False, "on CUDA: only kernels that give the same bits every time")
-    timeout_s: Real = key(
-        1800.0, "a rank or loader worker that is silent for so long is an error", unit="s", gt=0
-    )
+    timeout_s: Real = key(1800.0, "a rank or loader worker that is silent for so long is an error", unit="s", gt=0)
 
 
 class DataSection(Section):
@@ -81,13 +77,9 @@ class DataSection(Section):
         None, "most samples of a rank in one forward; null: the rank's whole share", unit="samples", ge=1
     )
     num_workers: Int = key(2, "loader processes per rank; 0: load in the loop", ge=0)
-    order: Literal["windowed", "full"] = key(
-        "windowed", "how an epoch is permuted: inside shard windows, or fully"
-    )
+    order: Literal["windowed", "full"] = key("windowed", "how an epoch is permuted: inside shard windows, or fully")
     window_shards: Int = key(8, "shards that the windowed order mixes at a time", unit="shards", ge=1)
-    cache: Literal["none", "memory"] = key(
-        "none", "memory: decoded samples shared by ranks and workers of a node"
-    )
+    cache: Literal["none", "memory"] = key("none", "memory: decoded samples shared by ranks and workers of a node")
     cache_dir: str | None = key(None, "folder for fetched shards and indexes; null: the user's cache folder")
     cache_gib: Real = key(16.0, "bound on fetched shards in cache_dir", unit="GiB", gt=0)
     on_error: Literal["raise", "skip"] = key("raise", "a damaged sample: end the run, or skip and count it")
@@ -121,18 +113,14 @@ class PixelCNNSection(Section):
     layers: Int = key(15, "masked gated layers", ge=1)
     kernel: Int = key(5, "width of the kernels; odd", ge=3)
     dropout: Real = key(0.0, "share of activations dropped in training", ge=0, lt=1)
-    condition: Literal["none", "label", "slice", "label+slice"] = key(
-        "none", "what the prior is told of a map"
-    )
+    condition: Literal["none", "label", "slice", "label+slice"] = key("none", "what the prior is told of a map")
 
 
 class OptimSection(Section):
     """Adam (AdamW where weight_decay is above 0) and its schedule."""
 
     lr: Real = key(1e-3, "learning rate at its peak", gt=0)
-    schedule: Literal["constant", "cosine", "linear"] = key(
-        "cosine", "course of the learning rate after the warm-up"
-    )
+    schedule: Literal["constant", "cosine", "linear"] = key("cosine", "course of the learning rate after the warm-up")
     warmup_steps: Int = key(0, "steps of linear warm-up", unit="steps", ge=0)
     decay_steps: Int | None = key(
         None, "step at which the schedule ends; null: train.max_steps of the first start", unit="steps", ge=1
@@ -150,13 +138,9 @@ class TrainSection(Section):
     precision: Literal["fp32", "bf16", "fp16"] = key("fp32", "of the forward and backward pass")
     compile: Bool = key(False, "compile the model with torch.compile")
     log_every: Int = key(20, "steps between train lines", unit="steps", ge=1)
-    eval_every: Int = key(
-        100, "steps between validate lines; the last step always evaluates", unit="steps", ge=1
-    )
+    eval_every: Int = key(100, "steps between validate lines; the last step always evaluates", unit="steps", ge=1)
     preview_every: Int | None = key(200, "steps between preview pictures; null: none", unit="steps", ge=1)
-    patience: Int | None = key(
-        None, "evaluations without a better validate loss before the run ends; null: none", ge=1
-    )
+    patience: Int | None = key(None, "evaluations without a better validate loss before the run ends; null: none", ge=1)
     max_bad_steps: Int = key(10, "non-finite steps in a row before going back to the last checkpoint", ge=1)
 
 
@@ -164,24 +148,16 @@ class CheckpointSection(Section):
     """When the run can be taken up again, and from where."""
 
     every_steps: Int | None = key(500, "steps between checkpoints; null: by time alone", unit="steps", ge=1)
-    every_minutes: Real | None = key(
-        15.0, "minutes between checkpoints; null: by steps alone", unit="min", gt=0
-    )
+    every_minutes: Real | None = key(15.0, "minutes between checkpoints; null: by steps alone", unit="min", gt=0)
     keep: Int = key(3, "checkpoints kept", ge=2)
-    resume: str = key(
-        "auto", "auto: go on where the run stands; never; or a checkpoint whose weights start a new run"
-    )
-    on_error: Literal["raise", "continue"] = key(
-        "raise", "a checkpoint that cannot be written: end the run, or go on"
-    )
+    resume: str = key("auto", "auto: go on where the run stands; never; or a checkpoint whose weights start a new run")
+    on_error: Literal["raise", "continue"] = key("raise", "a checkpoint that cannot be written: end the run, or go on")
 
 
 class TrackingSection(Section):
     """Weights & Biases, a view of the run."""
 
-    mode: Literal["auto", "online", "offline", "disabled"] = key(
-        "auto", "auto: online if key and server are there"
-    )
+    mode: Literal["auto", "online", "offline", "disabled"] = key("auto", "auto: online if key and server are there")
     project: str = key("vqdist", "W&B project")
     entity: str | None = key(None, "W&B team or user; null: the key's own")
     group: str | None = key(None, "W&B group, for example one per pipeline")
@@ -221,9 +197,7 @@ _RUN = {"vqvae": TypeAdapter(VQVAERun), "pixelcnn": TypeAdapter(PixelCNNRun)}
 RUN_TYPES: dict[str, type[RunConfig]] = {"vqvae": VQVAERun, "pixelcnn": PixelCNNRun}
 
 
-def load_config(
-    path: str | Path | None, flags: Sequence[tuple[str, str]]
-) -> tuple[RunConfig | None, list[Problem]]:
+def load_config(path: str | Path | None, flags: Sequence[tuple[str, str]]) -> tuple[RunConfig | None, list[Problem]]:
     """Merge defaults, a file and flags, and validate once.
 
     Args:
@@ -384,15 +358,9 @@ def _problem(detail: ErrorDetails, task: str) -> Problem:
         # A known last word is a key put into the wrong section; else the key that is spelt most alike.
         near = [item for item in known if item.rsplit(".", 1)[-1] == loc[-1]]
         near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        siblings = [item for item in known if item.startswith(loc[0] + ".")] or list(
-            RUN_TYPES[task].model_fields
-        )
+        siblings = [item for item in known if item.startswith(loc[0] + ".")] or list(RUN_TYPES[task].model_fields)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(siblings)}"
         return Problem(name, f"an unknown key (task {task})", f"a known key; {hint}")
-    expected = next(
-        (f"{row[1]}{f' ({row[2]})' if row[2] else ''}" for row in list_keys(task) if row[0] == name), ""
-    )
+    expected = next((f"{row[1]}{f' ({row[2]})' if row[2] else ''}" for row in list_keys(task) if row[0] == name), "")
     reason = detail["msg"][0].lower() + detail["msg"][1:]
-    return Problem(
-        name, json.dumps(detail["input"], default=str), f"{expected}; {reason}" if expected else reason
-    )
+    return Problem(name, json.dumps(detail["input"], default=str), f"{expected}; {reason}" if expected else reason)

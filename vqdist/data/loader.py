@@ -86,6 +86,7 @@ class SampleDataset(Dataset[Batch]):
         reader: verified access to the samples of a split.
         decode: (sample dict) -> uint8 (C, H, W) image or int64 (h, w) codes.
         global_batch_size: turns positions of the run into positions inside a global batch.
+        blank_shape: of one sample.
         skip_damaged: leave damaged samples out and say so, instead of raising.
     """
 
@@ -95,10 +96,12 @@ class SampleDataset(Dataset[Batch]):
         decode: Callable[[dict[str, Any]], npt.NDArray[Any]],
         *,
         global_batch_size: int,
+        blank_shape: tuple[int, ...],
         skip_damaged: bool = False,
     ) -> None:
         self.reader = reader
         self.decode = decode
+        self.blank_shape = blank_shape
         self.global_batch_size = global_batch_size
         self.skip_damaged = skip_damaged
 
@@ -122,10 +125,12 @@ class SampleDataset(Dataset[Batch]):
         return Batch(
             request.step,
             request.last,
-            torch.from_numpy(np.stack(values)) if values else torch.empty(0),
-            _numbers(infos, "label"),
-            _numbers(infos, "slice"),
-            torch.tensor(positions, dtype=torch.int64),
+            # A micro-batch of which all is damaged holds one blank sample, so that its rank can keep step with
+            # the others; it has no key and counts for nothing.
+            torch.from_numpy(np.stack(values or [np.zeros(self.blank_shape, dtype=np.int64)])),
+            _numbers(infos or [{"label": 0, "slice": 0}], "label"),
+            _numbers(infos or [{"label": 0, "slice": 0}], "slice"),
+            torch.tensor(positions or [NO_NUMBER], dtype=torch.int64),
             keys,
             skipped,
         )

@@ -42,9 +42,7 @@ def permute(index: Indexes, size: int, seed: int) -> Indexes:
     return value.astype(np.int64)
 
 
-def _feistel(
-    value: npt.NDArray[np.uint64], half_bits: int, round_keys: Sequence[np.uint64]
-) -> npt.NDArray[np.uint64]:
+def _feistel(value: npt.NDArray[np.uint64], half_bits: int, round_keys: Sequence[np.uint64]) -> npt.NDArray[np.uint64]:
     shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
     left, right = value >> shift, value & mask
     for round_key in round_keys:

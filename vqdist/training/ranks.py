@@ -81,9 +81,7 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
         )
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environ]
     if world > 1 and missing:
-        problems.append(
-            Problem("WORLD_SIZE", f"{world} without {', '.join(missing)}", "a launcher that sets them")
-        )
+        problems.append(Problem("WORLD_SIZE", f"{world} without {', '.join(missing)}", "a launcher that sets them"))
     elif world > 1 and not wants_cpu(device, environ) and not torch.cuda.is_available():
         problems.append(
             Problem(
@@ -93,9 +91,7 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
             )
         )
     elif world > 1 and not _resolves(environ["MASTER_ADDR"]):
-        problems.append(
-            Problem("MASTER_ADDR", f"{environ['MASTER_ADDR']!r}, which no resolver knows", "a host")
-        )
+        problems.append(Problem("MASTER_ADDR", f"{environ['MASTER_ADDR']!r}, which no resolver knows", "a host"))
     return problems
 
 
@@ -106,9 +102,7 @@ def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device, True):
-        return [
-            Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or what is there")
-        ]
+        return [Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or what is there")]
     if device == "mps" and int(environ.get("WORLD_SIZE", "1")) > 1:
         return [Problem("run.device", "mps with several processes", "one process: mps has no collectives")]
     return []
@@ -134,9 +128,7 @@ def start_ranks(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
         state = PartialState(cpu=wants_cpu(device), timeout=timedelta(seconds=timeout_s))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != world:
-        raise ConfigError.of(
-            "WORLD_SIZE", world, f"{state.num_processes}, the processes that Accelerate sees"
-        )
+        raise ConfigError.of("WORLD_SIZE", world, f"{state.num_processes}, the processes that Accelerate sees")
     local_rank = max(state.local_process_index, 0)
     return Ranks(state.process_index, state.num_processes, local_rank, state.device)
 

@@ -10,9 +10,7 @@ import contextlib
 import json
 import os
 import queue
-import secrets
 import signal
-import string
 import sys
 import threading
 import traceback
@@ -21,8 +19,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vqdist.training.environment import describe_environment
-from vqdist.training.run_dir import read_lines, write_whole
+from vqdist.training.run_dir import read_lines
 from vqdist.training.sections import GLOBAL_STEP, SECTIONS, to_row
+from vqdist.training.sent import SentSteps
 from vqdist.training.server import decide_mode
 
 FLUSH_INTERVAL_S = 1.0
@@ -31,43 +30,6 @@ ORPHAN_LIMIT_S = 30.0
 MAX_RESTARTS = 3
 # wandb-core inherits the mask: a scheduler that signals every process of a job must not end the report.
 BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
-
-
-class SentSteps:
-    """The run's id and what of it was sent, in `wandb/tracking.json`.
-
-    A step counts as sent before it is sent: a kill in between loses it rather than sending it twice,
-    and the sync script fills in what was lost.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "tracking.json"
-        try:
-            state = json.loads(self._path.read_text())
-            self.run_id, self.sent, self.job_ids = str(state["id"]), dict(state["sent"]), list(state["job_ids"])
-        except (OSError, ValueError, KeyError, TypeError):
-            self.run_id, self.sent, self.job_ids = new_run_id(os.environ), {}, []
-
-    def claim(self, stream: str, step: int) -> bool:
-        """Note the step of a stream as sent; False if it, or a later one, was sent before."""
-        if step <= self.sent.get(stream, -1):
-            return False
-        self.sent[stream] = step
-        self.save()
-        return True
-
-    def save(self) -> None:
-        """Write the file whole; a full disk is left to the log of what was not written."""
-        state = {"format_version": 1, "id": self.run_id, "sent": self.sent, "job_ids": self.job_ids}
-        with contextlib.suppress(OSError):
-            write_whole(self._path, json.dumps(state).encode())
-
-
-def new_run_id(environ: Any) -> str:
-    """Return an id for a new run; a W&B sweep has chosen it already."""
-    if "WANDB_SWEEP_ID" in environ and environ.get("WANDB_RUN_ID"):
-        return environ["WANDB_RUN_ID"]
-    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
 class Report:
@@ -120,7 +82,8 @@ class Report:
             "x_transaction_log_flush_interval": FLUSH_INTERVAL_S,
             "x_disable_stats": self._fill,
         }
-        known = type(wandb.Settings()).model_fields
+        # Settings with an x_ come and go between versions of W&B.
+        known = wandb.Settings.model_fields
         in_sweep = "WANDB_SWEEP_ID" in os.environ
         return wandb.init(
             project=None if in_sweep else self._start["project"],
@@ -285,6 +248,7 @@ class Guard:
     def _restart(self, call: Callable[..., None]) -> None:
         import wandb
 
+        self._report.steps.release()
         try:
             wandb.teardown(exit_code=1)
             if call != self._report.open:

@@ -241,8 +241,11 @@ class Tracker:
             metadata: facts about it.
             uses: what else the run used to make it, each a mapping of these same arguments.
         """
-        for source in (*uses, {"kind": kind, "name": name, "folder": folder, "metadata": metadata}):
-            self._send("artifact", **{"folder": None, "metadata": None, **source}, made=source["name"] == name)
+        made = {"kind": kind, "name": name, "folder": folder, "metadata": metadata}
+        for artifact in (*uses, made):
+            path = artifact.get("folder") and str(Path(artifact["folder"]).resolve())
+            facts = dict(artifact.get("metadata") or {})
+            self._send("artifact", **{**artifact, "folder": path, "metadata": facts}, made=artifact is made)
 
     @guarded
     def alert(self, title: str, text: str) -> None:

@@ -1,0 +1,199 @@
+"""The pieces of a run that W&B keeps in its directory, one per start, and the rows that they lack.
+
+    python -m vqdist.training.fragments RUN
+
+fills in from metrics.jsonl and previews/ what a killed process never wrote, as one more offline piece,
+and writes the pieces that `wandb sync` has to send to stdout, in order, one a line. Run by
+launch/wandb_sync.sh, on a machine that reaches the server.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vqdist.entry import Parser, run_command, say
+from vqdist.errors import DataError, VqdistError
+from vqdist.training.run_dir import read_lines
+from vqdist.training.sections import GLOBAL_STEP, to_row
+from vqdist.training.sent import SentSteps
+from vqdist.training.tracking import Reporter
+
+# A run that goes on writes something every second, if only how busy the machine is every quarter minute.
+LIVE_S = 120.0
+FILL_LIMIT_S = 600.0
+_PICTURE = re.compile(r"step-(\d+)\.png")
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What one start of a run has left in `wandb/`.
+
+    Attributes:
+        path: its .wandb file.
+        offline: False if that start was online, and the server has (most of) it.
+        ended: whether it was brought to an end, rather than killed.
+        points: every (chart, global step) that it holds.
+    """
+
+    path: Path
+    offline: bool
+    ended: bool
+    points: frozenset[tuple[str, int]]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process may still be writing to it."""
+        return not self.ended and time.time() - self.path.stat().st_mtime < LIVE_S
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether it was written to since it was last sent; pieces of online starts are the server's already."""
+        mark = self.path.with_name(self.path.name + ".synced")
+        return self.offline and not (mark.exists() and mark.stat().st_mtime >= self.path.stat().st_mtime)
+
+
+def find_fragments(run_dir: Path) -> list[Fragment]:
+    """Return the pieces of a run in the order in which they were started."""
+    files = (run_dir / "wandb").glob("*run-*/*.wandb")
+    return [read_fragment(file) for file in sorted(files, key=lambda file: file.parent.name.split("run-", 1)[1])]
+
+
+def read_fragment(path: Path) -> Fragment:
+    """Read one .wandb file; what is behind a torn end is not there."""
+    points, ended = set(), False
+    for record in inspect_file(path):
+        if record["type"] == "history":
+            item = record["history"].get("item", {})
+            charts = {name.split("._type")[0] for name in item}
+            points |= {(chart, int(item[GLOBAL_STEP])) for chart in charts if GLOBAL_STEP in item}
+        ended = ended or record["type"] == "exit"
+    return Fragment(path, path.parent.name.startswith("offline-"), ended, frozenset(points))
+
+
+def inspect_file(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a .wandb file, read by W&B itself.
+
+    Raises:
+        VqdistError: W&B's command line cannot be run.
+    """
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    try:
+        output = subprocess.run(command, capture_output=True, check=False).stdout
+    except OSError as error:
+        raise VqdistError(f"cannot run `wandb leet inspect`: {error}") from error
+    for line in output.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return
+        if "type" in record:
+            yield record
+
+
+def find_lost(run_dir: Path, fragments: Sequence[Fragment]) -> list[dict[str, Any]]:
+    """Return the messages that bring what is in the run's record and in no piece.
+
+    Args:
+        run_dir: the run's directory with its metrics.jsonl and previews/.
+        fragments: all its pieces.
+    """
+    have = frozenset().union(*(fragment.points for fragment in fragments))
+    lost: list[dict[str, Any]] = []
+    metrics = run_dir / "metrics.jsonl"
+    for _, record in read_lines(metrics) if metrics.exists() else []:
+        row = to_row(record)
+        step = row.pop(GLOBAL_STEP)
+        if row and not any((chart, step) in have for chart in row if chart != "samples"):
+            lost.append({"do": "log", "record": record})
+    for path in sorted((run_dir / "previews").glob("step-*.png")):
+        found = _PICTURE.fullmatch(path.name)
+        if found and ("pictures/previews", int(found[1])) not in have:
+            lost.append({"do": "picture", "name": "previews", "step": int(found[1]), "path": str(path.resolve())})
+    return lost
+
+
+def find_latest(run_dir: Path) -> dict[str, float]:
+    """Return the newest value of every chart, so that rows filled in late do not pass for the newest."""
+    latest: dict[str, float] = {}
+    metrics = run_dir / "metrics.jsonl"
+    for _, record in read_lines(metrics) if metrics.exists() else []:
+        latest.update(to_row(record))
+    return latest
+
+
+def fill(run_dir: Path, lost: Sequence[dict[str, Any]]) -> None:
+    """Write an offline piece with the rows that the others lack, under the run's id.
+
+    Raises:
+        VqdistError: W&B did not take them all.
+    """
+    start = {
+        "do": "start",
+        "run_dir": str(run_dir.resolve()),
+        "mode": "offline",
+        "project": None,
+        "entity": None,
+        "group": None,
+        "tags": [],
+        "run_name": None,
+        "job_type": None,
+        "config": {},
+        "program": "wandb_sync.sh",
+        "resumed_step": 0,
+        "fill": True,
+    }
+    state = read_state(run_dir)
+    reporter = Reporter(run_dir, start)
+    for message in [*lost, {"do": "summary", "values": find_latest(run_dir)}]:
+        reporter.send(message)
+    last = {"do": "finish", "state": state, "exit_code": 0 if state == "finished" else 1, "limit_s": FILL_LIMIT_S}
+    if not reporter.close(last, FILL_LIMIT_S):
+        raise VqdistError(f"{run_dir}: W&B did not take what was to be filled in; see wandb/reporter.log")
+
+
+def read_state(run_dir: Path) -> str:
+    """Return the state of a run that is not running any more."""
+    try:
+        state = json.loads((run_dir / "status.json").read_text())["state"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "failed"
+    return "failed" if state == "running" else str(state)
+
+
+def prepare(run_dir: Path) -> list[Path]:
+    """Fill in what the pieces of a run lack and return the pieces to send, in order.
+
+    Raises:
+        DataError: the folder is no run that W&B has tracked.
+    """
+    if not (run_dir / "wandb").is_dir():
+        raise DataError.of(str(run_dir), "no wandb/ in it", "the directory of a run that was tracked")
+    fragments = find_fragments(run_dir)
+    lost = find_lost(run_dir, fragments)
+    if any(fragment.is_live for fragment in fragments):
+        say(f"{run_dir}: still running; what it lacks is filled in once it has ended")
+    elif lost:
+        say(f"{run_dir}: {len(lost)} rows and pictures that no start has written are filled in")
+        fill(run_dir, lost)
+        fragments = find_fragments(run_dir)
+    return [fragment.path for fragment in fragments if fragment.needs_sync]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prepare runs to be sent; write the pieces to stdout."""
+    parser = Parser("vqdist.training.fragments", __doc__ or "")
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="a run's directory")
+    for run_dir in parser.parse_args(argv).runs:
+        for path in prepare(run_dir):
+            sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

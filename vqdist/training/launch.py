@@ -1,0 +1,132 @@
+"""One process's part in a run, from joining the ranks to the last word."""
+
+import time
+from pathlib import Path
+
+from vqdist.config import RunConfig, dump_yaml
+from vqdist.data.manifest import Manifest, load_manifest
+
+from vqdist.entry import say
+from vqdist.errors import DataError, OwnershipError, VqdistError
+from vqdist.training.loop import Run, train
+from vqdist.training.ranks import Ranks, start_ranks
+from vqdist.training.recorder import Recorder
+from vqdist.training.run_dir import RunDir, read_status
+from vqdist.training.setup import build_feed, build_session, describe_data, load_companion
+from vqdist.training.state import resume
+from vqdist.training.stopping import StopRequest, listen_for_stops
+from vqdist.training.tasks import get_task
+from vqdist.training.terminal import TrainingTerminal
+from vqdist.training.tracking import Tracker, start_tracker
+
+STOPPED = 75
+
+
+def run(config: RunConfig) -> int:
+    """Train one run, as one rank of it.
+
+    Returns:
+        The exit code: 0 finished, 75 stopped with a checkpoint.
+    Collective: every rank.
+    """
+    with listen_for_stops() as stop:
+        ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
+        if ranks.broadcast_object(_is_over(config)):
+            if ranks.is_main:
+                say(f"{config.run_dir}: finished before, nothing to do")
+            return 0
+        path, manifest = _open_data(config, ranks)
+        token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
+        run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
+        return _train(config, path, manifest, ranks, run_dir, stop)
+
+
+def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir, stop: StopRequest) -> int:
+    session = build_session(config, get_task(config.task), manifest, ranks)
+    _check_same_data(config, manifest, resume(session, run_dir))
+    tracker, terminal = _begin(config, session.progress.step, path, ranks, run_dir)
+    companion, companion_dir = load_companion(path, manifest, ranks.device)
+    started = Run(
+        session=session,
+        feed=build_feed(config, path, manifest, ranks),
+        recorder=Recorder(session, run_dir, tracker, terminal),
+        run_dir=run_dir,
+        stop=stop,
+        companion=companion,
+        companion_dir=companion_dir,
+        extra=describe_data(manifest),
+        saved_at=time.monotonic(),
+    )
+    state, code = "failed", 1
+    try:
+        state = train(started)
+        code = 0 if state == "finished" else STOPPED
+    except VqdistError as error:
+        code = error.exit_code
+        raise
+    finally:
+        started.recorder.close()
+        if ranks.is_main:
+            _end(started, state, code, tracker, terminal)
+    return code
+
+
+def _is_over(config: RunConfig) -> bool:
+    status = read_status(config.run_dir)
+    early = status.get("ended_early") and config.train.patience is not None
+    return status.get("state") == "finished" and bool(early or status["step"] >= config.train.max_steps)
+
+
+def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
+    """Return the data set's folder and manifest; the demo's is made by rank 0 where it is not there."""
+    path = config.data.path
+    if path is None:
+        folder = Path(config.run.dir) / "demo-data"
+        if ranks.is_main and not (folder / "dataset.json").exists():
+            make_demo(folder)
+        ranks.barrier()
+        path = str(folder)
+    return path, load_manifest(path)
+
+
+def _check_same_data(config: RunConfig, manifest: Manifest, before: str | None) -> None:
+    if before is None or before == manifest.fingerprint or config.data.allow_changed:
+        return
+    found = f"another data set than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
+    raise DataError.of("data.path", found, "the same data; --data.allow_changed true goes on with this one")
+
+
+def _begin(config: RunConfig, step: int, path: str, ranks: Ranks, run_dir: RunDir) -> tuple[Tracker, TrainingTerminal]:
+    """Cut the record back to where the run goes on, say that it runs, and open the views of it."""
+    if ranks.is_main:
+        run_dir.cut_records(step)
+        run_dir.write_config(dump_yaml(config))
+        run_dir.write_status("running", step)
+    ranks.barrier()
+    tracker = start_tracker(
+        run_dir.path,
+        config.tracking,
+        run_name=config.run_dir.name,
+        config=config.model_dump(mode="json"),
+        job_type=config.task,
+        is_main=ranks.is_main,
+        resumed_step=step,
+    )
+    last_step = min(config.train.max_steps, config.train.stop_at_step or config.train.max_steps)
+    terminal = TrainingTerminal(
+        run_dir.path, task=config.task, data_path=path, first_step=step, last_step=last_step, shown=ranks.is_main
+    )
+    return tracker, terminal
+
+
+def _end(run: Run, state: str, code: int, tracker: Tracker, terminal: TrainingTerminal) -> None:
+    """Write the last word, unless a newer start owns the directory."""
+    progress = run.session.progress
+    try:
+        run.run_dir.write_status(state, progress.step, ended_early=progress.ended_early)
+        if state == "stopped":
+            (run.run_dir.path / "STOP").unlink(missing_ok=True)
+    except OwnershipError as error:
+        say(f"error: {error}")
+    terminal.close(state)
+    tracker.finish(state, code)

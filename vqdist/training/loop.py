@@ -1,0 +1,241 @@
+"""The one training loop, for both tasks: read from top to bottom, it is what a run does."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vqdist.data.feed import Feed
+from vqdist.data.loader import Batch
+from vqdist.entry import say
+from vqdist.errors import CheckpointError, DivergedError
+from vqdist.figures import save_grid
+from vqdist.models.artifact import save_model
+from vqdist.training.checkpoint import save_checkpoint
+from vqdist.training.evaluation import evaluate_split
+from vqdist.training.recorder import Recorder
+from vqdist.training.run_dir import RunDir
+from vqdist.training.state import Session, capture, resume
+from vqdist.training.step import StepResult, Wishes, train_step
+from vqdist.training.stopping import StopRequest
+from vqdist.training.tasks import to_images
+
+FIRST_CODES_BATCH = 16
+FIRST_LATENTS_PER_CODE = 16
+
+
+@dataclass
+class Run:
+    """A session with its data, its record and its directory.
+
+    Attributes:
+        companion: the VQ-VAE that a prior's codes came from, for previews; None in stage 1.
+        companion_dir: where that VQ-VAE is saved; it travels with the prior.
+        extra: what the saved model's config.json tells beside its arguments.
+    """
+
+    session: Session
+    feed: Feed
+    recorder: Recorder
+    run_dir: RunDir
+    stop: StopRequest
+    companion: nn.Module | None
+    companion_dir: Path | None
+    extra: dict[str, object]
+    saved_at: float = 0.0
+
+
+def train(run: Run) -> str:
+    """Train from where the session stands to the end, or to a stop.
+
+    Returns:
+        `finished` or `stopped`.
+    Collective: every rank.
+    """
+    session, config = run.session, run.session.config
+    progress = session.progress
+    last_step = min(config.train.max_steps, config.train.stop_at_step or config.train.max_steps)
+    run.saved_at = time.monotonic()
+    session.inner.train()
+    if progress.step == 0:
+        _set_first_codes(run)
+    steps = run.feed.train_steps(progress.step)
+    stopped = False
+    while progress.step < last_step and not progress.ended_early and not stopped:
+        micro_batches = _next_step(run, steps)
+        result = train_step(session, micro_batches, _wishes(run))
+        run.recorder.trained(micro_batches)
+        if progress.bad_in_row >= config.train.max_bad_steps:
+            _go_back(run)
+            progress = session.progress
+            steps = run.feed.train_steps(progress.step)
+            continue
+        stopped = result.wishes.stop
+        _report(run, result)
+        over = stopped or progress.ended_early or progress.step >= last_step
+        if over or result.wishes.checkpoint or _is_due(progress.step, config.checkpoint.every_steps):
+            _checkpoint(run)
+    finished = progress.step >= config.train.max_steps or progress.ended_early
+    return "finished" if finished else "stopped"
+
+
+def _next_step(run: Run, steps: Iterator[list[Batch]]) -> list[Batch]:
+    before = time.perf_counter()
+    micro_batches = next(steps)
+    run.recorder.waited(time.perf_counter() - before)
+    return micro_batches
+
+
+def _wishes(run: Run) -> Wishes:
+    """What this rank wants after the step to come; a checkpoint that is due by time is rank 0's to call."""
+    config = run.session.config
+    if not run.session.ranks.is_main:
+        return Wishes(stop=run.stop.reason is not None)
+    run.stop.check_file(run.run_dir.path)
+    minutes = config.checkpoint.every_minutes
+    due = minutes is not None and time.monotonic() - run.saved_at > minutes * 60
+    return Wishes(stop=run.stop.reason is not None, checkpoint=due)
+
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _report(run: Run, result: StepResult) -> None:
+    """Train line, validation, best model and preview, each when it is due; the last step has them all."""
+    session, config = run.session, run.session.config
+    step = session.progress.step
+    final = step == config.train.max_steps
+    if final or _is_due(step, config.train.log_every):
+        run.recorder.train_line(result)
+    if final or _is_due(step, config.train.eval_every):
+        _validate(run)
+    if config.train.preview_every is not None and (final or _is_due(step, config.train.preview_every)):
+        _preview(run)
+
+
+def _validate(run: Run) -> None:
+    """Evaluate, and keep the model where it is the best so far. Without a validate split the newest is kept."""
+    session, progress, config = run.session, run.session.progress, run.session.config
+    if not run.feed.has_split("validate"):
+        _save_model(run, None)
+        return
+    before = time.perf_counter()
+    metrics = evaluate_split(session, run.feed, "validate")
+    run.recorder.validate_line(metrics, time.perf_counter() - before)
+    if math.isfinite(metrics["loss"]) and (progress.best_loss is None or metrics["loss"] < progress.best_loss):
+        progress.best_loss, progress.best_step, progress.stale_evals = metrics["loss"], progress.step, 0
+        _save_model(run, metrics)
+    else:
+        progress.stale_evals += 1
+        progress.ended_early = config.train.patience is not None and progress.stale_evals >= config.train.patience
+
+
+def _save_model(run: Run, metrics: dict[str, float] | None) -> None:
+    session = run.session
+    if not session.ranks.is_main:
+        return
+    with session.weight_ema.applied() if session.weight_ema else nullcontext():
+        save_model(
+            session.inner,
+            run.run_dir.path / "model",
+            step=session.progress.step,
+            metrics=metrics,
+            extra=run.extra,
+            vqvae_dir=run.companion_dir,
+            check_owner=run.run_dir.check_owner,
+        )
+
+
+def _preview(run: Run) -> None:
+    """Draw pictures of fixed samples of the validate split. Rank 0 alone; the others wait at the next step."""
+    session = run.session
+    if not session.ranks.is_main:
+        return
+    split = "validate" if run.feed.has_split("validate") else "train"
+    batch = run.feed.examples(split, 8).to(session.ranks.device)
+    session.inner.eval()
+    with session.weight_ema.applied() if session.weight_ema else nullcontext(), torch.no_grad():
+        pictures = session.task.preview(session.inner, batch, run.companion, session.config.run.seed)
+    session.inner.train()
+    run.run_dir.check_owner()
+    path = run.run_dir.path / "previews" / f"step-{session.progress.step:08d}.png"
+    path.parent.mkdir(exist_ok=True)
+    save_grid(pictures.float().cpu(), path, columns=8)
+    run.recorder.preview(path)
+
+
+def _checkpoint(run: Run) -> None:
+    """Write a checkpoint. Collective, so that every rank's ledger is safe before it."""
+    session, config, ranks = run.session, run.session.config, run.session.ranks
+    run.saved_at = time.monotonic()
+    run.recorder.sync()
+    if config.data.ledger:
+        ranks.barrier()
+    if not ranks.is_main:
+        return
+    run.run_dir.check_owner()
+    tensors, state = capture(session)
+    state["data_fingerprint"] = run.feed.manifest.fingerprint
+    try:
+        save_checkpoint(
+            run.run_dir.path / "checkpoints",
+            session.progress.step,
+            tensors=tensors,
+            state=state,
+            keep=config.checkpoint.keep,
+            check_owner=run.run_dir.check_owner,
+        )
+        run.run_dir.write_status("running", session.progress.step)
+    except OSError as error:
+        problem = CheckpointError.of(str(run.run_dir.path / "checkpoints"), error, "room and leave to write")
+        if config.checkpoint.on_error == "raise":
+            raise problem from error
+        say(f"checkpoint not written, the run goes on: {problem}")
+
+
+def _go_back(run: Run) -> None:
+    """After too many non-finite steps in a row: once back to the last checkpoint, then give up.
+
+    Raises:
+        DivergedError: the run has been here before, or there is no checkpoint.
+    """
+    session, progress = run.session, run.session.progress
+    step, before = progress.step, progress.rolled_back_at
+    what = f"{progress.bad_in_row} steps in a row up to step {step} were not finite"
+    if before is not None and step <= before + session.config.train.max_bad_steps:
+        raise DivergedError(f"{what}, again after going back to a checkpoint: lower optim.lr, or use fp32")
+    if resume(session, run.run_dir) is None:
+        raise DivergedError(f"{what} and there is no checkpoint to go back to: lower optim.lr, or use fp32")
+    session.progress.rolled_back_at = step
+    run.recorder.close()
+    if session.ranks.is_main:
+        say(f"{what}: back to the checkpoint of step {session.progress.step}")
+        run.run_dir.cut_records(session.progress.step)
+    session.ranks.barrier()
+    run.recorder.open()
+
+
+def _set_first_codes(run: Run) -> None:
+    """Take the first codes from the first samples of the order; the same whatever the world size."""
+    session = run.session
+    quantizer = session.quantizer
+    if quantizer is None or bool(quantizer.initialized):
+        return
+    if session.ranks.is_main:
+        side = session.inner.grid(*run.feed.manifest.image_size)  # type: ignore[operator]
+        enough = -(-FIRST_LATENTS_PER_CODE * quantizer.num_codes // (side[0] * side[1]))
+        count = max(enough, session.config.data.global_batch_size)
+        latents = []
+        with torch.no_grad():
+            for batch in run.feed.first_samples(count, FIRST_CODES_BATCH):
+                found = session.inner.latents(to_images(batch.to(session.ranks.device).values))  # type: ignore[operator]
+                latents.append(found.permute(0, 2, 3, 1).flatten(0, 2))
+        quantizer.initialize(torch.cat(latents), session.config.run.seed)
+    for tensor in (quantizer.codebook, quantizer.counts, quantizer.initialized):
+        session.ranks.broadcast(tensor.data)

@@ -1,0 +1,98 @@
+"""The optimizer, its schedule as a pure function of the step, and the moving average of the weights."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from vqdist.config import OptimSection
+
+FINAL_LR_SHARE = 0.01
+
+
+def build_optimizer(model: nn.Module, settings: OptimSection) -> torch.optim.AdamW:
+    """Return Adam (with decoupled weight decay if asked for); biases and other vectors are not decayed."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    fused = next(model.parameters()).device.type in {"cuda", "cpu"}
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=fused)
+
+
+def compute_lr(step: int, settings: OptimSection) -> float:
+    """Return the learning rate of a step, counted from 1.
+
+    Linear warm-up, then constant, or a cosine or a line down to a hundredth of the peak at decay_steps,
+    where it stays.
+    """
+    assert settings.decay_steps is not None, "resolved at the first start"
+    if step <= settings.warmup_steps:
+        return settings.lr * step / settings.warmup_steps
+    if settings.schedule == "constant":
+        return settings.lr
+    span = max(settings.decay_steps - settings.warmup_steps, 1)
+    done = min((step - settings.warmup_steps) / span, 1.0)
+    share = 0.5 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1 - done
+    return settings.lr * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * share)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return the optimizer's state by parameter number and name."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}.{name}": value for number, inner in state.items() for name, value in inner.items()}
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put saved state back; the hyperparameters stay those of the configuration."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for full_name, value in tensors.items():
+        number, name = full_name.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class WeightEMA:
+    """A moving average of all floating-point state of a model, codebook included.
+
+    Args:
+        model: whose weights are averaged; the average starts as a copy of them.
+        decay: in (0, 1). Early steps use (1 + n) / (10 + n) where that is smaller, so that the first
+            weights are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._live = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+        self.tensors = {name: value.detach().clone() for name, value in self._live.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the model's weights after a step into the average."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.tensors.values()), list(self._live.values()), 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Have the model hold the average for as long as the block runs."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, live in self._live.items():
+            held = live.clone()
+            live.copy_(self.tensors[name])
+            self.tensors[name].copy_(held)
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        for name, value in tensors.items():
+            self.tensors[name].copy_(value)

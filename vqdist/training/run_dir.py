@@ -1,0 +1,193 @@
+"""A run's directory: the record of the run. Written by rank 0 of the newest start, and by nobody else."""
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vqdist.errors import ConfigError, OwnershipError, Problem
+
+# What decides the result of a run; every other key may change from one start to the next.
+DECIDING = ("task", "model", "optim", "run.seed", "train.precision", "data.global_batch_size", "data.order")
+DECIDING_IN_WINDOWS = "data.window_shards"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunDir:
+    """The files of a run, and the token that says who may write them.
+
+    Args:
+        path: the run's directory, created if it is not there.
+        token: the start's token, the same on all ranks.
+    """
+
+    def __init__(self, path: Path, token: str) -> None:
+        self.path = path
+        self.token = token
+
+    @classmethod
+    def claim(cls, path: Path) -> "RunDir":
+        """Take the directory for this start: older processes find another token and write nothing more."""
+        path.mkdir(parents=True, exist_ok=True)
+        run_dir = cls(path, uuid.uuid4().hex)
+        owner = {
+            "token": run_dir.token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "slurm_restart": os.environ.get("SLURM_RESTART_COUNT"),
+        }
+        write_whole(path / "owner.json", json.dumps(owner).encode())
+        return run_dir
+
+    def check_owner(self) -> None:
+        """Raise OwnershipError if a newer start has taken the directory."""
+        try:
+            token = json.loads((self.path / "owner.json").read_text())["token"]
+        except (OSError, ValueError, KeyError, TypeError):
+            token = None
+        if token != self.token:
+            raise OwnershipError(f"{self.path}: a newer start owns this run; this process writes nothing more")
+
+    def write_status(self, state: str, step: int, **facts: Any) -> None:
+        """Write status.json: state is running, stopped, finished or failed."""
+        self.check_owner()
+        write_whole(self.path / "status.json", json.dumps({"state": state, "step": step, **facts}).encode())
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved configuration."""
+        self.check_owner()
+        write_whole(self.path / "config.yaml", text.encode())
+
+    def cut_records(self, step: int) -> None:
+        """Cut metrics.jsonl and every ledger back to a step, so that they tell what the model has seen."""
+        self.check_owner()
+        for path in [self.path / "metrics.jsonl", *sorted(self.path.glob("ledger/rank-*.jsonl"))]:
+            if path.exists():
+                write_whole(path, b"".join(line for line, record in read_lines(path) if record["step"] <= step))
+
+
+def read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return (line, record) of each whole line of a JSON-lines file; a line cut off by a kill ends the list."""
+    lines = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        lines.append((line, record))
+    return lines
+
+
+class JsonLines:
+    """An append-only file of one JSON object a line, each line handed to the system at once."""
+
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._check = check
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, record: dict[str, Any]) -> None:
+        self._check()
+        self._file.write(json.dumps(record).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Make the lines survive a power loss; called before a checkpoint counts on them."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """Return status.json of a run directory, {} where there is none."""
+    try:
+        status = json.loads((path / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) -> list[Problem]:
+    """Return the keys that decide the result and differ between a run and what is asked of it now."""
+    names = list(DECIDING)
+    if asked["data"]["order"] == "windowed":
+        names.append(DECIDING_IN_WINDOWS)
+    problems = []
+    for name in names:
+        before, now = _flat(name, _lookup(saved, name)), _flat(name, _lookup(asked, name))
+        for leaf in sorted(set(before) | set(now)):
+            found, wanted = before.get(leaf), now.get(leaf)
+            if found != wanted:
+                problems.append(
+                    Problem(
+                        leaf,
+                        f"{found!r} in {path / 'config.yaml'}",
+                        f"the same; asked is {wanted!r} (or another run.name)",
+                    )
+                )
+    return problems
+
+
+def claimable(path: Path, resume: str) -> list[Problem]:
+    """Return why a run directory cannot be used in this way of resuming."""
+    used = (path / "config.yaml").exists()
+    if resume != "auto" and used:
+        expected = "an unused directory: another run.name, or checkpoint.resume auto"
+        return [Problem("checkpoint.resume", f"{resume} on {path}, which holds a run", expected)]
+    if not used and path.exists() and not path.is_dir():
+        return [Problem("run.dir", f"{path}, which is a file", "a folder")]
+    return []
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the resolved configuration of a run directory."""
+    import yaml
+
+    try:
+        values = yaml.safe_load((path / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError.of(str(path / "config.yaml"), error, "the configuration of a run") from error
+    if not isinstance(values, dict):
+        raise ConfigError.of(str(path / "config.yaml"), type(values).__name__, "the configuration of a run")
+    return values
+
+
+def _lookup(values: dict[str, Any], name: str) -> Any:
+    found: Any = values
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {leaf: found for key, inner in value.items() for leaf, found in _flat(f"{name}.{key}", inner).items()}

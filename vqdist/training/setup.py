@@ -1,0 +1,189 @@
+"""From a configuration to a run that can start: every check first, then the parts."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
+
+from vqdist.config import RunConfig, load_config
+from vqdist.data.feed import Feed
+from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.entry import say
+from vqdist.errors import CheckpointError, DataError, Problem, UserError
+from vqdist.models.artifact import find_model, fingerprint, load_model
+from vqdist.training.checkpoint import load_checkpoint
+from vqdist.training.optim import WeightEMA, build_optimizer
+from vqdist.training.ranks import Ranks, device_problems, launch_problems
+from vqdist.training.run_dir import claimable, resume_problems
+from vqdist.training.state import Progress, Session, load_weights
+from vqdist.training.tasks import Task, get_task
+
+COMPANION = "vqvae"
+
+
+def find_problems(config: RunConfig) -> list[Problem]:
+    """Return all that is wrong with a run before anything of it is allocated: launch, data, run directory."""
+    problems = launch_problems(config.run.device) + device_problems(config.run.device)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.data.global_batch_size < world:
+        found = f"{config.data.global_batch_size} samples for {world} ranks"
+        problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
+    if config.train.precision == "fp16" and not torch.cuda.is_available():
+        problems.append(Problem("train.precision", "fp16 without a CUDA device", "fp32 or bf16"))
+    problems += claimable(config.run_dir, config.checkpoint.resume)
+    if (config.run_dir / "config.yaml").exists() and config.checkpoint.resume == "auto":
+        problems += _resume_problems(config)
+    if config.data.path is not None:
+        problems += _data_problems(config, config.data.path)
+    return problems
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Return the configuration with nothing left open: decay_steps is that of the first start."""
+    if config.optim.decay_steps is not None:
+        return config
+    steps = config.train.max_steps
+    saved = config.run_dir / "config.yaml"
+    if saved.exists() and config.checkpoint.resume == "auto":
+        first, _ = load_config(saved, [])
+        if first is not None and first.optim.decay_steps is not None:
+            steps = first.optim.decay_steps
+    return config.model_copy(update={"optim": config.optim.model_copy(update={"decay_steps": steps})})
+
+
+def _resume_problems(config: RunConfig) -> list[Problem]:
+    saved, problems = load_config(config.run_dir / "config.yaml", [])
+    if problems or saved is None:
+        return [Problem(str(config.run_dir / "config.yaml"), "; ".join(map(str, problems)), "a run's configuration")]
+    return resume_problems(config.run_dir, saved.model_dump(mode="json"), config.model_dump(mode="json"))
+
+
+def _data_problems(config: RunConfig, path: str) -> list[Problem]:
+    task = get_task(config.task)
+    try:
+        manifest = load_manifest(path)
+        if manifest.kind != task.data_kind:
+            made_by = "vqdist.shard" if task.data_kind == "images" else "vqdist.encode"
+            expected = f"{task.data_kind} for task {config.task}: made by {made_by}"
+            return [Problem("data.path", f"a data set of {manifest.kind} in {path}", expected)]
+        problems = task.problems(config, manifest)
+        samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
+        if samples < config.data.global_batch_size:
+            found = f"{samples} samples of train in {path}"
+            expected = f"at least one global batch ({config.data.global_batch_size})"
+            problems.append(Problem("data.path", found, expected))
+        if manifest.kind == "codes":
+            problems += _companion_problems(path, manifest)
+    except (DataError, CheckpointError) as error:
+        return [Problem(f"data.path: {problem.where}", problem.found, problem.expected) for problem in error.problems]
+    return problems
+
+
+def _companion_problems(path: str, manifest: Manifest) -> list[Problem]:
+    found = fingerprint(Path(path) / COMPANION)
+    if found == manifest.vqvae_fingerprint:
+        return []
+    where = f"{Path(path) / COMPANION}"
+    return [
+        Problem(where, f"VQ-VAE {found[:12]}", f"VQ-VAE {str(manifest.vqvae_fingerprint)[:12]}, which made the codes")
+    ]
+
+
+def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Ranks) -> Session:
+    """Build model, optimizer and their wrappings. Collective: DDP gives every rank the weights of rank 0."""
+    _set_backends(config, ranks)
+    accelerator = _build_accelerator(config)
+    inner = task.build(config, manifest)
+    if config.checkpoint.resume not in {"auto", "never"}:
+        _start_from(inner, config.checkpoint.resume)
+    inner = inner.to(ranks.device)
+    if task.data_kind == "images" and ranks.device.type != "mps":
+        inner = inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weight_ema = WeightEMA(inner, config.optim.weight_ema) if config.optim.weight_ema else None
+    if config.train.compile:
+        inner.compile()
+    model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim))
+    num_codes = manifest.num_codes if manifest.kind == "codes" else config.model.num_codes  # type: ignore[union-attr]
+    usage = torch.zeros(num_codes, device=ranks.device) if task.data_kind == "images" else None
+    return Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)
+
+
+def build_feed(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) -> Feed:
+    """Build the samples' way to this rank."""
+    return Feed(
+        path,
+        manifest,
+        config.data,
+        seed=config.run.seed,
+        rank=ranks.rank,
+        world=ranks.world,
+        timeout_s=config.run.timeout_s,
+        pin_memory=ranks.device.type == "cuda",
+    )
+
+
+def load_companion(path: str, manifest: Manifest, device: torch.device) -> tuple[nn.Module | None, Path | None]:
+    """Return the VQ-VAE that a set of codes came from, and its folder; (None, None) for images."""
+    if manifest.kind != "codes":
+        return None, None
+    folder = find_model(Path(path) / COMPANION)
+    return load_model(folder).to(device), folder
+
+
+def describe_data(manifest: Manifest) -> dict[str, Any]:
+    """Return what a saved model tells of its data."""
+    facts: dict[str, Any] = {
+        "data_fingerprint": manifest.fingerprint,
+        "image_size": list(manifest.image_size),
+        "class_names": list(manifest.class_names),
+    }
+    if manifest.kind == "codes":
+        facts |= {
+            "grid": list(manifest.grid or ()),
+            "vqvae_fingerprint": manifest.vqvae_fingerprint,
+            "conditions": [list(row) for row in manifest.conditions],
+        }
+    return facts
+
+
+def _build_accelerator(config: RunConfig) -> Accelerator:
+    wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    asked = {"fp32": "no"}.get(config.train.precision, config.train.precision)
+    if wanted not in {"no", asked}:
+        say(f"notice: the launcher's mixed precision {wanted} is ignored; train.precision is {config.train.precision}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
+        return Accelerator(
+            mixed_precision=asked,
+            cpu=config.run.device == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        )
+
+
+def _set_backends(config: RunConfig, ranks: Ranks) -> None:
+    if ranks.device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = not config.run.deterministic
+    torch.backends.cuda.matmul.allow_tf32 = not config.run.deterministic
+    torch.backends.cudnn.allow_tf32 = not config.run.deterministic
+    if config.run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+
+
+def _start_from(model: nn.Module, path: str) -> None:
+    """Take the weights of a checkpoint, a run or a saved model as the first ones of a new run."""
+    try:
+        if (Path(path) / "COMMIT.json").exists():
+            load_weights(model, load_checkpoint(Path(path))[0].get("model", {}))
+        else:
+            load_weights(model, load_model(path).state_dict())
+    except UserError as error:
+        where = f"checkpoint.resume {path}"
+        problems = [Problem(f"{where}: {item.where}", item.found, item.expected) for item in error.problems]
+        raise CheckpointError(problems) from error

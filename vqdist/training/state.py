@@ -1,0 +1,149 @@
+"""The whole state of a run, and its way into a checkpoint and back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from vqdist.config import RunConfig
+from vqdist.errors import CheckpointError, Problem
+from vqdist.models.quantizer import VectorQuantizer
+from vqdist.training.checkpoint import Tensors, load_checkpoint, load_newest
+from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
+from vqdist.training.ranks import Ranks
+from vqdist.training.run_dir import RunDir
+from vqdist.training.tasks import Task
+
+
+@dataclass
+class Progress:
+    """What changes from step to step beside tensors; the same on every rank.
+
+    Attributes:
+        step: optimizer updates so far, skipped ones included.
+        sums: term -> (sum, samples) since the last train line.
+        best_loss, best_step: the best validate loss and where it was; None before the first.
+        stale_evals: evaluations since then.
+        bad_steps, bad_in_row: steps that were skipped since they were not finite.
+        skipped_samples: damaged samples left out.
+        rolled_back_at: the step at which the run last went back to a checkpoint; None if it never did.
+        ended_early: patience has run out.
+    """
+
+    step: int = 0
+    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+    best_loss: float | None = None
+    best_step: int | None = None
+    stale_evals: int = 0
+    bad_steps: int = 0
+    bad_in_row: int = 0
+    skipped_samples: int = 0
+    rolled_back_at: int | None = None
+    ended_early: bool = False
+
+    def add(self, totals: dict[str, float], count: float) -> None:
+        """Add a step's sums over all ranks to the train line that is being gathered."""
+        for name, total in totals.items():
+            old_total, old_count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (old_total + total, old_count + count)
+
+
+@dataclass
+class Session:
+    """The parts of a run while it runs on this rank.
+
+    Attributes:
+        model: as wrapped for DDP and autocast; `inner` is the same model bare.
+        usage: (K,) how often each code was taken since the last train line, over all ranks; None without codes.
+    """
+
+    config: RunConfig
+    task: Task
+    ranks: Ranks
+    accelerator: Accelerator
+    model: nn.Module
+    inner: nn.Module
+    optimizer: Any
+    weight_ema: WeightEMA | None
+    progress: Progress
+    usage: torch.Tensor | None
+
+    @property
+    def quantizer(self) -> VectorQuantizer | None:
+        """The codebook that learns in this stage, if one does."""
+        found = getattr(self.inner, "quantizer", None)
+        return found if isinstance(found, VectorQuantizer) else None
+
+
+def capture(session: Session) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """Return (tensors by file, JSON state) that `restore` takes back to the bit."""
+    tensors = {
+        "model": session.inner.state_dict(),
+        "optimizer": optimizer_tensors(session.optimizer),
+    }
+    if session.weight_ema is not None:
+        tensors["weight_ema"] = session.weight_ema.tensors
+    if session.usage is not None:
+        tensors["usage"] = {"usage": session.usage}
+    scaler = session.accelerator.scaler
+    state = {
+        "progress": vars(session.progress).copy(),
+        "scaler": scaler.state_dict() if scaler is not None else None,
+    }
+    return tensors, state
+
+
+def resume(session: Session, run_dir: RunDir) -> str | None:
+    """Put the session where the newest checkpoint that verifies stands.
+
+    Returns:
+        The fingerprint of the data set that the checkpoint was trained on; None where there is no checkpoint.
+    Collective: every rank; all of them take the one that rank 0 found good.
+    """
+    ranks, folder = session.ranks, run_dir.path / "checkpoints"
+    found = load_newest(folder, set_aside=True) if ranks.is_main else None
+    name = ranks.broadcast_object(found[0].name if found else None)
+    if name is None:
+        return None
+    tensors, state = found[1:] if found else load_checkpoint(folder / name)
+    restore(session, tensors, state)
+    return str(state["data_fingerprint"])
+
+
+def restore(session: Session, tensors: dict[str, Tensors], state: dict[str, Any]) -> None:
+    """Put a session back to where `capture` saw it.
+
+    Raises:
+        CheckpointError: the checkpoint is of another architecture.
+    """
+    load_weights(session.inner, tensors["model"])
+    load_optimizer_tensors(session.optimizer, tensors["optimizer"])
+    if session.weight_ema is not None:
+        session.weight_ema.load(tensors.get("weight_ema", tensors["model"]))
+    if session.usage is not None and "usage" in tensors:
+        session.usage.copy_(tensors["usage"]["usage"])
+    if session.accelerator.scaler is not None and state["scaler"]:
+        session.accelerator.scaler.load_state_dict(state["scaler"])
+    saved = dict(state["progress"])
+    saved["sums"] = {name: (total, count) for name, (total, count) in saved["sums"].items()}
+    session.progress = Progress(**saved)
+
+
+def load_weights(model: nn.Module, tensors: Tensors) -> None:
+    """Copy weights into a model.
+
+    Raises:
+        CheckpointError: a name or a shape differs; all of them are named.
+    """
+    wanted = model.state_dict()
+    problems = []
+    for name in sorted(set(wanted) | set(tensors)):
+        found = f"shape {tuple(tensors[name].shape)}" if name in tensors else "nothing"
+        expected = f"shape {tuple(wanted[name].shape)}" if name in wanted else "nothing: another architecture"
+        if found != expected:
+            problems.append(Problem(name, found, expected))
+    if problems:
+        raise CheckpointError(problems)
+    model.load_state_dict(tensors)

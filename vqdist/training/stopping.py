@@ -1,0 +1,83 @@
+"""Being asked to stop: signals, a STOP file, a launcher that is gone. Handlers only set a flag."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from vqdist.entry import say
+
+SAME_KEY_PRESS_S = 1.0
+LAUNCHER_POLL_S = 1.0
+ORPHAN_GRACE_S = 8.0
+
+
+class StopRequest:
+    """What this rank knows of a wish to stop; the ranks agree on it once a step."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._first_interrupt = 0.0
+
+    def ask(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+    def on_signal(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            # A launcher passes the terminal's Ctrl-C on: two within a second are one key press.
+            if self._first_interrupt and now - self._first_interrupt > SAME_KEY_PRESS_S:
+                os._exit(1)
+            self._first_interrupt = self._first_interrupt or now
+        self.ask(signal.Signals(number).name)
+
+    def check_file(self, run_dir: Path) -> None:
+        """Honour RUN/STOP; rank 0 alone looks."""
+        if (run_dir / "STOP").exists():
+            self.ask("STOP file")
+
+
+@contextmanager
+def listen_for_stops() -> Iterator[StopRequest]:
+    """Turn SIGTERM, SIGUSR1 and Ctrl-C into a wish to stop for as long as the block runs."""
+    request = StopRequest()
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.signal(number, request.on_signal) for number in numbers}
+    watch = _watch_launcher(request) if has_launcher() else None
+    try:
+        yield request
+    finally:
+        if watch is not None:
+            watch.set()
+        for number in (signal.SIGINT,):
+            signal.signal(number, before[number])
+        # Launchers and preemption send more than one: what comes after the checkpoint changes nothing.
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN if request.reason else before[number])
+
+
+def has_launcher(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether the parent is a launcher on this machine, whose end means the end of this process."""
+    return "TORCHELASTIC_RUN_ID" in environ or "ACCELERATE_MIXED_PRECISION" in environ
+
+
+def _watch_launcher(request: StopRequest) -> threading.Event:
+    """Ask for a stop when the parent dies, and end the process if it cannot stop by itself in time."""
+    done = threading.Event()
+    parent = os.getppid()
+
+    def watch() -> None:
+        while not done.wait(LAUNCHER_POLL_S):
+            if os.getppid() != parent:
+                request.ask("the launcher is gone")
+                if not done.wait(ORPHAN_GRACE_S):
+                    say("the launcher is gone and the other ranks do not answer: ending")
+                    os._exit(1)
+                return
+
+    threading.Thread(target=watch, name="launcher-watch", daemon=True).start()
+    return done

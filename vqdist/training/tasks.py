@@ -1,0 +1,145 @@
+"""What a stage is: how its model is built, the loss of a batch, and a preview. No device, no checkpoint, no logging.
+
+To add a task: write these functions and name it in `get_task`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqdist.config import RunConfig
+from vqdist.data.loader import Batch
+from vqdist.data.manifest import Manifest
+from vqdist.errors import Problem
+from vqdist.metrics import compute_image_metrics
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.vqvae import VQVAE
+from vqdist.seeds import derive_seed
+
+PREVIEW_MAPS = 8
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a batch tells.
+
+    Attributes:
+        terms: name -> (B,) value of each sample; "loss" is the one to minimise.
+        codes: (B, h, w) int64 where the codebook's use is of interest, else None.
+    """
+
+    terms: dict[str, Tensor]
+    codes: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage of the pipeline.
+
+    Attributes:
+        data_kind: of the data set that it trains on: `images` or `codes`.
+        problems: (config, manifest) -> what of the two does not fit.
+        build: (config, manifest) -> the model, on the CPU, its weights drawn from the run's seed.
+        compute_losses: (model, batch, training) -> Losses; the model may be wrapped for DDP.
+        preview: (model, batch, companion) -> (N, C, H, W) in [0, 1], pictures in rows of 8.
+    """
+
+    data_kind: str
+    problems: Callable[[RunConfig, Manifest], list[Problem]]
+    build: Callable[[RunConfig, Manifest], nn.Module]
+    compute_losses: Callable[..., Losses]
+    preview: Callable[..., Tensor]
+
+
+def get_task(name: str) -> Task:
+    """Return the task that a configuration names."""
+    return {"vqvae": VQVAE_TASK, "pixelcnn": PIXELCNN_TASK}[name]
+
+
+def to_images(values: Tensor) -> Tensor:
+    """Return uint8 images as float in [0, 1]."""
+    return values.float().div_(255)
+
+
+def _vqvae_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    factor = config.model.downsample  # type: ignore[union-attr]
+    if all(side % factor == 0 for side in manifest.image_size):
+        return []
+    size = " x ".join(map(str, manifest.image_size))
+    return [Problem("model.downsample", f"{factor} for images of {size}", "a number that divides both sides")]
+
+
+def _build_vqvae(config: RunConfig, manifest: Manifest) -> nn.Module:
+    variance = manifest.splits["train"].variance
+    assert variance is not None, "image manifests carry it"
+    torch.manual_seed(derive_seed(config.run.seed, "weights"))
+    mean_variance = max(sum(variance) / len(variance), 1e-4)
+    return VQVAE(manifest.channels, **config.model.model_dump(), data_variance=mean_variance, deferred=True)
+
+
+def _vqvae_losses(model: nn.Module, batch: Batch, *, training: bool) -> Losses:
+    images = to_images(batch.values)
+    output = model(images, batch.positions)
+    terms = dict(output.losses)
+    if not training:
+        terms |= compute_image_metrics(images, output.recon)
+    return Losses(terms, output.codes)
+
+
+def _vqvae_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, seed: int) -> Tensor:
+    """Originals above their reconstructions."""
+    assert isinstance(model, VQVAE)
+    images = to_images(batch.values[:PREVIEW_MAPS])
+    return torch.cat([images, model.reconstruct(images)])
+
+
+def _pixelcnn_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    condition = config.model.condition  # type: ignore[union-attr]
+    problems = []
+    for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices)):
+        if name in condition and not count:
+            problems.append(Problem("model.condition", f"{condition}; the codes carry no {name}", "what they carry"))
+    return problems
+
+
+def _build_pixelcnn(config: RunConfig, manifest: Manifest) -> nn.Module:
+    assert manifest.num_codes is not None, "code manifests carry it"
+    torch.manual_seed(derive_seed(config.run.seed, "weights"))
+    known = {"num_labels": manifest.num_labels, "num_slices": manifest.num_slices}
+    given = {name: count for name, count in known.items() if count}
+    return PixelCNN(manifest.num_codes, **config.model.model_dump(), **given)
+
+
+def _pixelcnn_losses(model: nn.Module, batch: Batch, *, training: bool) -> Losses:
+    logits = model(batch.values, **conditions_of(model, batch))
+    nats = F.cross_entropy(logits.float(), batch.values, reduction="none").flatten(1).mean(1)
+    return Losses({"loss": nats, "bits_per_code": nats.detach() / torch.log(nats.new_tensor(2.0))})
+
+
+def conditions_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Return the conditions of a batch that the model was built for."""
+    inner: Any = getattr(model, "module", model)
+    return {
+        name: values for name, values in (("label", batch.label), ("slice", batch.slice)) if name in inner.condition
+    }
+
+
+def _pixelcnn_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, seed: int) -> Tensor:
+    """Slices sampled from the prior, decoded by the VQ-VAE that its codes came from."""
+    assert isinstance(model, PixelCNN)
+    assert isinstance(companion, VQVAE)
+    maps = min(PREVIEW_MAPS, len(batch))
+    grid = (batch.values.shape[1], batch.values.shape[2])
+    generator = torch.Generator().manual_seed(derive_seed(seed, "preview"))
+    noise = -torch.empty(maps, grid[0] * grid[1], model.num_codes).exponential_(generator=generator).log()
+    conditions = {name: values[:maps] for name, values in conditions_of(model, batch).items()}
+    codes = model.sample(maps, grid, noise.to(batch.values.device), **conditions)
+    return companion.decode(codes)
+
+
+VQVAE_TASK = Task("images", _vqvae_problems, _build_vqvae, _vqvae_losses, _vqvae_preview)
+PIXELCNN_TASK = Task("codes", _pixelcnn_problems, _build_pixelcnn, _pixelcnn_losses, _pixelcnn_preview)
