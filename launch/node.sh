@@ -10,6 +10,7 @@
 # RANKS counts the ranks of this machine. Without a GPU they run on the CPU, over gloo.
 set -euo pipefail
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=launch/network.sh
 source "$folder/network.sh"
 (($# > 0)) || fail "no module; usage: launch/node.sh MODULE [ARGUMENT ...]"
 

@@ -9,6 +9,7 @@
 #
 # VQDIST_PYTHON: the interpreter. VQDIST_CONTAINER: words before it. VQDIST_LOG_DIR: a folder for rank-N.log.
 set -euo pipefail
+# shellcheck source=launch/network.sh
 source "$(dirname "${BASH_SOURCE[0]}")/network.sh"
 (($# > 0)) || fail "no module; usage: launch/rank.sh MODULE [ARGUMENT ...]"
 

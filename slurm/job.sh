@@ -2,7 +2,11 @@
 # $home is the folder that holds slurm/ and launch/.
 # shellcheck shell=bash disable=SC2154
 
-say() { echo "[$(date '+%F %T') job $SLURM_JOB_ID] $*"; }
+# Of an array's last task the plain number would mean the whole array.
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}
+
+say() { echo "[$(date '+%F %T') job $job] $*"; }
 
 field() { # FILE KEY: a value of a JSON object, nothing where there is none
   "${VQDIST_PYTHON}" - "$1" "$2" <<'PYTHON'
@@ -85,7 +89,7 @@ wait_ranks() {
   while kill -0 "$ranks" 2>/dev/null; do
     code=0
     if ((warned && !terminated)); then
-      scancel --signal=USR1 "$SLURM_JOB_ID" || true
+      scancel --signal=USR1 "$job" || true
       sleep 5 &
       pause=$!
       wait -n "$ranks" "$pause" || code=$?

@@ -48,6 +48,11 @@ site=${VQDIST_SITE:-$home/slurm/site.sh}
 finished() { grep -q '"state": *"finished"' "$1/status.json" 2>/dev/null; }
 queued() { [[ -n $(squeue --noheader --jobs "$1" --states PENDING,RUNNING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null) ]]; }
 
+known() { # IDS ID...: is each ID among IDS?
+  local ids=" $1 " id
+  for id in "${@:2}"; do [[ $ids == *" $id "* ]] || return 1; done
+}
+
 # stage NAME DONE AFTER... -- SBATCH-FLAGS... SCRIPT ARGUMENTS: sets waits[NAME] to the job that others wait for.
 declare -A waits=()
 stage() {
@@ -58,8 +63,8 @@ stage() {
   if $done; then echo "$name: done"; return; fi
   [[ ! -e $out/jobs/$name ]] || old=$(<"$out/jobs/$name")
   if [[ -n $old ]] && queued "${old%% *}"; then
-    # A job that waits for one that is gone will never start: it makes way.
-    if [[ ${old#* } == "${after[*]}" ]]; then
+    # One that waits for a job that was submitted anew since then would never start: it makes way.
+    if known "${old#* }" "${after[@]}"; then
       echo "$name: job ${old%% *} is queued or runs"
       waits[$name]=${old%% *}
       return

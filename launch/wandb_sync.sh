@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Send runs that were tracked offline to W&B, from a machine that reaches the server (a login node).
+#
+#   bash launch/wandb_sync.sh RUN...        RUN: a run's directory, for example runs/vqvae_oasis
+#
+# Every start of a run has left a piece in RUN/wandb/. What a killed process never wrote is filled in from
+# RUN/metrics.jsonl, then the pieces go out in the order of their starts, under the run's one id. It can be
+# run again at any time, also while the run goes on: only what is new is sent.
+#
+# PYTHON chooses the interpreter. DRY_RUN=1 fills in and lists the pieces, and sends nothing.
+set -euo pipefail
+
+if (($# == 0)) || [[ $1 == -h || $1 == --help ]]; then
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
+    exit 2
+fi
+python=${PYTHON:-python}
+
+for run in "$@"; do
+    listing=$("$python" -m vqdist.training.fragments "$run")
+    if [[ -z $listing ]]; then
+        echo "$run: nothing new to send" >&2
+        continue
+    fi
+    while IFS= read -r piece; do
+        if [[ ${DRY_RUN:-0} == 1 ]]; then
+            echo "$piece"
+            continue
+        fi
+        # One at a time: a piece belongs behind those of earlier starts. No mark is left by a failed upload.
+        "$python" -m wandb sync --include-online --include-synced "$(dirname "$piece")" </dev/null >&2 || {
+            rm -f "$piece.synced"
+            echo "$run: $piece was not sent; run this again" >&2
+            exit 1
+        }
+    done <<<"$listing"
+done
