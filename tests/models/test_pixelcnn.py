@@ -68,9 +68,7 @@ def test_jacobian_for_every_layer_count(layers: int) -> None:
 @pytest.mark.parametrize(("kernel", "layers"), [(3, 1), (3, 2), (3, 3), (7, 1), (7, 2), (5, 1)])
 def test_reach_ends_where_the_kernels_end(kernel: int, layers: int) -> None:
     reach = layers * (kernel // 2)
-    assert torch.equal(
-        compute_reach(build_model(kernel=kernel, layers=layers), 5, 8), expected_reach(5, 8, reach)
-    )
+    assert torch.equal(compute_reach(build_model(kernel=kernel, layers=layers), 5, 8), expected_reach(5, 8, reach))
 
 
 def test_later_codes_change_no_earlier_logit() -> None:

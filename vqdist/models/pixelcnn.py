@@ -241,9 +241,7 @@ def _spread(value: int | Tensor | None, num: int) -> Tensor | None:
     return values.expand(num) if values.ndim == 0 else values
 
 
-def _condition_problems(
-    name: str, values: Tensor | None, *, num: int, limit: int, wanted: bool
-) -> list[Problem]:
+def _condition_problems(name: str, values: Tensor | None, *, num: int, limit: int, wanted: bool) -> list[Problem]:
     if values is None:
         expected = f"{num} numbers in [0, {limit}), as the model is conditioned on {name}"
         return [Problem(name, "none", expected)] if wanted else []
