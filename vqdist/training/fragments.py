@@ -24,7 +24,7 @@ from vqdist.training.sections import GLOBAL_STEP, to_row
 from vqdist.training.sent import SentSteps
 from vqdist.training.tracking import Reporter
 
-# A run that goes on writes something every second, if only how busy the machine is every quarter minute.
+# A run that goes on writes something every quarter of a minute, if only how busy its machine is.
 LIVE_S = 120.0
 FILL_LIMIT_S = 600.0
 _PICTURE = re.compile(r"step-(\d+)\.png")
@@ -47,15 +47,10 @@ class Fragment:
     points: frozenset[tuple[str, int]]
 
     @property
-    def is_live(self) -> bool:
-        """Whether a process may still be writing to it."""
-        return not self.ended and time.time() - self.path.stat().st_mtime < LIVE_S
-
-    @property
-    def needs_sync(self) -> bool:
-        """Whether it was written to since it was last sent; pieces of online starts are the server's already."""
+    def is_sent(self) -> bool:
+        """Whether nothing was written to it since `wandb sync` sent it."""
         mark = self.path.with_name(self.path.name + ".synced")
-        return self.offline and not (mark.exists() and mark.stat().st_mtime >= self.path.stat().st_mtime)
+        return mark.exists() and mark.stat().st_mtime >= self.path.stat().st_mtime
 
 
 def find_fragments(run_dir: Path) -> list[Fragment]:
@@ -76,18 +71,25 @@ def read_fragment(path: Path) -> Fragment:
     return Fragment(path, path.parent.name.startswith("offline-"), ended, frozenset(points))
 
 
+def is_live(run_dir: Path, fragments: Sequence[Fragment]) -> bool:
+    """Tell whether a process may still be writing to the newest piece."""
+    if not fragments or fragments[-1].ended:
+        return False
+    alive = SentSteps(run_dir / "wandb").writer_is_alive()
+    return time.time() - fragments[-1].path.stat().st_mtime < LIVE_S if alive is None else alive
+
+
 def inspect_file(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a .wandb file, read by W&B itself.
 
     Raises:
-        VqdistError: W&B's command line cannot be run.
+        VqdistError: it cannot.
     """
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    try:
-        output = subprocess.run(command, capture_output=True, check=False).stdout
-    except OSError as error:
-        raise VqdistError(f"cannot run `wandb leet inspect`: {error}") from error
-    for line in output.splitlines():
+    answer = subprocess.run(command, capture_output=True, check=False)
+    if answer.returncode != 0 and not answer.stdout and path.stat().st_size > 0:
+        raise VqdistError(f"{path}: `wandb leet inspect` failed: {answer.stderr.decode(errors='replace').strip()}")
+    for line in answer.stdout.splitlines():
         try:
             record = json.loads(line)
         except ValueError:
@@ -133,25 +135,11 @@ def fill(run_dir: Path, lost: Sequence[dict[str, Any]]) -> None:
     Raises:
         VqdistError: W&B did not take them all.
     """
-    start = {
-        "do": "start",
-        "run_dir": str(run_dir.resolve()),
-        "mode": "offline",
-        "project": None,
-        "entity": None,
-        "group": None,
-        "tags": [],
-        "run_name": None,
-        "job_type": None,
-        "config": {},
-        "program": "wandb_sync.sh",
-        "resumed_step": 0,
-        "fill": True,
-    }
+    start = {**SentSteps(run_dir / "wandb").start, "mode": "offline", "config": {}, "resumed_step": 0, "fill": True}
     state = read_state(run_dir)
     reporter = Reporter(run_dir, start)
     for message in [*lost, {"do": "summary", "values": find_latest(run_dir)}]:
-        reporter.send(message)
+        reporter.send(message, patience_s=FILL_LIMIT_S)
     last = {"do": "finish", "state": state, "exit_code": 0 if state == "finished" else 1, "limit_s": FILL_LIMIT_S}
     if not reporter.close(last, FILL_LIMIT_S):
         raise VqdistError(f"{run_dir}: W&B did not take what was to be filled in; see wandb/reporter.log")
@@ -175,14 +163,17 @@ def prepare(run_dir: Path) -> list[Path]:
     if not (run_dir / "wandb").is_dir():
         raise DataError.of(str(run_dir), "no wandb/ in it", "the directory of a run that was tracked")
     fragments = find_fragments(run_dir)
+    live = is_live(run_dir, fragments)
     lost = find_lost(run_dir, fragments)
-    if any(fragment.is_live for fragment in fragments):
+    if live:
         say(f"{run_dir}: still running; what it lacks is filled in once it has ended")
     elif lost:
         say(f"{run_dir}: {len(lost)} rows and pictures that no start has written are filled in")
         fill(run_dir, lost)
         fragments = find_fragments(run_dir)
-    return [fragment.path for fragment in fragments if fragment.needs_sync]
+    # What an online start wrote is the server's already, unless it was cut off and nothing came after it.
+    cut_off = [piece for piece in fragments[-1:] if not (piece.offline or piece.ended or live)]
+    return [piece.path for piece in fragments if not piece.is_sent and (piece.offline or piece in cut_off)]
 
 
 def main(argv: Sequence[str]) -> int:

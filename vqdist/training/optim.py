@@ -53,6 +53,12 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     for full_name, value in tensors.items():
         number, name = full_name.split(".", 1)
         state.setdefault(int(number), {})[name] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, inner in state.items():
+        for name, value in inner.items():
+            if value.shape == parameters[number].shape:
+                # Fused kernels walk the memory as it lies: a moment must be laid out like its parameter.
+                inner[name] = torch.empty_like(parameters[number]).copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -28,6 +28,8 @@ FLUSH_INTERVAL_S = 1.0
 INIT_TIMEOUT_S = 60.0
 ORPHAN_LIMIT_S = 30.0
 MAX_RESTARTS = 3
+# Kept with the id, so that rows filled in later land in the same place.
+START_FACTS = ("project", "entity", "group", "tags", "run_name", "job_type")
 # wandb-core inherits the mask: a scheduler that signals every process of a job must not end the report.
 BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
@@ -54,7 +56,9 @@ class Report:
         job_id = os.environ.get("SLURM_JOB_ID")
         if job_id and job_id not in self.steps.job_ids:
             self.steps.job_ids.append(job_id)
-        self.steps.save()
+        if not self._fill:
+            self.steps.start = {name: self._start[name] for name in START_FACTS}
+        self.steps.own()
         try:
             self._run = self._init()
         except Exception as error:
@@ -78,7 +82,7 @@ class Report:
             "disable_git": True,
             "init_timeout": INIT_TIMEOUT_S,
             "program": self._start["program"],
-            "x_stats_pid": self._start["parent_pid"],
+            "x_stats_pid": os.getppid(),
             "x_transaction_log_flush_interval": FLUSH_INTERVAL_S,
             "x_disable_stats": self._fill,
         }

@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import secrets
+import socket
 import string
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vqdist.training.run_dir import write_whole
 
@@ -21,11 +23,33 @@ class SentSteps:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "tracking.json"
         self._last: tuple[str, int] | None = None
-        try:
+        self.run_id = new_run_id(os.environ)
+        self.sent: dict[str, int] = {}
+        self.job_ids: list[str] = []
+        self.start: dict[str, Any] = {}
+        self.writer: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads(self._path.read_text())
-            self.run_id, self.sent, self.job_ids = str(state["id"]), dict(state["sent"]), list(state["job_ids"])
-        except (OSError, ValueError, KeyError, TypeError):
-            self.run_id, self.sent, self.job_ids = new_run_id(os.environ), {}, []
+            self.run_id, self.sent = str(state["id"]), dict(state["sent"])
+            self.job_ids, self.start = list(state["job_ids"]), dict(state["start"])
+            self.writer = dict(state["writer"])
+
+    def own(self) -> None:
+        """Note this process as the one that writes now."""
+        self.writer = {"host": socket.gethostname(), "pid": os.getpid()}
+        self.save()
+
+    def writer_is_alive(self) -> bool | None:
+        """Tell whether the process that wrote last still runs; None if that was on another machine."""
+        if self.writer.get("host") != socket.gethostname():
+            return None
+        try:
+            os.kill(int(self.writer["pid"]), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
 
     def claim(self, stream: str, step: int) -> bool:
         """Note the step of a stream as sent; False if it, or a later one, was sent before."""
@@ -46,7 +70,14 @@ class SentSteps:
 
     def save(self) -> None:
         """Write the file whole; a full disk is left to the log of what was not written."""
-        state = {"format_version": 1, "id": self.run_id, "sent": self.sent, "job_ids": self.job_ids}
+        state = {
+            "format_version": 1,
+            "id": self.run_id,
+            "start": self.start,
+            "job_ids": self.job_ids,
+            "writer": self.writer,
+            "sent": self.sent,
+        }
         with contextlib.suppress(OSError):
             write_whole(self._path, json.dumps(state).encode())
 

@@ -107,7 +107,10 @@ def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Rank
     weight_ema = WeightEMA(inner, config.optim.weight_ema) if config.optim.weight_ema else None
     if config.train.compile:
         inner.compile()
-    model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim))
+    with warnings.catch_warnings():
+        # Accelerate 1.15 has no other word for it yet than the one that torch 2.15 calls deprecated.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim))
     num_codes = manifest.num_codes if manifest.kind == "codes" else config.model.num_codes  # type: ignore[union-attr]
     usage = torch.zeros(num_codes, device=ranks.device) if task.data_kind == "images" else None
     return Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)

@@ -91,20 +91,20 @@ class Reporter:
 
     Args:
         run_dir: the run's directory; W&B's own files and the reporter's log go to its `wandb/`.
-        command: how the process is started.
+        start: what reporter.py needs to know to start the run in W&B.
 
     Raises:
         OSError: the folder cannot be written or the process not be started.
     """
 
-    def __init__(self, run_dir: Path, command: Sequence[str]) -> None:
+    def __init__(self, run_dir: Path, start: Mapping[str, Any]) -> None:
         self.dropped = 0
         self._queue: queue.Queue[str | None] = queue.Queue(QUEUE_SIZE)
         folder = run_dir / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "reporter.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-m", "vqdist.training.reporter"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -114,11 +114,12 @@ class Reporter:
             )
         for work in (self._write, self._relay_notices):
             threading.Thread(target=work, name=f"wandb{work.__name__}", daemon=True).start()
+        self.send({"do": "start", "run_dir": str(run_dir.resolve()), "program": sys.argv[0], **start})
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Queue a message and return at once; it is counted as dropped if the queue is full."""
+    def send(self, message: Mapping[str, Any], *, patience_s: float = 0.0) -> None:
+        """Queue a message; it is counted as dropped if the queue stays full for `patience_s`."""
         try:
-            self._queue.put_nowait(json.dumps(message, default=str))
+            self._queue.put(json.dumps(message, default=str), block=patience_s > 0, timeout=patience_s)
         except queue.Full:
             self.dropped += 1
 
@@ -293,26 +294,19 @@ def start_tracker(
     """
     if not is_main or settings.mode == "disabled":
         return Tracker(run_dir)
+    start = {
+        "mode": settings.mode,
+        "project": settings.project,
+        "entity": settings.entity,
+        "group": settings.group,
+        "tags": list(settings.tags),
+        "run_name": run_name,
+        "job_type": job_type,
+        "config": dict(config),
+        "resumed_step": resumed_step,
+    }
     try:
-        reporter = Reporter(run_dir, [sys.executable, "-P", "-m", "vqdist.training.reporter"])
+        return Tracker(run_dir, Reporter(run_dir, start))
     except OSError as error:
         say(f"W&B cannot be started ({error}); the run goes on without it")
         return Tracker(run_dir)
-    reporter.send(
-        {
-            "do": "start",
-            "run_dir": str(run_dir.resolve()),
-            "mode": settings.mode,
-            "project": settings.project,
-            "entity": settings.entity,
-            "group": settings.group,
-            "tags": list(settings.tags),
-            "run_name": run_name,
-            "job_type": job_type,
-            "config": dict(config),
-            "parent_pid": os.getpid(),
-            "program": sys.argv[0],
-            "resumed_step": resumed_step,
-        }
-    )
-    return Tracker(run_dir, reporter)
