@@ -58,9 +58,7 @@ def ssim_map(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) 
 def require_ssim_size(height: int, width: int) -> None:
     """Raise DataError where an image of this size, in pixels, is smaller than SSIM's window."""
     if min(height, width) < MIN_SSIM_SIZE:
-        raise DataError.of(
-            "image size", f"{height} x {width}", f"at least {MIN_SSIM_SIZE} pixels a side for SSIM"
-        )
+        raise DataError.of("image size", f"{height} x {width}", f"at least {MIN_SSIM_SIZE} pixels a side for SSIM")
 
 
 def brain_mask(images: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B 1 H W"]:
@@ -175,21 +173,17 @@ def bootstrap_subjects(
 ) -> Interval:
     """Return the mean over all samples with its percentile interval, whole subjects drawn with replacement.
 
-    Slices of one brain are alike, so that an interval over slices would be too narrow. NaN values (slices
-    without brain) are left out. The same samples give the same interval in any order of subjects.
+    Slices of one brain are alike, so that an interval over slices would be too narrow. The same samples give
+    the same interval in any order of subjects.
 
     Args:
         values: (N,) a value per sample.
         subjects: (N,) the subject of each.
     """
     array = np.asarray(values, dtype=np.float64)
-    order = np.argsort(np.asarray(subjects), kind="stable")
-    kept = order[~np.isnan(array[order])]
-    if not kept.size:
-        return Interval(math.nan, None, None)
-    names, index = np.unique(np.asarray(subjects)[kept], return_inverse=True)
-    sums = np.bincount(index, weights=array[kept])
-    counts = np.bincount(index).astype(np.float64)
+    names, index = np.unique(np.asarray(subjects), return_inverse=True)
+    sums = np.bincount(index, weights=array)
+    counts = np.bincount(index)
     mean = float(sums.sum() / counts.sum())
     if len(names) < 2:
         return Interval(mean, None, None)

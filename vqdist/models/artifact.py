@@ -108,7 +108,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 def fingerprint(path: str | Path) -> str:
     """Return the sha256 (hex) over weights and architecture: equal for models that compute the same."""
-    config = read_config(path)
+    return fingerprint_of(read_model_files(path))
+
+
+def fingerprint_of(files: ModelFiles) -> str:
+    """Return the fingerprint of a saved model that was read before, whatever lies in its place now."""
+    config = files.config
     told = json.dumps([config["kind"], config["model"], config["weights"]["sha256"]], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 

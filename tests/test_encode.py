@@ -1,0 +1,83 @@
+"""`vqdist.encode`: the codes are the model's, the bytes do not depend on the ranks, misfits are refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_runs import launch, save_vqvae, write_codes, write_images
+
+from vqdist import encode, load_model
+from vqdist.data.codecs import decode_codes, decode_png
+from vqdist.data.shards import ShardReader, load_manifest
+from vqdist.entry import run_command
+from vqdist.models.artifact import fingerprint
+
+
+def read_tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_codes_are_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, run, out = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run"), tmp_path / "codes"
+    arguments = ["--run", run, "--data", images, "--out", out, "--device", "cpu", "--batch-size", 4]
+    assert run_command(encode.main, [str(item) for item in arguments]) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": str(out), "samples": 24}
+
+    source, codes = load_manifest(images), load_manifest(out)
+    assert (codes.kind, codes.num_codes, codes.grid, codes.image_size) == ("codes", 16, (8, 8), (32, 32))
+    assert codes.vqvae_fingerprint == fingerprint(run) == fingerprint(out / "vqvae")
+    assert codes.conditions == source.conditions
+    model = load_model(run)
+    for split in source.splits:
+        before, after = ShardReader(images, source, split), ShardReader(out, codes, split)
+        assert [shard.samples for shard in before.shards] == [shard.samples for shard in after.shards]
+        for index in range(len(before)):
+            one, other = before.read(index), after.read(index)
+            assert (one["__key__"], one["json"]) == (other["__key__"], other["json"])
+            pixels = decode_png(one["png"], image_size=(32, 32), channels=1)
+            expected = model.encode(torch.tensor(pixels)[None] / 255)[0].numpy()
+            np.testing.assert_array_equal(decode_codes(other["npy"], grid=(8, 8), num_codes=16), expected)
+
+
+@pytest.mark.ranks
+def test_two_ranks_write_the_same_bytes(tmp_path: Path) -> None:
+    images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
+    write_codes(tmp_path / "on-1", run, images)
+    done = launch("vqdist.encode", "--run", run, "--data", images, "--out", tmp_path / "on-2", ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"out": str(tmp_path / "on-2"), "samples": 24}
+    assert read_tree(tmp_path / "on-1") == read_tree(tmp_path / "on-2")
+
+
+def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, images = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images")
+    odd, codes = write_images(tmp_path / "odd", channels=3, size=30), write_codes(tmp_path / "codes", run, images)
+
+    def fails_with(*expected: str, **changes: object) -> None:
+        options = {"run": run, "data": odd, "out": tmp_path / "new", "device": "cpu"} | changes
+        arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+        assert run_command(encode.main, arguments) == 2
+        told = capsys.readouterr().err
+        assert all(part in told for part in expected), told
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+    before = sorted(path.name for path in tmp_path.iterdir())
+    fails_with("channels: found 3; expected 1", "image size: found 30 x 30; expected multiples")
+    fails_with("no such folder", data=tmp_path / "nowhere")
+    fails_with("nowhere: found nothing", run=tmp_path / "nowhere")
+    fails_with("not empty", out=odd, data=images)
+    fails_with("found a data set of codes; expected one of images", data=codes)
+
+
+def test_damage_ends_the_command_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
+    shard = images / "test" / "shard-000001.tar"
+    data = bytearray(shard.read_bytes())
+    data[data.find(b"IDAT") + 20] ^= 1
+    shard.write_bytes(bytes(data))
+    arguments = ["--run", run, "--data", images, "--out", tmp_path / "codes", "--device", "cpu"]
+    assert run_command(encode.main, [str(item) for item in arguments]) == 2
+    assert "test/shard-000001.tar, sample s6_20" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "run"]

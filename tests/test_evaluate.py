@@ -1,0 +1,142 @@
+"""`vqdist.evaluate`: the report's figures against straightforward sums, and on two ranks against one."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from vqdist import evaluate, load_model
+from vqdist.data.codecs import decode_codes, decode_png
+from vqdist.data.shards import ShardReader, load_manifest
+from vqdist.entry import run_command
+
+
+def run_evaluate(capsys: pytest.CaptureFixture[str], **options: object) -> dict[str, Any]:
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    code = run_command(evaluate.main, [*arguments, "--device", "cpu"])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    return json.loads(told.out)
+
+
+def read_split(data: Path, split: str) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    manifest = load_manifest(data)
+    reader = ShardReader(data, manifest, split)
+    samples = [reader.read(index) for index in range(len(reader))]
+    if manifest.kind == "images":
+        size, channels = manifest.image_size, manifest.channels
+        values = [decode_png(sample["png"], image_size=size, channels=channels) for sample in samples]
+        return torch.tensor(np.stack(values)) / 255, [sample["json"] for sample in samples]
+    grid, num_codes = manifest.grid, manifest.num_codes
+    assert grid is not None
+    assert num_codes is not None
+    maps = [decode_codes(sample["npy"], grid=grid, num_codes=num_codes) for sample in samples]
+    return torch.tensor(np.stack(maps)), [sample["json"] for sample in samples]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_vqvae_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: int) -> None:
+    images = write_images(tmp_path / "images", channels=channels)
+    run, out = save_vqvae(tmp_path / "run", channels=channels), tmp_path / "reports" / "test.json"
+    report = run_evaluate(capsys, run=run, data=images, out=out)
+    assert json.loads(out.read_text()) == report
+    assert {name: report[name] for name in ("task", "split", "samples", "subjects")} == {
+        "task": "vqvae", "split": "test", "samples": 9, "subjects": 3,
+    }  # fmt: skip
+    model = load_model(run)
+    originals, infos = read_split(images, "test")
+    codes = model.encode(originals)
+    recon = model.decode(codes)
+    ssim = structural_similarity_index_measure(recon, originals, data_range=1.0, reduction="none")
+    psnr = [
+        peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1.0) for a, b in zip(originals, recon, strict=True)
+    ]
+    shares = np.bincount(codes.flatten(), minlength=16) / codes.numel()
+    shares = shares[shares > 0]
+    expected = {
+        "ssim": ssim.mean().item(),
+        "psnr": np.mean(psnr),
+        "mse": ((originals - recon) ** 2).mean().item(),
+        "perplexity": math.exp(-(shares * np.log(shares)).sum()),
+        "codes_used": len(shares),
+        "bits_per_pixel": 4 * 8 * 8 / (32 * 32),
+    }
+    found = report["metrics"]
+    assert set(found) == {*expected, "ssim_brain", "psnr_brain"}
+    assert {name: found[name]["mean"] for name in expected} == pytest.approx(expected, rel=1e-5)
+    per_subject = [ssim[[info["subject"] == f"s{n}" for info in infos]].mean().item() for n in (5, 6, 7)]
+    # With three subjects, more than 2.5 % of the draws are one subject three times over.
+    assert found["ssim"]["low"] == pytest.approx(min(per_subject), abs=1e-5)
+    assert found["ssim"]["high"] == pytest.approx(max(per_subject), abs=1e-5)
+    assert found["perplexity"]["low"] is found["perplexity"]["high"] is None
+
+
+def test_pixelcnn_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = save_vqvae(tmp_path / "run")
+    codes = write_codes(tmp_path / "codes", run, write_images(tmp_path / "images"))
+    prior = save_prior(tmp_path / "prior", codes, condition="slice")
+    report = run_evaluate(capsys, run=prior, data=codes, split="validate")
+    assert (report["task"], report["split"], report["samples"], report["subjects"]) == ("pixelcnn", "validate", 3, 1)
+    maps, infos = read_split(codes, "validate")
+    model = load_model(prior)
+    with torch.no_grad():
+        p = model(maps, slice=torch.tensor([info["slice"] for info in infos])).softmax(dim=1)
+    bits = -torch.log2(p.gather(1, maps[:, None])).mean().item()
+    found = {name: value["mean"] for name, value in report["metrics"].items()}
+    assert found["bits_per_code"] == pytest.approx(bits, rel=1e-5)
+    assert found["bits_per_pixel"] == pytest.approx(bits * 64 / 1024, rel=1e-5)
+    assert found["uniform_bits_per_code"] == 4
+    train = read_split(codes, "train")[0]
+    counts = np.bincount(train.flatten(), minlength=16) + 0.5
+    expected = -np.log2((counts / counts.sum())[maps.numpy()]).mean()
+    assert found["unigram_bits_per_code"] == pytest.approx(expected)
+    at_place = (train[None] == maps[:, None]).double().mean(dim=1).numpy()
+    weight = report["baselines"]["position_weight"]
+    mixed = weight * at_place + (1 - weight) * (counts / counts.sum())[maps.numpy()]
+    assert found["position_bits_per_code"] == pytest.approx(-np.log2(mixed).mean())
+    assert 0 < weight < 1
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
+def test_two_ranks_report_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str) -> None:
+    run, data = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images")
+    if task == "pixelcnn":
+        data = write_codes(tmp_path / "codes", run, data)
+        run = save_prior(tmp_path / "prior", data, condition="label+slice")
+    alone = run_evaluate(capsys, **{"run": run, "data": data, "batch-size": 2})
+    assert alone["task"] == task
+    done = launch("vqdist.evaluate", "--run", run, "--data", data, "--batch-size", 2, ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout) == alone
+
+
+def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, images = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images")
+    codes = write_codes(tmp_path / "codes", run, images)
+    other = save_vqvae(tmp_path / "other", num_codes=8, seed=1)
+    foreign = write_codes(tmp_path / "foreign", other, images)
+    prior = save_prior(tmp_path / "prior", codes)
+
+    def fails_with(*expected: str, **options: object) -> None:
+        arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+        assert run_command(evaluate.main, [*arguments, "--device", "cpu"]) == 2
+        told = capsys.readouterr()
+        assert all(part in told.err for part in expected), told.err
+        assert not told.out
+
+    fails_with("found a data set of codes; expected one of images", run=run, data=codes)
+    fails_with("found a data set of images; expected one of codes", run=prior, data=images)
+    fails_with("num_codes: found 8; expected 16", "VQ-VAE of the codes: found", run=prior, data=foreign)
+    fails_with("no split 'tset'", run=run, data=images, split="tset")
+    fails_with("nowhere: found nothing", run=tmp_path / "nowhere", data=images)
+    with pytest.raises(SystemExit, match="2"):
+        run_command(evaluate.main, ["--run", str(run)])

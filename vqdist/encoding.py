@@ -1,0 +1,127 @@
+"""Images into maps of codes: all ranks encode, a shard each at a time; rank 0 writes.
+
+The bytes do not depend on the ranks: batches begin with their shard, and shards are written in their order.
+"""
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from vqdist.data.codecs import encode_codes
+from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.data.reader import ShardReader
+from vqdist.data.shards import ShardSetWriter
+from vqdist.data.staging import check_output
+from vqdist.errors import UserError
+from vqdist.evaluation import require_kind, vqvae_problems
+from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
+from vqdist.models.vqvae import VQVAE
+from vqdist.passes import fixed_batches, gather_outcomes, main_only, read_samples, stack_values, to_images
+from vqdist.progress import Progress
+from vqdist.training.ranks import Ranks
+
+Encoded = list[tuple[str, bytes, dict[str, Any]]]  # key, payload and info of each sample of a shard
+
+
+def encode(args: Namespace, ranks: Ranks) -> int:
+    """Encode a data set and return its number of samples. Collective: all ranks."""
+    # Read once for all: a training that goes on may replace the model at any moment.
+    read = main_only(ranks, lambda: read_model_files(args.run, kind="vqvae"))
+    files = gather_outcomes(ranks, read)[0]
+    assert files is not None, "rank 0 reads"
+    model = build_model(files)
+    assert isinstance(model, VQVAE)
+    manifest = load_manifest(args.data)
+    require_kind(args.data, manifest, "images", "they are what is encoded")
+    if problems := vqvae_problems(model, args.data, manifest):
+        raise UserError(problems)
+    gather_outcomes(ranks, main_only(ranks, lambda: check_output(args.out, overwrite=args.overwrite)))
+    rounds = encode_rounds(model.to(ranks.device), args, manifest, ranks)
+    if not ranks.is_main:
+        return sum(len(shard) for _, shard in rounds)
+    with open_writer(args, manifest, model, fingerprint_of(files)) as writer:
+        return write_rounds(writer, rounds, files, total=manifest_samples(manifest))
+
+
+def encode_rounds(model: VQVAE, args: Namespace, manifest: Manifest, ranks: Ranks) -> Iterator[tuple[str, Encoded]]:
+    """Yield split and samples of every encoded shard, in the data set's order, on every rank.
+
+    A round is W shards, one for each rank, so that rank 0 never holds more than a round.
+    Collective: all ranks, each must take every item.
+    """
+    readers = {split: ShardReader(args.data, manifest, split) for split in manifest.splits}
+    shards = [(split, shard) for split, reader in readers.items() for shard in range(len(reader.shard_sizes))]
+    for start in range(0, len(shards), ranks.world):
+        this_round = shards[start : start + ranks.world]
+
+        def work(this_round: list[tuple[str, int]] = this_round) -> Encoded:
+            if ranks.rank >= len(this_round):
+                return []
+            split, shard = this_round[ranks.rank]
+            return encode_shard(model, readers[split], shard, manifest, batch_size=args.batch_size)
+
+        encoded = gather_outcomes(ranks, work)
+        yield from zip((split for split, _ in this_round), encoded, strict=False)
+
+
+def encode_shard(model: VQVAE, reader: ShardReader, shard: int, manifest: Manifest, *, batch_size: int) -> Encoded:
+    """Encode the samples of one shard, in batches that begin with it."""
+    first = int(reader.shard_sizes[:shard].sum())
+    device = next(model.parameters()).device
+    encoded: Encoded = []
+    for numbers in fixed_batches(int(reader.shard_sizes[shard]), batch_size=batch_size):
+        samples = read_samples(reader, first + numbers)
+        with torch.inference_mode():
+            codes = model.encode(to_images(stack_values(samples, manifest).to(device))).cpu().numpy()
+        encoded += [
+            (sample["__key__"], encode_codes(grid, model.num_codes), sample["json"])
+            for sample, grid in zip(samples, codes, strict=True)
+        ]
+    return encoded
+
+
+def open_writer(args: Namespace, manifest: Manifest, model: VQVAE, origin: str) -> ShardSetWriter:
+    """Return the writer of the data set of codes; its shards mirror those of the images."""
+    sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
+    return ShardSetWriter(
+        args.out,
+        kind="codes",
+        image_size=manifest.image_size,
+        channels=manifest.channels,
+        samples_per_shard=max(sizes, default=1),
+        overwrite=args.overwrite,
+        source={
+            "command": "vqdist.encode",
+            "images": str(args.data.resolve()),
+            "images_fingerprint": manifest.fingerprint,
+            "images_source": manifest.source,
+        },
+        num_codes=model.num_codes,
+        grid=model.grid(*manifest.image_size),
+        vqvae_fingerprint=origin,
+        class_names=manifest.class_names,
+    )
+
+
+def write_rounds(
+    writer: ShardSetWriter, rounds: Iterator[tuple[str, Encoded]], files: ModelFiles, *, total: int
+) -> int:
+    """Write the encoded shards and, beside them, the VQ-VAE that made them; return the number of samples."""
+    with Progress(total, unit="slices", label="encode") as shown:
+        for split, encoded in rounds:
+            for key, payload, info in encoded:
+                writer.write(split, key, payload, "npy", info)
+            shown.advance(len(encoded))
+        vqvae = writer.folder / "vqvae"
+        vqvae.mkdir()
+        (vqvae / "config.json").write_text(json.dumps(files.config, indent=2))
+        (vqvae / "model.safetensors").write_bytes(files.weights)
+    return shown.done
+
+
+def manifest_samples(manifest: Manifest) -> int:
+    """Return the number of samples of a data set."""
+    return sum(split.samples for split in manifest.splits.values())

@@ -1,0 +1,46 @@
+"""Draw new slices: accelerate launch -m vqdist.sample --prior RUN --num 64 --out DIR [--label N] [--slice N]."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqdist.entry import Parser, emit, optional, run_command
+
+
+def build_parser() -> Parser:
+    """Return the command's parser."""
+    parser = Parser("vqdist.sample", "Draw maps of codes from a PixelCNN and decode them into new slices.")
+    parser.option("--prior", Path, required=True, help="run of the PixelCNN, or its saved model's folder")
+    parser.option("--num", int, default=64, unit="slices", help="slices to draw")
+    parser.option("--out", Path, required=True, help="folder for the PNGs, grid.png, codes.npy and samples.json")
+    parser.option("--vqvae", Path, help="run of the VQ-VAE; null: the one that lies in the prior's model/")
+    parser.option("--temperature", float, default=1.0, help="divides the logits; 0 takes the likeliest code")
+    parser.option("--top-k", int, default=0, unit="codes", help="draw among the likeliest codes only; 0: all")
+    parser.option("--seed", int, default=0, help="seed of the noise and of conditions that are not given")
+    parser.option("--label", optional(int), help="class of all slices; null: drawn as in train")
+    parser.option("--slice", optional(int), help="slice number of all slices; null: drawn as in train")
+    parser.option("--device", str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command. Collective: all ranks."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.num < 1:
+        parser.error(f"--num: found {args.num}, expected at least 1")
+
+    from vqdist.sampling import sample
+    from vqdist.training.ranks import end_ranks, start_ranks
+
+    ranks = start_ranks(args.device)
+    try:
+        sample(args, ranks)
+        if ranks.is_main:
+            emit({"out": str(args.out), "num": args.num})
+    finally:
+        end_ranks()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

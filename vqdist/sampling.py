@@ -1,0 +1,173 @@
+"""New slices from a prior: which conditions and noise each map gets, drawing on all ranks, and the files.
+
+What map i becomes hangs on the seed and i alone: not on the ranks, nor on how many maps are drawn.
+"""
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vqdist.conditions import Conditions, draw_conditions
+from vqdist.errors import CheckpointError, UserError
+from vqdist.figures import save_grid, save_png, to_uint8
+from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.sampler import Draw
+from vqdist.models.vqvae import VQVAE
+from vqdist.passes import gather_outcomes
+from vqdist.progress import Progress
+from vqdist.seeds import derive_seed
+from vqdist.training.ranks import Ranks
+
+GRID_SLICES = 64
+# Maps drawn together, always so many, the last ones discarded: a map's numbers may hang on how many it is drawn with.
+MAPS_AT_ONCE = 16
+
+Drawn = tuple[Tensor, npt.NDArray[np.uint8]]  # codes (B, h, w) and pictures (B, C, H, W)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prior, the VQ-VAE that its codes came from, and what is to be drawn."""
+
+    prior: PixelCNN
+    vqvae: VQVAE
+    vqvae_fingerprint: str
+    grid: tuple[int, int]
+    conditions: Conditions
+
+
+def sample(args: Namespace, ranks: Ranks) -> None:
+    """Draw, decode and write the slices.
+
+    Args:
+        args: of `vqdist.sample`.
+    Collective: all ranks.
+    """
+    pair = load_pair(args, read_model_files(args.prior, kind="pixelcnn"))
+    rounds = draw_rounds(pair, args, ranks)
+    if ranks.is_main:
+        write_samples(args, pair, rounds)
+    else:
+        for _ in rounds:
+            pass
+
+
+def load_pair(args: Namespace, files: ModelFiles) -> Pair:
+    """Load both models and choose the conditions of every map.
+
+    Raises:
+        UserError: the VQ-VAE is not the one of the prior's codes, or what is asked does not fit the prior.
+    """
+    own = read_model_files(files.folder / "vqvae", kind="vqvae")
+    vqvae_files = own if args.vqvae is None else read_model_files(args.vqvae, kind="vqvae")
+    found, expected = fingerprint_of(vqvae_files), fingerprint_of(own)
+    if found != expected:
+        raise UserError.of(f"--vqvae {args.vqvae}", f"VQ-VAE {found}", f"the one of the prior's codes, {expected}")
+    prior, vqvae = build_model(files), build_model(vqvae_files)
+    assert isinstance(prior, PixelCNN)
+    assert isinstance(vqvae, VQVAE)
+    grid = read_grid(files)
+    asked = {"label": args.label, "slice": args.slice}
+    table, where = files.config.get("conditions"), f"{files.folder / 'config.json'}: conditions"
+    conditions = draw_conditions(args.num, args.seed, asked=asked, condition=prior.condition, table=table, where=where)
+    Draw(temperature=args.temperature, top_k=args.top_k).check(args.num, grid, prior.num_codes)
+    prior.check_conditions(args.num, conditions.label, conditions.slice)
+    return Pair(prior, vqvae, found, grid, conditions)
+
+
+def read_grid(files: ModelFiles) -> tuple[int, int]:
+    """Return the size (h, w) of the maps that a prior was trained on."""
+    match files.config.get("grid"):
+        case [int(h), int(w)] if h > 0 and w > 0:
+            return h, w
+        case found:
+            where = f"{files.folder / 'config.json'}: grid"
+            raise CheckpointError.of(where, repr(found)[:80], "two positive numbers, h and w")
+
+
+def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int) -> Tensor:
+    """Return the Gumbel noise of some maps, (B, size, K); a map's noise hangs on the seed and its number alone."""
+    noise = torch.empty(len(maps), size, num_codes)
+    for row, index in zip(noise, maps, strict=True):
+        row.uniform_(generator=torch.Generator().manual_seed(derive_seed(seed, "noise", index)))
+    return noise.log_().neg_().log_().neg_()
+
+
+def draw_rounds(pair: Pair, args: Namespace, ranks: Ranks) -> Iterator[Drawn]:
+    """Yield codes (B, h, w) and pictures (B, C, H, W) uint8, in the order of the maps, on every rank.
+
+    A round is one batch of maps for each rank. Collective: all ranks, each must take every item.
+    """
+    prior, vqvae = pair.prior.to(ranks.device), pair.vqvae.to(ranks.device)
+    starts = range(0, args.num, MAPS_AT_ONCE)
+    for first in range(0, len(starts), ranks.world):
+        this_round = starts[first : first + ranks.world]
+
+        def work(this_round: range = this_round) -> Drawn | None:
+            if ranks.rank >= len(this_round):
+                return None
+            return draw_batch(prior, vqvae, pair, args, this_round[ranks.rank])
+
+        yield from (batch for batch in gather_outcomes(ranks, work) if batch is not None)
+
+
+def draw_batch(prior: PixelCNN, vqvae: VQVAE, pair: Pair, args: Namespace, start: int) -> Drawn:
+    """Draw and decode the maps from a number on."""
+    maps = range(start, start + MAPS_AT_ONCE)
+    asked = [min(index, args.num - 1) for index in maps]
+    h, w = pair.grid
+    noise = draw_noise(maps, h * w, prior.num_codes, args.seed)
+    with torch.inference_mode():
+        codes = prior.sample(MAPS_AT_ONCE, pair.grid, noise, args.temperature, args.top_k, **pair.conditions.of(asked))
+        pictures = to_uint8(vqvae.decode(codes))
+    kept = min(MAPS_AT_ONCE, args.num - start)
+    return codes[:kept].cpu(), pictures[:kept]
+
+
+def write_samples(args: Namespace, pair: Pair, rounds: Iterator[Drawn]) -> None:
+    """Write a PNG for each slice, a grid of the first ones, the codes, and what they are; samples.json comes last."""
+    clear_samples(args.out)
+    codes: list[Tensor] = []
+    first: list[npt.NDArray[np.uint8]] = []
+    names: list[str] = []
+    with Progress(args.num, unit="slices", label="sample") as shown:
+        for maps, pictures in rounds:
+            codes.append(maps)
+            first += list(pictures[: GRID_SLICES - len(first)])
+            for picture in pictures:
+                names.append(f"sample-{len(names):05d}.png")
+                save_png(picture, args.out / names[-1])
+            shown.advance(len(pictures))
+    save_grid(torch.from_numpy(np.stack(first)).float() / 255, args.out / "grid.png")
+    np.save(args.out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
+    told = {
+        "prior": str(args.prior),
+        "vqvae_fingerprint": pair.vqvae_fingerprint,
+        "num": args.num,
+        "num_codes": pair.prior.num_codes,
+        "grid": list(pair.grid),
+        "seed": args.seed,
+        "temperature": args.temperature,
+        "top_k": args.top_k,
+        "samples": [{"file": name, **pair.conditions.describe(index)} for index, name in enumerate(names)],
+    }
+    (args.out / "samples.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
+def clear_samples(out: Path) -> None:
+    """Make the folder and remove what an earlier start of this command left there, and nothing else."""
+    if out.exists() and not out.is_dir():
+        raise UserError.of(f"--out {out}", "a file", "a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("samples.json", "grid.png", "codes.npy"):
+        (out / name).unlink(missing_ok=True)
+    for path in out.glob("sample-[0-9]*.png"):
+        path.unlink()
