@@ -16,15 +16,7 @@ from pydantic_core import ErrorDetails
 
 from vqdist.errors import ConfigError, Problem
 
-# A wheel carries the configurations inside the package; a checkout has them beside it.
-CONFIGS = next(
-    (
-        folder
-        for folder in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
-        if folder.is_dir()
-    ),
-    Path(__file__).parent / "configs",
-)
+CONFIGS = Path(__file__).parent / "configs"
 
 
 def _no_boolean(value: Any) -> Any:

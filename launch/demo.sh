@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The whole pipeline on made-up slices, in an environment of its own: bash launch/demo.sh [FOLDER]
+# FOLDER (default: runs) receives the data, both runs, the codes and the new slices. Run again, it skips what is done.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+runs=${1:-runs}
+data=$runs/demo-data codes=$runs/demo-codes vqvae=$runs/vqvae_demo prior=$runs/pixelcnn_demo samples=$runs/demo-samples
+launch=(accelerate launch --config_file launch/accelerate/cpu.yaml -m)
+if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  launch=(accelerate launch --config_file launch/accelerate/gpu.yaml -m)
+fi
+
+[[ -e $data/dataset.json ]] || python -m vqdist.shard demo "$data" --image-size 128
+"${launch[@]}" vqdist.train --config configs/vqvae_demo.yaml --run.dir "$runs" --data.path "$data"
+[[ -e $codes/dataset.json ]] || "${launch[@]}" vqdist.encode --run "$vqvae" --data "$data" --out "$codes"
+"${launch[@]}" vqdist.train --config configs/pixelcnn_demo.yaml --run.dir "$runs" --data.path "$codes"
+[[ -e $runs/vqvae.json ]] ||
+  "${launch[@]}" vqdist.evaluate --run "$vqvae" --data "$data" --out "$runs/vqvae.json" > /dev/null
+[[ -e $runs/prior.json ]] ||
+  "${launch[@]}" vqdist.evaluate --run "$prior" --data "$codes" --out "$runs/prior.json" > /dev/null
+[[ -e $samples/samples.json ]] || "${launch[@]}" vqdist.sample --prior "$prior" --num 64 --out "$samples" > /dev/null
+
+python - "$runs" <<'REPORT'
+import json
+import sys
+from pathlib import Path
+
+runs = Path(sys.argv[1])
+vqvae, prior = (json.loads((runs / name).read_text())["metrics"] for name in ("vqvae.json", "prior.json"))
+
+
+def mean(metrics, name):
+    value = metrics[name]
+    return value["mean"] if isinstance(value, dict) else value
+
+
+print(f"""
+VQ-VAE on the test slices
+  SSIM, full frame       {mean(vqvae, "ssim"):.3f}
+  SSIM, inside the brain {mean(vqvae, "ssim_brain"):.3f}
+  codes used             {mean(vqvae, "codes_used"):.0f}
+PixelCNN on the test maps, bits per code
+  ours                   {mean(prior, "bits_per_code"):.3f}
+  per-position counts    {mean(prior, "position_bits_per_code"):.3f}
+  unigram counts         {mean(prior, "unigram_bits_per_code"):.3f}
+  uniform                {mean(prior, "uniform_bits_per_code"):.3f}
+Pictures
+  originals above reconstructions  {sorted((runs / "vqvae_demo" / "previews").glob("*.png"))[-1]}
+  new slices                       {runs / "demo-samples" / "grid.png"}""")
+REPORT

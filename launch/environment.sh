@@ -1,0 +1,22 @@
+# Sourced by demo.sh and test.sh: makes .venv beside the code, installs vqdist into it, and enters it.
+# Run again it does only what is new: the stamp holds a hash of what the installation follows from.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+python=${PYTHON:-python3}
+"$python" - <<'CHECK' || exit 1
+import sys
+if sys.version_info < (3, 11):
+    sys.exit(f"Python {sys.version.split()[0]} found, 3.11 or newer expected; name one with PYTHON=...")
+CHECK
+
+stamp=.venv/installed
+wanted=$(sha256sum pyproject.toml | cut -d ' ' -f 1)
+if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
+  echo "making the environment in .venv (some minutes: torch alone is several GB)" >&2
+  "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+  echo "$wanted" > "$stamp"
+fi
+# shellcheck source=/dev/null
+source .venv/bin/activate
