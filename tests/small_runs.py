@@ -45,7 +45,7 @@ def save_vqvae(run: Path, *, channels: int = 1, num_codes: int = 16, seed: int =
     model = VQVAE(channels, **sizes, num_codes=num_codes)
     latents = model.latents(torch.rand(4, channels, SIZE, SIZE))
     model.quantizer.initialize(latents.detach().permute(0, 2, 3, 1).reshape(-1, 4), seed)
-    save_model(model.eval(), run / "model", step=0)
+    save_model(model.eval(), run / "model", step=0, extra={"image_size": [SIZE, SIZE]})
     return run
 
 

@@ -16,8 +16,8 @@ def build_parser() -> Parser:
     parser.option("--run", Path, required=True, help="the run, or a saved model's folder")
     parser.option("--data", Path, help="data set: of images for a VQ-VAE, of codes for a PixelCNN")
     parser.option("--split", str, default="test", help="split to measure: train, validate or test")
-    parser.option("--pictures", Path, help="folder of your own pictures to reconstruct, instead of --data")
-    parser.option("--figures", Path, help="folder for pictures and diagrams; null draws none")
+    parser.option("--pictures", Path, help="your own pictures to reconstruct, a folder or a file, instead of --data")
+    parser.option("--figures", Path, help="folder for reconstructions and diagrams; null: none are drawn")
     parser.option("--out", Path, help="file for the JSON report, beside stdout")
     parser.option("--batch-size", int, default=16, unit="samples", help="samples per forward; does not change figures")
     parser.option("--device", str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
@@ -52,10 +52,15 @@ def evaluate(args: Namespace, ranks: Any) -> dict[str, Any]:
     from vqdist.evaluation import evaluate_pixelcnn, evaluate_vqvae
     from vqdist.models.artifact import find_model, fingerprint, load_model
     from vqdist.models.vqvae import VQVAE
+    from vqdist.passes import gather_outcomes, main_only
+    from vqdist.pictures import reconstruct_pictures
 
-    model = load_model(args.run)
     if args.pictures is not None:
-        raise NotImplementedError
+        work = main_only(
+            ranks, lambda: reconstruct_pictures(args.run, args.pictures, args.figures, device=ranks.device)
+        )
+        return gather_outcomes(ranks, work)[0] or {}
+    model = load_model(args.run)
     manifest = load_manifest(args.data)
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
     if isinstance(model, VQVAE):
