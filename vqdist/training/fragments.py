@@ -8,6 +8,7 @@ launch/wandb_sync.sh, on a machine that reaches the server.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqdist.entry import Parser, run_command, say
-from vqdist.errors import DataError, VqdistError
+from vqdist.entry import Parser, boolean, run_command, say
+from vqdist.errors import ConfigError, DataError, VqdistError
 from vqdist.training.run_dir import read_lines
 from vqdist.training.sections import GLOBAL_STEP, to_row
 from vqdist.training.sent import SentSteps
+from vqdist.training.server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
 from vqdist.training.tracking import Reporter
 
 # A run that goes on writes something every quarter of a minute, if only how busy its machine is.
@@ -171,16 +173,40 @@ def prepare(run_dir: Path) -> list[Path]:
         say(f"{run_dir}: {len(lost)} rows and pictures that no start has written are filled in")
         fill(run_dir, lost)
         fragments = find_fragments(run_dir)
+    return [piece.path for piece in choose_to_send(fragments, live=live)]
+
+
+def choose_to_send(fragments: Sequence[Fragment], *, live: bool) -> list[Fragment]:
+    """Return the pieces that the server lacks; one that is still written to has to wait, or it would go out twice."""
+    ended = fragments[:-1] if live else fragments
     # What an online start wrote is the server's already, unless it was cut off and nothing came after it.
-    cut_off = [piece for piece in fragments[-1:] if not (piece.offline or piece.ended or live)]
-    return [piece.path for piece in fragments if not piece.is_sent and (piece.offline or piece in cut_off)]
+    cut_off = [piece for piece in ended[-1:] if not piece.offline and not piece.ended]
+    return [piece for piece in ended if not piece.is_sent and (piece.offline or piece in cut_off)]
+
+
+def check_server() -> None:
+    """Raise an error unless W&B can be reached with a key.
+
+    Raises:
+        ConfigError: there is no key, or the server does not answer.
+    """
+    url = find_server_url()
+    if not has_key(url, os.environ):
+        raise ConfigError.of("W&B", f"no API key for {url}", "WANDB_API_KEY, or `wandb login` done before")
+    reason = probe_server(url, ANSWER_LIMIT_S)
+    if reason:
+        raise ConfigError.of("W&B", f"no answer from {url} ({reason})", "a server within reach")
 
 
 def main(argv: Sequence[str]) -> int:
     """Prepare runs to be sent; write the pieces to stdout."""
     parser = Parser("vqdist.training.fragments", __doc__ or "")
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="a run's directory")
-    for run_dir in parser.parse_args(argv).runs:
+    parser.option("--check-server", boolean, default=False, help="fail at once if the server is out of reach")
+    arguments = parser.parse_args(argv)
+    if arguments.check_server:
+        check_server()
+    for run_dir in arguments.runs:
         for path in prepare(run_dir):
             sys.stdout.write(f"{path}\n")
     return 0

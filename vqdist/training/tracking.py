@@ -168,6 +168,7 @@ def build_environment(folder: Path) -> dict[str, str]:
     environ = {name: value for name, value in os.environ.items() if name not in {"WANDB_MODE", "WANDB_DISABLED"}}
     root = str(Path(vqdist.__file__).resolve().parents[1])
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environ.get("PYTHONPATH")]))
+    environ.setdefault("WANDB_ERROR_REPORTING", "false")
     environ.setdefault("WANDB_DATA_DIR", str(folder.resolve() / "data"))
     environ.setdefault("WANDB_CACHE_DIR", str(folder.resolve() / "cache"))
     return environ
