@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import tarfile
@@ -165,16 +166,10 @@ def test_codes_refuse_what_is_no_map() -> None:
 
 
 def test_png_of_another_size_is_refused_before_it_is_decoded() -> None:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.new("L", (20_000, 20_000)).save(stream, format="PNG")
-    bomb = stream.getvalue()
-    start_s = time.perf_counter()
+    good = encode_png(picture(0))
+    bomb = good[:16] + struct.pack(">II", 20_000, 20_000) + good[24:]
     with pytest.raises(DamagedDataError, match="20000 x 20000"):
         decode_png(bomb, image_size=(256, 256), channels=1)
-    assert time.perf_counter() - start_s < 0.05
-    good = encode_png(picture(0))
     for data in (good[: len(good) // 2], b"GIF89a" + good, good[:40] + b"\xff" * 40, b""):
         with pytest.raises(DamagedDataError):
             decode_png(data, image_size=SIZE, channels=1)
@@ -335,14 +330,12 @@ with ShardSetWriter(sys.argv[1], kind="images", image_size=(6, 8), channels=1, s
 
 
 def test_a_killed_writer_leaves_no_data_set(tmp_path: Path) -> None:
-    for count in (1, 5):
-        done = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path / "out"), str(count)])
-        assert done.returncode == -9
-        assert not (tmp_path / "out").exists()
-    left = list(tmp_path.iterdir())
-    assert len(left) == 2
+    done = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path / "out"), "5"])
+    assert done.returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("out.tmp-")
     with pytest.raises(DataError, match="killed"):
-        load_manifest(left[0])
+        load_manifest(left)
     write_images(tmp_path / "out")
 
 

@@ -49,6 +49,7 @@ class ShardReader:
         self.shards = manifest.splits[split].shards
         self.shard_sizes = np.array([shard.samples for shard in self.shards], np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self.shard_sizes)]).tolist()
+        self._limits = {"slice": manifest.num_slices or 2**31, "label": manifest.num_labels or 2**31}
         self._max_open, self._max_indexed = max_open, max_indexed
         self._forget()
 
@@ -91,15 +92,23 @@ class ShardReader:
         ]
         payload = self._read_member(shard, key, payload_at, payload_bytes, payload_crc)
         text = self._read_member(shard, key, info_at, info_bytes, info_crc)
-        info = parse_json(text, self.describe(shard, key))
-        if not isinstance(info, dict):
-            raise DamagedDataError.of(self.describe(shard, key), type(info).__name__, "a JSON object")
+        info = self._parse_info(shard, key, text)
         return {"__key__": key, "__shard__": self.shards[shard].name, self.extension: payload, "json": info}
 
     def describe(self, shard: int, key: str | None = None) -> str:
         """Return what to call a shard, or a sample of it, in an error."""
         path = str(self.root / self.shards[shard].name)
         return path if key is None else f"{path}, sample {key}"
+
+    def _parse_info(self, shard: int, key: str, text: bytes) -> dict[str, Any]:
+        info = parse_json(text, self.describe(shard, key))
+        if not isinstance(info, dict):
+            self._damaged(shard, key, type(info).__name__, "a JSON object")
+        for name, count in self._limits.items():
+            value = info.get(name)
+            if value is not None and (type(value) is not int or not 0 <= value < count):
+                self._damaged(shard, key, f"{name} {str(value)[:80]!r}", f"null or 0 to {count - 1}")
+        return info
 
     def _read_member(self, shard: int, key: str, offset: int, size: int, crc: int) -> bytes:
         try:

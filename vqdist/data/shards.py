@@ -15,7 +15,7 @@ import numpy as np
 
 from vqdist.data.codecs import decode_png, encode_codes, encode_png
 from vqdist.data.index import build_index, encode_index, index_path
-from vqdist.data.manifest import MANIFEST, Manifest, ShardInfo, SplitInfo, load_manifest
+from vqdist.data.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest
 from vqdist.data.reader import ShardReader
 from vqdist.data.staging import staged_folder
 
@@ -252,7 +252,9 @@ class ShardSetWriter:
                 split.abort()
 
     def _build_manifest(self) -> Manifest:
-        splits = {name: split.finish() for name, split in self._splits.items()}
+        order = {name: place for place, name in enumerate(SPLITS)}
+        names = sorted(self._splits, key=lambda name: (order.get(name, len(order)), name))
+        splits = {name: self._splits[name].finish() for name in names}
         return Manifest(
             splits=splits,
             num_slices=self._greatest.get("slice"),

@@ -1,0 +1,212 @@
+"""The shard command, called as people call it."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqdist.data.codecs import decode_png
+from vqdist.data.shards import ShardReader, load_manifest
+from vqdist.entry import run_command
+from vqdist.shard import main
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def shard(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict, str]:
+    """Run the command; return its exit code, its JSON and what it said."""
+    capsys.readouterr()
+    code = run_command(main, [str(word) for word in words])
+    out, said = capsys.readouterr()
+    return code, json.loads(out) if out else {}, said
+
+
+def read_all(folder: Path, split: str) -> list[dict]:
+    reader = ShardReader(folder, load_manifest(folder), split)
+    return [reader.read(number) for number in range(len(reader))]
+
+
+def save_pictures(root: Path, *names: str, size: tuple[int, int] = (12, 8)) -> Path:
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / name)
+    return root
+
+
+def test_demo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("demo", tmp_path / "d", "--num-subjects", 5, "--num-slices", 3, "--image-size", 32)
+    code, result, _ = shard(capsys, *words, "--samples-per-shard", 4)
+    assert code == 0
+    assert result == {
+        "out": str(tmp_path / "d"),
+        "splits": {
+            "train": {"samples": 9, "subjects": 3, "shards": 3},
+            "validate": {"samples": 3, "subjects": 1, "shards": 1},
+            "test": {"samples": 3, "subjects": 1, "shards": 1},
+        },
+    }
+    manifest = load_manifest(tmp_path / "d")
+    assert (manifest.image_size, manifest.channels, manifest.num_slices) == ((32, 32), 1, 3)
+    assert [sample["json"]["slice"] for sample in read_all(tmp_path / "d", "test")] == [0, 1, 2]
+    again = shard(capsys, "demo", tmp_path / "e", *words[2:], "--samples-per-shard", "4")
+    assert again[0] == 0
+    assert load_manifest(tmp_path / "e").fingerprint == manifest.fingerprint
+
+
+def test_class_folders_keep_split_label_and_pixels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = ("train/b/1.png", "train/a/2.png", "val/a/3.png", "test/b/4.png")
+    source = save_pictures(tmp_path / "s", *names, size=(16, 16))
+    code, result, said = shard(capsys, source, tmp_path / "d", "--image-size", 16)
+    assert code == 0
+    assert {name: split["samples"] for name, split in result["splits"].items()} == {
+        "train": 2,
+        "validate": 1,
+        "test": 1,
+    }
+    assert "0 a, 1 b" in said
+    manifest = load_manifest(tmp_path / "d")
+    assert (manifest.channels, manifest.class_names, manifest.num_labels) == (3, ("a", "b"), 2)
+    for split in manifest.splits:
+        for sample in read_all(tmp_path / "d", split):
+            info = sample["json"]
+            expected = np.asarray(Image.open(source / info["source"])).transpose(2, 0, 1)
+            assert np.array_equal(decode_png(sample["png"], image_size=(16, 16), channels=3), expected)
+            assert info["label"] == ("ab".index(info["source"].split("/")[1]))
+
+
+def test_sessions_of_one_person_stay_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = [f"OAS1_{person:04d}_MR{session}.png" for person in range(6) for session in (1, 2)]
+    source = save_pictures(tmp_path / "s", *names)
+    code, result, _ = shard(capsys, source, tmp_path / "d", "--image-size", 8, "--channels", 1)
+    assert code == 0
+    assert sum(split["subjects"] for split in result["splits"].values()) == 6
+    people = [{s["json"]["subject"] for s in read_all(tmp_path / "d", split)} for split in result["splits"]]
+    assert sum(map(len, people)) == 6
+
+
+def test_bad_files_end_the_command_or_are_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", *(f"{number}.png" for number in range(6)))
+    (source / "3.png").write_bytes(b"no picture")
+    words = (source, tmp_path / "d", "--image-size", 8, "--split", 1, 0, 0)
+    code, result, said = shard(capsys, *words)
+    assert (code, result) == (2, {})
+    assert "3.png" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+    code, result, said = shard(capsys, *words, "--on-error", "skip")
+    assert (code, result["splits"]["train"]["samples"], result["skipped"]) == (0, 5, 1)
+    assert "skipped 1 of 6 files" in said
+    assert load_manifest(tmp_path / "d").source["skipped"] == ["3.png"]
+
+
+def test_a_split_that_loses_all_its_files_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", "train/1.png", "test/2.png")
+    (source / "test/2.png").write_bytes(b"no picture")
+    code, _, said = shard(capsys, source, tmp_path / "d", "--on-error", "skip", "--image-size", 8)
+    assert code == 2
+    assert "split test" in said
+    assert not (tmp_path / "d").exists()
+
+
+def test_output_is_kept_or_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", "1.png", "2.png", "3.png")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mine.txt").write_text("keep")
+    words = (source, tmp_path / "d", "--image-size", 8)
+    code, _, said = shard(capsys, *words)
+    assert code == 2
+    assert "--overwrite" in said
+    assert (tmp_path / "d" / "mine.txt").read_text() == "keep"
+    assert shard(capsys, *words, "--overwrite")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
+        "dataset.json",
+        "test",
+        "train",
+        "validate",
+    ]
+    code, _, said = shard(capsys, source, source, "--overwrite")
+    assert code == 2
+    assert "does not hold SOURCE" in said
+
+
+def test_all_wrong_options_come_in_one_message(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("--image-size", 0, "--num-slices", -1, "--split", 0.5, 0.6, 0.1)
+    code, _, said = shard(capsys, "demo", tmp_path / "d", *words)
+    assert code == 2
+    assert "3 problems" in said
+    assert all(word in said for word in ("--image-size: found 0", "--num-slices: found -1", "found 0.5 0.6 0.1"))
+    code, _, said = shard(capsys, tmp_path / "none", tmp_path / "d")
+    assert code == 2
+    assert "no such folder" in said
+
+
+def test_missing_splits_are_told_and_made_on_demand(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = [f"train/a/{number}.png" for number in range(9)] + ["test/a/x.png"]
+    source = save_pictures(tmp_path / "s", *names)
+    code, result, said = shard(capsys, source, tmp_path / "d", "--image-size", 8)
+    assert (code, sorted(result["splits"])) == (0, ["test", "train"])
+    assert "no validate" in said
+    code, result, _ = shard(capsys, source, tmp_path / "e", "--image-size", 8, "--split", 0.8, 0.1, 0.1)
+    counts = {name: split["samples"] for name, split in result["splits"].items()}
+    assert counts == {"train": 8, "validate": 1, "test": 1}
+
+
+def test_a_short_volume_is_taken_whole_and_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import nibabel
+
+    (tmp_path / "s").mkdir()
+    volume = np.random.default_rng(0).uniform(1, 9, (8, 9, 5)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "s" / "a.nii.gz")
+    words = (tmp_path / "s", tmp_path / "d", "--image-size", 8, "--split", 0, 0, 1, "--channels", 3)
+    code, result, said = shard(capsys, *words)
+    assert (code, result["splits"]["test"]["samples"]) == (0, 5)
+    assert "5 axial slices, not 32" in said
+    assert load_manifest(tmp_path / "d").channels == 3
+
+
+def test_help_is_complete_and_imports_little() -> None:
+    script = "import sys; from vqdist.entry import run_command; from vqdist.shard import main\n"
+    script += "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+    script += "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL', 'webdataset')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert "(int, pixels, default: 256)" in text
+    assert "default: 0.8 0.1 0.1" in text
+    for flag in ("layout", "samples-per-shard", "seed", "num-slices", "channels", "on-error", "num-subjects"):
+        assert f"--{flag}" in text
+
+
+def test_a_terabyte_is_refused_by_its_header(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, 10_000, 10_000, 10_000, 1, 1, 1, 1)
+    struct.pack_into("<hh", header, 70, 16, 32)
+    struct.pack_into("<8f", header, 76, 1, 1, 1, 1, 0, 0, 0, 0)
+    struct.pack_into("<f", header, 108, 352)
+    header[344:348] = b"n+1\0"
+    (tmp_path / "s" / "big.nii").write_bytes(header)
+    code, _, said = shard(capsys, tmp_path / "s", tmp_path / "d", "--split", 1, 0, 0)
+    assert code == 2
+    assert "big.nii" in said
+    assert "10000 x 10000 x 10000" in said
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
+def test_real_volumes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("--num-slices", 2, "--image-size", 64)
+    code, result, _ = shard(capsys, SHARED / "nifti", tmp_path / "n", *words)
+    assert code == 0
+    sessions = {s["json"]["source"]: split for split in result["splits"] for s in read_all(tmp_path / "n", split)}
+    assert len(sessions) == 4
+    assert sessions["OAS1_0101_MR1_brain.nii.gz"] == sessions["OAS1_0101_MR2_brain.nii.gz"]
+    code, _, said = shard(capsys, SHARED / "oasis_discs", tmp_path / "o", *words)
+    assert code == 2
+    assert "1 subject for 3 shares above zero" in said
+    assert shard(capsys, SHARED / "oasis_discs", tmp_path / "o", *words, "--split", 0, 0, 1)[0] == 0

@@ -1,0 +1,188 @@
+"""Turn pictures, volumes or made-up brains into a data set: python -m vqdist.shard SOURCE OUT."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqdist.entry import Parser, emit, run_command
+from vqdist.errors import ConfigError, DataError, Problem, VqdistError
+from vqdist.progress import Progress, say
+
+if TYPE_CHECKING:
+    from vqdist.data.shards import Manifest
+    from vqdist.data.sources import Source
+
+SHARES = (0.8, 0.1, 0.1)
+_DESCRIPTION = """\
+Turn pictures, volumes or made-up brains into a data set of verified WebDataset shards.
+
+SOURCE is the word demo, or a folder in one of these layouts:
+  imagefolder  CLASS/picture.png (any format), perhaps below train/, validate/ and test/; labels are kept
+  oasis-png    keras_png_slices_{train,validate,test}/case_NNN_slice_M.nii.png
+  oasis1       disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}
+  nifti        *.nii and *.nii.gz
+Splits that the folders give are kept. Otherwise subjects are split, never slices: the subject is what a name
+tells (OAS1_0101, sub-12, case_012, patient_7 ...), else each file is its own. OUT appears whole or not at all."""
+
+
+def build_parser() -> Parser:
+    """Return the command's parser."""
+    parser = Parser("vqdist.shard", _DESCRIPTION)
+    parser.add_argument("source", metavar="SOURCE", help="folder, or demo")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the data set; new or empty")
+    layouts = ["auto", "imagefolder", "oasis-png", "oasis1", "nifti"]
+    parser.option("--layout", str, default="auto", choices=layouts, help="what SOURCE holds; auto looks")
+    parser.option("--image-size", int, default=256, unit="pixels", help="rows and columns of a slice")
+    parser.option("--samples-per-shard", int, default=256, unit="slices", help="in each shard but the last")
+    parser.option("--split", float, default=SHARES, nargs=3, unit="shares of subjects", help="train, validate and test")
+    parser.option(
+        "--seed", int, default=0, help="decides which subject goes where, and what the demo's brains look like"
+    )
+    parser.option("--num-slices", int, default=32, unit="slices", help="the middle axial ones of a volume")
+    parser.option("--channels", str, default="auto", choices=["auto", "1", "3"], help="grey or colour")
+    on_error = "a file that cannot be read: end, or skip it and count it"
+    parser.option("--on-error", str, default="raise", choices=["raise", "skip"], help=on_error)
+    parser.option("--num-subjects", int, default=24, unit="subjects", help="of the demo")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in OUT (default: false)")
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command; see the module's docstring."""
+    args = build_parser().parse_args(argv)
+    _check(args)
+
+    from vqdist.data.sources import open_source
+    from vqdist.data.splits import assign_splits
+    from vqdist.data.staging import check_output
+
+    check_output(args.out, overwrite=args.overwrite)
+    source = open_source(
+        args.source,
+        layout=args.layout,
+        image_size=args.image_size,
+        channels=None if args.channels == "auto" else int(args.channels),
+        num_slices=args.num_slices,
+        num_subjects=args.num_subjects,
+        seed=args.seed,
+    )
+    _describe(source)
+    shares = dict(zip(("train", "validate", "test"), args.split, strict=True))
+    given = [(file.subject, file.split) for file in source.files]
+    splits = assign_splits(given, shares, fill=args.split is not SHARES, seed=args.seed)
+    try:
+        manifest, skipped = _write(args, source, splits)
+    except OSError as error:
+        raise VqdistError(f"{args.out}: {error.strerror or error}; nothing was written") from error
+    _warn(manifest, shares, given_splits=any(split for _, split in given))
+    emit(_result(args, manifest, skipped))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise one ConfigError with all that is wrong among the options."""
+    limits = {"image_size": 4096, "samples_per_shard": 10**6, "num_slices": 4096, "num_subjects": 10**6}
+    problems = []
+    for name, high in limits.items():
+        value = getattr(args, name)
+        if not 1 <= value <= high:
+            problems.append(Problem(f"--{name.replace('_', '-')}", str(value), f"1 to {high}"))
+    if min(args.split) < 0 or abs(sum(args.split) - 1) > 1e-3:
+        found = " ".join(f"{share:g}" for share in args.split)
+        problems.append(Problem("--split", found, "three shares from 0 to 1 that add up to 1"))
+    if args.source != "demo":
+        source, out = Path(args.source).resolve(), args.out.resolve()
+        if out == source or out in source.parents:
+            problems.append(Problem("OUT", str(args.out), "a folder that does not hold SOURCE"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _describe(source: "Source") -> None:
+    """Say what was found, so that a wrong guess is seen."""
+    subjects = list(dict.fromkeys(file.subject for file in source.files))
+    names = ", ".join(subjects[:3]) + (" ..." if len(subjects) > 3 else "")
+    say(f"{source.layout}: {_count(len(source.files), 'file')} of {_count(len(subjects), 'subject')} ({names})")
+    if source.class_names:
+        say(f"classes: {', '.join(f'{i} {name}' for i, name in enumerate(source.class_names[:20]))}")
+    if source.passed_over:
+        many = _count(len(source.passed_over), "file")
+        say(f"passed over, not of this layout: {many}, such as {source.passed_over[0]}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
+def _write(args: argparse.Namespace, source: "Source", splits: dict[str, str]) -> tuple["Manifest", list[str]]:
+    """Write the data set; return its manifest and the files that were skipped."""
+    from vqdist.data.shards import ShardSetWriter, load_manifest
+
+    skipped: list[str] = []
+    facts: dict[str, Any] = {
+        "path": str(args.source),
+        "layout": source.layout,
+        "split": list(args.split),
+        "seed": args.seed,
+        "skipped": skipped,
+    }
+    writer = ShardSetWriter(
+        args.out,
+        kind="images",
+        image_size=(args.image_size, args.image_size),
+        channels=source.channels,
+        samples_per_shard=args.samples_per_shard,
+        overwrite=args.overwrite,
+        source=facts,
+        class_names=source.class_names,
+    )
+    with writer, Progress(len(source.files), unit="files", label="shard") as progress:
+        written: set[str] = set()
+        for file in source.files:
+            try:
+                slices = source.read(file)
+            except DataError as error:
+                if args.on_error == "raise":
+                    raise
+                skipped.append(file.source)
+                say(f"skipped {error}")
+                slices = []
+            if slices and source.by_volume and len(slices) < args.num_slices:
+                say(f"{file.source}: {_count(len(slices), 'axial slice')}, not {args.num_slices}; all are taken")
+            for piece in slices:
+                info = {"subject": file.subject, "slice": piece.slice, "label": file.label, "source": file.source}
+                writer.write_image(splits[file.subject], piece.key, piece.image, info)
+                written.add(splits[file.subject])
+            progress.advance()
+        for split in set(splits.values()) - written:
+            raise DataError.of(f"split {split}", "no file that could be read", "at least one")
+    if skipped:
+        say(f"skipped {len(skipped)} of {len(source.files)} files")
+    return load_manifest(args.out), skipped
+
+
+def _warn(manifest: "Manifest", shares: dict[str, float], *, given_splits: bool) -> None:
+    """Say what is likely not meant."""
+    missing = [split for split, share in shares.items() if share > 0 and split not in manifest.splits]
+    if given_splits and missing:
+        say(
+            f"the folders give no {' and no '.join(missing)} split, and none was made; "
+            "with an explicit --split it is taken out of train"
+        )
+    for name, split in manifest.splits.items():
+        if split.mean and max(split.mean) < 0.02:
+            say(f"{name} is very dark, {max(split.mean):.3f} of 1 on average: are its pixels of fewer bits?")
+
+
+def _result(args: argparse.Namespace, manifest: "Manifest", skipped: list[str]) -> dict[str, Any]:
+    counts = {
+        name: {"samples": split.samples, "subjects": split.subjects, "shards": len(split.shards)}
+        for name, split in manifest.splits.items()
+    }
+    skips = {"skipped": len(skipped)} if args.on_error == "skip" else {}
+    return {"out": str(args.out), "splits": counts, **skips}
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
