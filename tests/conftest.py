@@ -1,0 +1,18 @@
+"""Data sets that several test files read; made once, never changed (copy them to damage them)."""
+
+from pathlib import Path
+
+import pytest
+from support import write_code_set, write_image_set
+
+
+@pytest.fixture(scope="session")
+def image_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 made-up slices of 32 x 32 in train, 9 in validate, 9 in test."""
+    return write_image_set(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="session")
+def code_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 made-up maps of 8 x 8 codes in train, 9 in validate, 9 in test; 16 codes."""
+    return write_code_set(tmp_path_factory.mktemp("data") / "codes")
