@@ -33,6 +33,10 @@ def _true_or_false(value: Any) -> Any:
     raise ValueError("true or false")
 
 
+def _whole_number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 Bool = Annotated[bool, BeforeValidator(_true_or_false)]
 Int = Annotated[int, BeforeValidator(_no_boolean)]
 Real = Annotated[float, BeforeValidator(_no_boolean)]
@@ -85,7 +89,7 @@ class VQVAESection(Section):
     hidden: Int = key(128, "channels of encoder and decoder", ge=2)
     residual_hidden: Int = key(32, "channels inside a residual block", ge=1)
     residual_layers: Int = key(2, "residual blocks in encoder and in decoder", ge=0)
-    downsample: Literal[4, 8, 16] = key(8, "image side over code map side")
+    downsample: Annotated[Literal[4, 8, 16], BeforeValidator(_whole_number)] = key(8, "image side over code map side")
     code_dim: Int = key(64, "size of a code vector", ge=1)
     num_codes: Int = key(512, "vectors in the codebook", ge=2)
     commitment_weight: Real = key(0.25, "weight of the commitment loss", ge=0)
