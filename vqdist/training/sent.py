@@ -23,7 +23,7 @@ class SentSteps:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "tracking.json"
         self._last: tuple[str, int] | None = None
-        self.run_id = new_run_id(os.environ)
+        self.run_id = find_run_id(folder) or new_run_id(os.environ)
         self.sent: dict[str, int] = {}
         self.job_ids: list[str] = []
         self.start: dict[str, Any] = {}
@@ -80,6 +80,12 @@ class SentSteps:
         }
         with contextlib.suppress(OSError):
             write_whole(self._path, json.dumps(state).encode())
+
+
+def find_run_id(folder: Path) -> str | None:
+    """Return the id under which earlier starts have written, where a full disk left no tracking.json."""
+    pieces = sorted(folder.glob("*run-*/run-*.wandb"))
+    return pieces[0].stem.removeprefix("run-") if pieces else None
 
 
 def new_run_id(environ: Mapping[str, str]) -> str:

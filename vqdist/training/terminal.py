@@ -61,7 +61,8 @@ class TrainingTerminal:
         else:
             self._train = record
         self._progress.annotate(self._describe_short())
-        self.advance(record["step"])
+        if record["step"] != self._step:
+            self.advance(record["step"])
         if self._shown and record["split"] == "validate":
             say(f"{self._run_dir.name}: step {record['step']:,}, validate: {describe_metrics(record)}")
 

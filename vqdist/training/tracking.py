@@ -119,7 +119,7 @@ class Reporter:
     def send(self, message: Mapping[str, Any], *, patience_s: float = 0.0) -> None:
         """Queue a message; it is counted as dropped if the queue stays full for `patience_s`."""
         try:
-            self._queue.put(json.dumps(message, default=str), block=patience_s > 0, timeout=patience_s)
+            self._queue.put(to_json(message), block=patience_s > 0, timeout=patience_s)
         except queue.Full:
             self.dropped += 1
 
@@ -131,7 +131,7 @@ class Reporter:
         """
         deadline_s = time.monotonic() + limit_s
         try:
-            self._queue.put(json.dumps(last, default=str), timeout=limit_s)
+            self._queue.put(to_json(last), timeout=limit_s)
             self._queue.put(None, timeout=max(0.0, deadline_s - time.monotonic()))
             self._process.wait(max(0.0, deadline_s - time.monotonic()))
         except (queue.Full, subprocess.TimeoutExpired):
@@ -161,6 +161,11 @@ class Reporter:
         with self._process.stdout as notices:
             for line in notices:
                 say(line.decode(errors="replace").rstrip())
+
+
+def to_json(message: Mapping[str, Any]) -> str:
+    """Return a message as one line; scalars of NumPy and torch become numbers, anything else odd its text."""
+    return json.dumps(message, default=lambda value: value.item() if hasattr(value, "item") else str(value))
 
 
 def build_environment(folder: Path) -> dict[str, str]:

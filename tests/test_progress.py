@@ -1,0 +1,39 @@
+"""Progress of long work: counted right, shown by rank 0 alone, silent when it breaks off."""
+
+import pytest
+
+from vqdist.progress import format_duration, format_rate, progress, say
+
+
+def test_items_pass_through_and_one_line_is_left(capfd: pytest.CaptureFixture[str]) -> None:
+    assert list(progress(iter("abc"), total=3, unit="slices", label="shard")) == ["a", "b", "c"]
+    written = capfd.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("shard: 3 slices, in 0 s, ")
+    assert written.err.count("\n") == 1
+
+
+def test_the_length_is_asked_of_the_iterable(capfd: pytest.CaptureFixture[str]) -> None:
+    for item in progress(range(10), unit="maps", label="sample"):
+        if item == 4:
+            break
+    assert capfd.readouterr().err == ""
+
+
+def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert list(progress(range(3), unit="maps", label="sample")) == [0, 1, 2]
+    say("nobody hears this")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (100 * 3600, "4 d 04 h")],
+)
+def test_times_as_people_say_them(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_rates_have_three_figures() -> None:
+    assert [format_rate(rate) for rate in (0.01234, 12.345, 12345.6)] == ["0.0123", "12.3", "12,346"]

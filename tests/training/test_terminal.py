@@ -1,0 +1,150 @@
+"""What a person sees: a bar that fits its window, lines in a log, a summary with the next command."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from vqdist import progress
+from vqdist.training.terminal import TrainingTerminal, describe_metrics
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from vqdist.training.terminal import TrainingTerminal
+terminal = TrainingTerminal(
+    Path(sys.argv[1]), task="vqvae", data_path="data", first_step=0, last_step=40, shown=True
+)
+for step in range(1, 41):
+    time.sleep(0.01)
+    terminal.advance(step)
+    if step % 5 == 0:
+        terminal.log({"step": step, "split": "train", "loss": 1 / step, "perf": {"samples_per_s": 123.4}})
+    if step % 20 == 0:
+        terminal.log({"step": step, "split": "validate", "loss": 1 / step, "ssim": 0.9, "perf": {}})
+terminal.close("finished")
+"""
+
+
+def build(run_dir: Path, *, task: str = "vqvae", first_step: int = 0, shown: bool = True) -> TrainingTerminal:
+    return TrainingTerminal(
+        run_dir, task=task, data_path="some data", first_step=first_step, last_step=100, shown=shown
+    )
+
+
+def line(step: int, split: str, loss: float, **metrics: float) -> dict[str, object]:
+    return {"step": step, "samples": step, "split": split, "loss": loss, **metrics, "perf": {"samples_per_s": 12.3}}
+
+
+def run_on_terminal(run_dir: Path, columns: int) -> str:
+    """Run the program on a terminal of its own and return what it wrote there."""
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (30, columns))
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "", "RANK": "0"}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(run_dir)], stderr=follower, stdout=follower, env=environ
+    ) as process:
+        os.close(follower)
+        written = b""
+        while True:
+            try:
+                piece = os.read(leader, 4096)
+            except OSError:
+                break
+            if not piece:
+                break
+            written += piece
+        assert process.wait() == 0
+    os.close(leader)
+    return written.decode()
+
+
+@pytest.mark.parametrize("columns", [50, 140])
+def test_the_bar_fits_its_window(tmp_path: Path, columns: int) -> None:
+    shown = run_on_terminal(tmp_path / "demo", columns)
+    bars = [text for text in shown.replace("\n", "\r").split("\r") if "|" in text]
+    assert bars
+    assert max(len(text) for text in bars) <= columns
+    assert any("loss" in text for text in bars)
+    if columns == 140:
+        assert any("SSIM 0.9" in text and "images/s" in text and "left" in text for text in bars)
+    # The bar is gone at the end, and the lines above it are whole.
+    assert "demo: step 20, validate: loss 0.05, SSIM 0.9\r\n" in shown
+    assert "demo: finished at step 40" in shown.replace("\r\n", "\r").split("\r")[-5]
+
+
+def test_a_log_gets_lines_and_no_bar(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    terminal = build(tmp_path / "demo", first_step=50)
+    terminal.log(line(60, "train", 0.25))
+    terminal.log(line(60, "validate", 0.5, ssim=0.87654))
+    terminal.close("stopped")
+    written = capfd.readouterr().err
+    assert "\r" not in written
+    first, second, *_ = written.splitlines()
+    assert first.startswith("demo: 60 of 100 steps (60%)")
+    assert "left, loss 0.25, 12.3 images/s" in first
+    assert second == "demo: step 60, validate: loss 0.5, SSIM 0.8765"
+
+
+def test_lines_of_a_log_grow_apart(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.Progress(100_000, unit="steps", label="train") as shown:
+        for _ in range(100_000):
+            clock[0] += 1.0
+            shown.advance()
+    lines = capfd.readouterr().err.splitlines()
+    assert 60 < len(lines) < 100
+    assert lines[-1] == "train: 100,000 steps, in 1 d 03 h, 1 steps/s"
+
+
+def test_other_ranks_are_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    terminal = build(tmp_path, shown=False)
+    terminal.log(line(10, "validate", 0.5))
+    terminal.close("finished")
+    assert capfd.readouterr().err == ""
+
+
+def test_the_summary_tells_the_best_and_the_next_command(tmp_path: Path) -> None:
+    run_dir = tmp_path / "my run"
+    (run_dir / "model").mkdir(parents=True)
+    terminal = build(run_dir)
+    terminal.log(line(40, "validate", 0.2, ssim=0.95))
+    terminal.log(line(100, "validate", 0.3, ssim=0.9))
+    first, *rest = terminal.summarize("finished")
+    assert first.startswith("my run: finished at step 100, 100 steps in ")
+    assert rest[0] == "  validate  loss 0.3, SSIM 0.9"
+    assert rest[1] == "  best      step 40: loss 0.2, SSIM 0.95"
+    assert rest[2] == f"  model     {run_dir / 'model'}"
+    assert rest[3].startswith(f"  next      accelerate launch -m vqdist.evaluate --run '{run_dir}' --data 'some data'")
+    assert "vqdist.encode" in rest[4]
+    terminal.close("finished")
+
+
+@pytest.mark.parametrize(
+    ("task", "state", "expected"),
+    [("vqvae", "stopped", "vqdist.train"), ("vqvae", "finished", "vqdist.encode"), ("pixelcnn", "finished", "sample")],
+)
+def test_the_next_command_follows_from_task_and_state(tmp_path: Path, task: str, state: str, expected: str) -> None:
+    terminal = build(tmp_path, task=task, shown=False)
+    assert any(expected in command for command in terminal.propose_commands(state))
+
+
+def test_a_run_that_went_back_counts_on_from_there(tmp_path: Path) -> None:
+    terminal = build(tmp_path, shown=False)
+    terminal.advance(30)
+    terminal.advance(20)
+    terminal.advance(21)
+    assert terminal._progress.done == 21
+
+
+def test_metrics_read_as_people_say_them() -> None:
+    record = line(1, "validate", 1.23456, bits_per_code=3.14159, codes_used=17)
+    assert describe_metrics(record) == "loss 1.235, bits per code 3.142, codes used 17"

@@ -1,0 +1,272 @@
+"""The side of training: it neither imports W&B nor waits for it, whatever W&B does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vqdist.errors import ConfigError
+from vqdist.training import tracking
+from vqdist.training.sections import to_row
+from vqdist.training.tracking import Tracker, bin_usage, resolve_mode, start_tracker
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Stands for the tracking section of a configuration."""
+
+    mode: str = "offline"
+    project: str = "vqdist-tests"
+    entity: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+
+
+def start(run_dir: Path, mode: str = "offline", *, is_main: bool = True) -> Tracker:
+    return start_tracker(run_dir, Settings(mode), run_name="demo", config={}, job_type="vqvae", is_main=is_main)
+
+
+def train_line(step: int) -> dict[str, object]:
+    return {"step": step, "samples": 16 * step, "split": "train", "loss": 1 / step, "perf": {"samples_per_s": 9.0}}
+
+
+def install_fake_wandb(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
+    """Put a module named wandb before the real one, for the reporter's process."""
+    (folder / "fake").mkdir()
+    (folder / "fake" / "wandb.py").write_text(body)
+    root = str(Path(tracking.__file__).parents[2])
+    real = tracking.build_environment
+
+    def build(folder_: Path) -> dict[str, str]:
+        return {**real(folder_), "PYTHONPATH": os.pathsep.join([str(folder / "fake"), root])}
+
+    monkeypatch.setattr(tracking, "build_environment", build)
+
+
+@pytest.mark.parametrize(
+    ("flag", "environ", "file", "mode"),
+    [
+        (None, {}, None, "auto"),
+        (None, {}, "offline", "offline"),
+        (None, {"WANDB_MODE": "online"}, "offline", "online"),
+        ("disabled", {"WANDB_MODE": "online"}, "offline", "disabled"),
+        (None, {"WANDB_MODE": "dryrun"}, None, "offline"),
+        (None, {"WANDB_MODE": ""}, "online", "online"),
+        (None, {"WANDB_DISABLED": "true", "WANDB_MODE": "online"}, "auto", "disabled"),
+        ("auto", {"WANDB_DISABLED": "true"}, None, "auto"),
+    ],
+)
+def test_flag_beats_environment_beats_file(
+    flag: str | None, environ: dict[str, str], file: str | None, mode: str
+) -> None:
+    assert resolve_mode(flag, environ, file) == mode
+
+
+def test_a_mode_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match="WANDB_MODE: found 'onlin'"):
+        resolve_mode(None, {"WANDB_MODE": "onlin"}, "auto")
+
+
+def test_a_line_of_metrics_goes_to_its_sections() -> None:
+    record = {
+        "step": 20,
+        "samples": 320,
+        "split": "validate",
+        "loss": 0.5,
+        "ssim": 0.9,
+        "perplexity": 11.0,
+        "bits_per_code": 3.0,
+        "note": "not a number",
+        "perf": {"seconds": 2.0, "memory_gib": 1.5},
+    }
+    assert to_row(record) == {
+        "global_step": 20,
+        "samples": 320,
+        "validate/loss": 0.5,
+        "validate/ssim": 0.9,
+        "codebook/perplexity_validate": 11.0,
+        "prior/bits_per_code_validate": 3.0,
+        "speed/seconds_validate": 2.0,
+        "system/memory_gib_validate": 1.5,
+    }
+
+
+@pytest.mark.parametrize("num_codes", [1, 7, 256, 257, 512, 16_384])
+def test_binning_usage_keeps_every_count(num_codes: int) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, num_codes)
+    sums, edges = bin_usage(counts.tolist())
+    assert sum(sums) == counts.sum()
+    assert len(edges) == len(sums) + 1 <= tracking.MAX_BINS + 1
+    assert (edges[0], edges[-1]) == (0, num_codes)
+    expected, _ = np.histogram(np.arange(num_codes), bins=edges, weights=counts)
+    np.testing.assert_array_equal(sums, expected)
+
+
+@pytest.mark.parametrize(("mode", "is_main"), [("disabled", True), ("online", False)])
+def test_quiet_where_there_is_nothing_to_tell(tmp_path: Path, mode: str, is_main: bool) -> None:
+    tracker = start(tmp_path, mode, is_main=is_main)
+    tracker.log(train_line(1))
+    tracker.log_pictures(1, {"previews": tmp_path / "none.png"})
+    tracker.log_histogram(1, "codebook/usage", [1, 2])
+    tracker.log_artifact("model", "m", folder=tmp_path)
+    tracker.alert("title", "text")
+    tracker.finish("finished", 0)
+    assert not tracker.active
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_does_not_import_wandb(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_tracking import start, train_line
+tracker = start(Path(sys.argv[1]))
+tracker.log(train_line(1))
+tracker.finish("finished", 0)
+sys.exit("wandb" in sys.modules or "torch" in sys.modules)
+"""
+    command = [sys.executable, "-W", "error", "-c", program, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_call_that_hangs_costs_training_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install_fake_wandb(monkeypatch, tmp_path, "import time\ntime.sleep(1000)\n")
+    monkeypatch.setattr(tracking, "QUEUE_SIZE", 100)
+    tracker = start(tmp_path / "run")
+    before = time.perf_counter()
+    for step in range(1, 5001):
+        tracker.log(train_line(step))
+    assert time.perf_counter() - before < 2.0
+    before = time.perf_counter()
+    tracker.finish("finished", 0, limit_s=0.5)
+    assert time.perf_counter() - before < 3.0
+    assert "wandb_sync.sh" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "body", ["raise RuntimeError('broken')", "import os\nos._exit(9)", "class Settings: pass\ndef init(**_): 1 / 0"]
+)
+def test_a_wandb_that_breaks_is_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], body: str
+) -> None:
+    install_fake_wandb(monkeypatch, tmp_path, body)
+    tracker = start(tmp_path / "run")
+    for step in range(1, 200):
+        tracker.log(train_line(step))
+    tracker.finish("finished", 0, limit_s=10.0)
+    assert "wandb_sync.sh" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "wandb").write_text("a file")
+    tracker = start(tmp_path)
+    assert not tracker.active
+    assert "the run goes on without it" in capfd.readouterr().err
+
+
+def test_a_record_that_cannot_be_sent_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tracker = start(tmp_path)
+    loop: dict[str, object] = {"step": 1}
+    loop["self"] = loop
+    tracker.log(loop)
+    assert "W&B: log failed" in capfd.readouterr().err
+    tracker.finish("failed", 1, limit_s=0.0)
+
+
+def find_core(reporter_pid: int) -> int | None:
+    """Return the pid of the core process that the reporter has started."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"wandb-core") and str(reporter_pid).encode() in words:
+            return int(entry.parent.name)
+    return None
+
+
+def wait_for(find: Callable[[], int | None], limit_s: float = 20.0) -> int:
+    deadline_s = time.monotonic() + limit_s
+    while time.monotonic() < deadline_s:
+        if found := find():
+            return found
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing found within {limit_s} s")
+
+
+@pytest.fixture
+def orphans() -> Iterator[list[int]]:
+    """Core processes that a test has stopped; ended for good behind it."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+
+
+@needs_proc
+def test_a_killed_core_process_is_replaced(tmp_path: Path) -> None:
+    tracker = start(tmp_path)
+    tracker.log(train_line(1))
+    assert tracker._reporter is not None
+    pid = tracker._reporter._process.pid
+    core = wait_for(lambda: find_core(pid))
+    wait_for(lambda: len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))))
+    os.kill(core, signal.SIGKILL)
+    for step in range(2, 30):
+        tracker.log(train_line(step))
+        time.sleep(0.01)
+    tracker.finish("finished", 0)
+    assert "ConnectionResetError" in (tmp_path / "wandb" / "reporter.log").read_text()
+    files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2
+    assert len({file.name for file in files}) == 1
+    assert json.loads((tmp_path / "wandb" / "tracking.json").read_text())["sent"] == {"train": 29}
+
+
+@needs_proc
+def test_a_core_process_that_hangs_is_left_behind(tmp_path: Path, orphans: list[int]) -> None:
+    tracker = start(tmp_path)
+    assert tracker._reporter is not None
+    pid = tracker._reporter._process.pid
+    orphans.append(wait_for(lambda: find_core(pid)))
+    os.kill(orphans[0], signal.SIGSTOP)
+    before = time.perf_counter()
+    for step in range(1, 1000):
+        tracker.log(train_line(step))
+    tracker.finish("stopped", 75, limit_s=0.5)
+    assert time.perf_counter() - before < 3.0
+
+
+@needs_proc
+def test_a_killed_reporter_is_survived(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tracker = start(tmp_path)
+    assert tracker._reporter is not None
+    tracker._reporter._process.kill()
+    for step in range(1, 1000):
+        tracker.log(train_line(step))
+    tracker.finish("finished", 0)
+    assert "wandb_sync.sh" in capfd.readouterr().err
