@@ -14,7 +14,13 @@ import numpy as np
 from vqdist.errors import DamagedDataError
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_COLOUR_TYPES = {1: 0, 3: 2}  # channels -> the PNG's colour type (grey, truecolour)
+_PNG_CHANNELS = {0: 1, 2: 3}  # colour type -> channels
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError),
+    *(struct.error, zlib.error, OverflowError, MemoryError),
+)
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _NPY_HEADER = re.compile(
     r"\{'descr': '(\|u1|<u2|<i4)', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \} *\n"
@@ -38,7 +44,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where: str = "a PNG") -> np.ndarray:
-    """Return the slice that a PNG holds.
+    """Return the slice that a PNG holds; a JPEG is taken too, for shards that somebody else made.
 
     Args:
         data: the bytes of an 8-bit grey or RGB PNG.
@@ -52,28 +58,49 @@ def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where
     """
     from PIL import Image
 
-    _check_png_header(data, image_size, channels, where)
+    found = read_picture_size(data, where)
+    if found != (tuple(image_size), channels):
+        (rows, columns), depth = found
+        raise DamagedDataError.of(
+            where,
+            f"{rows} x {columns} pixels of {depth} channels",
+            f"{image_size[0]} x {image_size[1]} pixels of {channels}",
+        )
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             pixels = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error) as error:
-        raise DamagedDataError.of(where, f"a PNG that does not decode ({error})", "a whole PNG") from error
-    expected = image_size if channels == 1 else (*image_size, channels)
+    except _BROKEN as error:
+        raise DamagedDataError.of(where, f"a picture that does not decode ({error})", "a whole one") from error
+    expected = tuple(image_size) if channels == 1 else (*image_size, channels)
     if pixels.shape != expected or pixels.dtype != np.uint8:
         raise DamagedDataError.of(where, f"{pixels.dtype} pixels of {pixels.shape}", f"uint8 of {expected}")
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _check_png_header(data: bytes, image_size: tuple[int, int], channels: int, where: str) -> None:
+def read_picture_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
+    """Return (H, W) and channels of an 8-bit grey or RGB PNG or JPEG from its header; no pixel is decoded."""
+    if data[:3] == _JPEG_MAGIC:
+        return _read_jpeg_size(data, where)
     if len(data) < 33 or data[:8] != _PNG_MAGIC or data[12:16] != b"IHDR":
         raise DamagedDataError.of(where, f"{len(data)} bytes that are no PNG", "a PNG")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    if (height, width) != tuple(image_size) or (depth, colour) != (8, _PNG_COLOUR_TYPES[channels]):
-        raise DamagedDataError.of(
-            where,
-            f"a PNG of {height} x {width} pixels, {depth} bits, colour type {colour}",
-            f"{image_size[0]} x {image_size[1]} pixels, 8 bits, colour type {_PNG_COLOUR_TYPES[channels]}",
-        )
+    if depth != 8 or colour not in _PNG_CHANNELS:
+        raise DamagedDataError.of(where, f"a PNG of {depth} bits, colour type {colour}", "8 bits, grey or RGB")
+    return (height, width), _PNG_CHANNELS[colour]
+
+
+def _read_jpeg_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
+    """Walk a JPEG's segments to its frame header."""
+    place = 2
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker in _JPEG_FRAMES:
+            height, width, channels = struct.unpack(">HHB", data[place + 5 : place + 10])
+            if data[place + 4] == 8 and channels in (1, 3):
+                return (height, width), channels
+            break
+        place += 2 + length if length >= 2 else len(data)
+    raise DamagedDataError.of(where, "a JPEG without a plain frame", "8 bits, grey or RGB")
 
 
 def encode_codes(codes: np.ndarray, num_codes: int) -> bytes:

@@ -40,11 +40,13 @@ class ShardIndex:
     Attributes:
         keys, subjects: one per sample; a subject may be None in shards that somebody else made.
         spans: six numbers per sample: offset, size and crc32 of the payload, then of the JSON.
+        infos: in shards that somebody else made, what a sample's JSON would say; else empty.
     """
 
     keys: list[str]
     subjects: list[str | None]
     spans: array
+    infos: list[dict[str, Any]]
 
 
 def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) -> ShardIndex:
@@ -62,11 +64,13 @@ def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) ->
     if not isinstance(samples, list) or len(samples) != shard.samples:
         found = len(samples) if isinstance(samples, list) else "no list of"
         raise DamagedDataError.of(where, f"{found} samples", f"{shard.samples}, as the manifest says")
-    index = ShardIndex([], [], array("q"))
+    index = ShardIndex([], [], array("q"), [])
     for number, sample in enumerate(samples):
         problem = _add_sample(index, sample, shard.bytes, extension)
         if problem:
             raise DamagedDataError.of(f"{where}, sample {number}", problem, f"{extension} and json in the shard")
+    if index.infos and len(index.infos) != len(index.keys):
+        raise DamagedDataError.of(where, f"{len(index.infos)} infos", f"none or {len(index.keys)}")
     if len(set(index.keys)) != len(index.keys):
         raise DamagedDataError.of(where, "a key twice", "each key once")
     return index
@@ -79,6 +83,9 @@ def _add_sample(index: ShardIndex, sample: Any, shard_bytes: int, extension: str
     key, subject, members = sample.get("key"), sample.get("subject"), sample["members"]
     if not isinstance(key, str) or not (subject is None or isinstance(subject, str)):
         return f"key {str(key)[:80]!r}, subject {str(subject)[:80]!r}"
+    if isinstance(sample.get("info"), dict):
+        index.infos.append(sample["info"])
+        members = {**members, "json": [0, 0, 0]}
     for name, limit in ((extension, MAX_MEMBER_BYTES), ("json", MAX_INFO_BYTES)):
         span = members.get(name)
         if not isinstance(span, list) or len(span) != 3 or any(type(x) is not int or x < 0 for x in span):

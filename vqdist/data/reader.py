@@ -92,7 +92,8 @@ class ShardReader:
         ]
         payload = self._read_member(shard, key, payload_at, payload_bytes, payload_crc)
         text = self._read_member(shard, key, info_at, info_bytes, info_crc)
-        info = self._parse_info(shard, key, text)
+        info = shard_index.infos[place] if shard_index.infos else parse_json(text, self.describe(shard, key))
+        self._check_info(shard, key, info)
         return {"__key__": key, "__shard__": self.shards[shard].name, self.extension: payload, "json": info}
 
     def describe(self, shard: int, key: str | None = None) -> str:
@@ -100,15 +101,13 @@ class ShardReader:
         path = str(self.root / self.shards[shard].name)
         return path if key is None else f"{path}, sample {key}"
 
-    def _parse_info(self, shard: int, key: str, text: bytes) -> dict[str, Any]:
-        info = parse_json(text, self.describe(shard, key))
+    def _check_info(self, shard: int, key: str, info: object) -> None:
         if not isinstance(info, dict):
             self._damaged(shard, key, type(info).__name__, "a JSON object")
         for name, count in self._limits.items():
             value = info.get(name)
             if value is not None and (type(value) is not int or not 0 <= value < count):
                 self._damaged(shard, key, f"{name} {str(value)[:80]!r}", f"null or 0 to {count - 1}")
-        return info
 
     def _read_member(self, shard: int, key: str, offset: int, size: int, crc: int) -> bytes:
         try:
