@@ -259,7 +259,7 @@ def quantizer_with_dead_codes(**options) -> VectorQuantizer:
 
 def test_a_dead_code_restarts_at_a_latent_of_the_batch() -> None:
     quantizer = quantizer_with_dead_codes()
-    quantizer.counts.copy_(torch.tensor([10.0] * 4 + [1e-6] * 4))
+    quantizer.recent_counts.copy_(torch.tensor([10.0] * 4 + [0.0] * 4))
     latents = random_latents(3)
     quantizer.plan_restarts(0, 10, 4)
     quantizer(latents)
@@ -274,7 +274,7 @@ def test_a_dead_code_restarts_at_a_latent_of_the_batch() -> None:
 def test_restarts_pass_over_latents_that_the_codebook_holds() -> None:
     for seed in range(5):
         quantizer = quantizer_with_dead_codes()
-        quantizer.counts.copy_(torch.tensor([10.0] * 4 + [1e-6] * 4))
+        quantizer.recent_counts.copy_(torch.tensor([10.0] * 4 + [0.0] * 4))
         latents = quantizer.codebook[0].repeat(2, 5, 5, 1).permute(0, 3, 1, 2).clone()
         latents[:, :, :3] = random_latents(seed, 2, 6, 3, 5)
         new = latents[:, :, :3].permute(0, 2, 3, 1).reshape(-1, 6)
@@ -287,7 +287,7 @@ def test_restarts_pass_over_latents_that_the_codebook_holds() -> None:
 @pytest.mark.parametrize(("step", "restart"), [(9, True), (10, False)])
 def test_codes_restart_only_when_they_are_to(step: int, restart: bool) -> None:
     quantizer = quantizer_with_dead_codes(restart=restart)
-    quantizer.counts.copy_(torch.tensor([10.0] * 4 + [1e-6] * 4))
+    quantizer.recent_counts.copy_(torch.tensor([10.0] * 4 + [0.0] * 4))
     quantizer.plan_restarts(0, step, 4)
     quantizer(random_latents())
     assert len(quantizer.pending) == 2
@@ -305,7 +305,7 @@ def test_a_discarded_step_leaves_no_trace() -> None:
 
 
 def test_pending_statistics_are_not_saved() -> None:
-    assert set(build().state_dict()) == {"codebook", "counts", "initialized"}
+    assert set(build().state_dict()) == {"codebook", "counts", "recent_counts", "initialized"}
 
 
 def test_a_code_is_used_again_after_dead_start() -> None:

@@ -158,13 +158,14 @@ class VectorQuantizer(nn.Module):
         ema_decay: gamma of appendix A.1; also of the usage counts of a codebook learned by gradient.
         restart: whether codes that are hardly used are replaced by latents.
         restart_every: steps between two restarts.
-        restart_threshold: a code is dead when its count is below this share of the mean count.
+        restart_threshold: a code is dead when, since the last look, it was taken less than this share of the mean.
         deferred: leave first codes, EMA and restarts to the training loop.
     """
 
     codebook: Tensor  # (K, D)
     counts: Tensor  # (K,) N_i of appendix A.1; starts at 1, so that idle codes stay where they are
     initialized: Tensor  # () bool
+    recent_counts: Tensor  # (K,) how often each code was taken since the last look for dead ones
     pending_counts: Tensor
     pending_sums: Tensor
     pending_candidates: Tensor
@@ -178,8 +179,8 @@ class VectorQuantizer(nn.Module):
         commitment_weight: float = 0.25,
         ema_decay: float = 0.99,
         restart: bool = True,
-        restart_every: int = 50,
-        restart_threshold: float = 0.03,
+        restart_every: int = 20,
+        restart_threshold: float = 0.02,
         deferred: bool = False,
     ) -> None:
         super().__init__()
@@ -195,6 +196,7 @@ class VectorQuantizer(nn.Module):
             self.codebook = nn.Parameter(first)
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("initialized", torch.tensor(False))
+        self.register_buffer("recent_counts", torch.zeros(num_codes))
         self.register_buffer("pending_counts", torch.zeros(num_codes), persistent=False)
         self.register_buffer("pending_sums", torch.zeros(num_codes, code_dim), persistent=False)
         self.register_buffer("pending_candidates", torch.zeros(num_codes, code_dim), persistent=False)
@@ -264,6 +266,7 @@ class VectorQuantizer(nn.Module):
             codes[len(distinct) :] += jitter[len(distinct) :]
         self.codebook.copy_(codes)
         self.counts.fill_(1)
+        self.recent_counts.zero_()
         self.initialized.fill_(True)
 
     def plan_restarts(self, seed: int, step: int, global_batch_size: int) -> None:
@@ -286,6 +289,7 @@ class VectorQuantizer(nn.Module):
             towards = self.pending_sums - self.pending_counts[:, None] * self.codebook
             self.codebook.addcmul_(towards, ((1 - self.ema_decay) / counts)[:, None])
         self.counts.copy_(counts.clamp_(min=MIN_COUNT))
+        self.recent_counts += self.pending_counts
         if self._plan is not None:
             self._restart_dead_codes(self._plan.gumbel)
         self.discard()
@@ -315,10 +319,12 @@ class VectorQuantizer(nn.Module):
         nearest = self.codebook[nearest_code(self.pending_candidates, self.codebook)]
         errors = (self.pending_candidates - nearest).square().sum(1)
         order = (errors.log() + gumbel).argsort(descending=True)
-        dead = self.counts < self.restart_threshold * self.counts.mean()
+        # Not by the moving average: it forgets a code's first uses so slowly that a collapse would go on for long.
+        dead = self.recent_counts <= self.restart_threshold * self.recent_counts.mean()
         replacement = self.pending_candidates[order[(dead.cumsum(0) - 1).clamp(min=0)]]
         self.codebook.copy_(torch.where(dead[:, None], replacement, self.codebook))
         self.counts.masked_fill_(dead, 1)
+        self.recent_counts.zero_()
 
     def _begin_own_step(self, latents: Tensor) -> None:
         if self._own_steps == 0 and not self.initialized:
