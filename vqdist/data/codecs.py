@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 
+from vqdist.data.png import pack_png, unpack_png
 from vqdist.errors import DamagedDataError
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -33,14 +34,9 @@ def encode_png(image: np.ndarray) -> bytes:
     Args:
         image: (C, H, W) uint8, C 1 or 3.
     """
-    from PIL import Image
-
     assert image.dtype == np.uint8, image.dtype
     assert image.ndim == 3, image.shape
-    pixels = image[0] if image.shape[0] == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG")
-    return stream.getvalue()
+    return pack_png(image.transpose(1, 2, 0))
 
 
 def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where: str = "a PNG") -> np.ndarray:
@@ -56,8 +52,6 @@ def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where
     Raises:
         DamagedDataError: not a PNG, of another size or kind, or cut off.
     """
-    from PIL import Image
-
     found = read_picture_size(data, where)
     if found != (tuple(image_size), channels):
         (rows, columns), depth = found
@@ -67,14 +61,21 @@ def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where
             f"{image_size[0]} x {image_size[1]} pixels of {channels}",
         )
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            pixels = np.asarray(picture)
+        pixels = unpack_png(data, image_size, channels) if data[:8] == _PNG_MAGIC else _decode_jpeg(data)
     except _BROKEN as error:
         raise DamagedDataError.of(where, f"a picture that does not decode ({error})", "a whole one") from error
-    expected = tuple(image_size) if channels == 1 else (*image_size, channels)
+    expected = (*image_size, channels)
     if pixels.shape != expected or pixels.dtype != np.uint8:
         raise DamagedDataError.of(where, f"{pixels.dtype} pixels of {pixels.shape}", f"uint8 of {expected}")
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+        pixels = np.asarray(picture)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def read_picture_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:

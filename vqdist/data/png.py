@@ -1,0 +1,86 @@
+"""PNG at speed: rows stored as differences from the row above, and unpacking without an image library's detours.
+
+A slice that is written so unpacks in half the time that the usual mix of row filters takes, for some 10 to 15 %
+more bytes. It is a plain PNG; others are read too.
+"""
+
+import struct
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+MAGIC = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 3: 2}  # channels -> grey, truecolour
+_MODES = {1: "L", 3: "RGB"}
+_UP = 2  # the filter type of a row that is stored as its difference from the row above
+_INTERLACED = 28  # where the header says so
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def pack_png(pixels: Pixels) -> bytes:
+    """Return the PNG of (H, W, C) uint8 pixels, C 1 or 3."""
+    height, width, channels = pixels.shape
+    plain = pixels.reshape(height, width * channels)
+    rows = np.full((height, 1 + width * channels), _UP, np.uint8)
+    rows[:, 1:] = plain
+    rows[1:, 1:] -= plain[:-1]
+    packer = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
+    packed = packer.compress(rows.tobytes()) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    return MAGIC + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def unpack_png(data: bytes, size: tuple[int, int], channels: int) -> Pixels:
+    """Return the pixels of a PNG whose header has been checked: (H, W, C) uint8.
+
+    Never more than H x W x C bytes are unpacked, whatever the stream holds.
+
+    Raises:
+        ValueError, zlib.error, struct.error: cut off or damaged.
+    """
+    height, width = size
+    packed = _packed_pixels(data)
+    rows = _unpack_differences(packed, height, width * channels)
+    if rows is None:
+        rows = _unpack_any(packed, size, channels, interlaced=data[_INTERLACED])
+    return rows.reshape(height, width, channels)
+
+
+def _packed_pixels(data: bytes) -> bytes:
+    """Return the zlib stream of a PNG: its IDAT chunks, joined."""
+    parts, at = [], len(MAGIC)
+    while True:
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            parts.append(data[at + 8 : at + 8 + size])
+        elif parts or kind == b"IEND":
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        at += 12 + size
+
+
+def _unpack_differences(packed: bytes, height: int, row_bytes: int) -> Pixels | None:
+    """Return the (height, row_bytes) pixels of a PNG as `pack_png` writes it, None for one with other filters."""
+    unpacker = zlib.decompressobj()
+    if unpacker.decompress(packed, 1) != bytes([_UP]):
+        return None
+    total = height * (1 + row_bytes)
+    stream = bytes([_UP]) + unpacker.decompress(unpacker.unconsumed_tail, total - 1)
+    if len(stream) != total:
+        raise ValueError("too few pixels")
+    rows = np.frombuffer(stream, np.uint8).reshape(height, 1 + row_bytes)
+    if (rows[:, 0] != _UP).any():
+        return None
+    return np.add.accumulate(rows[:, 1:], axis=0, dtype=np.uint8)
+
+
+def _unpack_any(packed: bytes, size: tuple[int, int], channels: int, *, interlaced: int) -> Pixels:
+    from PIL import Image
+
+    mode = _MODES[channels]
+    return np.asarray(Image.frombytes(mode, size[::-1], packed, "zip", (mode, interlaced)))
