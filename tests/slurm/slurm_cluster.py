@@ -64,6 +64,12 @@ PartitionName=low Nodes=ALL PriorityTier=1 MaxTime=INFINITE DefaultTime=10 State
 PartitionName=high Nodes=ALL PriorityTier=9 MaxTime=INFINITE DefaultTime=10 State=UP PreemptMode=OFF
 """
 
+# If pytest is killed, unshare dies with it, then unshare's child, and with that first process all of the machine.
+UNSHARE = [
+    *("setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child=KILL"),
+    *("--net", "--uts", "--ipc", "--mount", "--pid", "--mount-proc"),
+]
+
 # The first process of a node: it outlives slurmd, and the whole node dies with it. It waits for its cable.
 NODE_INIT = """
 set -e
@@ -120,19 +126,22 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def name_of(pid: int) -> str:
+    """Return the name of a process, nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 class Machine:
     """A set of namespaces and the process that holds them: the hub, or a node."""
 
     def __init__(self, name: str, init: str, *arguments: str, log: Path) -> None:
         self.name = name
-        # setpriv: if pytest is killed, unshare dies, its child dies, and with that first process all others.
         with log.open("ab") as stream:
             self._holder = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--uts", "--ipc", "--mount", "--pid"]
-                + ["--fork", "--kill-child=KILL", "--mount-proc", "sh", "-c", init, name, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
+                [*UNSHARE, "sh", "-c", init, name, *arguments], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
             )
         self.pid = poll(lambda: children(self._holder.pid), 10, f"first process of {name}", every_s=0.01)[0]
         own = os.readlink("/proc/self/ns/pid")
@@ -144,14 +153,16 @@ class Machine:
         return [*inside, f"--wdns={os.getcwd()}", "--", *command]
 
     def processes(self) -> list[int]:
-        """Return all processes of this machine, as the host numbers them."""
+        """Return all processes of this machine, as the host numbers them; none if it is off."""
+        if self._holder.poll() is not None:
+            return []
         here = os.readlink(f"/proc/{self.pid}/ns/pid")
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 if os.readlink(entry / "ns/pid") == here:
                     found.append(int(entry.name))
-            except (FileNotFoundError, ProcessLookupError):
+            except OSError:  # it has just ended
                 continue
         return found
 
@@ -218,10 +229,10 @@ class Cluster:
         for name in ("hub", *self.names):
             self.write_hosts(name)
 
-    def write_hosts(self, name: str, *first_lines: str) -> None:
-        """Write the hosts file of a machine; first_lines stand before the truth, and win."""
+    def write_hosts(self, name: str, *first_lines: str, unknown: Sequence[str] = ()) -> None:
+        """Write the hosts file of a machine; first_lines stand before the truth and win, unknown names are left out."""
         lines = [*first_lines, "127.0.0.1 localhost", f"{NETWORK}.1 hub"]
-        lines += [f"{self.address(node)} {node}" for node in self.names]
+        lines += [f"{self.address(node)} {node}" for node in self.names if node not in unknown]
         # In place: the file is bind-mounted, so that a new file would not be seen.
         with (self.root / "hosts" / name).open("w") as stream:
             stream.write("\n".join(lines) + "\n")
@@ -248,9 +259,7 @@ class Cluster:
 
     def boot(self, name: str) -> None:
         """Switch a node on and plug its cable in."""
-        node = Machine(
-            name, NODE_INIT, name, str(self.root), self.address(name), log=self.root / f"log/{name}.out"
-        )
+        node = Machine(name, NODE_INIT, name, str(self.root), self.address(name), log=self.root / f"log/{name}.out")
         self.nodes[name] = node
         self._link("add", name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
         self._link("set", name, "master", "switch", "up")
@@ -276,16 +285,14 @@ class Cluster:
     def kill_slurmd(self, name: str) -> None:
         """Kill the slurmd of a node; the jobs that it started live on."""
         for pid in self.nodes[name].processes():
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "slurmd":
+            if name_of(pid) == "slurmd":
                 os.kill(pid, signal.SIGKILL)
 
     def heal(self) -> None:
-        """Cancel what is left, boot the nodes that are off or without slurmd, and wait until all are idle."""
+        """Cancel what is left, boot the nodes that are off or without slurmd, wait until all are idle."""
         self.run("scancel", "--user=root", check=False)
         for name, node in self.nodes.items():
-            alive = node._holder.poll() is None
-            comms = [Path(f"/proc/{pid}/comm") for pid in node.processes()] if alive else []
-            if "slurmd\n" not in [comm.read_text() for comm in comms if comm.exists()]:
+            if not any(name_of(pid) == "slurmd" for pid in node.processes()):
                 node.kill()
                 self.boot(name)
         self.wait_idle(60)

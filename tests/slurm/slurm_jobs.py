@@ -1,0 +1,130 @@
+"""What a user of the cluster types, and what a run's directory tells."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from slurm_cluster import Cluster, poll
+
+from vqdist.data.order import Order
+from vqdist.data.shards import ShardReader, load_manifest
+
+ROOT = Path(__file__).parents[2]
+TRAIN = str(ROOT / "slurm/train.sbatch")
+# Machines that run the tests may be busy with other work; nothing is slow enough to need so long.
+PATIENCE_S = 240
+
+
+class Run:
+    """What a run's directory tells."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def status(self) -> dict[str, Any]:
+        path = self.path / "status.json"
+        return json.loads(path.read_text()) if path.exists() else {"state": None, "step": 0}
+
+    @property
+    def step(self) -> int:
+        """The last step with a line in metrics.jsonl."""
+        lines = self.lines("metrics.jsonl")
+        return lines[-1]["step"] if lines else 0
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
+        whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return [json.loads(line) for line in whole]
+
+    def losses(self, split: str) -> dict[int, float]:
+        return {line["step"]: line["loss"] for line in self.lines("metrics.jsonl") if line["split"] == split}
+
+    def log(self, rank: int) -> str:
+        return (self.path / f"logs/rank-{rank}.log").read_text()
+
+    def wait_step(self, step: int) -> None:
+        def there() -> bool:
+            return (self.path / "metrics.jsonl").exists() and self.step >= step
+
+        poll(there, PATIENCE_S, f"step {step} of {self.path.name}")
+
+    def assert_same_as(self, other: "Run", *, tolerance: float = 2e-4) -> None:
+        """The losses of every step and of the evaluation are those of the other run."""
+        for split in ("train", "validate"):
+            ours, theirs = self.losses(split), other.losses(split)
+            assert list(ours) == list(theirs)
+            np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=tolerance, err_msg=split)
+
+    def assert_exact_ledger(self) -> None:
+        """Each step has trained on the samples that the order gives it, each once, over all lives and ranks."""
+        config = yaml.safe_load((self.path / "config.yaml").read_text())
+        data, last = config["data"], config["train"]["max_steps"]
+        size = data["global_batch_size"]
+        reader = ShardReader(data["path"], load_manifest(data["path"]), "train")
+        order = Order(
+            reader.shard_sizes, kind=data["order"], window_shards=data["window_shards"], seed=config["run"]["seed"]
+        )
+        seen: dict[int, list[str]] = {}
+        for path in (self.path / "ledger").glob("rank-*.jsonl"):
+            for line in self.lines(str(path.relative_to(self.path))):
+                seen.setdefault(line["step"], []).extend(line["keys"])
+        assert sorted(seen) == list(range(1, last + 1))
+        for step, keys in seen.items():
+            samples = order.samples(np.arange((step - 1) * size, step * size))
+            assert sorted(keys) == sorted(reader.key(int(index)) for index in samples), step
+
+
+class Jobs:
+    """What a user of the cluster types, and how long a test is willing to wait for it."""
+
+    def __init__(
+        self, cluster: Cluster, folder: Path, configs: dict[str, Path], undisturbed: Callable[..., Run]
+    ) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.configs = configs
+        self.undisturbed = undisturbed
+
+    def words(self, config: str, name: str = "it") -> list[str]:
+        """Return vqdist.train's arguments for a run in the test's folder."""
+        return ["--config", str(self.configs[config]), "--run.dir", str(self.folder), "--run.name", name]
+
+    def train(self, config: str, *arguments: str, flags: str, name: str = "it", **environment: str) -> tuple[str, Run]:
+        """Submit slurm/train.sbatch; return the job and the run."""
+        job = self.submit(TRAIN, *self.words(config, name), *arguments, flags=flags, **environment)
+        return job, Run(self.folder / name)
+
+    def submit(self, script: str, *arguments: str, flags: str = "", **environment: str) -> str:
+        """Run sbatch; return the job."""
+        log = str(self.folder / "job-%j.log")
+        together = self.cluster.environment | environment
+        return self.cluster.submit(*flags.split(), f"--output={log}", script, *arguments, env=together)
+
+    def submit_nothing(self, flags: str) -> str:
+        """Submit a job that ends at once; return it."""
+        output = str(self.folder / "nothing-%j.log")
+        return self.cluster.submit(*flags.split(), f"--output={output}", "--wrap=true")
+
+    def finish(self, job: str) -> str:
+        """Wait for a job's end; return its state."""
+        return self.cluster.wait(job, PATIENCE_S)
+
+    def wait_life(self, job: str, number: int) -> None:
+        """Wait until a job runs for the given time, counted from 1."""
+
+        def running() -> bool:
+            facts = self.cluster.job(job)
+            assert facts["JobState"] not in {"FAILED", "COMPLETED"}, self.log(job)
+            return facts["JobState"] == "RUNNING" and int(facts["Restarts"]) == number - 1
+
+        poll(running, PATIENCE_S, f"start {number} of job {job}", every_s=0.3)
+
+    def log(self, job: str) -> str:
+        return (self.folder / f"job-{job}.log").read_text()
+
+    def assert_completed(self, job: str) -> None:
+        assert self.finish(job) == "COMPLETED", self.log(job)

@@ -1,0 +1,71 @@
+"""What clusters do to jobs: nodes lose power, daemons die, links fail."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from slurm_cluster import Machine, poll
+from slurm_jobs import PATIENCE_S, Jobs
+
+TWO = "--nodes=2 --ntasks-per-node=1"
+
+
+def test_node_loses_power(jobs: Jobs) -> None:
+    job, run = jobs.train("steady", flags=TWO)
+    run.wait_step(15)
+    saved = max((run.path / "checkpoints").glob("step-*/COMMIT.json")).parent.name
+    lost = jobs.cluster.run("scontrol", "show", "hostnames", jobs.cluster.job(job)["NodeList"]).stdout.split()[1]
+    jobs.cluster.power_off(lost)
+    jobs.wait_life(job, 2)
+    assert lost not in jobs.cluster.job(job)["NodeList"]
+    assert max((run.path / "checkpoints").glob("step-*/COMMIT.json")).parent.name >= saved
+    jobs.assert_completed(job)
+    run.assert_exact_ledger()
+    run.assert_same_as(jobs.undisturbed("steady", 2))
+
+
+def test_old_rank_writes_nothing_after_the_new_one_started(jobs: Jobs) -> None:
+    """With slurmd dead the ranks of a node live on, while Slurm starts the job on another."""
+    job, run = jobs.train("steady", "--train.max_steps", "300", flags="--nodes=1")
+    run.wait_step(5)
+    first = jobs.cluster.job(job)["BatchHost"]
+    jobs.cluster.kill_slurmd(first)
+    jobs.wait_life(job, 2)
+    poll(lambda: not find_ranks(jobs.cluster.nodes[first]), PATIENCE_S, "the old rank's end")
+    assert "a newer start owns this run" in run.log(0)
+    assert "failed" not in run.status["state"]
+    jobs.assert_completed(job)
+    run.assert_exact_ledger()
+
+
+def test_controller_restarts_and_a_link_is_cut(jobs: Jobs) -> None:
+    job, run = jobs.train("steady", flags=TWO)
+    run.wait_step(5)
+    jobs.cluster.stop_controller()
+    jobs.cluster.start_controller()
+    nodes = jobs.cluster.wait(job, PATIENCE_S, ("RUNNING",)) and jobs.cluster.job(job)["NodeList"]
+    second = jobs.cluster.run("scontrol", "show", "hostnames", nodes).stdout.split()[1]
+    jobs.cluster.unplug(second)
+    time.sleep(2)
+    jobs.cluster.plug(second)
+    assert run.step < 90, "the run was over before anything went wrong"
+    jobs.assert_completed(job)
+    assert jobs.cluster.job(job)["Restarts"] == "0"
+    assert run.log(0).count("start 1: vqdist.train") == 1
+    run.assert_same_as(jobs.undisturbed("steady", 2))
+
+
+def test_killed_rank_ends_the_job(jobs: Jobs) -> None:
+    job, run = jobs.train("steady", flags=f"{TWO} --nodelist=node[1-2]")
+    run.wait_step(5)
+    os.kill(find_ranks(jobs.cluster.nodes["node2"])[0], signal.SIGKILL)
+    assert jobs.finish(job) == "FAILED"
+    assert "failed: how each rank ended stands above" in jobs.log(job)
+    assert jobs.cluster.job(job)["Restarts"] == "0"
+
+
+def find_ranks(node: Machine) -> list[int]:
+    """Return the training processes of a node, as the host numbers them."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in node.processes()}
+    return [pid for pid, path in commands.items() if path.exists() and b"-m\0vqdist.train" in path.read_bytes()]

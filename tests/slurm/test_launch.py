@@ -1,0 +1,86 @@
+"""Both launch forms, both stages, and by hand: the same run as on one process; names and ports that go wrong."""
+
+import subprocess
+import sys
+
+import pytest
+from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
+
+TWO_BY_TWO = "--nodes=2 --ntasks-per-node=2"
+
+
+@pytest.mark.parametrize("form", ["rank", "accelerate"])
+@pytest.mark.parametrize("stage", ["vqvae", "pixelcnn"])
+def test_two_nodes_train_as_one_process(jobs: Jobs, stage: str, form: str) -> None:
+    job, run = jobs.train(stage, flags=TWO_BY_TWO, VQDIST_LAUNCH=form)
+    jobs.assert_completed(job)
+    run.assert_exact_ledger()
+    run.assert_same_as(jobs.undisturbed(stage))
+    assert len(list((run.path / "ledger").iterdir())) == 4
+    for rank in range(4):
+        assert f"rank {rank} of 4 on node{1 + rank // 2}, start 1: vqdist.train" in run.log(rank)
+
+
+def test_two_machines_by_hand(jobs: Jobs) -> None:
+    started = []
+    for number, name in enumerate(("node3", "node4")):
+        variables = [f"NODE={number}", "NODES=2", "RANKS=2", "MASTER_ADDR=node3", f"PYTHONPATH={ROOT}"]
+        node = jobs.cluster.nodes[name]
+        command = node.enter("env", *variables, str(ROOT / "launch/node.sh"), "vqdist.train", *words)
+        with (jobs.folder / f"{name}.log").open("w") as log:
+            environment = jobs.cluster.environment
+            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+    codes = [process.wait(timeout=PATIENCE_S) for process in started]
+    assert codes == [0, 0], (jobs.folder / "node3.log").read_text()
+    Run(jobs.folder / "it").assert_same_as(jobs.undisturbed("vqvae"))
+
+
+def test_hosts_whose_own_name_is_the_loopback(jobs: Jobs) -> None:
+    for name in ("node1", "node2"):
+        jobs.cluster.write_hosts(name, f"127.0.1.1 {name}")
+    try:
+        flags = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
+        job, run = jobs.train("vqvae", flags=flags)
+        jobs.assert_completed(job)
+        run.assert_exact_ledger()
+    finally:
+        for name in ("node1", "node2"):
+            jobs.cluster.write_hosts(name)
+
+
+def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
+    jobs.cluster.write_hosts("node2", unknown=["node1"])
+    try:
+        flags = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
+        job, _ = jobs.train("vqvae", flags=flags)
+        assert jobs.finish(job) == "FAILED"
+        assert "MASTER_ADDR: found 'node1', which does not resolve on node2" in jobs.log(job)
+    finally:
+        jobs.cluster.write_hosts("node2")
+
+
+def test_two_jobs_on_the_same_nodes_and_a_taken_port(jobs: Jobs) -> None:
+    where = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
+    following = int(jobs.submit_nothing("--nodes=1")) + 1
+    # Somebody on the first node listens where the next job would.
+    listener = f"import socket, time; s = socket.create_server(('', {10000 + following})); time.sleep(600)"
+    squatter = subprocess.Popen(jobs.cluster.nodes["node1"].enter(sys.executable, "-c", listener))
+    try:
+        words = ["vqvae", "--run.dir", str(jobs.folder), "--run.name"]
+        script = str(ROOT / "slurm/train.sbatch")
+        pair = [jobs.submit(script, *words, name, flags=where) for name in ("first", "second")]
+        for job in pair:
+            jobs.assert_completed(job)
+    finally:
+        squatter.kill()
+        squatter.wait()
+    for name in ("first", "second"):
+        Run(jobs.folder / name).assert_exact_ledger()
+
+
+def test_wrong_configuration_starts_no_rank(jobs: Jobs) -> None:
+    job, run = jobs.train("vqvae", "--train.max_stps", "3")
+    assert jobs.finish(job) == "FAILED"
+    assert jobs.cluster.job(job)["ExitCode"] == "2:0"
+    assert "did you mean train.max_steps?" in jobs.log(job)
+    assert not run.path.exists()
