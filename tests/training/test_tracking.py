@@ -6,44 +6,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from wandb_support import find_core, forget_credentials, needs_proc, start, train_line, wait_for
 
 from vqdist.errors import ConfigError
 from vqdist.training import tracking
 from vqdist.training.sections import to_row
-from vqdist.training.tracking import Tracker, bin_usage, resolve_mode, start_tracker
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Stands for the tracking section of a configuration."""
-
-    mode: str = "offline"
-    project: str = "vqdist-tests"
-    entity: str | None = None
-    group: str | None = None
-    tags: tuple[str, ...] = ()
+from vqdist.training.tracking import bin_usage, resolve_mode
 
 
 @pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-
-
-def start(run_dir: Path, mode: str = "offline", *, is_main: bool = True) -> Tracker:
-    return start_tracker(run_dir, Settings(mode), run_name="demo", config={}, job_type="vqvae", is_main=is_main)
-
-
-def train_line(step: int) -> dict[str, object]:
-    return {"step": step, "samples": 16 * step, "split": "train", "loss": 1 / step, "perf": {"samples_per_s": 9.0}}
+    forget_credentials(monkeypatch, tmp_path)
 
 
 def install_fake_wandb(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
@@ -136,7 +114,7 @@ def test_training_does_not_import_wandb(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_tracking import start, train_line
+from wandb_support import start, train_line
 tracker = start(Path(sys.argv[1]))
 tracker.log(train_line(1))
 tracker.finish("finished", 0)
@@ -194,27 +172,6 @@ def test_a_record_that_cannot_be_sent_is_said(tmp_path: Path, capfd: pytest.Capt
     tracker.finish("failed", 1, limit_s=0.0)
 
 
-def find_core(reporter_pid: int) -> int | None:
-    """Return the pid of the core process that the reporter has started."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"wandb-core") and str(reporter_pid).encode() in words:
-            return int(entry.parent.name)
-    return None
-
-
-def wait_for(find: Callable[[], int | None], limit_s: float = 20.0) -> int:
-    deadline_s = time.monotonic() + limit_s
-    while time.monotonic() < deadline_s:
-        if found := find():
-            return found
-        time.sleep(0.05)
-    raise TimeoutError(f"nothing found within {limit_s} s")
-
-
 @pytest.fixture
 def orphans() -> Iterator[list[int]]:
     """Core processes that a test has stopped; ended for good behind it."""
@@ -222,9 +179,6 @@ def orphans() -> Iterator[list[int]]:
     yield pids
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
 
 
 @needs_proc

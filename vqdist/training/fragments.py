@@ -7,6 +7,7 @@ and writes the pieces that `wandb sync` has to send to stdout, in order, one a l
 launch/wandb_sync.sh, on a machine that reaches the server.
 """
 
+import functools
 import json
 import os
 import re
@@ -63,6 +64,12 @@ def find_fragments(run_dir: Path) -> list[Fragment]:
 
 def read_fragment(path: Path) -> Fragment:
     """Read one .wandb file; what is behind a torn end is not there."""
+    stat = path.stat()
+    return _read_fragment(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)  # by size and time too: reading takes a process of its own
+def _read_fragment(path: Path, _size: int, _mtime_ns: int) -> Fragment:
     points, ended = set(), False
     for record in inspect_file(path):
         if record["type"] == "history":
