@@ -4,6 +4,7 @@ The processes are real and talk through gloo, but they are forked from a server 
 the package once, so that a run starts in a fraction of a second: `train("--data.path", data, ..., ranks=3)`.
 """
 
+import atexit
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -265,10 +267,16 @@ def _run_rank(settings: dict[str, str], log: str, target: Callable[..., Any], ar
     os.dup2(file, 1)
     os.dup2(file, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = target(*arguments)
+    try:
+        code = target(*arguments)
+    except Exception as error:  # noqa: BLE001 (ends as an interpreter does, which keeps the traceback until the end)
+        traceback.print_exc()
+        sys.last_traceback = error.__traceback__
+        code = 1
+    atexit._run_exitfuncs()  # which a forked process leaves to its parent
     sys.stdout.flush()
     sys.stderr.flush()
-    sys.exit(code)
+    os._exit(code)
 
 
 def _train(words: list[str]) -> int:

@@ -5,9 +5,12 @@ Workers change nothing but the speed, since what a batch holds follows from its 
 """
 
 import signal
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vqdist.data.order import Order, rank_positions
-from vqdist.errors import DamagedDataError, StalledError
+from vqdist.errors import DamagedDataError, Problem, StalledError, UserError
 
 NO_NUMBER = -1
 
@@ -196,7 +199,7 @@ def load_batches(
         StalledError: a loader worker died, or gave nothing for timeout_s seconds.
     """
     loader = DataLoader(
-        dataset,
+        _Messenger(dataset),
         sampler=requests,
         batch_size=None,
         collate_fn=_as_is,
@@ -206,12 +209,60 @@ def load_batches(
         prefetch_factor=4 if num_workers else None,
         pin_memory=pin_memory,
     )
+    others = active_children()
+    batches = iter(loader)
+    workers = [child for child in active_children() if child not in others]
+    # Workers are deaf to SIGTERM, which is all that multiprocessing sends before it waits for them at exit.
+    weakref.finalize(batches, _kill, workers)
     try:
-        yield from loader
+        for found in batches:
+            if isinstance(found, _Refusal):
+                raise found.kind(found.problems)
+            yield found
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error) and "DataLoader timed out" not in str(error):
+        if not is_worker_fault(error):
             raise
-        raise StalledError(f"data.num_workers: a loader worker died or hung: {error}") from error
+        _kill(workers)
+        raise StalledError(describe_worker_fault(error)) from error
+
+
+def is_worker_fault(error: RuntimeError) -> bool:
+    """Tell whether torch means by an error that a loader worker died or hung.
+
+    It may raise it anywhere: a worker's death interrupts whatever the main thread is at.
+    """
+    return "DataLoader worker" in str(error) or "DataLoader timed out" in str(error)
+
+
+def describe_worker_fault(error: RuntimeError) -> str:
+    """Return what to tell a person about a loader worker that died or hung."""
+    return f"data.num_workers: a loader worker died, or gave nothing for run.timeout_s: {error}"
+
+
+class _Refusal(NamedTuple):
+    """An error of ours on its way out of a worker."""
+
+    kind: type[UserError]
+    problems: list[Problem]
+
+
+class _Messenger(Dataset[Any]):
+    """Hands errors of ours out of a worker as values; torch would make new ones out of their text."""
+
+    def __init__(self, dataset: SampleDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, request: Request) -> Batch | _Refusal:
+        try:
+            return self._dataset[request]
+        except UserError as error:
+            return _Refusal(type(error), error.problems)
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
 
 
 def steps_of(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
