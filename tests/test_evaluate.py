@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from vqdist import evaluate, load_model
+from vqdist import evaluate, load_model, sample
 from vqdist.data.codecs import decode_codes, decode_png
 from vqdist.data.shards import ShardReader, load_manifest
 from vqdist.entry import run_command
@@ -117,6 +118,67 @@ def test_two_ranks_report_the_same(tmp_path: Path, capsys: pytest.CaptureFixture
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert json.loads(done.stdout) == alone
+
+
+def write_samples(prior: Path, out: Path, num: int = 6) -> Path:
+    arguments = ["--prior", prior, "--out", out, "--num", num, "--device", "cpu"]
+    assert run_command(sample.main, [str(item) for item in arguments]) == 0
+    return out
+
+
+@pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
+def test_samples_are_held_against_real_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str) -> None:
+    run, images = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images")
+    codes = write_codes(tmp_path / "codes", run, images)
+    prior = save_prior(tmp_path / "prior", codes, condition="slice")
+    samples = write_samples(prior, tmp_path / "samples")
+    capsys.readouterr()
+    which = {"run": run, "data": images} if task == "vqvae" else {"run": prior, "data": codes}
+    report = run_evaluate(capsys, **which, samples=samples, figures=tmp_path / "figures")
+    assert report["task"] == task
+    realism = report["realism"]
+    assert realism["samples"] == 6
+    # An untrained pair draws nothing like a brain.
+    assert realism["feature_distance"]["samples_test"] > 5 * abs(realism["feature_distance"]["train_test"])
+    assert realism["copies"]["samples"]["slices"] == 6
+    assert realism["copies"]["samples"]["near_copies"] == 0
+    assert realism["diversity"]["test"] < 1
+    assert realism["anatomy_by_slice"]["brain_area"]["test"]["slices"] == 0  # four people in train: too few
+    for figure in report["figures"]:
+        with Image.open(figure) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+    drawn = {Path(figure).name for figure in report["figures"]}
+    expected = {"reconstructions-test.png", "codebook-test.png"} if task == "vqvae" else set()
+    assert drawn == {*expected, "samples-test.png", "samples-nearest.png"}
+
+
+def test_real_slices_pass_for_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, images, folder = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images"), tmp_path / "samples"
+    folder.mkdir()
+    for split, number in (("test", 0), ("test", 4), ("test", 8), ("train", 7)):
+        reader = ShardReader(images, load_manifest(images), split)
+        (folder / f"{split}-{number}.png").write_bytes(reader.read(number)["png"])
+    realism = run_evaluate(capsys, run=run, data=images, samples=folder, figures="null")["realism"]
+    assert realism["feature_distance"]["samples_test"] < 2 * abs(realism["feature_distance"]["train_test"])
+    assert realism["copies"]["samples"]["near_copies"] == 1
+    assert realism["copies"]["samples"]["smallest"] == 0
+
+
+def test_samples_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, images, folder = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images"), tmp_path / "samples"
+
+    def fails_with(expected: str) -> None:
+        arguments = ["--run", run, "--data", images, "--samples", folder, "--device", "cpu"]
+        assert run_command(evaluate.main, [str(item) for item in arguments]) == 2
+        assert expected in capsys.readouterr().err
+
+    fails_with("samples: found 0 PNGs; expected at least two")
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("L", (16, 16)).save(folder / name)
+    fails_with("a.png: found 16 x 16 pixels")
+    (folder / "samples.json").write_text('{"samples": [{"file": "../a.png"}]}')
+    fails_with("samples.json: found no list of samples")
 
 
 def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

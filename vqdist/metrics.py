@@ -19,6 +19,7 @@ WINDOW_RADIUS = 5
 WINDOW_SIGMA = 1.5
 MIN_SSIM_SIZE = 2 * WINDOW_RADIUS + 1
 _C1, _C2 = 0.01**2, 0.03**2
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SMALLEST_MSE = 1e-10
 
 
@@ -38,11 +39,19 @@ def blur(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
 def ssim_map(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     """Return the structural similarity at each pixel, for a data range of 1. Differentiable.
 
-    Wang et al. 2004, eq. 13, with population variances. Computed in fp32 (or fp64) whatever autocast says,
-    since a variance is a difference of two close numbers.
+    Wang et al. 2004, eq. 13, with population variances.
 
     Raises:
         DataError: images smaller than the window of 11 x 11.
+    """
+    luminance, structure = _ssim_parts(images, recon)
+    return luminance * structure
+
+
+def _ssim_parts(images: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the two factors of the map: luminance, and contrast with structure.
+
+    In fp32 (or fp64) whatever autocast says, since a variance is a difference of two close numbers.
     """
     require_ssim_size(images.shape[-2], images.shape[-1])
     with torch.autocast(images.device.type, enabled=False):
@@ -51,8 +60,24 @@ def ssim_map(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) 
         mean_x, mean_y, mean_squares, mean_xy = blur(torch.cat([x, y, x * x + y * y, x * y])).chunk(4)
         means, product = mean_x**2 + mean_y**2, mean_x * mean_y
         luminance = (2 * product + _C1) / (means + _C1)
-        structure = (2 * (mean_xy - product) + _C2) / (mean_squares - means + _C2)
-        return luminance * structure
+        return luminance, (2 * (mean_xy - product) + _C2) / (mean_squares - means + _C2)
+
+
+def ms_ssim(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
+    """Return each pair's multi-scale structural similarity; Wang et al. 2003, eq. 7.
+
+    Of the five scales those are used at which the window still fits; their weights are made to sum to 1.
+    """
+    side = min(images.shape[-2:])
+    scales = sum(side >> scale >= MIN_SSIM_SIZE for scale in range(len(_SCALE_WEIGHTS)))
+    weights = [weight / sum(_SCALE_WEIGHTS[:scales]) for weight in _SCALE_WEIGHTS[:scales]]
+    similarity = torch.ones(len(images), device=images.device)
+    for scale, weight in enumerate(weights):
+        luminance, structure = _ssim_parts(images, recon)
+        factor = luminance * structure if scale == scales - 1 else structure
+        similarity = similarity * factor.mean(dim=(1, 2, 3)).clamp_min(0) ** weight
+        images, recon = F.avg_pool2d(images, 2), F.avg_pool2d(recon, 2)
+    return similarity
 
 
 def require_ssim_size(height: int, width: int) -> None:

@@ -112,6 +112,26 @@ def main_only(ranks: Ranks, work: Callable[[], T]) -> Callable[[], T | None]:
     return work if ranks.is_main else lambda: None
 
 
+def map_batches(
+    ranks: Ranks, num_samples: int, work: Callable[[npt.NDArray[np.int64]], T], *, batch_size: int
+) -> list[T]:
+    """Return what the work makes of each batch of samples, in the batches' order, on every rank.
+
+    Args:
+        work: (numbers of the batch's samples) -> something that can be pickled.
+    Collective: all ranks.
+    """
+
+    def share() -> list[T]:
+        batches = fixed_batches(num_samples, batch_size=batch_size, rank=ranks.rank, world=ranks.world)
+        with torch.inference_mode():
+            return [work(numbers) for numbers in batches]
+
+    shares = gather_outcomes(ranks, share)
+    batches = -(-num_samples // batch_size)
+    return [shares[number % ranks.world][number // ranks.world] for number in range(batches)]
+
+
 def measure_split(
     ranks: Ranks,
     reader: ShardReader,
@@ -127,20 +147,12 @@ def measure_split(
     Collective: all ranks.
     """
 
-    def work() -> list[tuple[list[int], dict[str, list[float]]]]:
-        shares = []
-        for batch in read_batches(reader, manifest, batch_size=batch_size, rank=ranks.rank, world=ranks.world):
-            with torch.inference_mode():
-                values = measure(batch.to(ranks.device))
-            shares.append((batch.positions.tolist(), {name: value.tolist() for name, value in values.items()}))
-        return shares
+    def work(numbers: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
+        values = measure(read_batch(reader, manifest, numbers).to(ranks.device))
+        return {name: value.cpu().double().numpy() for name, value in values.items()}
 
-    table: dict[str, npt.NDArray[np.float64]] = {}
-    for share in gather_outcomes(ranks, work):
-        for samples, values in share:
-            for name, value in values.items():
-                table.setdefault(name, np.full(len(reader), np.nan))[samples] = value
-    return table
+    tables = map_batches(ranks, len(reader), work, batch_size=batch_size)
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 def subjects_of(reader: ShardReader) -> list[str]:

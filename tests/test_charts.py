@@ -1,0 +1,74 @@
+"""Diagrams are drawn from what they are given, without a window."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vqdist import charts
+from vqdist.illustration import choose_slices
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def test_losses_are_drawn_up_to_a_line_that_was_cut(tmp_path: Path) -> None:
+    lines = [{"step": step, "split": "train", "loss": 1 / step} for step in (1, 2, 3)]
+    lines += [{"step": 3, "split": "validate", "loss": 0.4, "ssim": 0.9, "bits_per_code": None}]
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    whole.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cut.write_text(whole.read_text() + '{"step": 4, "spl')
+    figure = read(charts.draw_losses(whole, tmp_path / "new" / "whole.png"))
+    np.testing.assert_array_equal(figure, read(charts.draw_losses(cut, tmp_path / "cut.png")))
+    assert figure.shape[1] > 1.8 * figure.shape[0]  # the loss and SSIM side by side
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["whole.png"]
+
+
+def test_losses_of_a_run_that_just_began(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert read(charts.draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png")).std() > 0
+
+
+def test_codebook_bars_stand_by_rank(tmp_path: Path) -> None:
+    usage = torch.tensor([1, 0, 8, 3])
+    figure = read(charts.draw_codebook(usage, perplexity=2.3, split="test", path=tmp_path / "codebook.png"))
+    blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).sum(axis=0)
+    heights = blue[np.flatnonzero(blue)]
+    assert heights[5] == heights.max()
+    assert len(np.unique(heights.round(-1))) >= 3
+    shuffled = charts.draw_codebook(usage[[2, 0, 3, 1]], perplexity=2.3, split="test", path=tmp_path / "other.png")
+    np.testing.assert_array_equal(figure, read(shuffled))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_reconstructions_with_their_differences(tmp_path: Path, channels: int) -> None:
+    images = torch.rand(2, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    same, red = (
+        read(charts.draw_reconstructions(
+            images, recon, ssim=[0.9, 0.8], names=["best: a", "worst: b"], path=tmp_path / "figure.png"
+        ))
+        for recon in (images, images + 0.4)
+    )  # fmt: skip
+    redness = [(figure[..., 0] - figure[..., 2])[-280:, 50:400].mean() for figure in (same, red)]
+    assert redness[1] > redness[0] + 20
+
+
+def test_rates_with_and_without_a_brain(tmp_path: Path) -> None:
+    points = [
+        {"name": "32 x 32", "bits_per_pixel": 0.14, "ssim": 0.96, "ssim_brain": 0.9},
+        {"name": "64 x 64", "bits_per_pixel": 0.56, "ssim": 0.98, "ssim_brain": None},
+    ]
+    assert read(charts.draw_rates(points, tmp_path / "rates.png")).std() > 0
+
+
+def test_best_median_and_worst_slices() -> None:
+    ssim = np.array([0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2])
+    words = [("best", 1), ("best", 5), ("median", 3), ("median", 0), ("worst", 6), ("worst", 2)]
+    assert choose_slices(ssim) == words
+    assert choose_slices(ssim[:3]) == [("best", 1), ("median", 0), ("worst", 2)]
+    assert {number for _, number in choose_slices(ssim[:1])} == {0}

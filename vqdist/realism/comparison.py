@@ -1,0 +1,154 @@
+"""Samples beside real slices: copies of training slices, variety, grey values, spectrum, anatomy by position."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vqdist.realism.digest import GREY_BINS, Digest
+from vqdist.realism.features import NAME, Scaling, Values, kernel_mmd, median_distance
+
+MOST_IN_KERNEL = 2000
+# A sample is a near copy where its nearest training slice is closer than this share of the median distance that
+# real, unseen slices have to theirs.
+NEAR_COPY = 0.5
+FEWEST_AT_POSITION = 5
+
+
+def compare_features(train: Digest, test: Digest, others: dict[str, Digest]) -> dict[str, Any]:
+    """Return the unbiased kernel distances of each set to test, beside that of train, the floor.
+
+    Args:
+        others: "samples", "reconstructions".
+    """
+    scaling = Scaling(train.features)
+    thinned = {name: scaling(thin(digest.features)) for name, digest in {"train": train, **others}.items()}
+    real = scaling(thin(test.features))
+    scale = median_distance(thinned["train"])
+    distances = {f"{name}_test": kernel_mmd(features, real, scale) for name, features in thinned.items()}
+    floor = distances["train_test"]
+    ratio = distances["samples_test"] / floor if floor > 0 else None
+    return {"features": NAME, "distance": "unbiased squared MMD, Gaussian kernels", **distances, "ratio": ratio}
+
+
+def thin(features: Values) -> Values:
+    """Return at most MOST_IN_KERNEL rows, evenly spaced: the kernel's cost grows with their square."""
+    if len(features) <= MOST_IN_KERNEL:
+        return features
+    return features[np.linspace(0, len(features) - 1, MOST_IN_KERNEL).astype(int)]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest training slice of each slice of a set: its number, and the root mean square difference."""
+
+    index: npt.NDArray[np.int64]
+    distance: Values
+
+
+def find_nearest(digest: Digest, train: Digest) -> Nearest:
+    """Return the nearest training slice of each slice, by the pixels of their thumbnails."""
+    squares = (train.thumbnails.astype(np.float64) ** 2).sum(axis=1)
+    index, distance = [], []
+    for block in np.array_split(digest.thumbnails, max(len(digest) // 256, 1)):
+        nearest = (squares[None] - 2 * (block @ train.thumbnails.T)).argmin(axis=1)
+        index.append(nearest)
+        distance.append(np.sqrt(((block - train.thumbnails[nearest]) ** 2).mean(axis=1, dtype=np.float64)))
+    return Nearest(np.concatenate(index), np.concatenate(distance))
+
+
+def count_copies(nearest: dict[str, Nearest]) -> dict[str, Any]:
+    """Return how near each set comes to training slices, against the real slices of test.
+
+    Args:
+        nearest: "test", and the sets to judge.
+    """
+    usual = float(np.median(nearest["test"].distance))
+    threshold = NEAR_COPY * usual
+    report: dict[str, Any] = {
+        "distance": "root mean square of pixel differences at 64 x 64, to the nearest training slice",
+        "threshold": threshold,
+    }
+    for name, found in nearest.items():
+        report[name] = {
+            "median": float(np.median(found.distance)),
+            "smallest": float(found.distance.min()),
+            "median_over_test": float(np.median(found.distance)) / usual if usual else None,
+            "near_copies": int((found.distance < threshold).sum()),
+            "slices": len(found.distance),
+        }
+    return report
+
+
+def compare_grey_values(train: Digest, test: Digest, others: dict[str, Digest]) -> dict[str, Any]:
+    """Return how far each set's grey values above 0 are from those of test: Wasserstein-1, in [0, 1]."""
+    sets = {"train": train, **others}
+    shifts = {f"{name}_test": _shift(digest.histogram, test.histogram) for name, digest in sets.items()}
+    return {"distance": "Wasserstein-1 between mean histograms, grey values in [0, 1]", **shifts}
+
+
+def _shift(first: Values, second: Values) -> float | None:
+    """Return the distance between two mean histograms; None where one set is black all over."""
+    means = [histogram.mean(axis=0) for histogram in (first, second)]
+    if not all(mean.sum() > 0 for mean in means):
+        return None
+    one, other = (np.cumsum(mean / mean.sum()) for mean in means)
+    return float(np.abs(one - other).sum() / GREY_BINS)
+
+
+def compare_spectra(train: Digest, test: Digest, others: dict[str, Digest]) -> dict[str, Any]:
+    """Return how far each set's power spectrum is from that of test: mean difference over frequencies, in dB."""
+    real = 10 * np.log10(test.spectrum.mean(axis=0) + 1e-12)
+    sets = {"train": train, **others}
+    gaps = {name: 10 * np.log10(digest.spectrum.mean(axis=0) + 1e-12) - real for name, digest in sets.items()}
+    return {
+        "distance": "mean absolute difference of the radial power spectrum, dB",
+        **{f"{name}_test": float(np.abs(gap).mean()) for name, gap in gaps.items()},
+        "samples_above_quarter_cycle_db": float(gaps["samples"][len(real) // 2 :].mean()),
+    }
+
+
+def compare_positions(
+    train: Digest,
+    train_slices: npt.NDArray[np.int64],
+    others: dict[str, tuple[Digest, npt.NDArray[np.int64]]],
+) -> dict[str, Any]:
+    """Return how well areas fit the slice number: mean deviation from train's mean there, in its deviations.
+
+    Real slices of other people lie about 0.8 deviations from the mean. Positions that train shows fewer than
+    FEWEST_AT_POSITION times are left out.
+
+    Args:
+        train_slices: (N,) slice number of each training slice, below 0 where it has none.
+        others: name -> digest and slice numbers.
+    """
+    report: dict[str, Any] = {"distance": "mean of |area - mean of train at that slice| / its deviation there"}
+    for area in ("brain_area", "fluid_area"):
+        values = getattr(train, area)
+        known = {
+            number: values[train_slices == number]
+            for number in np.unique(train_slices)
+            if number >= 0 and (train_slices == number).sum() >= FEWEST_AT_POSITION
+        }
+        report[area] = {
+            name: _mean_deviation(getattr(digest, area), numbers, known) for name, (digest, numbers) in others.items()
+        }
+    return report
+
+
+def _mean_deviation(
+    areas: Values, numbers: npt.NDArray[np.int64], known: dict[np.int64, Values]
+) -> dict[str, float | int | None]:
+    pairs = [(area, known[number]) for area, number in zip(areas, numbers, strict=True) if number in known]
+    if not pairs:
+        return {"deviations": None, "correlation": None, "slices": 0}
+    expected = np.array([values.mean() for _, values in pairs])
+    spread = np.array([max(float(values.std()), 1e-6) for _, values in pairs])
+    found = np.array([area for area, _ in pairs])
+    varied = len(pairs) > 2 and float(found.std()) > 0 and float(expected.std()) > 0
+    return {
+        "deviations": float((np.abs(found - expected) / spread).mean()),
+        "correlation": float(np.corrcoef(found, expected)[0, 1]) if varied else None,
+        "slices": len(pairs),
+    }

@@ -1,0 +1,80 @@
+"""A folder of samples: which PNGs they are, and the slice number that each was asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vqdist.data.codecs import decode_png
+from vqdist.data.manifest import Manifest, load_json
+from vqdist.errors import DataError
+from vqdist.passes import to_images
+
+NO_SLICE = -1
+_MAX_JSON_BYTES = 2**28
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SampleFolder:
+    """The slices in a folder that `vqdist.sample` wrote, or PNGs of the same size from elsewhere.
+
+    Attributes:
+        paths: the PNGs.
+        slices: (N,) slice number that each was asked for, NO_SLICE where none.
+    """
+
+    paths: list[Path]
+    slices: Integers
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | Path, manifest: Manifest) -> "SampleFolder":
+        """List the slices.
+
+        Args:
+            manifest: of the real images, whose size and channels the samples must have.
+        Raises:
+            DataError: fewer than two PNGs.
+        """
+        folder = Path(folder)
+        paths, slices = sorted(folder.glob("*.png")), {}
+        if (folder / "samples.json").is_file():
+            slices = _read_slices(folder / "samples.json")
+            paths = [folder / name for name in slices]
+        paths = [path for path in paths if path.name != "grid.png"]
+        if len(paths) < 2:
+            raise DataError.of(str(folder), f"{len(paths)} PNGs", "at least two samples, as vqdist.sample writes them")
+        return cls(paths, np.array([slices.get(path.name, NO_SLICE) for path in paths]), manifest)
+
+    def read(self, numbers: Integers | list[int]) -> Tensor:
+        """Return some slices, (B, C, H, W) in [0, 1]."""
+        size, channels = self.manifest.image_size, self.manifest.channels
+        pixels = []
+        for number in numbers:
+            path = self.paths[number]
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise DataError.of(str(path), error.strerror or str(error), "a sample") from error
+            pixels.append(decode_png(data, image_size=size, channels=channels, where=str(path)))
+        return to_images(torch.from_numpy(np.stack(pixels)))
+
+
+def _read_slices(path: Path) -> dict[str, int]:
+    """Return name and slice number of each sample of a samples.json; names that leave the folder are refused."""
+    told = load_json(path, _MAX_JSON_BYTES)
+    match told:
+        case {"samples": list(samples)} if all(isinstance(one, dict) for one in samples):
+            names = [one.get("file") for one in samples]
+            if all(isinstance(name, str) and Path(name).name == name for name in names):
+                numbers = [one.get("slice") for one in samples]
+                return {
+                    str(name): number if type(number) is int else NO_SLICE
+                    for name, number in zip(names, numbers, strict=True)
+                }
+    raise DataError.of(str(path), "no list of samples with their files", "what vqdist.sample writes")
