@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqdist.seeds import derive_seed
 
 # A count below this would underflow after some thousand idle steps; the code itself does not depend on it.
 MIN_COUNT = 1e-6
-CPU_CHUNK_BYTES = 8 * 2**20
+CPU_CHUNK_BYTES = 4 * 2**20
 GPU_CHUNK_BYTES = 512 * 2**20
+CONV_BATCH = 16
+BLOCK = 32
 
 
-def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
+def nearest_code(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
     """Return the index of the nearest codebook vector.
 
     Squared Euclidean distance in fp32 (float64 for float64 input) whatever autocast says; ties take the
@@ -30,24 +34,47 @@ def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
         (N,) int64 in [0, K).
     """
     with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
-        latents, codebook = _at_least_fp32(latents), _at_least_fp32(codebook)
-        squared_norms = codebook.square().sum(1)
-        chunks = latents.split(_rows_per_chunk(codebook))
-        return torch.cat([_nearest_in_chunk(chunk, codebook, squared_norms) for chunk in chunks])
+        search = CodeSearch(codebook)
+        return torch.cat([search(chunk) for chunk in latents.split(search.chunk_rows)])
 
 
-def _nearest_in_chunk(latents: Tensor, codebook: Tensor, squared_norms: Tensor) -> Tensor:
-    # The latent's own norm is the same for all codes, so it is left out.
-    return torch.addmm(squared_norms, latents, codebook.t(), alpha=-2).argmin(1)
+class CodeSearch:
+    """A codebook made ready for the search: |e|^2 - 2 z e is the squared distance less |z|^2, the same for all codes."""
+
+    def __init__(self, codebook: Tensor) -> None:
+        codebook = _at_least_fp32(codebook)
+        self.dtype = codebook.dtype
+        self.num_codes = len(codebook)
+        self.blockwise = self.num_codes >= 4 * BLOCK
+        norms, padding = codebook.square().sum(1), -self.num_codes % BLOCK if self.blockwise else 0
+        self.norms = F.pad(norms, (0, padding), value=torch.inf)
+        self.weight = F.pad(codebook * -2, (0, 0, 0, padding))
+        budget = CPU_CHUNK_BYTES if codebook.device.type == "cpu" else GPU_CHUNK_BYTES
+        rows = budget // (len(self.norms) * codebook.element_size())
+        self.chunk_rows = max(CONV_BATCH, rows // CONV_BATCH * CONV_BATCH)
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Return the codes (n,) of at most `chunk_rows` latents (n, D)."""
+        distances = self._distances(latents.to(self.dtype).contiguous())
+        if not self.blockwise:
+            return distances.argmin(1)
+        # The least of each block first: amin is vectorised where argmin is not.
+        blocks = distances.view(len(latents), -1, BLOCK)
+        block = blocks.amin(2).argmin(1)
+        within = blocks[torch.arange(len(latents), device=latents.device), block].argmin(1)
+        return within.add_(block, alpha=BLOCK)
+
+    def _distances(self, latents: Tensor) -> Tensor:
+        n, D = latents.shape
+        if n % CONV_BATCH or self.dtype == torch.float64 or latents.device.type != "cpu":
+            return torch.addmm(self.norms, latents, self.weight.t())
+        # oneDNN's convolution uses AVX-512 on every CPU that has it; torch.mm goes to MKL, which does not on AMD.
+        maps = latents.view(CONV_BATCH, n // CONV_BATCH, 1, D).permute(0, 3, 1, 2)
+        return F.conv2d(maps, self.weight[:, :, None, None], self.norms).permute(0, 2, 3, 1).reshape(n, -1)
 
 
 def _at_least_fp32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _rows_per_chunk(codebook: Tensor) -> int:
-    budget = CPU_CHUNK_BYTES if codebook.device.type == "cpu" else GPU_CHUNK_BYTES
-    return max(1, budget // (codebook.shape[0] * codebook.element_size()))
 
 
 class Assignment(NamedTuple):
@@ -69,15 +96,15 @@ def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
     """
     B, D, h, w = latents.shape
     codebook = _at_least_fp32(codebook)
-    squared_norms = codebook.square().sum(1)
+    search = CodeSearch(codebook)
     quantized = latents.new_empty(B * h * w, D)
     codes = torch.empty(B * h * w, dtype=torch.int64, device=latents.device)
     errors = codebook.new_empty(B * h * w)
-    counts, sums = torch.zeros_like(squared_norms), torch.zeros_like(codebook)
+    counts, sums = codebook.new_zeros(len(codebook)), torch.zeros_like(codebook)
     start = 0
-    for rows in _row_chunks(latents, _rows_per_chunk(codebook)):
+    for rows in _row_chunks(latents, search.chunk_rows):
         part = slice(start, start := start + rows.shape[0])
-        found = _nearest_in_chunk(rows, codebook, squared_norms)
+        found = search(rows)
         nearest = codebook.index_select(0, found)
         codes[part] = found
         quantized[part] = nearest
@@ -98,7 +125,7 @@ def _row_chunks(latents: Tensor, max_rows: int) -> Iterator[Tensor]:
     D, h, w = latents.shape[1:]
     for samples in latents.split(max(1, max_rows // (h * w))):
         for rows in samples.permute(0, 2, 3, 1).reshape(-1, D).split(max_rows):
-            yield _at_least_fp32(rows)
+            yield _at_least_fp32(rows).contiguous()
 
 
 class StraightThrough(torch.autograd.Function):
@@ -239,7 +266,7 @@ class VectorQuantizer(nn.Module):
 
     def embed(self, codes: Tensor) -> Tensor:
         """Return the vectors of a code map: (B, h, w) int64 -> (B, D, h, w)."""
-        return nn.functional.embedding(codes, self.codebook).permute(0, 3, 1, 2)
+        return F.embedding(codes, self.codebook).permute(0, 3, 1, 2)
 
     @property
     def pending(self) -> list[Tensor]:
