@@ -49,6 +49,8 @@ class Draw:
 
         Made from uniform numbers, in place: torch's exponential numbers take several times as long on a CPU.
         """
+        if self.temperature == 0:
+            return like.new_zeros(()).expand(shape)
         if self.noise is not None:
             w = shape[1]
             return self.noise[:, y * w : (y + 1) * w].to(like)
@@ -87,7 +89,7 @@ def sample_codes(
             cache.advance_rows(y, context[:, 0])
             cache.draw_row(draw, draw.row_noise(y, (num, w, model.num_codes), weight), codes[y])
     # Outside of inference mode, so that the caller may do with it whatever a tensor is good for.
-    return codes.permute(2, 0, 1).contiguous().clone()
+    return codes.permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
 
 
 class _Cache:
@@ -134,9 +136,9 @@ class _Cache:
 class _CachedLayer:
     """One layer's weights as the sampler multiplies by them, and what it must remember.
 
-    The tanh is taken as 2 sigmoid(2 x) - 1, the inner 2 in the weights, so that one sigmoid, on a CPU several
-    times as fast, serves both halves; gates - 2 values * gates, a single operation, is then minus
-    the gated values, and the minus goes into the weights behind.
+    The tanh is taken as 2 sigmoid(2 x) - 1, the inner 2 in the weights, so that one sigmoid, on a CPU several times as
+    fast, serves both halves; gates - 2 values * gates, a single operation, is then minus the gated values, and the
+    minus goes into the weights behind.
     """
 
     def __init__(self, layer: "GatedLayer", num: int, w: int) -> None:
@@ -185,5 +187,5 @@ class _CachedLayer:
         values, gates = opened.chunk(2, dim=-1)
         above = residual - torch.addcmul(gates, values, gates, value=-2)
         C = above.shape[-1]
-        torch.addmm(self.across_bias, above.view(-1, C), self.across, out=self.features.view(-1, 2 * C))
+        torch.addmm(self.across_bias, above.reshape(-1, C), self.across, out=self.features.view(-1, 2 * C))
         return above
