@@ -6,6 +6,7 @@ for piece in progress(pieces, total=len(pieces), unit="slices", label="shard"):
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
@@ -26,6 +27,10 @@ class QuietBar(tqdm):
     """A tqdm bar without tqdm's monitor thread, which would live on in forked loader workers."""
 
     monitor_interval = 0
+
+
+# tqdm's own lock spans processes, by a semaphore and a process that watches over it; one process draws here.
+QuietBar.set_lock(threading.RLock())
 
 
 def is_first_rank() -> bool:

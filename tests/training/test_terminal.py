@@ -137,6 +137,14 @@ def test_the_next_command_follows_from_task_and_state(tmp_path: Path, task: str,
     assert any(expected in command for command in terminal.propose_commands(state))
 
 
+def test_a_run_that_was_told_where_to_stop_is_told_to_go_on(tmp_path: Path) -> None:
+    terminal = build(tmp_path, shown=False)
+    terminal.advance(60)
+    assert terminal.propose_commands("stopped")[0].endswith("config.yaml")
+    terminal.advance(100)
+    assert terminal.propose_commands("stopped")[0].endswith("config.yaml --train.stop_at_step null")
+
+
 def test_a_run_that_went_back_counts_on_from_there(tmp_path: Path) -> None:
     terminal = build(tmp_path, shown=False)
     terminal.advance(30)

@@ -142,6 +142,27 @@ def test_a_call_that_hangs_costs_training_nothing(
     assert "wandb_sync.sh" in capfd.readouterr().err
 
 
+def test_a_training_that_crashes_beside_a_call_that_hangs_still_ends(tmp_path: Path) -> None:
+    (tmp_path / "wandb.py").write_text("import time\ntime.sleep(1000)\n")
+    program = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from vqdist.training import tracking
+real = tracking.build_environment
+tracking.build_environment = lambda folder: {**real(folder), "PYTHONPATH": sys.argv[3] + ":" + sys.argv[4]}
+from wandb_support import start, train_line
+tracker = start(Path(sys.argv[1]))
+for step in range(1, 5001):
+    tracker.log(train_line(step))
+sys.exit(7)
+"""
+    root = str(Path(tracking.__file__).parents[2])
+    folders = [str(tmp_path / "run"), str(Path(__file__).parent), str(tmp_path), root]
+    done = subprocess.run([sys.executable, "-c", program, *folders], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 7, done.stderr
+
+
 @pytest.mark.parametrize(
     "body", ["raise RuntimeError('broken')", "import os\nos._exit(9)", "class Settings: pass\ndef init(**_): 1 / 0"]
 )

@@ -9,16 +9,15 @@ are kept in `wandb/tracking.json`, so that a requeued run goes on as the same ru
 import contextlib
 import json
 import os
-import queue
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from vqdist.training.environment import describe_environment
+from vqdist.training.lifeline import end_soon, read_messages, watch_training
 from vqdist.training.run_dir import read_lines
 from vqdist.training.sections import GLOBAL_STEP, SECTIONS, to_row
 from vqdist.training.sent import SentSteps
@@ -26,7 +25,6 @@ from vqdist.training.server import decide_mode
 
 FLUSH_INTERVAL_S = 1.0
 INIT_TIMEOUT_S = 60.0
-ORPHAN_LIMIT_S = 30.0
 MAX_RESTARTS = 3
 # Kept with the id, so that rows filled in later land in the same place.
 START_FACTS = ("project", "entity", "group", "tags", "run_name", "job_type")
@@ -193,38 +191,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def read_messages(stream: TextIO, parent_pid: int) -> Iterator[dict[str, Any]]:
-    """Yield messages until the stream ends or the training process is gone.
-
-    The stream alone does not tell: forked loader workers hold its other end open.
-    """
-    lines: queue.Queue[str] = queue.Queue(maxsize=1000)
-
-    def read() -> None:
-        for line in stream:
-            lines.put(line)
-        lines.put("")
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=1.0)
-        except queue.Empty:
-            if os.getppid() != parent_pid:
-                return
-            continue
-        if not line:
-            return
-        yield json.loads(line)
-
-
-def end_soon(limit_s: float) -> None:
-    """End this process after a time, whatever W&B is doing then."""
-    timer = threading.Timer(limit_s, os._exit, [1])
-    timer.daemon = True
-    timer.start()
-
-
 class Guard:
     """Keeps a report alive: a call that fails gets a new core process and one more try, a few times in all."""
 
@@ -250,10 +216,10 @@ class Guard:
             self._restart(call)
 
     def _restart(self, call: Callable[..., None]) -> None:
-        import wandb
-
         self._report.steps.release()
         try:
+            import wandb
+
             wandb.teardown(exit_code=1)
             if call != self._report.open:
                 self._report.open()
@@ -277,7 +243,6 @@ def report_run(messages: Iterator[dict[str, Any]], notify: Callable[[str], None]
             return 0 if guard.alive and guard.attempt(report.close, message["state"], message["exit_code"]) else 1
         if guard.alive:
             guard.attempt(report.handle, message)
-    end_soon(ORPHAN_LIMIT_S)
     if guard.alive:
         guard.attempt(report.close, "failed", 1)
     return 1
@@ -286,6 +251,7 @@ def report_run(messages: Iterator[dict[str, Any]], notify: Callable[[str], None]
 def main() -> int:
     """Report the run whose messages come on stdin; lines for the user go to stdout, everything else to stderr."""
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    watch_training(os.getppid())
     notices = os.fdopen(os.dup(1), "w")
     # wandb-core inherits descriptor 1: what it writes there is for the log.
     os.dup2(2, 1)

@@ -97,7 +97,9 @@ class TrainingTerminal:
         """Return what to type next, ready to be pasted."""
         run = str(self._run_dir)
         if state != "finished":
-            return [join(LAUNCH, "vqdist.train", "--config", str(self._run_dir / "config.yaml"))]
+            # At its last step a run has stopped only because train.stop_at_step says so; it would again.
+            on = ["--train.stop_at_step", "null"] if state == "stopped" and self._step >= self._last_step else []
+            return [join(LAUNCH, "vqdist.train", "--config", str(self._run_dir / "config.yaml"), *on)]
         if self._task == "pixelcnn":
             samples = str(self._run_dir / "samples")
             return [

@@ -109,6 +109,8 @@ class Reporter:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=build_environment(folder),
+                # Unbuffered: a buffer's lock, held by a blocked thread, would abort an interpreter that ends.
+                bufsize=0,
                 # Signals meant for training must not end the report of how it ended.
                 start_new_session=True,
             )
@@ -147,9 +149,10 @@ class Reporter:
             if gone:
                 self.dropped += 1
                 continue
+            data = memoryview(text.encode() + b"\n")
             try:
-                stdin.write(text.encode() + b"\n")
-                stdin.flush()
+                while data:
+                    data = data[stdin.write(data) :]
             except OSError:
                 gone = True
                 self.dropped += 1
