@@ -56,9 +56,11 @@ def main(argv: Sequence[str]) -> None:
 
     from vqdist.data.sources import open_source
     from vqdist.data.splits import assign_splits
-    from vqdist.data.staging import check_output
+    from vqdist.data.staging import check_output, find_leftovers
 
     check_output(args.out, overwrite=args.overwrite)
+    for left in find_leftovers(args.out):
+        say(f"{left} was left behind by a killed command, or is being written; it is no data set")
     source = open_source(
         args.source,
         layout=args.layout,

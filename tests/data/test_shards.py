@@ -19,6 +19,7 @@ from vqdist.data.codecs import decode_codes, decode_png, encode_codes, encode_pn
 from vqdist.data.index import build_index, encode_index, index_path
 from vqdist.data.manifest import MANIFEST, Manifest, ShardInfo, SplitInfo, load_manifest
 from vqdist.data.shards import ShardReader, ShardSetWriter
+from vqdist.data.staging import find_leftovers
 from vqdist.errors import DamagedDataError, DataError
 
 SIZE = (6, 8)
@@ -334,6 +335,7 @@ def test_a_killed_writer_leaves_no_data_set(tmp_path: Path) -> None:
     assert done.returncode == -9
     (left,) = tmp_path.iterdir()
     assert left.name.startswith("out.tmp-")
+    assert find_leftovers(tmp_path / "out") == [left]
     with pytest.raises(DataError, match="killed"):
         load_manifest(left)
     write_images(tmp_path / "out")

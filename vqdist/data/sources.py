@@ -172,8 +172,12 @@ def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: in
 
 def _walk(root: Path) -> Iterator[str]:
     """Yield the paths of all files below that are not hidden, following links but never in a circle."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError.of(str(error.filename), error.strerror or str(error), "a folder that can be read")
+
     seen: set[str] = set()
-    for where, folders, names in os.walk(root, followlinks=True):
+    for where, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         real = os.path.realpath(where)
         if real in seen:

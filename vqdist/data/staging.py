@@ -1,6 +1,8 @@
 """A folder that appears whole or not at all: written under a temporary name beside its place, then renamed."""
 
+import glob
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +51,13 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
         raise DataError.of(str(out), "a folder that is not empty", "an empty or new one, or --overwrite")
     if target == Path.home() or target in (Path.cwd(), *Path.cwd().parents):
         raise DataError.of(str(out), "a folder that holds your own", "a folder that may be replaced as a whole")
+
+
+def find_leftovers(out: str | Path) -> list[Path]:
+    """Return the temporary folders of OUT that killed commands left, or that others are writing now."""
+    target = Path(out).resolve()
+    places = [*target.parent.glob(f"{glob.escape(target.name)}.*")] if target.parent.is_dir() else []
+    return sorted(place for place in places if re.fullmatch(r"\.(tmp|old)-\d+", place.name[len(target.name) :]))
 
 
 def _replace(staging: Path, target: Path) -> None:

@@ -42,11 +42,15 @@ def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.N
         DataError: naming the file and what is odd about it.
     """
     try:
-        volume, sides_mm = _read_analyze(Path(path)) if str(path).endswith(".hdr") else _read_nifti(Path(path))
+        volume, sides_mm = _read(Path(path))
         return _slices(volume, sides_mm, num_slices, image_size)
     except (OSError, ValueError, EOFError, zlib.error, struct.error, OverflowError, MemoryError) as error:
         found = str(error)[:200] or type(error).__name__
         raise DataError.of(str(path), found, "a whole volume of one 3-D scan") from error
+
+
+def _read(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
+    return _read_analyze(path) if path.suffix.lower() == ".hdr" else _read_nifti(path)
 
 
 def _slices(volume: Volume, sides_mm: npt.NDArray[np.float64], num_slices: int, image_size: int) -> np.ndarray:
@@ -121,7 +125,7 @@ def _read_analyze(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
         raise ValueError(f"dimensions {dims}")
     shape = _check_shape(dims[1 : dims[0] + 1])
     dtype = np.dtype(order + _ANALYZE_TYPES[code])
-    image = path.with_suffix(".img")
+    image = path.with_suffix(".IMG" if path.suffix == ".HDR" else ".img")
     expected = int(start) + math.prod(shape) * dtype.itemsize
     if image.stat().st_size != expected:
         raise ValueError(f"{image.stat().st_size} bytes in {image.name}, where the header needs {expected}")
