@@ -1,6 +1,6 @@
 """The process that talks to W&B; tracking.py starts it on rank 0 and writes it one JSON message a line.
 
-    python -m vqdist.training.reporter < messages
+    python -m vqdist.training.reporter PID_OF_TRAINING < messages
 
 It may hang or die: training does not wait for it. The run's id and the last step sent of every stream
 are kept in `wandb/tracking.json`, so that a requeued run goes on as the same run and sends no step twice.
@@ -248,10 +248,10 @@ def report_run(messages: Iterator[dict[str, Any]], notify: Callable[[str], None]
     return 1
 
 
-def main() -> int:
+def main(training_pid: int) -> int:
     """Report the run whose messages come on stdin; lines for the user go to stdout, everything else to stderr."""
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    watch_training(os.getppid())
+    watch_training(training_pid)
     notices = os.fdopen(os.dup(1), "w")
     # wandb-core inherits descriptor 1: what it writes there is for the log.
     os.dup2(2, 1)
@@ -261,10 +261,10 @@ def main() -> int:
             notices.write(text + "\n")
             notices.flush()
 
-    return report_run(read_messages(sys.stdin, os.getppid()), notify)
+    return report_run(read_messages(sys.stdin, training_pid), notify)
 
 
 if __name__ == "__main__":
-    code = main()
+    code = main(int(sys.argv[1]))
     # W&B's own exit hooks may wait for a core process that hangs.
     os._exit(code)

@@ -104,7 +104,7 @@ class Reporter:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "reporter.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "vqdist.training.reporter"],
+                [sys.executable, "-P", "-m", "vqdist.training.reporter", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
