@@ -31,6 +31,9 @@ class UserError(VqdistError):
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
+    def __reduce__(self) -> tuple[type[Self], tuple[list[Problem]]]:
+        return type(self), (self.problems,)  # an exception is pickled by its text alone otherwise
+
     @classmethod
     def of(cls, where: str, found: object, expected: object) -> Self:
         """Build the error for a single problem."""
@@ -55,6 +58,10 @@ class CheckpointError(UserError):
 
 class OwnershipError(VqdistError):
     """A newer start owns the run directory; this process must write nothing more."""
+
+
+class StorageError(VqdistError):
+    """A file of the run cannot be written: a full disk, a quota, a mount that is gone."""
 
 
 class DivergedError(VqdistError):

@@ -14,6 +14,7 @@ from vqdist.arguments import build_help, parse_arguments
 from vqdist.config import load_config
 from vqdist.entry import run_command
 from vqdist.errors import ConfigError
+from vqdist.training.stopping import StopRequest, listen_for_stops
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,6 +22,12 @@ def main(argv: Sequence[str]) -> int:
     if any(word in {"-h", "--help"} for word in argv):
         sys.stdout.write(build_help("vqdist.train", __doc__ or ""))
         return 0
+    with listen_for_stops() as stop:  # from the start on: who is stopped while torch loads makes a checkpoint too
+        return train(argv, stop)
+
+
+def train(argv: Sequence[str], stop: StopRequest) -> int:
+    """Check all that was asked for, then train; return the exit code."""
     path, flags, problems = parse_arguments(argv)
     config, more = load_config(path, flags)
     problems += more
@@ -37,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     if problems:
         raise ConfigError(problems)
     try:
-        return run(config)
+        return run(config, stop)
     finally:
         end_ranks()
 

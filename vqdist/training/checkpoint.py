@@ -1,6 +1,6 @@
 """Checkpoints that are there or are not: safetensors and JSON, verified by COMMIT.json, renamed into place.
 
-A checkpoint is written into `step-N.tmp`, every file and the folder are synced, COMMIT.json with size and
+A checkpoint is written into a temporary folder, every file and the folder are synced, COMMIT.json with size and
 sha256 of each file comes last, and a rename makes it a checkpoint. A reader believes COMMIT.json and
 nothing else. Written by rank 0, in the loop, without threads.
 """
@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,10 +52,8 @@ def save_checkpoint(
         OSError: it could not be written; what was there before is untouched.
     """
     final = folder / f"step-{step:08d}"
-    partial = folder / f"step-{step:08d}.tmp"
+    partial = folder / f"step-{step:08d}.{uuid.uuid4().hex[:8]}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)
     try:
         partial.mkdir()
         payloads = {f"{stem}.safetensors": save_tensors(_plain(group)) for stem, group in tensors.items()}
@@ -64,10 +64,11 @@ def save_checkpoint(
         _write(partial / "COMMIT.json", json.dumps({"format_version": 1, "step": step, "files": files}).encode())
         sync_folder(partial)
         check_owner()
-        if final.exists():  # a rerun of this step: the bytes are the same, the old ones may be damaged
-            shutil.rmtree(final)
+        if final.exists():
+            final.rename(final.with_suffix(".old"))
         partial.rename(final)
         sync_folder(folder)
+        shutil.rmtree(final.with_suffix(".old"), ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -76,9 +77,20 @@ def save_checkpoint(
     return final
 
 
+def sweep(folder: Path) -> None:
+    """Clear up after a writer that was killed; at a start, by the newest owner of the run."""
+    for partial in folder.glob("step-*.tmp"):
+        shutil.rmtree(partial, ignore_errors=True)
+    for old in folder.glob("step-*.old"):
+        if old.with_suffix("").exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(old.with_suffix(""))
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first. They are not verified."""
-    found = (path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdigit())
+    found = (path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdecimal())
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
@@ -90,16 +102,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
     Raises:
         CheckpointError: damaged or incomplete; names the file, what was found and expected.
     """
-    commit = _read_commit(path)
-    payloads = {name: _read_verified(path / name, fact) for name, fact in commit["files"].items()}
-    if "state.json" not in payloads:
-        raise CheckpointError.of(str(path / "COMMIT.json"), "no state.json", "the files of a checkpoint")
+    files = _read_commit(path)
+    payloads = {name: _read_verified(path / name, fact) for name, fact in files.items()}
+    state = _parse_state(path, payloads.pop("state.json"))
     try:
-        state = json.loads(payloads.pop("state.json"))
-        tensors = {name.removesuffix(".safetensors"): load_tensors(data) for name, data in payloads.items()}
-    except (ValueError, SafetensorError) as error:
-        raise CheckpointError.of(str(path), error, "JSON and safetensors") from error
-    return tensors, state
+        return {name.removesuffix(".safetensors"): load_tensors(data) for name, data in payloads.items()}, state
+    except SafetensorError as error:
+        raise CheckpointError.of(str(path), error, "safetensors") from error
 
 
 def load_newest(folder: Path, *, set_aside: bool) -> tuple[Path, dict[str, Tensors], dict[str, Any]] | None:
@@ -111,6 +120,16 @@ def load_newest(folder: Path, *, set_aside: bool) -> tuple[Path, dict[str, Tenso
             say(f"checkpoint passed over: {error}")
             if set_aside:
                 _set_aside(path)
+    return None
+
+
+def read_newest_state(folder: Path) -> dict[str, Any] | None:
+    """Return the state of the newest checkpoint whose state verifies, without reading its tensors."""
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return _parse_state(path, _read_verified(path / "state.json", _read_commit(path)["state.json"]))
+        except CheckpointError:
+            continue
     return None
 
 
@@ -137,30 +156,51 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_commit(path: Path) -> dict[str, Any]:
+def _read_commit(path: Path) -> dict[str, dict[str, Any]]:
+    """Return size and sha256 of each file of a checkpoint."""
     file = path / "COMMIT.json"
     try:
-        with file.open("rb") as handle:
-            commit = json.loads(handle.read(MOST_COMMIT_BYTES))
-        files = commit["files"]
+        commit = json.loads(_read_plain(file, MOST_COMMIT_BYTES))
+        files: dict[str, dict[str, Any]] = commit["files"]
         for name, fact in files.items():
-            if Path(name).name != name or not isinstance(fact["bytes"], int) or not isinstance(fact["sha256"], str):
+            if Path(name).name != name or type(fact["bytes"]) is not int or not isinstance(fact["sha256"], str):
                 raise ValueError(f"entry {name!r}")
+        if "state.json" not in files:
+            raise ValueError("no state.json")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError.of(
             str(file), f"{type(error).__name__}: {error}", "name, bytes and sha256 of each file"
         ) from error
-    return commit
+    return files
 
 
 def _read_verified(path: Path, fact: dict[str, Any]) -> bytes:
     try:
-        size = path.stat().st_size
-        if size != fact["bytes"]:
-            raise CheckpointError.of(str(path), f"{size} bytes", f"{fact['bytes']} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError.of(str(path), error.strerror, f"{fact['bytes']} bytes") from error
+        data = _read_plain(path, fact["bytes"])
+    except (OSError, ValueError) as error:  # a name may hold what no file system takes
+        raise CheckpointError.of(str(path), error, f"{fact['bytes']} bytes") from error
+    if len(data) != fact["bytes"]:
+        raise CheckpointError.of(str(path), f"{path.stat().st_size} bytes", f"{fact['bytes']} bytes")
     if (found := _sha256(data)) != fact["sha256"]:
         raise CheckpointError.of(str(path), f"sha256 {found}", f"sha256 {fact['sha256']}")
     return data
+
+
+def _read_plain(path: Path, most_bytes: int) -> bytes:
+    """Read a file whole, and one byte more than the most it may hold; a pipe or a device is refused unread."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(0, "no plain file")
+        return file.read(min(found.st_size, max(most_bytes, 0)) + 1)
+
+
+def _parse_state(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        state = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError.of(str(path / "state.json"), error, "JSON") from error
+    if not isinstance(state, dict):
+        raise CheckpointError.of(str(path / "state.json"), type(state).__name__, "an object")
+    return state

@@ -5,16 +5,15 @@ from pathlib import Path
 
 from vqdist.config import RunConfig, dump_yaml
 from vqdist.data.manifest import Manifest, load_manifest
-
 from vqdist.entry import say
-from vqdist.errors import DataError, OwnershipError, VqdistError
+from vqdist.errors import OwnershipError, VqdistError
 from vqdist.training.loop import Run, train
-from vqdist.training.ranks import Ranks, start_ranks
+from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
 from vqdist.training.run_dir import RunDir, read_status
 from vqdist.training.setup import build_feed, build_session, describe_data, load_companion
-from vqdist.training.state import resume
-from vqdist.training.stopping import StopRequest, listen_for_stops
+from vqdist.training.state import Progress, resume
+from vqdist.training.stopping import StopRequest
 from vqdist.training.tasks import get_task
 from vqdist.training.terminal import TrainingTerminal
 from vqdist.training.tracking import Tracker, start_tracker
@@ -22,29 +21,31 @@ from vqdist.training.tracking import Tracker, start_tracker
 STOPPED = 75
 
 
-def run(config: RunConfig) -> int:
+@name_faults()
+def run(config: RunConfig, stop: StopRequest) -> int:
     """Train one run, as one rank of it.
 
     Returns:
         The exit code: 0 finished, 75 stopped with a checkpoint.
+    Raises:
+        StalledError: another rank or a loader worker died or hung.
     Collective: every rank.
     """
-    with listen_for_stops() as stop:
-        ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
-        if ranks.broadcast_object(_is_over(config)):
-            if ranks.is_main:
-                say(f"{config.run_dir}: finished before, nothing to do")
-            return 0
-        path, manifest = _open_data(config, ranks)
-        token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
-        run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
-        return _train(config, path, manifest, ranks, run_dir, stop)
+    ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
+    if ranks.broadcast_object(_is_over(config)):
+        if ranks.is_main:
+            say(f"{config.run_dir}: finished before, nothing to do")
+        return 0
+    path, manifest = _open_data(config, ranks)
+    token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
+    run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
+    return _train(config, path, manifest, ranks, run_dir, stop)
 
 
 def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir, stop: StopRequest) -> int:
     session = build_session(config, get_task(config.task), manifest, ranks)
-    _check_same_data(config, manifest, resume(session, run_dir))
-    tracker, terminal = _begin(config, session.progress.step, path, ranks, run_dir)
+    resume(session, run_dir)
+    tracker, terminal = _begin(config, session.progress, path, ranks, run_dir)
     companion, companion_dir = load_companion(path, manifest, ranks.device)
     started = Run(
         session=session,
@@ -68,13 +69,16 @@ def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_d
         started.recorder.close()
         if ranks.is_main:
             _end(started, state, code, tracker, terminal)
+    if code == STOPPED:
+        # A launcher takes the first 75 for a failure, and gives the others 30 s: rank 0 must be done by then.
+        ranks.barrier()
     return code
 
 
 def _is_over(config: RunConfig) -> bool:
     status = read_status(config.run_dir)
     early = status.get("ended_early") and config.train.patience is not None
-    return status.get("state") == "finished" and bool(early or status["step"] >= config.train.max_steps)
+    return status.get("state") == "finished" and bool(early or status.get("step", 0) >= config.train.max_steps)
 
 
 def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
@@ -89,17 +93,13 @@ def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
     return path, load_manifest(path)
 
 
-def _check_same_data(config: RunConfig, manifest: Manifest, before: str | None) -> None:
-    if before is None or before == manifest.fingerprint or config.data.allow_changed:
-        return
-    found = f"another data set than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
-    raise DataError.of("data.path", found, "the same data; --data.allow_changed true goes on with this one")
-
-
-def _begin(config: RunConfig, step: int, path: str, ranks: Ranks, run_dir: RunDir) -> tuple[Tracker, TrainingTerminal]:
+def _begin(
+    config: RunConfig, progress: Progress, path: str, ranks: Ranks, run_dir: RunDir
+) -> tuple[Tracker, TrainingTerminal]:
     """Cut the record back to where the run goes on, say that it runs, and open the views of it."""
+    step = progress.step
     if ranks.is_main:
-        run_dir.cut_records(step)
+        run_dir.cut_records(step, eval_due=progress.eval_due)
         run_dir.write_config(dump_yaml(config))
         run_dir.write_status("running", step)
     ranks.barrier()
@@ -124,7 +124,7 @@ def _end(run: Run, state: str, code: int, tracker: Tracker, terminal: TrainingTe
     progress = run.session.progress
     try:
         run.run_dir.write_status(state, progress.step, ended_early=progress.ended_early)
-        if state == "stopped":
+        if state in {"stopped", "finished"}:
             (run.run_dir.path / "STOP").unlink(missing_ok=True)
     except OwnershipError as error:
         say(f"error: {error}")

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import nn
 from vqdist.data.feed import Feed
 from vqdist.data.loader import Batch
 from vqdist.entry import say
-from vqdist.errors import CheckpointError, DivergedError
+from vqdist.errors import DivergedError, StorageError
 from vqdist.figures import save_grid
 from vqdist.models.artifact import save_model
 from vqdist.training.checkpoint import save_checkpoint
@@ -64,24 +64,27 @@ def train(run: Run) -> str:
     session.inner.train()
     if progress.step == 0:
         _set_first_codes(run)
+    evaluating = progress.eval_due
+    stopped = not _evaluate(run)
+    if evaluating and not stopped:
+        _checkpoint(run)
     steps = run.feed.train_steps(progress.step)
-    stopped = False
     while progress.step < last_step and not progress.ended_early and not stopped:
         micro_batches = _next_step(run, steps)
         result = train_step(session, micro_batches, _wishes(run))
-        run.recorder.trained(micro_batches)
+        run.recorder.trained(micro_batches, result)
         if progress.bad_in_row >= config.train.max_bad_steps:
             _go_back(run)
             progress = session.progress
             steps = run.feed.train_steps(progress.step)
             continue
-        stopped = result.wishes.stop
         _report(run, result)
+        stopped = result.wishes.stop or not _evaluate(run)
         over = stopped or progress.ended_early or progress.step >= last_step
         if over or result.wishes.checkpoint or _is_due(progress.step, config.checkpoint.every_steps):
             _checkpoint(run)
     finished = progress.step >= config.train.max_steps or progress.ended_early
-    return "finished" if finished else "stopped"
+    return "finished" if finished and not progress.eval_due else "stopped"
 
 
 def _next_step(run: Run, steps: Iterator[list[Batch]]) -> list[Batch]:
@@ -93,13 +96,15 @@ def _next_step(run: Run, steps: Iterator[list[Batch]]) -> list[Batch]:
 
 def _wishes(run: Run) -> Wishes:
     """What this rank wants after the step to come; a checkpoint that is due by time is rank 0's to call."""
-    config = run.session.config
-    if not run.session.ranks.is_main:
-        return Wishes(stop=run.stop.reason is not None)
-    run.stop.check_file(run.run_dir.path)
-    minutes = config.checkpoint.every_minutes
+    minutes = run.session.config.checkpoint.every_minutes
     due = minutes is not None and time.monotonic() - run.saved_at > minutes * 60
-    return Wishes(stop=run.stop.reason is not None, checkpoint=due)
+    return Wishes(stop=_is_asked_to_stop(run), checkpoint=due and run.session.ranks.is_main)
+
+
+def _is_asked_to_stop(run: Run) -> bool:
+    if run.session.ranks.is_main:
+        run.stop.check_file(run.run_dir.path)
+    return run.stop.reason is not None
 
 
 def _is_due(step: int, every: int | None) -> bool:
@@ -107,49 +112,65 @@ def _is_due(step: int, every: int | None) -> bool:
 
 
 def _report(run: Run, result: StepResult) -> None:
-    """Train line, validation, best model and preview, each when it is due; the last step has them all."""
+    """The train line when it is due; the last step has one, and an evaluation."""
     session, config = run.session, run.session.config
     step = session.progress.step
     final = step == config.train.max_steps
     if final or _is_due(step, config.train.log_every):
         run.recorder.train_line(result)
-    if final or _is_due(step, config.train.eval_every):
-        _validate(run)
+    session.progress.eval_due = final or _is_due(step, config.train.eval_every)
     if config.train.preview_every is not None and (final or _is_due(step, config.train.preview_every)):
         _preview(run)
 
 
-def _validate(run: Run) -> None:
-    """Evaluate, and keep the model where it is the best so far. Without a validate split the newest is kept."""
-    session, progress, config = run.session, run.session.progress, run.session.config
-    if not run.feed.has_split("validate"):
-        _save_model(run, None)
-        return
-    before = time.perf_counter()
-    metrics = evaluate_split(session, run.feed, "validate")
-    run.recorder.validate_line(metrics, time.perf_counter() - before)
-    if math.isfinite(metrics["loss"]) and (progress.best_loss is None or metrics["loss"] < progress.best_loss):
-        progress.best_loss, progress.best_step, progress.stale_evals = metrics["loss"], progress.step, 0
-        _save_model(run, metrics)
-    else:
+def _evaluate(run: Run) -> bool:
+    """Evaluate if it is due, and keep the model where it is the best so far; without a validate split, the newest.
+
+    Returns:
+        False if a stop came first: the evaluation stays due, and is the first that the run does when it goes on.
+    """
+    session, progress = run.session, run.session.progress
+    if not progress.eval_due:
+        return True
+    metrics: dict[str, float] | None = None
+    if run.feed.has_split("validate"):
+        before = time.perf_counter()
+        metrics = evaluate_split(session, run.feed, "validate", interrupted=lambda: _is_asked_to_stop(run))
+        if metrics is None:
+            return False
+        run.recorder.validate_line(metrics, time.perf_counter() - before)
+    progress.eval_due = False
+    better = metrics is None or _is_better(metrics["loss"], progress.best_loss)
+    if not better:
         progress.stale_evals += 1
-        progress.ended_early = config.train.patience is not None and progress.stale_evals >= config.train.patience
+        patience = session.config.train.patience
+        progress.ended_early = patience is not None and progress.stale_evals >= patience
+    elif _save_model(run, metrics):
+        progress.best_loss = None if metrics is None else metrics["loss"]
+        progress.best_step, progress.stale_evals = progress.step, 0
+    return True
 
 
-def _save_model(run: Run, metrics: dict[str, float] | None) -> None:
-    session = run.session
-    if not session.ranks.is_main:
-        return
-    with session.weight_ema.applied() if session.weight_ema else nullcontext():
-        save_model(
-            session.inner,
-            run.run_dir.path / "model",
-            step=session.progress.step,
-            metrics=metrics,
-            extra=run.extra,
-            vqvae_dir=run.companion_dir,
-            check_owner=run.run_dir.check_owner,
-        )
+def _is_better(loss: float, best: float | None) -> bool:
+    return math.isfinite(loss) and (best is None or loss < best)
+
+
+def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
+    """Write the model; tell whether it could be written. Collective."""
+    session, saved = run.session, False
+    if session.ranks.is_main:
+        with _writing(run, "model"), session.weight_ema.applied() if session.weight_ema else nullcontext():
+            save_model(
+                session.inner,
+                run.run_dir.path / "model",
+                step=session.progress.step,
+                metrics=metrics,
+                extra=run.extra,
+                vqvae_dir=run.companion_dir,
+                check_owner=run.run_dir.check_owner,
+            )
+            saved = True
+    return bool(session.ranks.broadcast_object(saved))
 
 
 def _preview(run: Run) -> None:
@@ -165,24 +186,28 @@ def _preview(run: Run) -> None:
     session.inner.train()
     run.run_dir.check_owner()
     path = run.run_dir.path / "previews" / f"step-{session.progress.step:08d}.png"
-    path.parent.mkdir(exist_ok=True)
-    save_grid(pictures.float().cpu(), path, columns=8)
-    run.recorder.preview(path)
+    with _writing(run, "preview"):
+        path.parent.mkdir(exist_ok=True)
+        save_grid(pictures.float().cpu(), path, columns=8)
+        run.recorder.preview(path)
 
 
 def _checkpoint(run: Run) -> None:
-    """Write a checkpoint. Collective, so that every rank's ledger is safe before it."""
-    session, config, ranks = run.session, run.session.config, run.session.ranks
+    """Write a checkpoint, once every rank's record is safe. Collective."""
+    session, config = run.session, run.session.config
     run.saved_at = time.monotonic()
-    run.recorder.sync()
+    safe = False
+    with _writing(run, "metrics and ledger"):
+        run.recorder.sync()
+        safe = True
     if config.data.ledger:
-        ranks.barrier()
-    if not ranks.is_main:
+        safe = all(session.ranks.gather_objects(safe))
+    if not (safe and session.ranks.is_main):
         return
     run.run_dir.check_owner()
     tensors, state = capture(session)
     state["data_fingerprint"] = run.feed.manifest.fingerprint
-    try:
+    with _writing(run, "checkpoint"):
         save_checkpoint(
             run.run_dir.path / "checkpoints",
             session.progress.step,
@@ -192,11 +217,18 @@ def _checkpoint(run: Run) -> None:
             check_owner=run.run_dir.check_owner,
         )
         run.run_dir.write_status("running", session.progress.step)
+
+
+@contextmanager
+def _writing(run: Run, what: str) -> Iterator[None]:
+    """Let a disk that takes no more end the run, or this write alone, as checkpoint.on_error says."""
+    try:
+        yield
     except OSError as error:
-        problem = CheckpointError.of(str(run.run_dir.path / "checkpoints"), error, "room and leave to write")
-        if config.checkpoint.on_error == "raise":
-            raise problem from error
-        say(f"checkpoint not written, the run goes on: {problem}")
+        problem = f"{what} of step {run.session.progress.step} not written: {error}"
+        if run.session.config.checkpoint.on_error == "raise":
+            raise StorageError(f"{problem}; what was written before is whole") from error
+        say(f"{problem}; the run goes on")
 
 
 def _go_back(run: Run) -> None:
@@ -210,13 +242,13 @@ def _go_back(run: Run) -> None:
     what = f"{progress.bad_in_row} steps in a row up to step {step} were not finite"
     if before is not None and step <= before + session.config.train.max_bad_steps:
         raise DivergedError(f"{what}, again after going back to a checkpoint: lower optim.lr, or use fp32")
-    if resume(session, run.run_dir) is None:
+    if not resume(session, run.run_dir):
         raise DivergedError(f"{what} and there is no checkpoint to go back to: lower optim.lr, or use fp32")
     session.progress.rolled_back_at = step
     run.recorder.close()
     if session.ranks.is_main:
         say(f"{what}: back to the checkpoint of step {session.progress.step}")
-        run.run_dir.cut_records(session.progress.step)
+        run.run_dir.cut_records(session.progress.step, eval_due=session.progress.eval_due)
     session.ranks.barrier()
     run.recorder.open()
 

@@ -48,17 +48,22 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put saved state back; the hyperparameters stay those of the configuration."""
+    """Put saved state back; the hyperparameters stay those of the configuration.
+
+    Raises:
+        ValueError, IndexError: the state is of other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for full_name, value in tensors.items():
         number, name = full_name.split(".", 1)
+        like = parameters[int(number)]
+        if value.ndim:
+            if value.shape != like.shape:
+                raise ValueError(f"{full_name} of shape {tuple(value.shape)}, not {tuple(like.shape)}")
+            # Fused kernels walk the memory as it lies: a moment must be laid out like its parameter.
+            value = torch.empty_like(like).copy_(value)
         state.setdefault(int(number), {})[name] = value
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for number, inner in state.items():
-        for name, value in inner.items():
-            if value.shape == parameters[number].shape:
-                # Fused kernels walk the memory as it lies: a moment must be laid out like its parameter.
-                inner[name] = torch.empty_like(parameters[number]).copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

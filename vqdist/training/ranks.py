@@ -3,7 +3,8 @@
 import os
 import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,12 +12,34 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vqdist.errors import ConfigError, Problem
+from vqdist.data.loader import describe_worker_fault, is_worker_fault
+from vqdist.errors import ConfigError, Problem, StalledError
+
+
+@contextmanager
+def name_faults() -> Iterator[None]:
+    """Say in our words what torch raises where another rank, or a loader worker, has died or hung.
+
+    Raises:
+        StalledError: instead of it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_worker_fault(error):
+            raise StalledError(describe_worker_fault(error)) from error
+        if isinstance(error, dist.DistError) or "/gloo/" in str(error):
+            reason = str(error).split("] ", 1)[-1].split(". ")[0]  # gloo puts the place in its source before it
+            raise StalledError(f"another rank died, or was silent for run.timeout_s: {reason}") from error
+        raise
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers. Every method but the attributes is collective."""
+    """This process among its peers. Every method but the attributes is collective.
+
+    All of them raise StalledError if another rank dies, or does not join within the timeout of `start_ranks`.
+    """
 
     rank: int
     world: int
@@ -27,18 +50,27 @@ class Ranks:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    @name_faults()
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all ranks, in place. Collective: every rank, same shape and type."""
         if self.world > 1:
             dist.all_reduce(tensor)
         return tensor
 
+    def any(self, *flags: bool) -> list[bool]:
+        """Return for each flag whether it is set on some rank. Collective."""
+        if self.world == 1:
+            return list(flags)
+        return [count > 0 for count in self.all_reduce(torch.tensor(flags, device=self.device).int()).tolist()]
+
+    @name_faults()
     def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
         """Give every rank the tensor of rank 0, in place. Collective."""
         if self.world > 1:
             dist.broadcast(tensor, src=0)
         return tensor
 
+    @name_faults()
     def broadcast_object(self, value: Any) -> Any:
         """Return rank 0's value on every rank. Collective."""
         if self.world == 1:
@@ -47,6 +79,7 @@ class Ranks:
         dist.broadcast_object_list(holder, src=0, device=self.device if self.device.type == "cuda" else None)
         return holder[0]
 
+    @name_faults()
     def gather_objects(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in rank order, on every rank. Collective."""
         if self.world == 1:
@@ -55,6 +88,7 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
+    @name_faults()
     def barrier(self) -> None:
         """Wait for all ranks. Collective."""
         if self.world > 1:
@@ -108,6 +142,7 @@ def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
     return []
 
 
+@name_faults()
 def start_ranks(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
     """Join the process group that the launcher prepared, or stand alone.
 
@@ -116,6 +151,7 @@ def start_ranks(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
         timeout_s: after this many seconds a collective that a peer does not join is an error.
     Raises:
         ConfigError: the launcher's world is not the one that Accelerate sees.
+        StalledError: a rank did not come within the timeout.
     Collective: all ranks of the world.
     """
     problems = launch_problems(device) + device_problems(device)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vqdist.data.loader import Batch
+from vqdist.entry import say
 from vqdist.training.evaluation import describe_usage
 from vqdist.training.run_dir import JsonLines, RunDir
 from vqdist.training.state import Session
@@ -44,11 +45,15 @@ class Recorder:
         """Count time that the step waited for its data."""
         self._data_wait_s += seconds
 
-    def trained(self, micro_batches: list[Batch]) -> None:
-        """Write what this rank has just trained on into its ledger."""
-        if self._ledger is not None:
-            keys = [key for batch in micro_batches for key in batch.keys]
-            self._ledger.append({"step": self._session.progress.step, "keys": keys})
+    def trained(self, micro_batches: list[Batch], result: StepResult) -> None:
+        """Write what this rank has just trained on into its ledger, and say what was left out."""
+        for damage in [text for batch in micro_batches for text in batch.skipped]:
+            say(f"step {self._session.progress.step}: skipped {damage}")
+        if self._ledger is None:
+            return
+        keys = [key for batch in micro_batches for key in batch.keys]
+        line = {"keys": keys} if result.finite else {"keys": [], "not_finite": keys}
+        self._ledger.append({"step": self._session.progress.step, **line})
 
     def train_line(self, result: StepResult) -> None:
         """Tell the means over all samples since the train line before, and start gathering the next."""

@@ -5,6 +5,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,21 @@ class RunDir:
         self.check_owner()
         write_whole(self.path / "config.yaml", text.encode())
 
-    def cut_records(self, step: int) -> None:
-        """Cut metrics.jsonl and every ledger back to a step, so that they tell what the model has seen."""
+    def cut_records(self, step: int, *, eval_due: bool) -> None:
+        """Cut metrics.jsonl and every ledger back to a step, so that they tell what the model has seen.
+
+        Args:
+            eval_due: the evaluation of that step is still to be made, so a line about it goes too.
+        """
         self.check_owner()
         for path in [self.path / "metrics.jsonl", *sorted(self.path.glob("ledger/rank-*.jsonl"))]:
             if path.exists():
-                write_whole(path, b"".join(line for line, record in read_lines(path) if record["step"] <= step))
+                lines = (
+                    line
+                    for line, record in read_lines(path)
+                    if record["step"] < step + (not eval_due or record.get("split") != "validate")
+                )
+                write_whole(path, b"".join(lines))
 
 
 def read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
@@ -107,23 +117,41 @@ def read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 class JsonLines:
-    """An append-only file of one JSON object a line, each line handed to the system at once."""
+    """An append-only file of one JSON object a line, each line handed to the system at once.
+
+    What a full disk does not take is kept and written as soon as there is room, so that no line is lost or torn.
+    """
 
     def __init__(self, path: Path, check: Callable[[], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._check = check
         self._file = path.open("ab", buffering=0)
+        self._unwritten = b""
 
     def append(self, record: dict[str, Any]) -> None:
+        """Write a line; raise OwnershipError if a newer start owns the run."""
         self._check()
-        self._file.write(json.dumps(record).encode() + b"\n")
+        self._unwritten += json.dumps(record).encode() + b"\n"
+        with suppress(OSError):
+            self._write_out()
 
     def sync(self) -> None:
-        """Make the lines survive a power loss; called before a checkpoint counts on them."""
+        """Make the lines survive a power loss; called before a checkpoint counts on them.
+
+        Raises:
+            OSError: not all of them could be written.
+        """
+        self._write_out()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._write_out()
         self._file.close()
+
+    def _write_out(self) -> None:
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
 
 def read_status(path: Path) -> dict[str, Any]:

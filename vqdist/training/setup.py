@@ -16,7 +16,7 @@ from vqdist.data.manifest import Manifest, load_manifest
 from vqdist.entry import say
 from vqdist.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.models.artifact import find_model, fingerprint, load_model
-from vqdist.training.checkpoint import load_checkpoint
+from vqdist.training.checkpoint import load_checkpoint, read_newest_state
 from vqdist.training.optim import WeightEMA, build_optimizer
 from vqdist.training.ranks import Ranks, device_problems, launch_problems
 from vqdist.training.run_dir import claimable, resume_problems
@@ -71,7 +71,7 @@ def _data_problems(config: RunConfig, path: str) -> list[Problem]:
             made_by = "vqdist.shard" if task.data_kind == "images" else "vqdist.encode"
             expected = f"{task.data_kind} for task {config.task}: made by {made_by}"
             return [Problem("data.path", f"a data set of {manifest.kind} in {path}", expected)]
-        problems = task.problems(config, manifest)
+        problems = task.problems(config, manifest) + _changed_data_problems(config, manifest)
         samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
         if samples < config.data.global_batch_size:
             found = f"{samples} samples of train in {path}"
@@ -82,6 +82,15 @@ def _data_problems(config: RunConfig, path: str) -> list[Problem]:
     except (DataError, CheckpointError) as error:
         return [Problem(f"data.path: {problem.where}", problem.found, problem.expected) for problem in error.problems]
     return problems
+
+
+def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    state = read_newest_state(config.run_dir / "checkpoints") if config.checkpoint.resume == "auto" else None
+    before = str(state.get("data_fingerprint")) if state else manifest.fingerprint
+    if before == manifest.fingerprint or config.data.allow_changed:
+        return []
+    found = f"another data set than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
+    return [Problem("data.path", found, "the same data; --data.allow_changed true goes on with this one")]
 
 
 def _companion_problems(path: str, manifest: Manifest) -> list[Problem]:

@@ -10,7 +10,7 @@ from torch import nn
 from vqdist.config import RunConfig
 from vqdist.errors import CheckpointError, Problem
 from vqdist.models.quantizer import VectorQuantizer
-from vqdist.training.checkpoint import Tensors, load_checkpoint, load_newest
+from vqdist.training.checkpoint import Tensors, load_checkpoint, load_newest, sweep
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
 from vqdist.training.ranks import Ranks
 from vqdist.training.run_dir import RunDir
@@ -30,6 +30,7 @@ class Progress:
         skipped_samples: damaged samples left out.
         rolled_back_at: the step at which the run last went back to a checkpoint; None if it never did.
         ended_early: patience has run out.
+        eval_due: the evaluation of this step is still to be made; a stop came first.
     """
 
     step: int = 0
@@ -42,6 +43,7 @@ class Progress:
     skipped_samples: int = 0
     rolled_back_at: int | None = None
     ended_early: bool = False
+    eval_due: bool = False
 
     def add(self, totals: dict[str, float], count: float) -> None:
         """Add a step's sums over all ranks to the train line that is being gathered."""
@@ -95,40 +97,47 @@ def capture(session: Session) -> tuple[dict[str, Tensors], dict[str, Any]]:
     return tensors, state
 
 
-def resume(session: Session, run_dir: RunDir) -> str | None:
-    """Put the session where the newest checkpoint that verifies stands.
+def resume(session: Session, run_dir: RunDir) -> bool:
+    """Put the session where the newest checkpoint that verifies stands; tell whether there is one.
 
-    Returns:
-        The fingerprint of the data set that the checkpoint was trained on; None where there is no checkpoint.
     Collective: every rank; all of them take the one that rank 0 found good.
     """
     ranks, folder = session.ranks, run_dir.path / "checkpoints"
+    if ranks.is_main:
+        sweep(folder)
     found = load_newest(folder, set_aside=True) if ranks.is_main else None
     name = ranks.broadcast_object(found[0].name if found else None)
     if name is None:
-        return None
+        return False
     tensors, state = found[1:] if found else load_checkpoint(folder / name)
-    restore(session, tensors, state)
-    return str(state["data_fingerprint"])
+    restore(session, tensors, state, where=str(folder / name))
+    return True
 
 
-def restore(session: Session, tensors: dict[str, Tensors], state: dict[str, Any]) -> None:
+def restore(session: Session, tensors: dict[str, Tensors], state: dict[str, Any], *, where: str) -> None:
     """Put a session back to where `capture` saw it.
 
+    Args:
+        where: what to call the checkpoint in an error.
     Raises:
-        CheckpointError: the checkpoint is of another architecture.
+        CheckpointError: the checkpoint is of another architecture, or no checkpoint of a run.
     """
-    load_weights(session.inner, tensors["model"])
-    load_optimizer_tensors(session.optimizer, tensors["optimizer"])
-    if session.weight_ema is not None:
-        session.weight_ema.load(tensors.get("weight_ema", tensors["model"]))
-    if session.usage is not None and "usage" in tensors:
-        session.usage.copy_(tensors["usage"]["usage"])
-    if session.accelerator.scaler is not None and state["scaler"]:
-        session.accelerator.scaler.load_state_dict(state["scaler"])
-    saved = dict(state["progress"])
-    saved["sums"] = {name: (total, count) for name, (total, count) in saved["sums"].items()}
-    session.progress = Progress(**saved)
+    if not {"model", "optimizer"} <= tensors.keys() or not {"progress", "scaler", "data_fingerprint"} <= state.keys():
+        raise CheckpointError.of(where, f"files {sorted(tensors)}, state {sorted(state)}", "those of a run")
+    try:
+        progress = Progress(**state["progress"])
+        progress.sums = {name: (float(total), float(count)) for name, (total, count) in progress.sums.items()}
+        load_weights(session.inner, tensors["model"])
+        load_optimizer_tensors(session.optimizer, tensors["optimizer"])
+        if session.weight_ema is not None:
+            session.weight_ema.load(tensors.get("weight_ema", tensors["model"]))
+        if session.usage is not None and "usage" in tensors:
+            session.usage.copy_(tensors["usage"]["usage"])
+        if session.accelerator.scaler is not None and state["scaler"]:
+            session.accelerator.scaler.load_state_dict(state["scaler"])
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError.of(where, f"{type(error).__name__}: {error}", "the state of this run") from error
+    session.progress = progress
 
 
 def load_weights(model: nn.Module, tensors: Tensors) -> None:

@@ -53,8 +53,7 @@ def listen_for_stops() -> Iterator[StopRequest]:
     finally:
         if watch is not None:
             watch.set()
-        for number in (signal.SIGINT,):
-            signal.signal(number, before[number])
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
         # Launchers and preemption send more than one: what comes after the checkpoint changes nothing.
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN if request.reason else before[number])
