@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vqdist.models import quantizer as home
-from vqdist.models.quantizer import VectorQuantizer, nearest_code
+from vqdist.models import search
+from vqdist.models.quantizer import VectorQuantizer
+from vqdist.models.search import nearest_code
 
 
 def build(
@@ -53,7 +54,7 @@ def test_nearest_code_is_numpys(autocast: bool, offset: float) -> None:
 def test_nearest_code_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     latents, codebook = random_latents(0, 501, 8), random_latents(1, 33, 8)
     whole = nearest_code(latents, codebook)
-    monkeypatch.setattr(home, "CPU_CHUNK_BYTES", 33 * 4 * 17)
+    monkeypatch.setattr(search, "CPU_CHUNK_BYTES", 33 * 4 * 48)
     assert torch.equal(nearest_code(latents, codebook), whole)
     quantizer = build(33, 8, first_codes=codebook)
     maps = latents[:500].view(5, 10, 10, 8).permute(0, 3, 1, 2)

@@ -8,73 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vqdist.models.search import CodeSearch, at_least_fp32, nearest_code
 from vqdist.seeds import derive_seed
 
 # A count below this would underflow after some thousand idle steps; the code itself does not depend on it.
 MIN_COUNT = 1e-6
-CPU_CHUNK_BYTES = 4 * 2**20
-GPU_CHUNK_BYTES = 512 * 2**20
-CONV_BATCH = 16
-BLOCK = 32
-
-
-def nearest_code(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
-    """Return the index of the nearest codebook vector.
-
-    Squared Euclidean distance in fp32 (float64 for float64 input) whatever autocast says; ties take the
-    lower index. The distances are made a chunk at a time, never all N x K. van den Oord 2017, eq. 2.
-
-    Args:
-        latents: (N, D) float.
-        codebook: (K, D) float.
-    Returns:
-        (N,) int64 in [0, K).
-    """
-    with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
-        search = CodeSearch(codebook)
-        return torch.cat([search(chunk) for chunk in latents.split(search.chunk_rows)])
-
-
-class CodeSearch:
-    """A codebook made ready for the search: |e|^2 - 2 z e is the squared distance less |z|^2, the same for all codes."""
-
-    def __init__(self, codebook: Tensor) -> None:
-        codebook = _at_least_fp32(codebook)
-        self.dtype = codebook.dtype
-        self.num_codes = len(codebook)
-        self.blockwise = self.num_codes >= 4 * BLOCK
-        norms, padding = codebook.square().sum(1), -self.num_codes % BLOCK if self.blockwise else 0
-        self.norms = F.pad(norms, (0, padding), value=torch.inf)
-        self.weight = F.pad(codebook * -2, (0, 0, 0, padding))
-        budget = CPU_CHUNK_BYTES if codebook.device.type == "cpu" else GPU_CHUNK_BYTES
-        rows = budget // (len(self.norms) * codebook.element_size())
-        self.chunk_rows = max(CONV_BATCH, rows // CONV_BATCH * CONV_BATCH)
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        """Return the codes (n,) of at most `chunk_rows` latents (n, D)."""
-        distances = self._distances(latents.to(self.dtype).contiguous())
-        if not self.blockwise:
-            return distances.argmin(1)
-        # The least of each block first: amin is vectorised where argmin is not.
-        blocks = distances.view(len(latents), -1, BLOCK)
-        block = blocks.amin(2).argmin(1)
-        within = blocks[torch.arange(len(latents), device=latents.device), block].argmin(1)
-        return within.add_(block, alpha=BLOCK)
-
-    def _distances(self, latents: Tensor) -> Tensor:
-        n, D = latents.shape
-        if n % CONV_BATCH or self.dtype == torch.float64 or latents.device.type != "cpu":
-            return torch.addmm(self.norms, latents, self.weight.t())
-        # oneDNN's convolution uses AVX-512 on every CPU that has it; torch.mm goes to MKL, which does not on AMD.
-        maps = latents.view(CONV_BATCH, n // CONV_BATCH, 1, D).permute(0, 3, 1, 2)
-        return F.conv2d(maps, self.weight[:, :, None, None], self.norms).permute(0, 2, 3, 1).reshape(n, -1)
-
-
-def _at_least_fp32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 class Assignment(NamedTuple):
@@ -95,7 +35,7 @@ def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
         codebook: (K, D) float.
     """
     B, D, h, w = latents.shape
-    codebook = _at_least_fp32(codebook)
+    codebook = at_least_fp32(codebook)
     search = CodeSearch(codebook)
     quantized = latents.new_empty(B * h * w, D)
     codes = torch.empty(B * h * w, dtype=torch.int64, device=latents.device)
@@ -125,7 +65,7 @@ def _row_chunks(latents: Tensor, max_rows: int) -> Iterator[Tensor]:
     D, h, w = latents.shape[1:]
     for samples in latents.split(max(1, max_rows // (h * w))):
         for rows in samples.permute(0, 2, 3, 1).reshape(-1, D).split(max_rows):
-            yield _at_least_fp32(rows).contiguous()
+            yield at_least_fp32(rows).contiguous()
 
 
 class StraightThrough(torch.autograd.Function):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vqdist.errors import ConfigError, Problem, UserError
 from vqdist.metrics import ssim_map
 from vqdist.models.quantizer import VectorQuantizer
+from vqdist.models.upsample import Upsample
 
 DOWNSAMPLES = (4, 8, 16)
 MOST_LAYERS = 1000
@@ -29,7 +30,7 @@ class Residual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, hidden, h, w) to the same shape."""
-        return features + self.gather(F.relu(self.spread(F.relu(features))))
+        return features + self.gather(F.relu_(self.spread(F.relu(features))))
 
 
 class Encoder(nn.Module):
@@ -49,11 +50,11 @@ class Encoder(nn.Module):
         """Return the latents, before quantization."""
         features = images
         for layer in self.down:
-            features = F.relu(layer(features))
+            features = F.relu_(layer(features))
         features = self.mix(features)
         for residual in self.residuals:
             features = residual(features)
-        return self.to_code(F.relu(features))
+        return self.to_code(F.relu_(features))
 
 
 class Decoder(nn.Module):
@@ -66,9 +67,7 @@ class Decoder(nn.Module):
         widths = [*[hidden] * (halvings - 1), hidden // 2, channels]
         self.mix = nn.Conv2d(code_dim, hidden, 3, padding=1)
         self.residuals = nn.ModuleList(Residual(hidden, residual_hidden) for _ in range(residual_layers))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(outer, inner, 4, stride=2, padding=1) for outer, inner in pairwise(widths)
-        )
+        self.up = nn.ModuleList(Upsample(wide, narrow) for wide, narrow in pairwise(widths))
 
     def forward(self, quantized: Tensor) -> Tensor:
         """Return the images, not clipped."""
@@ -76,7 +75,7 @@ class Decoder(nn.Module):
         for residual in self.residuals:
             features = residual(features)
         for layer in self.up:
-            features = layer(F.relu(features))
+            features = layer(F.relu_(features))
         return features
 
 
