@@ -1,6 +1,6 @@
 """What a run reads: the training steps from any step on, the whole of another split, the first samples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,16 @@ from vqdist.data.codecs import decode_codes, decode_png
 from vqdist.data.loader import (
     Batch,
     Request,
+    Requests,
     SampleDataset,
-    SampleReader,
     SplitRequests,
     TrainRequests,
-    load_batches,
     steps_of,
 )
 from vqdist.data.manifest import Manifest
 from vqdist.data.order import Order
 from vqdist.data.reader import ShardReader
+from vqdist.data.workers import load_batches
 
 
 class Decoder:
@@ -111,15 +111,15 @@ class Feed:
         """Yield the first samples of the run's order, the same whatever the rank."""
         positions = np.arange(min(count, self.order.num_samples), dtype=np.int64)
         for part in np.array_split(positions, max(1, -(-len(positions) // batch_size))):
-            yield self._dataset("train")[Request(0, part, self.order.samples(part), last=False)]
+            yield self._dataset("train").load(Request(0, part, self.order.samples(part), last=False))
 
     def examples(self, name: str, count: int) -> Batch:
         """Return samples spread evenly over a split, the same whatever the rank."""
         total = len(self._readers[name])
         chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
-        return self._dataset(name)[Request(0, chosen, chosen, last=True)]
+        return self._dataset(name).load(Request(0, chosen, chosen, last=True))
 
-    def _load(self, name: str, requests: Any) -> Iterator[Batch]:
+    def _load(self, name: str, requests: Requests) -> Iterator[Batch]:
         return load_batches(
             self._dataset(name),
             requests,
@@ -129,16 +129,13 @@ class Feed:
         )
 
     def _dataset(self, name: str) -> SampleDataset:
-        reader: SampleReader = self._readers[name]
-        decode: Callable[[dict[str, Any]], npt.NDArray[Any]] = Decoder(self.manifest)
+        manifest = self.manifest
+        images = manifest.kind == "images"
         return SampleDataset(
-            reader,
-            decode,
+            self._readers[name],
+            Decoder(manifest),
+            shape=(manifest.channels, *manifest.image_size) if images else manifest.grid or (),
+            dtype=np.uint8 if images else np.int32,
             global_batch_size=self.settings.global_batch_size,
-            blank_shape=self._blank_shape(),
             skip_damaged=self.settings.on_error == "skip",
         )
-
-    def _blank_shape(self) -> tuple[int, ...]:
-        manifest = self.manifest
-        return (manifest.channels, *manifest.image_size) if manifest.kind == "images" else manifest.grid or ()

@@ -1,26 +1,24 @@
-"""From verified shards to batches: a torch dataset over the order, dealt out to ranks and workers.
+"""From verified shards to batches: what a rank has to load, in which order, and how a batch is put together.
 
 The loader shards by itself: it must never be given to `accelerator.prepare`, which would split it again.
 Workers change nothing but the speed, since what a batch holds follows from its step alone.
 """
 
-import signal
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vqdist.data.order import Order, rank_positions
-from vqdist.errors import DamagedDataError, Problem, StalledError, UserError
+from vqdist.errors import DamagedDataError
 
 NO_NUMBER = -1
+SAMPLES_AHEAD = 1024  # whose order is worked out at a time
+
+Array = npt.NDArray[Any]
 
 
 class SampleReader(Protocol):
@@ -68,78 +66,157 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
-        tensors = (change(tensor) for tensor in (self.values, self.label, self.slice, self.positions))
-        return type(self)(self.step, self.last, *tensors, keys=self.keys, skipped=self.skipped)
-
-    def pin_memory(self) -> Self:
-        return self._map(torch.Tensor.pin_memory)
-
     def to(self, device: torch.device) -> Self:
         """Return the batch on a device; images stay uint8 until they are there."""
         if device.type == "cpu":
             return self
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        names = ("values", "label", "slice", "positions")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
-class SampleDataset(Dataset[Batch]):
-    """Loads a micro-batch at a time: read, verify, decode, stack.
+class Facts(NamedTuple):
+    """What is known of a sample beside its values; NO_NUMBER where it has no label or slice."""
+
+    key: str
+    label: int
+    slice: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a loader worker tells of a micro-batch: all but the values, which it wrote into memory.
+
+    Attributes:
+        facts, places: of each sample: what is known of it and its position inside the global batch.
+    """
+
+    step: int
+    last: bool
+    facts: list[Facts]
+    places: list[int]
+    skipped: list[str]
+
+    @property
+    def rows(self) -> int:
+        """Rows of values; a micro-batch of which all is damaged has one, blank, so that its rank keeps step."""
+        return max(len(self.facts), 1)
+
+    def to_batch(self, values: Array, *, pin_memory: bool = False) -> Batch:
+        """Build the batch from its values, (rows, ...); they are copied."""
+        kind = torch.uint8 if values.dtype == np.uint8 else torch.int64
+        copied = torch.empty(values.shape, dtype=kind, pin_memory=pin_memory)
+        np.copyto(copied.numpy(), values)
+        keys = [facts.key for facts in self.facts]
+        # The blank sample of a micro-batch of which all is damaged has no key and counts for nothing.
+        return Batch(
+            self.step,
+            self.last,
+            values=copied,
+            label=_column([facts.label for facts in self.facts] or [0], pin_memory),
+            slice=_column([facts.slice for facts in self.facts] or [0], pin_memory),
+            positions=_column(self.places or [NO_NUMBER], pin_memory),
+            keys=keys,
+            skipped=self.skipped,
+        )
+
+
+def _column(numbers: list[int], pin_memory: bool) -> torch.Tensor:
+    column = torch.tensor(numbers, dtype=torch.int64)
+    return column.pin_memory() if pin_memory else column
+
+
+class Cache(Protocol):
+    """Decoded samples, kept; `vqdist.data.memory.SampleCache` is one."""
+
+    def take(self, index: int, out: Array) -> Facts | None:
+        """Copy a sample's values to `out` and tell its facts; None where it is not there."""
+
+    def put(self, index: int, values: Array, facts: Facts) -> None:
+        """Keep a sample if there is room."""
+
+
+class SampleDataset:
+    """Loads a micro-batch at a time: read, verify, decode.
 
     Args:
         reader: verified access to the samples of a split.
-        decode: (sample dict) -> uint8 (C, H, W) image or int64 (h, w) codes.
+        decode: (sample dict) -> uint8 (C, H, W) image or (h, w) codes.
+        shape: of a sample's values.
+        dtype: in which values travel: uint8 for images, int32 for codes.
         global_batch_size: turns positions of the run into positions inside a global batch.
-        blank_shape: of one sample.
         skip_damaged: leave damaged samples out and say so, instead of raising.
+        cache: of decoded samples; None: decode every time.
     """
 
     def __init__(
         self,
         reader: SampleReader,
-        decode: Callable[[dict[str, Any]], npt.NDArray[Any]],
+        decode: Callable[[dict[str, Any]], Array],
         *,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
         global_batch_size: int,
-        blank_shape: tuple[int, ...],
         skip_damaged: bool = False,
+        cache: Cache | None = None,
     ) -> None:
         self.reader = reader
         self.decode = decode
-        self.blank_shape = blank_shape
+        self.shape, self.dtype = shape, np.dtype(dtype)
         self.global_batch_size = global_batch_size
         self.skip_damaged = skip_damaged
+        self.cache = cache
 
-    def __len__(self) -> int:
-        return len(self.reader)
+    def load(self, request: Request, *, pin_memory: bool = False) -> Batch:
+        """Return a micro-batch, loaded in this process."""
+        values = np.empty((max(len(request.samples), 1), *self.shape), self.dtype)
+        loaded = self.load_into(request, values)
+        return loaded.to_batch(values[: loaded.rows], pin_memory=pin_memory)
 
-    def __getitem__(self, request: Request) -> Batch:
-        values, infos, keys, positions, skipped = [], [], [], [], []
-        for position, index in zip(request.positions, request.samples, strict=True):
+    def load_into(self, request: Request, values: Array) -> Loaded:
+        """Write a micro-batch's values into the first rows of an array and tell the rest.
+
+        Raises:
+            DamagedDataError: a sample is not what its index says, and damage is not to be skipped.
+        """
+        loaded = Loaded(request.step, request.last, [], [], [])
+        for position, index in zip(request.positions.tolist(), request.samples.tolist(), strict=True):
             try:
-                sample = self.reader.read(int(index))
-                values.append(self.decode(sample))
+                loaded.facts.append(self._load_sample(index, values[len(loaded.facts)]))
             except DamagedDataError as error:
                 if not self.skip_damaged:
                     raise
-                skipped.append(str(error))
+                loaded.skipped.append(str(error))
                 continue
-            infos.append(sample["json"])
-            keys.append(sample["__key__"])
-            positions.append(position % self.global_batch_size)
-        return Batch(
-            request.step,
-            request.last,
-            # A micro-batch of which all is damaged holds one blank sample, so that its rank can keep step with
-            # the others; it has no key and counts for nothing.
-            torch.from_numpy(np.stack(values or [np.zeros(self.blank_shape, dtype=np.int64)])),
-            _numbers(infos or [{"label": 0, "slice": 0}], "label"),
-            _numbers(infos or [{"label": 0, "slice": 0}], "slice"),
-            torch.tensor(positions or [NO_NUMBER], dtype=torch.int64),
-            keys,
-            skipped,
-        )
+            loaded.places.append(position % self.global_batch_size)
+        if not loaded.facts:
+            values[0] = 0
+        return loaded
+
+    def _load_sample(self, index: int, out: Array) -> Facts:
+        if self.cache is not None and (facts := self.cache.take(index, out)) is not None:
+            return facts
+        sample = self.reader.read(index)
+        out[...] = self.decode(sample)
+        info = sample["json"]
+        facts = Facts(sample["__key__"], _number(info.get("label")), _number(info.get("slice")))
+        if self.cache is not None:
+            self.cache.put(index, out, facts)
+        return facts
 
 
-class TrainRequests(Sampler[Request]):
+def _number(value: int | None) -> int:
+    return NO_NUMBER if value is None else value
+
+
+class Requests(Protocol):
+    """The micro-batches that a rank is to load, one after the other; no more than most_samples in each."""
+
+    most_samples: int
+
+    def __iter__(self) -> Iterator[Request]: ...
+
+
+class TrainRequests:
     """The micro-batches of one rank from a step on, without end."""
 
     def __init__(
@@ -154,26 +231,35 @@ class TrainRequests(Sampler[Request]):
     ) -> None:
         self.order = order
         self.global_batch_size = global_batch_size
-        self.micro_batch_size = micro_batch_size or global_batch_size
+        share = -(-global_batch_size // world)
+        self.most_samples = min(micro_batch_size or share, share)
         self.rank, self.world, self.step = rank, world, step
 
     def __iter__(self) -> Iterator[Request]:
         step = self.step
+        # The order of many steps costs hardly more than that of one.
+        block = max(1, SAMPLES_AHEAD // self.most_samples)
         while True:
-            positions = rank_positions(step, self.global_batch_size, self.rank, self.world)
-            step += 1
-            yield from _requests(step, positions, self.order.samples(positions), self.micro_batch_size)
+            shares = [
+                rank_positions(number, self.global_batch_size, self.rank, self.world)
+                for number in range(step, step + block)
+            ]
+            samples = self.order.samples(np.concatenate(shares))
+            ends = np.cumsum([len(share) for share in shares])
+            for share, part in zip(shares, np.split(samples, ends[:-1]), strict=True):
+                step += 1
+                yield from _requests(step, share, part, self.most_samples)
 
 
-class SplitRequests(Sampler[Request]):
+class SplitRequests:
     """Every sample of a split once, in order, dealt out to the ranks."""
 
     def __init__(self, num_samples: int, *, batch_size: int, rank: int, world: int) -> None:
         self.samples = np.arange(rank, num_samples, world, dtype=np.int64)
-        self.batch_size = batch_size
+        self.most_samples = batch_size
 
     def __iter__(self) -> Iterator[Request]:
-        return _requests(0, self.samples, self.samples, self.batch_size)
+        return _requests(0, self.samples, self.samples, self.most_samples)
 
 
 def _requests(
@@ -184,46 +270,14 @@ def _requests(
         yield Request(step, positions[part], samples[part], last=start + size >= len(positions))
 
 
-def load_batches(
-    dataset: SampleDataset,
-    requests: Sampler[Request],
-    *,
-    num_workers: int,
-    timeout_s: float,
-    pin_memory: bool = False,
-) -> Iterator[Batch]:
-    """Yield the batch of each request, in order.
-
-    Raises:
-        DamagedDataError: a sample is not what its index says (and damage is not to be skipped).
-        StalledError: a loader worker died, or gave nothing for timeout_s seconds.
-    """
-    loader = DataLoader(
-        _Messenger(dataset),
-        sampler=requests,
-        batch_size=None,
-        collate_fn=_as_is,
-        num_workers=num_workers,
-        worker_init_fn=_quiet_worker,
-        timeout=timeout_s if num_workers else 0,
-        prefetch_factor=4 if num_workers else None,
-        pin_memory=pin_memory,
-    )
-    others = active_children()
-    batches = iter(loader)
-    workers = [child for child in active_children() if child not in others]
-    # Workers are deaf to SIGTERM, which is all that multiprocessing sends before it waits for them at exit.
-    weakref.finalize(batches, _kill, workers)
-    try:
-        for found in batches:
-            if isinstance(found, _Refusal):
-                raise found.kind(found.problems)
-            yield found
-    except RuntimeError as error:
-        if not is_worker_fault(error):
-            raise
-        _kill(workers)
-        raise StalledError(describe_worker_fault(error)) from error
+def steps_of(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
+    """Group the micro-batches of each step."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if batch.last:
+            yield group
+            group = []
 
 
 def is_worker_fault(error: RuntimeError) -> bool:
@@ -237,54 +291,3 @@ def is_worker_fault(error: RuntimeError) -> bool:
 def describe_worker_fault(error: RuntimeError) -> str:
     """Return what to tell a person about a loader worker that died or hung."""
     return f"data.num_workers: a loader worker died, or gave nothing for run.timeout_s: {error}"
-
-
-class _Refusal(NamedTuple):
-    """An error of ours on its way out of a worker."""
-
-    kind: type[UserError]
-    problems: list[Problem]
-
-
-class _Messenger(Dataset[Any]):
-    """Hands errors of ours out of a worker as values; torch would make new ones out of their text."""
-
-    def __init__(self, dataset: SampleDataset) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, request: Request) -> Batch | _Refusal:
-        try:
-            return self._dataset[request]
-        except UserError as error:
-            return _Refusal(type(error), error.problems)
-
-
-def _kill(workers: Sequence[BaseProcess]) -> None:
-    for worker in workers:
-        if worker.is_alive():
-            worker.kill()
-
-
-def steps_of(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
-    """Group the micro-batches of each step."""
-    group: list[Batch] = []
-    for batch in batches:
-        group.append(batch)
-        if batch.last:
-            yield group
-            group = []
-
-
-def _as_is(batch: Batch) -> Batch:
-    return batch
-
-
-def _quiet_worker(_: int) -> None:
-    # Signals reach every process of a job; the rank decides what they mean and ends its workers itself.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _numbers(infos: list[dict[str, Any]], name: str) -> torch.Tensor:
-    values = [info.get(name) for info in infos]
-    return torch.tensor([NO_NUMBER if value is None else value for value in values], dtype=torch.int64)

@@ -166,13 +166,21 @@ def load_json(path: Path, max_bytes: int) -> object:
 def parse_json(data: bytes, where: str) -> object:
     """Decode JSON that a stranger may have written: no NaN, no depth that breaks the stack."""
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
+        return decode_json(data)
     except (ValueError, RecursionError) as error:
         raise DataError.of(where, f"no valid JSON ({str(error)[:200]})", "JSON as vqdist writes it") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def decode_json(data: bytes) -> object:
+    """Decode JSON in UTF-8, without NaN; ValueError or RecursionError where it is none."""
+    return _DECODER.decode(data.decode())  # json.loads would build a decoder each time
 
 
 def is_safe_name(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vqdist.data.index import ShardIndex, index_path, max_index_bytes, parse_index
-from vqdist.data.manifest import Manifest, parse_json
+from vqdist.data.manifest import Manifest, decode_json
 from vqdist.errors import DamagedDataError, DataError
 
 
@@ -92,9 +92,15 @@ class ShardReader:
         ]
         payload = self._read_member(shard, key, payload_at, payload_bytes, payload_crc)
         text = self._read_member(shard, key, info_at, info_bytes, info_crc)
-        info = shard_index.infos[place] if shard_index.infos else parse_json(text, self.describe(shard, key))
+        info = shard_index.infos[place] if shard_index.infos else self._parse_info(shard, key, text)
         self._check_info(shard, key, info)
         return {"__key__": key, "__shard__": self.shards[shard].name, self.extension: payload, "json": info}
+
+    def _parse_info(self, shard: int, key: str, text: bytes) -> object:
+        try:
+            return decode_json(text)
+        except (ValueError, RecursionError) as error:
+            self._damaged(shard, key, f"no valid JSON ({str(error)[:200]})", "JSON as vqdist writes it")
 
     def describe(self, shard: int, key: str | None = None) -> str:
         """Return what to call a shard, or a sample of it, in an error."""

@@ -1,0 +1,120 @@
+"""Loader processes: they decode into rows that they share with their rank, so that no batch is sent through a pipe."""
+
+import signal
+import weakref
+from collections.abc import Iterator, Sequence
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader, Dataset
+
+from vqdist.data.loader import (
+    Batch,
+    Loaded,
+    Request,
+    Requests,
+    SampleDataset,
+    describe_worker_fault,
+    is_worker_fault,
+)
+from vqdist.data.rows import SharedRows
+from vqdist.errors import StalledError, VqdistError
+
+BATCHES_AHEAD = 4  # of each worker
+
+
+def load_batches(
+    dataset: SampleDataset, requests: Requests, *, num_workers: int, timeout_s: float, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Yield the batch of each request, in order.
+
+    Args:
+        num_workers: processes; 0 loads in this one.
+        timeout_s: most seconds that a worker may be silent while its batch is waited for.
+        pin_memory: put batches into page-locked memory, for a GPU.
+    Raises:
+        DamagedDataError: a sample is not what its index says (and damage is not to be skipped).
+        StalledError: a loader worker died, or gave nothing for timeout_s seconds.
+    """
+    if num_workers == 0:
+        for request in requests:
+            yield dataset.load(request, pin_memory=pin_memory)
+        return
+    # Torch asks for the batch after next once one is there, before it is handed on: hence two slots more.
+    slots = Slots(requests, num_workers * BATCHES_AHEAD + 2)
+    rows = SharedRows(slots.count * requests.most_samples, dataset.shape, dataset.dtype)
+    loader = DataLoader(
+        _Filler(dataset, rows),
+        sampler=slots,
+        batch_size=None,
+        collate_fn=_as_is,
+        num_workers=num_workers,
+        worker_init_fn=_quiet_worker,
+        timeout=timeout_s,
+        prefetch_factor=BATCHES_AHEAD,
+    )
+    others = active_children()
+    answers = iter(loader)
+    workers = [child for child in active_children() if child not in others]
+    # Workers are deaf to SIGTERM, which is all that multiprocessing sends before it waits for them at exit.
+    weakref.finalize(answers, _kill, workers)
+    try:
+        for filled in answers:
+            if isinstance(filled, VqdistError):
+                raise filled
+            values = rows.array[filled.start : filled.start + filled.loaded.rows]
+            yield filled.loaded.to_batch(values, pin_memory=pin_memory)
+    except RuntimeError as error:
+        if not is_worker_fault(error):
+            raise
+        _kill(workers)
+        raise StalledError(describe_worker_fault(error)) from error
+
+
+class Slots:
+    """Names for each request the rows that its batch is written to; they are used again in turn."""
+
+    def __init__(self, requests: Requests, count: int) -> None:
+        self._requests = requests
+        self.count = count
+
+    def __iter__(self) -> Iterator[tuple[int, Request]]:
+        for number, request in enumerate(self._requests):
+            yield (number % self.count) * self._requests.most_samples, request
+
+
+class _Filled(NamedTuple):
+    start: int  # the first of its rows
+    loaded: Loaded
+
+
+class _Filler(Dataset[Any]):
+    """Loads into shared rows. Hands our errors out as values; torch would make new ones out of their text."""
+
+    def __init__(self, dataset: SampleDataset, rows: SharedRows) -> None:
+        self._dataset = dataset
+        self._rows = rows
+
+    def __getitem__(self, place: tuple[int, Request]) -> _Filled | VqdistError:
+        start, request = place
+        try:
+            return _Filled(start, self._dataset.load_into(request, self._rows.array[start:]))
+        except VqdistError as error:
+            return error
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+
+
+def _as_is(filled: Any) -> Any:
+    return filled
+
+
+def _quiet_worker(_: int) -> None:
+    # Signals reach every process of a job; the rank decides what they mean and ends its workers itself.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
