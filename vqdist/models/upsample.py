@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
 # oneDNN pads the output channels of a transposed convolution, so that one channel costs as much as 16.
 FEW_CHANNELS = 8
@@ -53,9 +52,19 @@ class _Upsample(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         return (
             F.conv2d(grad, weight, None, 2, 1) if wanted[0] else None,
-            conv2d_weight(grad, weight.shape, features, 2, 1) if wanted[1] else None,
+            _weight_gradient(grad, features, weight) if wanted[1] else None,
             grad.sum((0, 2, 3)) if wanted[2] else None,
         )
+
+
+def _weight_gradient(grad: Tensor, features: Tensor, weight: Tensor) -> Tensor:
+    # Not torch.nn.grad.conv2d_weight: without the weight's strides it copies channels_last features.
+    no_bias, stride, padding, dilation, groups = None, (2, 2), (1, 1), (1, 1), 1
+    only_weight = (False, True, False)
+    found: Tensor = torch.ops.aten.convolution_backward(
+        features, grad, weight, no_bias, stride, padding, dilation, False, (0, 0), groups, only_weight
+    )[1]
+    return found
 
 
 def _by_phases(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
