@@ -11,24 +11,23 @@ def test_distance_equals_the_plain_double_sum() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(7, 5)), rng.normal(0.3, 1, size=(9, 5))
 
-    def kernel(x: np.ndarray, y: np.ndarray) -> float:
-        return float(np.mean([np.exp(-((x - y) ** 2).sum() / (factor * 2.0)) for factor in (0.5, 1, 2)]))
-
     def mean(one: np.ndarray, other: np.ndarray, *, same: bool) -> float:
-        return np.mean([kernel(x, y) for i, x in enumerate(one) for j, y in enumerate(other) if not same or i != j])
+        pairs = [(x, y) for i, x in enumerate(one) for j, y in enumerate(other) if not same or i != j]
+        return np.mean([np.linalg.norm(x - y) for x, y in pairs])
 
-    expected = mean(first, first, same=True) + mean(second, second, same=True) - 2 * mean(first, second, same=False)
-    assert features.kernel_mmd(first, second, 2.0) == pytest.approx(expected)
+    expected = 2 * mean(first, second, same=False) - mean(first, first, same=True) - mean(second, second, same=True)
+    assert features.energy_distance(first, second) == pytest.approx(expected)
 
 
 def test_distance_is_unbiased_and_grows_with_the_shift() -> None:
     rng = np.random.default_rng(0)
-    alike = [features.kernel_mmd(rng.normal(size=(8, 3)), rng.normal(size=(12, 3)), 6.0) for _ in range(400)]
+    alike = [features.energy_distance(rng.normal(size=(8, 3)), rng.normal(size=(12, 3))) for _ in range(400)]
     assert abs(np.mean(alike)) < 3 * np.std(alike) / 20
     assert min(alike) < 0 < max(alike)
     base = rng.normal(size=(100, 3))
-    apart = [features.kernel_mmd(base, rng.normal(shift, 1, size=(100, 3)), 6.0) for shift in (0, 0.5, 1)]
-    assert apart[0] < apart[1] < apart[2]
+    apart = [features.energy_distance(base, rng.normal(shift, 1, size=(100, 3))) for shift in (0, 0.5, 1, 10, 20)]
+    assert apart == sorted(apart)
+    assert apart[-1] == pytest.approx(2 * apart[-2], rel=0.3)
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90])

@@ -53,7 +53,7 @@ def draw_realism(
         style = {"color": _COLOURS[name], "label": name, "linewidth": 1.6}
         axes[1][0].plot(centres, 100 * digests[name].histogram.mean(axis=0), **style)
         axes[1][1].plot(cycles, 10 * np.log10(digests[name].spectrum.mean(axis=0) + 1e-12), **style)
-    axes[1][0].set(xlabel="grey value (0 black, 1 white)", ylabel="share of the pixels above 0 (%)")
+    axes[1][0].set(xlabel="grey value (0 black, 1 white)", ylabel="share of the pixels above 0.05 (%)")
     axes[1][0].set_title("Grey values")
     axes[1][1].set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power (dB)", title="Power spectrum")
     for axis in (axes[0][1], axes[1][0], axes[1][1]):
@@ -66,10 +66,10 @@ def _draw_distances(axis: "Axes", distances: dict[str, Any]) -> None:
     names = ("train", "reconstructions", "samples")
     values = [distances[f"{name}_test"] for name in names]
     bars = axis.bar(names, values, color=[_COLOURS[name] for name in names])
-    axis.bar_label(bars, [f"{value:.4f}" for value in values], fontsize=8)
+    axis.bar_label(bars, [f"{value:.3f}" for value in values], fontsize=8)
     ratio = distances["ratio"]
     told = "" if ratio is None else f": samples {ratio:.1f} times train"
-    axis.set(ylabel="squared MMD", title=f"Feature distance to test{told}")
+    axis.set(ylabel="energy distance", title=f"Feature distance to test{told}")
     axis.margins(y=0.15)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vqdist.realism.digest import GREY_BINS, Digest
-from vqdist.realism.features import NAME, Scaling, Values, kernel_mmd, median_distance
+from vqdist.realism.features import NAME, Scaling, Values, energy_distance
 
-MOST_IN_KERNEL = 2000
+MOST_COMPARED = 2000
 # A sample is a near copy where its nearest training slice is closer than this share of the median distance that
 # real, unseen slices have to theirs.
 NEAR_COPY = 0.5
@@ -17,7 +17,7 @@ FEWEST_AT_POSITION = 5
 
 
 def compare_features(train: Digest, test: Digest, others: dict[str, Digest]) -> dict[str, Any]:
-    """Return the unbiased kernel distances of each set to test, beside that of train, the floor.
+    """Return the unbiased distances of each set to test, beside that of train, the floor.
 
     Args:
         others: "samples", "reconstructions".
@@ -25,18 +25,22 @@ def compare_features(train: Digest, test: Digest, others: dict[str, Digest]) -> 
     scaling = Scaling(train.features)
     thinned = {name: scaling(thin(digest.features)) for name, digest in {"train": train, **others}.items()}
     real = scaling(thin(test.features))
-    scale = median_distance(thinned["train"])
-    distances = {f"{name}_test": kernel_mmd(features, real, scale) for name, features in thinned.items()}
+    distances = {f"{name}_test": energy_distance(features, real) for name, features in thinned.items()}
     floor = distances["train_test"]
     ratio = distances["samples_test"] / floor if floor > 0 else None
-    return {"features": NAME, "distance": "unbiased squared MMD, Gaussian kernels", **distances, "ratio": ratio}
+    return {
+        "features": NAME,
+        "distance": "unbiased energy distance (squared MMD, kernel -|x - y|)",
+        **distances,
+        "ratio": ratio,
+    }
 
 
 def thin(features: Values) -> Values:
-    """Return at most MOST_IN_KERNEL rows, evenly spaced: the kernel's cost grows with their square."""
-    if len(features) <= MOST_IN_KERNEL:
+    """Return at most MOST_COMPARED rows, evenly spaced: the cost grows with their square."""
+    if len(features) <= MOST_COMPARED:
         return features
-    return features[np.linspace(0, len(features) - 1, MOST_IN_KERNEL).astype(int)]
+    return features[np.linspace(0, len(features) - 1, MOST_COMPARED).astype(int)]
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def count_copies(nearest: dict[str, Nearest]) -> dict[str, Any]:
 
 
 def compare_grey_values(train: Digest, test: Digest, others: dict[str, Digest]) -> dict[str, Any]:
-    """Return how far each set's grey values above 0 are from those of test: Wasserstein-1, in [0, 1]."""
+    """Return how far each set's grey values above black are from those of test: Wasserstein-1, in [0, 1]."""
     sets = {"train": train, **others}
     shifts = {f"{name}_test": _shift(digest.histogram, test.histogram) for name, digest in sets.items()}
     return {"distance": "Wasserstein-1 between mean histograms, grey values in [0, 1]", **shifts}
@@ -116,7 +120,7 @@ def compare_positions(
 ) -> dict[str, Any]:
     """Return how well areas fit the slice number: mean deviation from train's mean there, in its deviations.
 
-    Real slices of other people lie about 0.8 deviations from the mean. Positions that train shows fewer than
+    Slices of other people, test, tell what is usual. Positions that train shows fewer than
     FEWEST_AT_POSITION times are left out.
 
     Args:
@@ -124,7 +128,7 @@ def compare_positions(
         others: name -> digest and slice numbers.
     """
     report: dict[str, Any] = {"distance": "mean of |area - mean of train at that slice| / its deviation there"}
-    for area in ("brain_area", "fluid_area"):
+    for area in ("brain_area", "ventricle_area"):
         values = getattr(train, area)
         known = {
             number: values[train_slices == number]

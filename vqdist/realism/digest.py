@@ -16,7 +16,8 @@ from vqdist.realism.features import compute_features
 THUMBNAIL = 64
 GREY_BINS = 64
 SPECTRUM_BINS = 32
-_BRAIN_LEVEL = 0.05
+_BACKGROUND = 0.05
+_BRAIN_LEVEL = 0.15  # above the soft edge that a decoder draws
 _FLUID_SHARE = 0.4
 
 Values = npt.NDArray[np.float64]
@@ -29,10 +30,10 @@ class Digest:
     Attributes:
         features: (N, F) as `features.NAME` tells.
         thumbnails: (N, P) float32, the slices at 64 x 64 pixels.
-        histogram: (N, GREY_BINS) share of the pixels above 0 at each grey value.
+        histogram: (N, GREY_BINS) share of the pixels above 0.05 at each grey value.
         spectrum: (N, SPECTRUM_BINS) mean power at each spatial frequency, up to half a cycle per pixel.
-        brain_area: (N,) share of the picture above 0.05.
-        fluid_area: (N,) share of the brain darker than 0.4 of its bright tissue: ventricles, cisterns and sulci.
+        brain_area: (N,) share of the picture that is brain.
+        ventricle_area: (N,) share of the brain's inner part that is darker than 0.4 of the bright tissue.
     """
 
     features: Values
@@ -40,7 +41,7 @@ class Digest:
     histogram: Values
     spectrum: Values
     brain_area: Values
-    fluid_area: Values
+    ventricle_area: Values
 
     def __len__(self) -> int:
         return len(self.features)
@@ -50,14 +51,14 @@ class Digest:
         """Digest images in [0, 1]."""
         grey = images.float().mean(dim=1)
         thumbnails = F.interpolate(grey[:, None], size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)
-        brain_area, fluid_area = measure_areas(grey)
+        brain_area, ventricle_area = measure_areas(grey)
         return cls(
             features=compute_features(images).cpu().double().numpy(),
             thumbnails=thumbnails.cpu().numpy(),
             histogram=grey_histogram(grey).cpu().double().numpy(),
             spectrum=power_spectrum(grey).cpu().double().numpy(),
             brain_area=brain_area.cpu().double().numpy(),
-            fluid_area=fluid_area.cpu().double().numpy(),
+            ventricle_area=ventricle_area.cpu().double().numpy(),
         )
 
     @classmethod
@@ -67,8 +68,9 @@ class Digest:
 
 
 def grey_histogram(grey: Float[Tensor, "B H W"]) -> Float[Tensor, "B G"]:
-    """Return each slice's histogram over (0, 1], of its pixels above 0, summing to 1."""
-    bins = (grey.clamp(0, 1) * GREY_BINS).ceil().long().flatten(1)  # 0 is the background
+    """Return each slice's histogram over (0, 1], of its pixels above the background, summing to 1."""
+    bins = (grey.clamp(0, 1) * GREY_BINS).ceil().long()
+    bins = torch.where(grey > _BACKGROUND, bins, 0).flatten(1)  # 0 is the background
     counts = torch.zeros(len(grey), GREY_BINS + 1, device=grey.device)
     counts.scatter_add_(1, bins, torch.ones_like(bins, dtype=counts.dtype))
     return counts[:, 1:] / counts[:, 1:].sum(dim=1, keepdim=True).clamp_min(1)
@@ -86,16 +88,28 @@ def power_spectrum(grey: Float[Tensor, "B H W"]) -> Float[Tensor, "B R"]:
 
 
 def measure_areas(grey: Float[Tensor, "B H W"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """Return each slice's share of brain, and the share of dark fluid in its brain."""
-    # Closing by 9 pixels of 128 takes ventricles and sulci into the brain though they may be almost black.
-    radius = max(grey.shape[-1] // 32, 1)
-    bright = (grey > _BRAIN_LEVEL).float()[:, None]
-    grown = F.max_pool2d(bright, 2 * radius + 1, stride=1, padding=radius)
-    brain = 1 - F.max_pool2d(1 - grown, 2 * radius + 1, stride=1, padding=radius)[:, 0]
-    pixels = brain.sum(dim=(1, 2))
+    """Return each slice's share of brain, and the share of dark fluid in the inner part of its brain.
+
+    The inner part begins an eighth of the picture's width inside, so that sulci do not count.
+    """
+    side = min(grey.shape[1:])
+    bright = (grey > _BRAIN_LEVEL).float()
+    # Closing takes ventricles and sulci into the brain though they may be almost black.
+    closing = max(side // 32, 1)
+    brain = _shrink(_grow(bright, closing), closing)
+    inner = _shrink(brain, side // 8)
     tissue = torch.stack([_bright_tissue(one) for one in grey])
-    dark = (grey < _FLUID_SHARE * tissue[:, None, None]) & (brain > 0)
-    return pixels / (grey.shape[1] * grey.shape[2]), dark.sum(dim=(1, 2)) / pixels.clamp_min(1)
+    dark = (grey < _FLUID_SHARE * tissue[:, None, None]) & (inner > 0)
+    pixels = inner.sum(dim=(1, 2)).clamp_min(1)
+    return brain.mean(dim=(1, 2)), dark.sum(dim=(1, 2)) / pixels
+
+
+def _grow(mask: Tensor, radius: int) -> Tensor:
+    return F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
+
+
+def _shrink(mask: Tensor, radius: int) -> Tensor:
+    return 1 - _grow(1 - mask, radius)
 
 
 def _bright_tissue(grey: Float[Tensor, "H W"]) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vqdist.data.manifest import Manifest
 from vqdist.data.reader import ShardReader
 from vqdist.metrics import ms_ssim
 from vqdist.models.vqvae import VQVAE
@@ -67,7 +66,7 @@ def judge_samples(
     works = {
         "train": (len(train), lambda numbers: Digest.of(real(train, numbers))),
         "test": (len(test), lambda numbers: Digest.of(real(test, numbers))),
-        "reconstructions": (len(test), lambda numbers: Digest.of(model.reconstruct(real(test, numbers)))),
+        "reconstructions": (len(test), lambda numbers: Digest.of(as_saved(model.reconstruct(real(test, numbers))))),
         "samples": (len(folder.paths), lambda numbers: Digest.of(folder.read(numbers).to(device))),
     }
     digests = {
@@ -76,25 +75,43 @@ def judge_samples(
     }
     nearest = {name: find_nearest(digests[name], digests["train"]) for name in ("test", "reconstructions", "samples")}
     others = {name: digests[name] for name in ("reconstructions", "samples")}
-    slices = {"train": read_slices(train, manifest), "test": read_slices(test, manifest), "samples": folder.slices}
+    train_slices, test_slices = read_slices(train), read_slices(test)
+    positions = {
+        "test": (digests["test"], test_slices),
+        "reconstructions": (digests["reconstructions"], test_slices),
+        "samples": (digests["samples"], folder.slices),
+    }
     report = {
         "samples": len(folder.paths),
         "feature_distance": compare_features(digests["train"], digests["test"], others),
         "diversity": compare_diversity(folder, {"train": train, "test": test}, ranks),
-        "copies": count_copies(nearest),
+        "copies": {**count_copies(nearest), "nearest": list_nearest(folder, train, nearest)},
         "grey_values": compare_grey_values(digests["train"], digests["test"], others),
         "power_spectrum": compare_spectra(digests["train"], digests["test"], others),
-        "anatomy_by_slice": compare_positions(
-            digests["train"], slices["train"], {name: (digests[name], slices[name]) for name in ("test", "samples")}
-        ),
+        "anatomy_by_slice": compare_positions(digests["train"], train_slices, positions),
     }
     return Realism(report, digests, nearest)
 
 
-def read_slices(reader: ShardReader, manifest: Manifest) -> Integers:
+def read_slices(reader: ShardReader) -> Integers:
     """Return the slice number of each sample of a split, NO_SLICE where it has none."""
     numbers = [reader.read(index)["json"].get("slice") for index in range(len(reader))]
     return np.array([number if type(number) is int else NO_SLICE for number in numbers])
+
+
+def list_nearest(folder: SampleFolder, train: ShardReader, nearest: dict[str, Nearest]) -> list[dict[str, Any]]:
+    """Return for each sample the key of its nearest training slice, and how near against the median of test."""
+    usual = max(float(np.median(nearest["test"].distance)), 1e-12)
+    found = nearest["samples"]
+    return [
+        {"file": path.name, "train": train.key(int(index)), "ratio": float(distance) / usual}
+        for path, index, distance in zip(folder.paths, found.index, found.distance, strict=True)
+    ]
+
+
+def as_saved(images: Tensor) -> Tensor:
+    """Return images rounded to grey values, as samples are saved."""
+    return images.mul(255).round().div(255)
 
 
 def compare_diversity(folder: SampleFolder, splits: dict[str, ShardReader], ranks: Ranks) -> dict[str, Any]:
