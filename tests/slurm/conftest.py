@@ -85,6 +85,12 @@ def configs(slices: Path, codes: Path) -> dict[str, Path]:
             "train": train | {"max_steps": 90, "eval_every": 90},
             "checkpoint": {"every_steps": 10},
         },
+        "traffic": base
+        | {
+            "data": data | {"global_batch_size": 24},
+            "model": small | slow | {"code_dim": 64, "num_codes": 256},
+            "train": train | {"max_steps": 80, "eval_every": 80},
+        },
     }
     for name, values in wanted.items():
         (slices.parent / f"{name}.yaml").write_text(yaml.safe_dump(values))

@@ -32,7 +32,7 @@ class Run:
     @property
     def step(self) -> int:
         """The last step with a line in metrics.jsonl."""
-        lines = self.lines("metrics.jsonl")
+        lines = self.lines("metrics.jsonl") if (self.path / "metrics.jsonl").exists() else []
         return lines[-1]["step"] if lines else 0
 
     def lines(self, name: str) -> list[dict[str, Any]]:
@@ -45,12 +45,6 @@ class Run:
 
     def log(self, rank: int) -> str:
         return (self.path / f"logs/rank-{rank}.log").read_text()
-
-    def wait_step(self, step: int) -> None:
-        def there() -> bool:
-            return (self.path / "metrics.jsonl").exists() and self.step >= step
-
-        poll(there, PATIENCE_S, f"step {step} of {self.path.name}")
 
     def assert_same_as(self, other: "Run", *, tolerance: float = 2e-4) -> None:
         """The losses of every step and of the evaluation are those of the other run."""
@@ -112,6 +106,17 @@ class Jobs:
     def finish(self, job: str) -> str:
         """Wait for a job's end; return its state."""
         return self.cluster.wait(job, PATIENCE_S)
+
+    def wait_step(self, job: str, run: Run, step: int) -> None:
+        """Wait until a run has a line for the step; fail at once if its job ends before."""
+
+        def there() -> bool:
+            if run.step >= step:
+                return True
+            assert self.cluster.job(job)["JobState"] in {"PENDING", "RUNNING", "COMPLETING"}, self.log(job)
+            return False
+
+        poll(there, PATIENCE_S, f"step {step} of {run.path.name}")
 
     def wait_life(self, job: str, number: int) -> None:
         """Wait until a job runs for the given time, counted from 1."""

@@ -13,7 +13,7 @@ TWO = "--nodes=2 --ntasks-per-node=1"
 
 def test_node_loses_power(jobs: Jobs) -> None:
     job, run = jobs.train("steady", flags=TWO)
-    run.wait_step(15)
+    jobs.wait_step(job, run, 15)
     saved = max((run.path / "checkpoints").glob("step-*/COMMIT.json")).parent.name
     lost = jobs.cluster.run("scontrol", "show", "hostnames", jobs.cluster.job(job)["NodeList"]).stdout.split()[1]
     jobs.cluster.power_off(lost)
@@ -28,7 +28,7 @@ def test_node_loses_power(jobs: Jobs) -> None:
 def test_old_rank_writes_nothing_after_the_new_one_started(jobs: Jobs) -> None:
     """With slurmd dead the ranks of a node live on, while Slurm starts the job on another."""
     job, run = jobs.train("steady", "--train.max_steps", "300", flags="--nodes=1")
-    run.wait_step(5)
+    jobs.wait_step(job, run, 5)
     first = jobs.cluster.job(job)["BatchHost"]
     jobs.cluster.kill_slurmd(first)
     jobs.wait_life(job, 2)
@@ -41,7 +41,7 @@ def test_old_rank_writes_nothing_after_the_new_one_started(jobs: Jobs) -> None:
 
 def test_controller_restarts_and_a_link_is_cut(jobs: Jobs) -> None:
     job, run = jobs.train("steady", flags=TWO)
-    run.wait_step(5)
+    jobs.wait_step(job, run, 5)
     jobs.cluster.stop_controller()
     jobs.cluster.start_controller()
     nodes = jobs.cluster.wait(job, PATIENCE_S, ("RUNNING",)) and jobs.cluster.job(job)["NodeList"]
@@ -58,7 +58,7 @@ def test_controller_restarts_and_a_link_is_cut(jobs: Jobs) -> None:
 
 def test_killed_rank_ends_the_job(jobs: Jobs) -> None:
     job, run = jobs.train("steady", flags=f"{TWO} --nodelist=node[1-2]")
-    run.wait_step(5)
+    jobs.wait_step(job, run, 5)
     os.kill(find_ranks(jobs.cluster.nodes["node2"])[0], signal.SIGKILL)
     assert jobs.finish(job) == "FAILED"
     assert "failed: how each rank ended stands above" in jobs.log(job)

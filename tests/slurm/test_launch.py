@@ -26,7 +26,7 @@ def test_two_machines_by_hand(jobs: Jobs) -> None:
     for number, name in enumerate(("node3", "node4")):
         variables = [f"NODE={number}", "NODES=2", "RANKS=2", "MASTER_ADDR=node3", f"PYTHONPATH={ROOT}"]
         node = jobs.cluster.nodes[name]
-        command = node.enter("env", *variables, str(ROOT / "launch/node.sh"), "vqdist.train", *words)
+        command = node.enter("env", *variables, str(ROOT / "launch/node.sh"), "vqdist.train", *jobs.words("vqvae"))
         with (jobs.folder / f"{name}.log").open("w") as log:
             environment = jobs.cluster.environment
             started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
@@ -66,9 +66,7 @@ def test_two_jobs_on_the_same_nodes_and_a_taken_port(jobs: Jobs) -> None:
     listener = f"import socket, time; s = socket.create_server(('', {10000 + following})); time.sleep(600)"
     squatter = subprocess.Popen(jobs.cluster.nodes["node1"].enter(sys.executable, "-c", listener))
     try:
-        words = ["vqvae", "--run.dir", str(jobs.folder), "--run.name"]
-        script = str(ROOT / "slurm/train.sbatch")
-        pair = [jobs.submit(script, *words, name, flags=where) for name in ("first", "second")]
+        pair = [jobs.train("vqvae", name=name, flags=where)[0] for name in ("first", "second")]
         for job in pair:
             jobs.assert_completed(job)
     finally:

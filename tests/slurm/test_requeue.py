@@ -19,10 +19,10 @@ def test_time_limit(jobs: Jobs) -> None:
 def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
 
     job, run = jobs.train("steady", flags=TWO, VQDIST_MAX_REQUEUES="1")
-    run.wait_step(10)
+    jobs.wait_step(job, run, 10)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
     jobs.wait_life(job, 2)
-    run.wait_step(run.status["step"] + 5)
+    jobs.wait_step(job, run, run.status["step"] + 5)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
     assert jobs.finish(job) == "FAILED"
     assert jobs.cluster.job(job)["ExitCode"] == "75:0"
@@ -38,11 +38,11 @@ def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
 
 def test_preempted_and_requeued_by_hand(jobs: Jobs) -> None:
     job, run = jobs.train("steady", flags=f"{TWO} --partition=low --exclusive")
-    run.wait_step(10)
+    jobs.wait_step(job, run, 10)
     guest = jobs.submit_nothing("--nodes=4 --exclusive --partition=high")
     jobs.assert_completed(guest)
     jobs.wait_life(job, 2)
-    run.wait_step(run.status["step"] + 5)
+    jobs.wait_step(job, run, run.status["step"] + 5)
     jobs.cluster.run("scontrol", "requeue", job)
     jobs.assert_completed(job)
     assert int(jobs.cluster.job(job)["Restarts"]) == 2
@@ -53,7 +53,7 @@ def test_preempted_and_requeued_by_hand(jobs: Jobs) -> None:
 @pytest.mark.parametrize("form", ["rank", "accelerate"])
 def test_cancelled_by_its_user(jobs: Jobs, form: str) -> None:
     job, run = jobs.train("steady", flags=TWO, VQDIST_LAUNCH=form)
-    run.wait_step(5)
+    jobs.wait_step(job, run, 5)
     jobs.cluster.run("scancel", job)
     assert jobs.finish(job) == "CANCELLED"
     jobs.cluster.wait_idle(PATIENCE_S)

@@ -1,0 +1,60 @@
+"""What a step moves, by formulas that hold for any number of ranks, against the counters of cards and processes."""
+
+from pathlib import Path
+
+import pytest
+from slurm_cluster import Machine
+from slurm_jobs import Jobs, Run
+
+from vqdist.models.artifact import load_model
+
+FROM_STEP, TO_STEP = 15, 75
+CODES, CODE_DIM, GLOBAL_BATCH = 256, 64, 24
+SAMPLE_BYTES = 1500  # of a made-up slice of 32 x 32 and its JSON, at most
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_bytes_and_reads_of_a_step(jobs: Jobs, ranks: int) -> None:
+    job, run = jobs.train("traffic", flags=f"--nodes={ranks} --ntasks-per-node=1 --exclusive")
+    before, after = count_at(jobs, job, run, FROM_STEP), count_at(jobs, job, run, TO_STEP)
+    jobs.assert_completed(job)
+    steps = after["step"] - before["step"]
+    per_step = {name: (after[name] - before[name]) / steps for name in before}
+
+    parameters = sum(parameter.numel() for parameter in load_model(run.path).parameters())
+    # Gradients, counts and sums of the codebook; candidates every fourth step; the loss terms are a few numbers.
+    summed_bytes = 4 * (parameters + CODES + CODES * CODE_DIM * (1 + 1 / 4))
+    sent_bytes = summed_bytes * 2 * (ranks - 1) / ranks
+    assert per_step["sent_bytes"] == pytest.approx(sent_bytes, rel=0.15)
+    assert per_step["received_bytes"] == pytest.approx(sent_bytes, rel=0.15)
+
+    # Two reads of a sample, the picture and its JSON; a rank reads its own samples and no more.
+    assert per_step["reads"] == pytest.approx(2 * GLOBAL_BATCH / ranks, abs=6)
+    assert per_step["read_bytes"] < SAMPLE_BYTES * GLOBAL_BATCH / ranks
+
+
+def count_at(jobs: Jobs, job: str, run: Run, step: int) -> dict[str, float]:
+    """Wait for a step and return the counters of the first rank's node, and the step that they belong to."""
+    jobs.wait_step(job, run, step)
+    node = jobs.cluster.nodes["node1"]
+    sent, received = count_traffic(node)
+    return {"step": run.step, "sent_bytes": sent, "received_bytes": received, **count_reads(node)}
+
+
+def count_traffic(node: Machine) -> tuple[int, int]:
+    """Return the bytes that a node's network card has sent and received."""
+    lines = Path(f"/proc/{node.pid}/net/dev").read_text().splitlines()
+    numbers = next(line for line in lines if line.strip().startswith("eth0:")).split(":")[1].split()
+    return int(numbers[8]), int(numbers[0])
+
+
+def count_reads(node: Machine) -> dict[str, int]:
+    """Return what the training processes of a node have read from files."""
+    total = {"read_bytes": 0, "reads": 0}
+    for pid in node.processes():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if words[1:3] == [b"-m", b"vqdist.train"]:
+            fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+            total["read_bytes"] += int(fields["rchar"])
+            total["reads"] += int(fields["syscr"])
+    return total
