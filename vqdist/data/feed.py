@@ -1,6 +1,6 @@
 """What a run reads: the training steps from any step on, the whole of another split, the first samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from vqdist.config import DataSection
 from vqdist.data.codecs import decode_codes, decode_png
 from vqdist.data.loader import (
     Batch,
+    Cache,
     Request,
     Requests,
     SampleDataset,
@@ -54,6 +55,7 @@ class Feed:
         rank, world: this process among its peers.
         timeout_s: a loader worker that gives nothing for so long is an error.
         pin_memory: stage batches in page-locked memory, for a GPU.
+        caches: of the decoded samples of splits, shared by the ranks of a node.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Feed:
         world: int,
         timeout_s: float,
         pin_memory: bool = False,
+        caches: Mapping[str, Cache] | None = None,
     ) -> None:
         self.manifest = manifest
         self.settings = settings
         self.rank, self.world = rank, world
         self._timeout_s = timeout_s
         self._pin_memory = pin_memory
+        self._caches = caches or {}
         self._readers = {name: ShardReader(root, manifest, name) for name in manifest.splits}
         self.order = Order(
             self._readers["train"].shard_sizes,
@@ -129,13 +133,12 @@ class Feed:
         )
 
     def _dataset(self, name: str) -> SampleDataset:
-        manifest = self.manifest
-        images = manifest.kind == "images"
         return SampleDataset(
             self._readers[name],
-            Decoder(manifest),
-            shape=(manifest.channels, *manifest.image_size) if images else manifest.grid or (),
-            dtype=np.uint8 if images else np.int32,
+            Decoder(self.manifest),
+            shape=self.manifest.values_shape,
+            dtype=self.manifest.values_dtype,
             global_batch_size=self.settings.global_batch_size,
             skip_damaged=self.settings.on_error == "skip",
+            cache=self._caches.get(name),
         )

@@ -4,7 +4,7 @@ The loader shards by itself: it must never be given to `accelerator.prepare`, wh
 Workers change nothing but the speed, since what a batch holds follows from its step alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vqdist.data.order import Order, rank_positions
+from vqdist.data.order import Indexes, Order, rank_positions
 from vqdist.errors import DamagedDataError
 
 NO_NUMBER = -1
@@ -128,11 +128,11 @@ def _column(numbers: list[int], pin_memory: bool) -> torch.Tensor:
 class Cache(Protocol):
     """Decoded samples, kept; `vqdist.data.memory.SampleCache` is one."""
 
-    def take(self, index: int, out: Array) -> Facts | None:
-        """Copy a sample's values to `out` and tell its facts; None where it is not there."""
+    def is_complete(self) -> bool: ...
 
-    def put(self, index: int, values: Array, facts: Facts) -> None:
-        """Keep a sample if there is room."""
+    def take(self, indexes: Sequence[int] | Indexes, out: Array) -> list[Facts] | None: ...
+
+    def put(self, index: int, values: Array, facts: Facts) -> None: ...
 
 
 class SampleDataset:
@@ -166,6 +166,10 @@ class SampleDataset:
         self.skip_damaged = skip_damaged
         self.cache = cache
 
+    def is_cached(self) -> bool:
+        """Tell whether nothing is left to decode."""
+        return self.cache is not None and self.cache.is_complete()
+
     def load(self, request: Request, *, pin_memory: bool = False) -> Batch:
         """Return a micro-batch, loaded in this process."""
         values = np.empty((max(len(request.samples), 1), *self.shape), self.dtype)
@@ -178,29 +182,32 @@ class SampleDataset:
         Raises:
             DamagedDataError: a sample is not what its index says, and damage is not to be skipped.
         """
+        places = (request.positions % self.global_batch_size).tolist()
+        if self.cache is not None and (facts := self.cache.take(request.samples, values)) is not None:
+            return Loaded(request.step, request.last, facts, places, [])
         loaded = Loaded(request.step, request.last, [], [], [])
-        for position, index in zip(request.positions.tolist(), request.samples.tolist(), strict=True):
+        for place, index in zip(places, request.samples.tolist(), strict=True):
             try:
-                loaded.facts.append(self._load_sample(index, values[len(loaded.facts)]))
+                loaded.facts.append(self._load_sample(index, values[len(loaded.facts) :][:1]))
             except DamagedDataError as error:
                 if not self.skip_damaged:
                     raise
                 loaded.skipped.append(str(error))
                 continue
-            loaded.places.append(position % self.global_batch_size)
+            loaded.places.append(place)
         if not loaded.facts:
             values[0] = 0
         return loaded
 
     def _load_sample(self, index: int, out: Array) -> Facts:
-        if self.cache is not None and (facts := self.cache.take(index, out)) is not None:
-            return facts
+        if self.cache is not None and (found := self.cache.take([index], out)) is not None:
+            return found[0]
         sample = self.reader.read(index)
-        out[...] = self.decode(sample)
+        out[0] = self.decode(sample)
         info = sample["json"]
         facts = Facts(sample["__key__"], _number(info.get("label")), _number(info.get("slice")))
         if self.cache is not None:
-            self.cache.put(index, out, facts)
+            self.cache.put(index, out[0], facts)
         return facts
 
 

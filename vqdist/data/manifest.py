@@ -94,6 +94,16 @@ class Manifest:
         return "png" if self.kind == "images" else "npy"
 
     @property
+    def values_shape(self) -> tuple[int, ...]:
+        """The shape of a decoded sample: (C, H, W) of an image, (h, w) of a map of codes."""
+        return (self.channels, *self.image_size) if self.grid is None else self.grid
+
+    @property
+    def values_dtype(self) -> str:
+        """The type in which decoded samples are kept and sent between processes."""
+        return "uint8" if self.kind == "images" else "int32"
+
+    @property
     def fingerprint(self) -> str:
         """The sha256 over all that decides what is read: kind, sizes and the content of every shard, in order."""
         facts: list[Any] = [self.kind, self.image_size, self.channels, self.num_codes, self.grid]

@@ -1,5 +1,6 @@
 """Arrays in memory that a process shares with those it starts, and whose place nobody has to clean up."""
 
+import errno
 import math
 import mmap
 import os
@@ -17,18 +18,35 @@ Array = npt.NDArray[Any]
 class SharedRows:
     """Rows of one shape and type, shared by fork or by pickling to a process that is being started.
 
-    The memory has no name, so a process that is killed leaves nothing behind. It is zero at first, and takes
-    room only where it was written.
+    It is zero at first, and takes room only where it was written.
+
+    Args:
+        path: a file by which processes that are no kin find each other, until it is unlinked; None: memory
+            without a name, of which a killed process leaves nothing behind.
 
     Attributes:
         array: (rows, *shape).
     """
 
-    def __init__(self, rows: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    def __init__(self, rows: int, shape: tuple[int, ...], dtype: npt.DTypeLike, *, path: Path | None = None) -> None:
         self._layout = (max(rows, 1), *shape), np.dtype(dtype)
-        self._handle = _open_nameless()
+        self._handle = _open_nameless() if path is None else os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._handle, self.nbytes)
         self._attach()
+
+    def write(self, row: int, data: bytes | Array) -> None:
+        """Write the beginning of a row. Unlike a store into the array it raises OSError where there is no room.
+
+        What was written before is seen before: a system call is a barrier on every kind of processor.
+        """
+        view = data if isinstance(data, bytes) else data.data.cast("B")
+        offset = row * (self.nbytes // len(self.array))
+        if os.pwrite(self._handle, view, offset) != len(view):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fence(self) -> None:
+        """Have what is read from now on be at least as new as what was read before."""
+        os.pread(self._handle, 1, 0)
 
     @property
     def nbytes(self) -> int:

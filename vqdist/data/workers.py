@@ -3,6 +3,7 @@
 import signal
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from vqdist.data.rows import SharedRows
 from vqdist.errors import StalledError, VqdistError
 
 BATCHES_AHEAD = 4  # of each worker
+CHECK_EVERY = 64  # batches between two looks whether all samples are in memory
 
 
 def load_batches(
@@ -37,13 +39,26 @@ def load_batches(
         DamagedDataError: a sample is not what its index says (and damage is not to be skipped).
         StalledError: a loader worker died, or gave nothing for timeout_s seconds.
     """
-    if num_workers == 0:
-        for request in requests:
-            yield dataset.load(request, pin_memory=pin_memory)
-        return
-    # Torch asks for the batch after next once one is there, before it is handed on: hence two slots more.
-    slots = Slots(requests, num_workers * BATCHES_AHEAD + 2)
-    rows = SharedRows(slots.count * requests.most_samples, dataset.shape, dataset.dtype)
+    left = iter(requests)
+    if num_workers > 0 and not dataset.is_cached():
+        slots = Slots(_until_cached(left, dataset), num_workers * BATCHES_AHEAD + 2, requests.most_samples)
+        yield from _load_by_workers(dataset, slots, num_workers, timeout_s, pin_memory)
+    for request in left:
+        yield dataset.load(request, pin_memory=pin_memory)
+
+
+def _until_cached(requests: Iterator[Request], dataset: SampleDataset) -> Iterator[Request]:
+    """Pass requests on until all samples are in memory: then it is faster to copy them here than to ask workers."""
+    for number, request in enumerate(requests):
+        yield request
+        if number % CHECK_EVERY == 0 and dataset.is_cached():
+            return
+
+
+def _load_by_workers(
+    dataset: SampleDataset, slots: "Slots", num_workers: int, timeout_s: float, pin_memory: bool
+) -> Iterator[Batch]:
+    rows = SharedRows(slots.count * slots.most_samples, dataset.shape, dataset.dtype)
     loader = DataLoader(
         _Filler(dataset, rows),
         sampler=slots,
@@ -73,15 +88,20 @@ def load_batches(
 
 
 class Slots:
-    """Names for each request the rows that its batch is written to; they are used again in turn."""
+    """Names for each request the first of the rows that its batch is written to; they are used again in turn.
 
-    def __init__(self, requests: Requests, count: int) -> None:
+    Args:
+        count: at least what may be under way at once. Torch asks for another batch when one has come, before
+            that one is handed on: hence two more than the workers have before them.
+    """
+
+    def __init__(self, requests: Iterator[Request], count: int, most_samples: int) -> None:
         self._requests = requests
-        self.count = count
+        self.count, self.most_samples = count, most_samples
 
     def __iter__(self) -> Iterator[tuple[int, Request]]:
         for number, request in enumerate(self._requests):
-            yield (number % self.count) * self._requests.most_samples, request
+            yield (number % self.count) * self.most_samples, request
 
 
 class _Filled(NamedTuple):
@@ -106,8 +126,11 @@ class _Filler(Dataset[Any]):
 
 def _kill(workers: Sequence[BaseProcess]) -> None:
     for worker in workers:
-        if worker.is_alive():
-            worker.kill()
+        while worker.is_alive():
+            # Torch raises from a signal handler when a worker ends by a signal, wherever the main thread is.
+            with suppress(RuntimeError):
+                worker.kill()
+                worker.join()
 
 
 def _as_is(filled: Any) -> Any:

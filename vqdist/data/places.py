@@ -1,0 +1,46 @@
+"""Where on this machine copies of data may lie: the cache folder, the memory file system, and their free room."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+MEMORY_FOLDER = Path("/dev/shm")
+
+
+def resolve_cache_dir(setting: str | None) -> Path:
+    """Return data.cache_dir, or the user's cache folder where it is null."""
+    if setting is not None:
+        return Path(setting).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "vqdist"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqdist"
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that may still be written below a folder; of memory, only what the machine can spare."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free
+    return min(free, *_spare_memory()) if folder == MEMORY_FOLDER else free
+
+
+def _spare_memory() -> Iterator[int]:
+    """Yield the memory left in the machine and under each limit that this process is held to."""
+    for line in _read(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+    groups = [line.rpartition("::/")[2] for line in _read(Path("/proc/self/cgroup")).splitlines() if "::/" in line]
+    for group in groups:
+        own = Path("/sys/fs/cgroup") / group
+        for folder in (own, *own.parents):
+            limit, used = _read(folder / "memory.max").strip(), _read(folder / "memory.current").strip()
+            if limit.isdecimal() and used.isdecimal():
+                yield int(limit) - int(used)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
