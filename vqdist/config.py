@@ -8,7 +8,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -172,6 +172,10 @@ class RunConfig(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
 
+    def replace(self, section: str, **keys: Any) -> Self:
+        """Return a configuration that differs in some keys of one section."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=keys)})
+
     @property
     def run_dir(self) -> Path:
         """The run's own directory, {run.dir}/{run.name}."""
@@ -189,7 +193,7 @@ class PixelCNNRun(RunConfig):
     model: PixelCNNSection = PixelCNNSection()
 
 
-_RUN = {"vqvae": TypeAdapter(VQVAERun), "pixelcnn": TypeAdapter(PixelCNNRun)}
+_RUN: dict[str, TypeAdapter[Any]] = {"vqvae": TypeAdapter(VQVAERun), "pixelcnn": TypeAdapter(PixelCNNRun)}
 RUN_TYPES: dict[str, type[RunConfig]] = {"vqvae": VQVAERun, "pixelcnn": PixelCNNRun}
 
 
@@ -263,7 +267,7 @@ def list_keys(task: str) -> list[tuple[str, str, str, Any, str]]:
 
 def _type_name(annotation: Any) -> str:
     args = getattr(annotation, "__args__", None)
-    if getattr(annotation, "__origin__", None) is Literal:
+    if args and getattr(annotation, "__origin__", None) is Literal:
         return "|".join(str(value) for value in args)
     if getattr(annotation, "__origin__", None) is tuple:
         return "list"

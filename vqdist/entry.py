@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from vqdist.errors import ConfigError, UserError, VqdistError
+from vqdist.progress import write_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,9 +41,7 @@ class Parser(argparse.ArgumentParser):
         facts = [name, *([unit] if unit else []), "required" if required else f"default: {show(default)}"]
         text = f"{help} ({', '.join(facts)})".replace("%", "%%")
         metavar = None if "choices" in kwargs else name.upper()
-        self.add_argument(
-            flag, type=kind, default=default, required=required, help=text, metavar=metavar, **kwargs
-        )
+        self.add_argument(flag, type=kind, default=default, required=required, help=text, metavar=metavar, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2, as every wrong usage does."""
@@ -79,9 +78,8 @@ def optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def say(message: str) -> None:
-    """Write one line for a person to stderr."""
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    """Write one line for a person to stderr, from any rank."""
+    write_line(message)
 
 
 def emit(result: dict[str, Any]) -> None:

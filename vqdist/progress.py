@@ -46,13 +46,22 @@ def has_terminal(stream: TextIO | None = None) -> bool:
 
 def say(text: str) -> None:
     """Write one message to stderr, from rank 0 only, above a bar if one is drawn."""
-    if not is_first_rank():
-        return
+    if is_first_rank():
+        write_line(text)
+
+
+def write_line(text: str) -> None:
+    """Write one message to stderr, above a bar if one is drawn."""
     if QuietBar._instances:
         QuietBar.write(text, file=sys.stderr)
         return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return a number and what it counts: 1 file, 2 files."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def format_duration(seconds: float) -> str:

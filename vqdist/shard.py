@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqdist.entry import Parser, emit, run_command
-from vqdist.errors import ConfigError, DataError, Problem, VqdistError
-from vqdist.progress import Progress, say
+from vqdist.errors import ConfigError, Problem, VqdistError
+from vqdist.progress import count_noun, say
 
 if TYPE_CHECKING:
     from vqdist.data.shards import Manifest
     from vqdist.data.sources import Source
 
-SHARES = (0.8, 0.1, 0.1)
+_SHARES = (0.8, 0.1, 0.1)
 _DESCRIPTION = """\
 Turn pictures, volumes or made-up brains into a data set of verified WebDataset shards.
 
@@ -36,7 +36,9 @@ def build_parser() -> Parser:
     parser.option("--layout", str, default="auto", choices=layouts, help="what SOURCE holds; auto looks")
     parser.option("--image-size", int, default=256, unit="pixels", help="rows and columns of a slice")
     parser.option("--samples-per-shard", int, default=256, unit="slices", help="in each shard but the last")
-    parser.option("--split", float, default=SHARES, nargs=3, unit="shares of subjects", help="train, validate and test")
+    parser.option(
+        "--split", float, default=_SHARES, nargs=3, unit="shares of subjects", help="train, validate and test"
+    )
     parser.option(
         "--seed", int, default=0, help="decides which subject goes where, and what the demo's brains look like"
     )
@@ -54,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
     args = build_parser().parse_args(argv)
     _check(args)
 
+    from vqdist.data.sharding import write_source
     from vqdist.data.sources import open_source
     from vqdist.data.splits import assign_splits
     from vqdist.data.staging import check_output, find_leftovers
@@ -73,9 +76,21 @@ def main(argv: Sequence[str]) -> None:
     _describe(source)
     shares = dict(zip(("train", "validate", "test"), args.split, strict=True))
     given = [(file.subject, file.split) for file in source.files]
-    splits = assign_splits(given, shares, fill=args.split is not SHARES, seed=args.seed)
+    splits = assign_splits(given, shares, fill=args.split is not _SHARES, seed=args.seed)
     try:
-        manifest, skipped = _write(args, source, splits)
+        manifest, skipped = write_source(
+            source,
+            splits,
+            args.out,
+            origin=str(args.source),
+            shares=args.split,
+            seed=args.seed,
+            image_size=args.image_size,
+            num_slices=args.num_slices,
+            samples_per_shard=args.samples_per_shard,
+            skip_unreadable=args.on_error == "skip",
+            overwrite=args.overwrite,
+        )
     except OSError as error:
         raise VqdistError(f"{args.out}: {error.strerror or error}; nothing was written") from error
     _warn(manifest, shares, given_splits=any(split for _, split in given))
@@ -105,63 +120,12 @@ def _describe(source: "Source") -> None:
     """Say what was found, so that a wrong guess is seen."""
     subjects = list(dict.fromkeys(file.subject for file in source.files))
     names = ", ".join(subjects[:3]) + (" ..." if len(subjects) > 3 else "")
-    say(f"{source.layout}: {_count(len(source.files), 'file')} of {_count(len(subjects), 'subject')} ({names})")
+    say(f"{source.layout}: {count_noun(len(source.files), 'file')} of {count_noun(len(subjects), 'subject')} ({names})")
     if source.class_names:
         say(f"classes: {', '.join(f'{i} {name}' for i, name in enumerate(source.class_names[:20]))}")
     if source.passed_over:
-        many = _count(len(source.passed_over), "file")
+        many = count_noun(len(source.passed_over), "file")
         say(f"passed over, not of this layout: {many}, such as {source.passed_over[0]}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + "s" * (number != 1)
-
-
-def _write(args: argparse.Namespace, source: "Source", splits: dict[str, str]) -> tuple["Manifest", list[str]]:
-    """Write the data set; return its manifest and the files that were skipped."""
-    from vqdist.data.shards import ShardSetWriter, load_manifest
-
-    skipped: list[str] = []
-    facts: dict[str, Any] = {
-        "path": str(args.source),
-        "layout": source.layout,
-        "split": list(args.split),
-        "seed": args.seed,
-        "skipped": skipped,
-    }
-    writer = ShardSetWriter(
-        args.out,
-        kind="images",
-        image_size=(args.image_size, args.image_size),
-        channels=source.channels,
-        samples_per_shard=args.samples_per_shard,
-        overwrite=args.overwrite,
-        source=facts,
-        class_names=source.class_names,
-    )
-    with writer, Progress(len(source.files), unit="files", label="shard") as progress:
-        written: set[str] = set()
-        for file in source.files:
-            try:
-                slices = source.read(file)
-            except DataError as error:
-                if args.on_error == "raise":
-                    raise
-                skipped.append(file.source)
-                say(f"skipped {error}")
-                slices = []
-            if slices and source.by_volume and len(slices) < args.num_slices:
-                say(f"{file.source}: {_count(len(slices), 'axial slice')}, not {args.num_slices}; all are taken")
-            for piece in slices:
-                info = {"subject": file.subject, "slice": piece.slice, "label": file.label, "source": file.source}
-                writer.write_image(splits[file.subject], piece.key, piece.image, info)
-                written.add(splits[file.subject])
-            progress.advance()
-        for split in set(splits.values()) - written:
-            raise DataError.of(f"split {split}", "no file that could be read", "at least one")
-    if skipped:
-        say(f"skipped {len(skipped)} of {len(source.files)} files")
-    return load_manifest(args.out), skipped
 
 
 def _warn(manifest: "Manifest", shares: dict[str, float], *, given_splits: bool) -> None:

@@ -7,6 +7,7 @@ it runs on one device. Exit codes: 0 finished; 75 stopped with a checkpoint, run
 mend in command, configuration or data; 1 anything else.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -38,8 +39,10 @@ def train(argv: Sequence[str], stop: StopRequest) -> int:
     from vqdist.training.launch import run
     from vqdist.training.ranks import end_ranks
     from vqdist.training.setup import find_problems, resolve
+    from vqdist.training.tracking import resolve_mode
 
-    config = resolve(config)
+    mode = resolve_mode(dict(flags).get("tracking.mode"), os.environ, config.tracking.mode)
+    config = resolve(config.replace("tracking", mode=mode))
     problems += find_problems(config)
     if problems:
         raise ConfigError(problems)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from vqdist.config import RunConfig, dump_yaml
 from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.data.sharding import make_demo
 from vqdist.entry import say
 from vqdist.errors import OwnershipError, VqdistError
+from vqdist.training.lineage import log_inputs, log_model
 from vqdist.training.loop import Run, train
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
@@ -45,7 +47,7 @@ def run(config: RunConfig, stop: StopRequest) -> int:
 def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir, stop: StopRequest) -> int:
     session = build_session(config, get_task(config.task), manifest, ranks)
     resume(session, run_dir)
-    tracker, terminal = _begin(config, session.progress, path, ranks, run_dir)
+    tracker, terminal = _begin(config, session.progress, path, manifest, ranks, run_dir)
     companion, companion_dir = load_companion(path, manifest, ranks.device)
     started = Run(
         session=session,
@@ -94,7 +96,7 @@ def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
 
 
 def _begin(
-    config: RunConfig, progress: Progress, path: str, ranks: Ranks, run_dir: RunDir
+    config: RunConfig, progress: Progress, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir
 ) -> tuple[Tracker, TrainingTerminal]:
     """Cut the record back to where the run goes on, say that it runs, and open the views of it."""
     step = progress.step
@@ -112,6 +114,7 @@ def _begin(
         is_main=ranks.is_main,
         resumed_step=step,
     )
+    log_inputs(tracker, path, manifest)
     last_step = min(config.train.max_steps, config.train.stop_at_step or config.train.max_steps)
     terminal = TrainingTerminal(
         run_dir.path, task=config.task, data_path=path, first_step=step, last_step=last_step, shown=ranks.is_main
@@ -129,4 +132,6 @@ def _end(run: Run, state: str, code: int, tracker: Tracker, terminal: TrainingTe
     except OwnershipError as error:
         say(f"error: {error}")
     terminal.close(state)
+    if state == "finished":
+        log_model(tracker, run.run_dir.path, run.session.config.task)
     tracker.finish(state, code)

@@ -46,7 +46,8 @@ class Recorder:
         self._data_wait_s += seconds
 
     def trained(self, micro_batches: list[Batch], result: StepResult) -> None:
-        """Write what this rank has just trained on into its ledger, and say what was left out."""
+        """Tell that a step is done: what this rank trained on, for its ledger, and what was left out."""
+        self._terminal.advance(self._session.progress.step)
         for damage in [text for batch in micro_batches for text in batch.skipped]:
             say(f"step {self._session.progress.step}: skipped {damage}")
         if self._ledger is None:

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from vqdist.config import RunConfig, load_config
+from vqdist.config import RunConfig, VQVAESection, load_config
 from vqdist.data.feed import Feed
 from vqdist.data.manifest import Manifest, load_manifest
 from vqdist.entry import say
@@ -53,7 +53,7 @@ def resolve(config: RunConfig) -> RunConfig:
         first, _ = load_config(saved, [])
         if first is not None and first.optim.decay_steps is not None:
             steps = first.optim.decay_steps
-    return config.model_copy(update={"optim": config.optim.model_copy(update={"decay_steps": steps})})
+    return config.replace("optim", decay_steps=steps)
 
 
 def _resume_problems(config: RunConfig) -> list[Problem]:
@@ -112,7 +112,7 @@ def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Rank
         _start_from(inner, config.checkpoint.resume)
     inner = inner.to(ranks.device)
     if task.data_kind == "images" and ranks.device.type != "mps":
-        inner = inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        inner = inner.to(memory_format=torch.channels_last)
     weight_ema = WeightEMA(inner, config.optim.weight_ema) if config.optim.weight_ema else None
     if config.train.compile:
         inner.compile()
@@ -120,8 +120,7 @@ def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Rank
         # Accelerate 1.15 has no other word for it yet than the one that torch 2.15 calls deprecated.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
         model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim))
-    num_codes = manifest.num_codes if manifest.kind == "codes" else config.model.num_codes  # type: ignore[union-attr]
-    usage = torch.zeros(num_codes, device=ranks.device) if task.data_kind == "images" else None
+    usage = torch.zeros(config.model.num_codes, device=ranks.device) if isinstance(config.model, VQVAESection) else None
     return Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)
 
 

@@ -9,7 +9,9 @@ from torch import nn
 
 from vqdist.config import RunConfig
 from vqdist.errors import CheckpointError, Problem
+from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.quantizer import VectorQuantizer
+from vqdist.models.vqvae import VQVAE
 from vqdist.training.checkpoint import Tensors, load_checkpoint, load_newest, sweep
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
 from vqdist.training.ranks import Ranks
@@ -66,7 +68,7 @@ class Session:
     ranks: Ranks
     accelerator: Accelerator
     model: nn.Module
-    inner: nn.Module
+    inner: VQVAE | PixelCNN
     optimizer: Any
     weight_ema: WeightEMA | None
     progress: Progress

@@ -50,7 +50,7 @@ class Task:
 
     data_kind: str
     problems: Callable[[RunConfig, Manifest], list[Problem]]
-    build: Callable[[RunConfig, Manifest], nn.Module]
+    build: Callable[[RunConfig, Manifest], VQVAE | PixelCNN]
     compute_losses: Callable[..., Losses]
     preview: Callable[..., Tensor]
 
@@ -73,7 +73,7 @@ def _vqvae_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     return [Problem("model.downsample", f"{factor} for images of {size}", "a number that divides both sides")]
 
 
-def _build_vqvae(config: RunConfig, manifest: Manifest) -> nn.Module:
+def _build_vqvae(config: RunConfig, manifest: Manifest) -> VQVAE:
     variance = manifest.splits["train"].variance
     assert variance is not None, "image manifests carry it"
     torch.manual_seed(derive_seed(config.run.seed, "weights"))
@@ -106,12 +106,12 @@ def _pixelcnn_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     return problems
 
 
-def _build_pixelcnn(config: RunConfig, manifest: Manifest) -> nn.Module:
+def _build_pixelcnn(config: RunConfig, manifest: Manifest) -> PixelCNN:
     assert manifest.num_codes is not None, "code manifests carry it"
     torch.manual_seed(derive_seed(config.run.seed, "weights"))
     known = {"num_labels": manifest.num_labels, "num_slices": manifest.num_slices}
-    given = {name: count for name, count in known.items() if count}
-    return PixelCNN(manifest.num_codes, **config.model.model_dump(), **given)
+    arguments = config.model.model_dump() | {name: count for name, count in known.items() if count}
+    return PixelCNN(manifest.num_codes, **arguments)
 
 
 def _pixelcnn_losses(model: nn.Module, batch: Batch, *, training: bool) -> Losses:
@@ -137,7 +137,9 @@ def _pixelcnn_preview(model: nn.Module, batch: Batch, companion: nn.Module | Non
     generator = torch.Generator().manual_seed(derive_seed(seed, "preview"))
     noise = -torch.empty(maps, grid[0] * grid[1], model.num_codes).exponential_(generator=generator).log()
     conditions = {name: values[:maps] for name, values in conditions_of(model, batch).items()}
-    codes = model.sample(maps, grid, noise.to(batch.values.device), **conditions)
+    codes = model.sample(
+        maps, grid, noise.to(batch.values.device), label=conditions.get("label"), slice=conditions.get("slice")
+    )
     return companion.decode(codes)
 
 
