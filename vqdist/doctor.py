@@ -22,7 +22,7 @@ from vqdist.diagnosis.machine import check_devices, check_memory, check_signals,
 from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_problems, to_json
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
 from vqdist.entry import emit, run_command, say
-from vqdist.errors import Problem, UserError
+from vqdist.errors import Problem, StalledError, UserError
 from vqdist.training.run_dir import claimable, read_config, resume_problems
 
 SWITCHES = ("--preflight      what can be known in a second and by one process: slurm/train.sbatch asks so",)
@@ -108,7 +108,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
     start = time.perf_counter()
     try:
         ranks = start_ranks(config.run.device, timeout_s=min(config.run.timeout_s, MEETING_LIMIT_S))
-    except RuntimeError as error:
+    except (RuntimeError, StalledError) as error:
         reason = str(error).splitlines()[0]
         mend = "the same MASTER_ADDR and MASTER_PORT on all ranks, a port that is free, a network between them"
         return [*checks, Check("ranks", "mend", f"they did not meet: {reason}", mend)]
@@ -146,7 +146,11 @@ def _try_run(config: RunConfig, checks: list[Check], manifest: Manifest | None, 
     space = check_space(config.run_dir, trial.count_checkpoint_bytes(session), config.checkpoint.keep)
     limit_s = next((check.figures.get("time_limit_s") for check in checks if check.name == "Slurm"), None)
     read_per_s = reading.figures["read_samples_per_s"]
-    return [reading, replace(space, name="checkpoints"), trial.estimate(config, steps_per_s, read_per_s, ranks, limit_s)]
+    return [
+        reading,
+        replace(space, name="checkpoints"),
+        trial.estimate(config, steps_per_s, read_per_s, ranks, limit_s),
+    ]
 
 
 if __name__ == "__main__":

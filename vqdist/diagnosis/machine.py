@@ -17,7 +17,6 @@ from vqdist.diagnosis.report import Check
 from vqdist.training.environment import PACKAGES, find_versions
 
 LITTLE_MEMORY_BYTES = 2 * 2**30
-SIGNAL_LIMIT_S = 10.0
 # A process that only waits for the signals that a cluster sends, and tells of each.
 LISTENER = """
 import signal, sys
@@ -26,7 +25,7 @@ def hear(number, frame):
 for number in (signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, hear)
 print(0, flush=True)
-for _ in range(2):
+while True:
     signal.pause()
 """
 
@@ -139,7 +138,6 @@ def check_signals() -> Check:
                 if child.stdout.readline().strip() != str(int(number)):
                     return Check(name, "mend", f"{number.name} does not arrive", "a system that delivers signals")
             took_s = time.perf_counter() - start
-            child.wait(SIGNAL_LIMIT_S)
         finally:
             child.kill()
     return Check(name, "ok", f"USR1 and TERM heard, {took_s / 2 * 1000:.1f} ms each", figures={"signal_s": took_s / 2})

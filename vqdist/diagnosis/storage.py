@@ -20,9 +20,9 @@ GIB = 2**30
 
 
 def nearest_folder(path: Path) -> Path:
-    """Return the path itself or the first folder above it that is there."""
+    """Return the path itself or the first above it that is there."""
     path = path.absolute()
-    while not path.is_dir():
+    while not path.exists():
         path = path.parent
     return path
 
@@ -31,6 +31,8 @@ def check_file_system(run_dir: Path) -> Check:
     """Try what checkpoints rely on, where the run will write: sync, rename over a file, and the server's clock."""
     folder = nearest_folder(run_dir)
     name = "file system"
+    if not folder.is_dir():
+        return Check(name, "mend", f"{folder} is a file", "a run.dir that can be made")
     own = f".vqdist-doctor-{socket.gethostname()}-{os.getpid()}"
     first, second = folder / f"{own}.a", folder / f"{own}.b"
     try:
