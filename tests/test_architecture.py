@@ -1,0 +1,87 @@
+"""The walls of the house: imports point one way, commands are leaves, heavy libraries stay where they are used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "vqdist"
+COMMANDS = {"shard", "train", "encode", "sample", "evaluate", "bench", "doctor"}
+LAZY = {"wandb", "webdataset", "nibabel", "matplotlib", "fsspec", "vector_quantize_pytorch", "monai"}
+# A room may import from its own and from lower ones.
+FLOORS = {"data": 1, "models": 1, "training": 2}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path, *, top_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_imports_a_command(name: str) -> None:
+    assert not {found for found in imports_of(MODULES[name]) if found.removeprefix("vqdist.") in COMMANDS}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.count(".") > 1))
+def test_imports_point_one_way(name: str) -> None:
+    floor = FLOORS.get(name.split(".")[1], 3)
+    for found in imports_of(MODULES[name]):
+        if found.startswith("vqdist."):
+            assert FLOORS.get(found.split(".")[1], 0) <= floor, f"{name} imports {found}"
+
+
+def test_no_imports_in_circles() -> None:
+    edges = {
+        name: {found for found in imports_of(path, top_only=True) if found in MODULES and found != name}
+        for name, path in MODULES.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for found in edges[name]:
+                visit(found, (*path, name))
+            done.add(name)
+
+    for name in sorted(edges):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_heavy_libraries_are_imported_only_where_they_are_used(name: str) -> None:
+    top = {found.split(".")[0] for found in imports_of(MODULES[name], top_only=True)}
+    assert not top & LAZY
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_needs_no_torch(command: str) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["x", "--help"]
+try:
+    runpy.run_module("vqdist.{command}", run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "default" in done.stdout
