@@ -96,8 +96,10 @@ class Ranks:
 
 
 def wants_cpu(device: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether the processes are to run on the CPU: by the setting or by Accelerate's variable."""
-    return device == "cpu" or environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+    """Tell whether the processes are to run on the CPU: by the setting, Accelerate's variable, or GPUs hidden by -1."""
+    # -1 is what a configuration of `accelerate launch` can say for several CPU ranks (launch/accelerate).
+    hidden = environ.get("CUDA_VISIBLE_DEVICES", "").startswith("-1")
+    return device == "cpu" or hidden or environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
 
 
 def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
