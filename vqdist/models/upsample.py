@@ -76,4 +76,6 @@ def _by_phases(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     # (B, 4 O, H + 1, W + 1): the odd phases start a row or a column later.
     sums = F.conv2d(features, phases, bias.repeat(4), padding=1).unflatten(1, (2, 2, narrow))
     rows = [torch.stack([sums[:, p, q, :, p : p + H, q : q + W] for q in (0, 1)], -1) for p in (0, 1)]
-    return torch.stack(rows, 3).view(B, narrow, 2 * H, 2 * W)  # (B, O, H, 2, W, 2) before the view
+    upsampled = sums.new_empty(B, narrow, 2 * H, 2 * W)  # not a view, so that an activation may work in place
+    torch.stack(rows, 3, out=upsampled.view(B, narrow, H, 2, W, 2))
+    return upsampled
