@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vqdist.config import CONFIGS, list_keys
+from vqdist.config import CONFIGS, Key, list_keys
 from vqdist.entry import show
 from vqdist.errors import Problem
 
@@ -53,14 +53,28 @@ def build_help(module: str, text: str, switches: Sequence[str] = ()) -> str:
         "",
         "Keys (flags beat the file, the file beats these defaults; none is null, booleans are true or false):",
     ]
-    for title, task, wanted in (
-        ("", "vqvae", lambda name: not name.startswith("model.")),
-        ("with --task vqvae:", "vqvae", lambda name: name.startswith("model.")),
-        ("with --task pixelcnn:", "pixelcnn", lambda name: name.startswith("model.")),
-    ):
-        lines += ["", f"  {title}"] if title else [""]
-        for name, kind, unit, default, help in list_keys(task):
-            if wanted(name):
-                facts = ", ".join([kind, *([unit] if unit else []), f"default: {show(default)}"])
-                lines.append(f"  --{name}\n        {help} ({facts})")
+    for title, rows in _key_groups():
+        lines += ["", f"  {title}:"] if title else [""]
+        for name, kind, unit, default, help in rows:
+            facts = ", ".join([kind, *([unit] if unit else []), f"default: {show(default)}"])
+            lines.append(f"  --{name}\n        {help} ({facts})")
     return "\n".join(lines) + "\n"
+
+
+def describe_keys() -> str:
+    """Return every key as a Markdown table; the README holds it."""
+    lines = ["| key | type | default | what it is for |", "|---|---|---|---|"]
+    for title, rows in _key_groups():
+        if title:
+            lines.append(f"| **{title}** | | | |")
+        for name, kind, unit, default, help in rows:
+            kind = kind.replace("|", " \\| ") + (f", {unit}" if unit else "")
+            lines.append(f"| `{name}` | {kind} | `{show(default)}` | {help} |")
+    return "\n".join(lines) + "\n"
+
+
+def _key_groups() -> list[tuple[str, list[Key]]]:
+    """Return the keys of both tasks, the shared ones first."""
+    shared = [row for row in list_keys("vqvae") if not row[0].startswith("model.")]
+    own = {task: [row for row in list_keys(task) if row[0].startswith("model.")] for task in ("vqvae", "pixelcnn")}
+    return [("", shared), *((f"with --task {task}", rows) for task, rows in own.items())]

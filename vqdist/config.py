@@ -250,7 +250,10 @@ def dump_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def list_keys(task: str) -> list[tuple[str, str, str, Any, str]]:
+Key = tuple[str, str, str, Any, str]  # name, type, unit, default, help
+
+
+def list_keys(task: str) -> list[Key]:
     """Return (key, type, unit, default, help) of every key of a task, in order."""
     rows = []
     for section, field in RUN_TYPES[task].model_fields.items():
