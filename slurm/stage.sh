@@ -12,8 +12,10 @@ if ((needed_kib + needed_kib / 10 > free_kib)); then
 fi
 # A requeued job finds what it copied before.
 if [[ ! -e $to/dataset.json ]]; then
-  rm -rf "$to" "$to.partial"
-  cp -R "$from" "$to.partial"
-  mv "$to.partial" "$to"
+  partial=$to.partial-$(uname -n)
+  rm -rf "$partial"
+  cp -R "$from" "$partial"
+  mv -T "$partial" "$to" 2>/dev/null || rm -rf "$partial" # a folder that nodes share: another was faster
 fi
+[[ -e $to/dataset.json ]]
 echo "$(uname -n): $needed_kib KiB of $from in $to"

@@ -70,12 +70,14 @@ UNSHARE = [
     *("--net", "--uts", "--ipc", "--mount", "--pid", "--mount-proc"),
 ]
 
-# The first process of a node: it outlives slurmd, and the whole node dies with it. It waits for its cable.
+# The first process of a node: it outlives slurmd, and the whole node dies with it. It waits for its cable, and
+# gives the node a /mnt of its own.
 NODE_INIT = """
 set -e
 hostname "$1"
 mount --bind "$2/hosts/$1" /etc/hosts
 mount -t tmpfs shm /dev/shm
+mount -t tmpfs scratch /mnt
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
 ip link set lo up
 ip address add "$3/24" dev eth0

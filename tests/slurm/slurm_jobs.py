@@ -129,7 +129,7 @@ class Jobs:
         poll(running, PATIENCE_S, f"start {number} of job {job}", every_s=0.3)
 
     def log(self, job: str) -> str:
-        return (self.folder / f"job-{job}.log").read_text()
+        return Path(self.cluster.job(job)["StdOut"]).read_text()
 
     def assert_completed(self, job: str) -> None:
         assert self.finish(job) == "COMPLETED", self.log(job)

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 from slurm_cluster import poll
 from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
 
@@ -52,7 +53,7 @@ class Chain:
         return (self.out / "jobs" / stage).read_text().split()[0]
 
     def log(self, stage: str) -> str:
-        return (self.out / f"jobs/{stage}-{self.job(stage)}.log").read_text()
+        return self.jobs.log(self.job(stage))
 
     def finish(self) -> None:
         for stage in STAGES:
@@ -69,7 +70,7 @@ class Chain:
 
 
 def test_in_one_go_then_again(jobs: Jobs) -> None:
-    chain = Chain(jobs, "chain", VQDIST_SCRATCH=str(jobs.folder / "scratch"))
+    chain = Chain(jobs, "chain", VQDIST_SCRATCH="/mnt/scratch")
     shown = chain.submit("--dry-run")
     assert [line.split(":")[0] for line in shown.splitlines()] == list(STAGES)
     assert not (chain.out / "jobs/shard").exists()
@@ -77,9 +78,10 @@ def test_in_one_go_then_again(jobs: Jobs) -> None:
     assert "queued or runs" in chain.submit()
     chain.finish()
     assert len(list((chain.out / "samples").glob("sample-*.png"))) == 64
-    assert "KiB of" in chain.log("vqvae"), "the shards were not staged"
-    assert str(jobs.folder / "scratch") in chain.log("vqvae")
-    assert not list((jobs.folder / "scratch").iterdir())
+    for stage in ("vqvae", "pixelcnn"):
+        config = yaml.safe_load((chain.out / stage / "config.yaml").read_text())
+        assert config["data"]["path"] == f"/mnt/scratch/vqdist-{chain.job(stage)}"
+    assert not list(Path(f"/proc/{jobs.cluster.nodes['node1'].pid}/root/mnt/scratch").iterdir())
     assert chain.submit().splitlines() == [f"{stage}: done" for stage in STAGES]
 
 
