@@ -250,12 +250,11 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def commit(self) -> None:
         """Apply the pending statistics of a step: the EMA, and the restarts if the step was planned to have them."""
-        counts = self.counts * self.ema_decay + self.pending_counts * (1 - self.ema_decay)
         if self.learns_by_ema:
             # m_i / N_i of appendix A.1, written so that an idle code keeps its bits.
+            self.counts.lerp_(self.pending_counts, 1 - self.ema_decay).clamp_(min=MIN_COUNT)
             towards = self.pending_sums - self.pending_counts[:, None] * self.codebook
-            self.codebook.addcmul_(towards, ((1 - self.ema_decay) / counts)[:, None])
-        self.counts.copy_(counts.clamp_(min=MIN_COUNT))
+            self.codebook.addcmul_(towards, ((1 - self.ema_decay) / self.counts)[:, None])
         self.recent_counts += self.pending_counts
         if self._plan is not None:
             self._restart_dead_codes(self._plan.gumbel)
