@@ -70,3 +70,7 @@ class DivergedError(VqdistError):
 
 class StalledError(VqdistError):
     """A rank or a loader worker died or hung."""
+
+
+class FetchError(VqdistError):
+    """A file of a remote data set did not come, in spite of all tries."""

@@ -20,8 +20,11 @@ from vqdist.data.loader import (
 )
 from vqdist.data.manifest import Manifest
 from vqdist.data.order import Order
-from vqdist.data.reader import ShardReader
+from vqdist.data.reader import Gate, ShardReader
+from vqdist.data.remote import Fetcher
 from vqdist.data.workers import load_batches
+
+MOST_OPEN = 128  # shards of a split at a time
 
 
 class Decoder:
@@ -56,6 +59,8 @@ class Feed:
         timeout_s: a loader worker that gives nothing for so long is an error.
         pin_memory: stage batches in page-locked memory, for a GPU.
         caches: of the decoded samples of splits, shared by the ranks of a node.
+        gate: of a remote data set, whose shards come into the folder while it is read.
+        fetcher: that brings them, where this rank has it; it is told how far the run is.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Feed:
         timeout_s: float,
         pin_memory: bool = False,
         caches: Mapping[str, Cache] | None = None,
+        gate: Gate | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self.manifest = manifest
         self.settings = settings
@@ -77,7 +84,12 @@ class Feed:
         self._timeout_s = timeout_s
         self._pin_memory = pin_memory
         self._caches = caches or {}
-        self._readers = {name: ShardReader(root, manifest, name) for name in manifest.splits}
+        self._fetcher = fetcher
+        # An evicted shard takes room as long as it is open.
+        most_open = MOST_OPEN if gate is None else max(settings.window_shards, 2)
+        self._readers = {
+            name: ShardReader(root, manifest, name, max_open=most_open, gate=gate) for name in manifest.splits
+        }
         self.order = Order(
             self._readers["train"].shard_sizes,
             kind=settings.order,
@@ -99,7 +111,19 @@ class Feed:
             world=self.world,
             step=step,
         )
-        return steps_of(self._load("train", requests))
+        self._tell(step)
+        for micro_batches in steps_of(self._load("train", requests)):
+            self._tell(micro_batches[0].step - 1)
+            yield micro_batches
+
+    def _tell(self, steps: int) -> None:
+        if self._fetcher is not None:
+            self._fetcher.tell(steps * self.settings.global_batch_size)
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+        if self._fetcher is not None:
+            self._fetcher.close()
 
     def split(self, name: str) -> Iterator[Batch]:
         """Yield this rank's share of a split, each sample once."""

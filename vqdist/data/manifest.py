@@ -18,7 +18,7 @@ from vqdist.errors import DataError
 MANIFEST = "dataset.json"
 FORMAT_VERSION = 1
 SPLITS = ("train", "validate", "test")
-_MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_MANIFEST_BYTES = 64 * 2**20
 _MAX_PIXELS = 2**28
 _SAFE_PART = re.compile(r"[\w-][\w.+=@ -]{0,254}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -158,7 +158,7 @@ def load_manifest(path: str | Path) -> Manifest:
         raise DataError.of(str(folder), "what a killed command left behind", "a finished data set")
     if not folder.is_dir():
         raise DataError.of(str(folder), "no such folder", "a data set: make one with `python -m vqdist.shard`")
-    return Manifest.from_json(load_json(folder / MANIFEST, _MAX_MANIFEST_BYTES), where=str(folder / MANIFEST))
+    return Manifest.from_json(load_json(folder / MANIFEST, MAX_MANIFEST_BYTES), where=str(folder / MANIFEST))
 
 
 def load_json(path: Path, max_bytes: int) -> object:

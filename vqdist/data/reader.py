@@ -6,13 +6,19 @@ import zlib
 from bisect import bisect_right
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from vqdist.data.index import ShardIndex, index_path, max_index_bytes, parse_index
 from vqdist.data.manifest import Manifest, decode_json
 from vqdist.errors import DamagedDataError, DataError
+
+
+class Gate(Protocol):
+    """Says when a shard can be opened; `vqdist.data.remote.ShardGate` is one."""
+
+    def wait_for(self, name: str) -> None: ...
 
 
 class ShardReader:
@@ -26,6 +32,8 @@ class ShardReader:
         root: folder of the data set.
         manifest: of it.
         split: one of manifest.splits.
+        max_open: shards held open; where they may be evicted from a cache, each takes its room until it is closed.
+        gate: asked before a shard is opened; None: all shards are there.
 
     Attributes:
         shard_sizes: (S,) int64, samples of each shard.
@@ -40,6 +48,7 @@ class ShardReader:
         *,
         max_open: int = 128,
         max_indexed: int = 2**18,
+        gate: Gate | None = None,
     ) -> None:
         if split not in manifest.splits:
             raise DataError.of(str(root), f"no split {split!r}", " or ".join(manifest.splits) or "a split")
@@ -51,6 +60,7 @@ class ShardReader:
         self._starts = np.concatenate([[0], np.cumsum(self.shard_sizes)]).tolist()
         self._limits = {"slice": manifest.num_slices or 2**31, "label": manifest.num_labels or 2**31}
         self._max_open, self._max_indexed = max_open, max_indexed
+        self._gate = gate
         self._forget()
 
     def _forget(self) -> None:
@@ -128,7 +138,7 @@ class ShardReader:
         if shard in self._handles:
             self._handles.move_to_end(shard)
             return self._handles[shard]
-        handle = os.open(self.root / self.shards[shard].name, os.O_RDONLY | os.O_NONBLOCK)
+        handle = self._open(shard, self.root / self.shards[shard].name)
         size = os.fstat(handle).st_size
         if size != self.shards[shard].bytes:
             os.close(handle)
@@ -137,6 +147,17 @@ class ShardReader:
         if len(self._handles) > self._max_open:
             os.close(self._handles.popitem(last=False)[1])
         return handle
+
+    def _open(self, shard: int, path: Path) -> int:
+        """Open a shard or its index; one that is still under way, or evicted between look and grasp, is waited for."""
+        while True:
+            if self._gate is not None:
+                self._gate.wait_for(self.shards[shard].name)
+            try:
+                return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            except FileNotFoundError:
+                if self._gate is None:
+                    raise
 
     def _index(self, shard: int) -> ShardIndex:
         if shard in self._indexes:
@@ -154,7 +175,7 @@ class ShardReader:
         path = index_path(self.root / info.name)
         limit = max_index_bytes(info.samples)
         try:
-            with open(path, "rb") as file:
+            with open(self._open(shard, path), "rb") as file:
                 data = file.read(limit + 1)
         except OSError as error:
             raise DamagedDataError.of(str(path), error.strerror or str(error), "the shard's index") from error

@@ -13,8 +13,9 @@ from vqdist.config import RunConfig
 from vqdist.data.manifest import Manifest
 from vqdist.diagnosis.report import Check
 from vqdist.diagnosis.storage import MOST_CLOCK_SKEW_S, measure_reading, nearest_folder
+from vqdist.training.feeding import build_feed
 from vqdist.training.ranks import Ranks
-from vqdist.training.setup import build_feed, build_session
+from vqdist.training.setup import build_session
 from vqdist.training.state import Session, capture
 from vqdist.training.step import Wishes, train_step
 from vqdist.training.tasks import get_task
@@ -99,7 +100,8 @@ def try_training(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks)
     """Train a few steps without writing anything; return the session and the steps of a second. Collective."""
     session = build_session(config, get_task(config.task), manifest, ranks)
     session.inner.train()
-    steps = build_feed(config, path, manifest, ranks).train_steps(0)
+    feed = build_feed(config, path, manifest, ranks, ranks.broadcast_object(uuid.uuid4().hex))
+    steps = feed.train_steps(0)
     train_step(session, next(steps), Wishes())
     count, start = 0, time.perf_counter()
     over = False
@@ -108,6 +110,7 @@ def try_training(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks)
         late = ranks.is_main and time.perf_counter() - start > TRIAL_S
         over = train_step(session, next(steps), Wishes(stop=late)).wishes.stop
         count += 1
+    feed.close()
     return session, count / (time.perf_counter() - start)
 
 

@@ -4,16 +4,19 @@ import time
 from pathlib import Path
 
 from vqdist.config import RunConfig, dump_yaml
+from vqdist.data.locate import locate_data_set
 from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.data.places import resolve_cache_dir
 from vqdist.data.sharding import make_demo
 from vqdist.entry import say
 from vqdist.errors import OwnershipError, VqdistError
+from vqdist.training.feeding import build_feed
 from vqdist.training.lineage import log_inputs, log_model
 from vqdist.training.loop import Run, train
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
 from vqdist.training.run_dir import RunDir, read_status
-from vqdist.training.setup import build_feed, build_session, describe_data, load_companion
+from vqdist.training.setup import build_session, describe_data, load_companion
 from vqdist.training.state import Progress, resume
 from vqdist.training.stopping import StopRequest
 from vqdist.training.tasks import get_task
@@ -51,7 +54,7 @@ def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_d
     companion, companion_dir = load_companion(path, manifest, ranks.device)
     started = Run(
         session=session,
-        feed=build_feed(config, path, manifest, ranks),
+        feed=build_feed(config, path, manifest, ranks, run_dir.token),
         recorder=Recorder(session, run_dir, tracker, terminal),
         run_dir=run_dir,
         stop=stop,
@@ -68,6 +71,7 @@ def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_d
         code = error.exit_code
         raise
     finally:
+        started.feed.close()
         started.recorder.close()
         if ranks.is_main:
             _end(started, state, code, tracker, terminal)
@@ -92,7 +96,8 @@ def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
             make_demo(folder)
         ranks.barrier()
         path = str(folder)
-    return path, load_manifest(path)
+    folder = locate_data_set(path, resolve_cache_dir(config.data.cache_dir))
+    return str(folder), load_manifest(folder)
 
 
 def _begin(

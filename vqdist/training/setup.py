@@ -11,8 +11,11 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from vqdist.config import RunConfig, VQVAESection, load_config
-from vqdist.data.feed import Feed
+from vqdist.data.locate import locate_data_set
 from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.data.places import resolve_cache_dir
+from vqdist.data.remote import plan_room
+from vqdist.data.transfer import is_address
 from vqdist.entry import say
 from vqdist.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.models.artifact import find_model, fingerprint, load_model
@@ -66,7 +69,8 @@ def _resume_problems(config: RunConfig) -> list[Problem]:
 def _data_problems(config: RunConfig, path: str) -> list[Problem]:
     task = get_task(config.task)
     try:
-        manifest = load_manifest(path)
+        folder = locate_data_set(path, resolve_cache_dir(config.data.cache_dir))
+        manifest = load_manifest(folder)
         if manifest.kind != task.data_kind:
             made_by = "vqdist.shard" if task.data_kind == "images" else "vqdist.encode"
             expected = f"{task.data_kind} for task {config.task}: made by {made_by}"
@@ -78,7 +82,9 @@ def _data_problems(config: RunConfig, path: str) -> list[Problem]:
             expected = f"at least one global batch ({config.data.global_batch_size})"
             problems.append(Problem("data.path", found, expected))
         if manifest.kind == "codes":
-            problems += _companion_problems(path, manifest)
+            problems += _companion_problems(folder, manifest)
+        if is_address(path):
+            problems += _room_problems(config, manifest)
     except (DataError, CheckpointError) as error:
         return [Problem(f"data.path: {problem.where}", problem.found, problem.expected) for problem in error.problems]
     return problems
@@ -93,11 +99,20 @@ def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Proble
     return [Problem("data.path", found, "the same data; --data.allow_changed true goes on with this one")]
 
 
-def _companion_problems(path: str, manifest: Manifest) -> list[Problem]:
-    found = fingerprint(Path(path) / COMPANION)
+def _room_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    data = config.data
+    try:
+        plan_room(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
+    except DataError as error:
+        return error.problems
+    return []
+
+
+def _companion_problems(folder: Path, manifest: Manifest) -> list[Problem]:
+    found = fingerprint(folder / COMPANION)
     if found == manifest.vqvae_fingerprint:
         return []
-    where = f"{Path(path) / COMPANION}"
+    where = f"{folder / COMPANION}"
     return [
         Problem(where, f"VQ-VAE {found[:12]}", f"VQ-VAE {str(manifest.vqvae_fingerprint)[:12]}, which made the codes")
     ]
@@ -122,20 +137,6 @@ def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Rank
         model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim))
     usage = torch.zeros(config.model.num_codes, device=ranks.device) if isinstance(config.model, VQVAESection) else None
     return Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)
-
-
-def build_feed(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) -> Feed:
-    """Build the samples' way to this rank."""
-    return Feed(
-        path,
-        manifest,
-        config.data,
-        seed=config.run.seed,
-        rank=ranks.rank,
-        world=ranks.world,
-        timeout_s=config.run.timeout_s,
-        pin_memory=ranks.device.type == "cuda",
-    )
 
 
 def load_companion(path: str, manifest: Manifest, device: torch.device) -> tuple[nn.Module | None, Path | None]:

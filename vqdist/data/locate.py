@@ -1,0 +1,27 @@
+"""From what data.path says to a folder on this machine that a reader can be opened on."""
+
+import fcntl
+from pathlib import Path
+
+from vqdist.data.foreign import find_data_set
+from vqdist.data.remote import fetch_head
+from vqdist.data.transfer import is_address
+
+
+def locate_data_set(path: str, cache_dir: Path) -> Path:
+    """Return the folder of a data set: the path itself, or what stands for it in the cache folder.
+
+    That is the index of shards without a manifest, or the head of a data set at an address, whose shards come
+    while they are read. What is not there yet is made by the first process to come; the others wait for it.
+
+    Raises:
+        DataError: no data set there; FetchError: an address that did not answer.
+    """
+    if is_address(path):
+        return fetch_head(path, cache_dir)
+    if (Path(path) / "dataset.json").exists() or not Path(path).is_dir():
+        return find_data_set(path, cache_dir)
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with open(cache_dir / ".lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return find_data_set(path, cache_dir)
