@@ -19,7 +19,7 @@ from vqdist.errors import UserError
 from vqdist.evaluation import require_kind, vqvae_problems
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import fixed_batches, gather_outcomes, main_only, read_samples, stack_values, to_images
+from vqdist.passes import fixed_batches, gather_outcomes, on_main, read_samples, stack_values, to_images
 from vqdist.progress import Progress
 from vqdist.training.ranks import Ranks
 
@@ -28,17 +28,14 @@ Encoded = list[tuple[str, bytes, dict[str, Any]]]  # key, payload and info of ea
 
 def encode(args: Namespace, ranks: Ranks) -> int:
     """Encode a data set and return its number of samples. Collective: all ranks."""
-    # Read once for all: a training that goes on may replace the model at any moment.
-    read = main_only(ranks, lambda: read_model_files(args.run, kind="vqvae"))
-    files = gather_outcomes(ranks, read)[0]
-    assert files is not None, "rank 0 reads"
+    files = on_main(ranks, lambda: read_model_files(args.run, kind="vqvae"))
     model = build_model(files)
     assert isinstance(model, VQVAE)
     manifest = load_manifest(args.data)
     require_kind(args.data, manifest, "images", "they are what is encoded")
     if problems := vqvae_problems(model, args.data, manifest):
         raise UserError(problems)
-    gather_outcomes(ranks, main_only(ranks, lambda: check_output(args.out, overwrite=args.overwrite)))
+    on_main(ranks, lambda: check_output(args.out, overwrite=args.overwrite))
     rounds = encode_rounds(model.to(ranks.device), args, manifest, ranks)
     if not ranks.is_main:
         return sum(len(shard) for _, shard in rounds)

@@ -18,7 +18,7 @@ from vqdist.data.reader import ShardReader
 from vqdist.errors import DataError, Problem, UserError
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import gather_outcomes, main_only, measure_split, open_split, read_batches, subjects_of, to_images
+from vqdist.passes import measure_split, on_main, open_split, read_batches, subjects_of, to_images
 from vqdist.training.ranks import Ranks
 
 Table = dict[str, npt.NDArray[np.float64]]
@@ -144,9 +144,7 @@ def evaluate_pixelcnn(
         return {"bits_per_code": metrics.code_bits(logits, batch.values)}
 
     table = measure_split(ranks, reader, manifest, measure, batch_size=batch_size)
-    scored = gather_outcomes(ranks, main_only(ranks, lambda: score_baselines(data, manifest, split)))[0]
-    assert scored is not None, "rank 0 scores"
-    baselines, scores = scored
+    baselines, scores = on_main(ranks, lambda: score_baselines(data, manifest, split))
     table |= scores
     rate = metrics.bits_per_pixel(1.0, manifest.grid, manifest.image_size)
     values = summarize(table | {"bits_per_pixel": table["bits_per_code"] * rate}, subjects_of(reader))

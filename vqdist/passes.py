@@ -107,9 +107,13 @@ def gather_outcomes(ranks: Ranks, work: Callable[[], T]) -> list[T]:
     return [result for result, _ in outcomes]
 
 
-def main_only(ranks: Ranks, work: Callable[[], T]) -> Callable[[], T | None]:
-    """Return the work for rank 0, and nothing to do for the others."""
-    return work if ranks.is_main else lambda: None
+def on_main(ranks: Ranks, work: Callable[[], T]) -> T:
+    """Do a piece of work on rank 0 and return its result on every rank; its UserError is raised on every rank.
+
+    A model that a training run may replace at any moment is read so: all ranks get the same one.
+    Collective: all ranks.
+    """
+    return gather_outcomes(ranks, lambda: [work()] if ranks.is_main else [])[0][0]
 
 
 def map_batches(

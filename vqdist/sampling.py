@@ -21,7 +21,7 @@ from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import Draw
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import gather_outcomes
+from vqdist.passes import gather_outcomes, on_main
 from vqdist.progress import Progress
 from vqdist.seeds import derive_seed
 from vqdist.training.ranks import Ranks
@@ -51,7 +51,7 @@ def sample(args: Namespace, ranks: Ranks) -> None:
         args: of `vqdist.sample`.
     Collective: all ranks.
     """
-    pair = load_pair(args, read_model_files(args.prior, kind="pixelcnn"))
+    pair = load_pair(args, *on_main(ranks, lambda: read_pair(args)))
     rounds = draw_rounds(pair, args, ranks)
     if ranks.is_main:
         write_samples(args, pair, rounds)
@@ -60,17 +60,29 @@ def sample(args: Namespace, ranks: Ranks) -> None:
             pass
 
 
-def load_pair(args: Namespace, files: ModelFiles) -> Pair:
-    """Load both models and choose the conditions of every map.
+def read_pair(args: Namespace) -> tuple[ModelFiles, ModelFiles]:
+    """Read the prior and its VQ-VAE, or the one that is asked for.
 
     Raises:
-        UserError: the VQ-VAE is not the one of the prior's codes, or what is asked does not fit the prior.
+        UserError: the VQ-VAE is not the one of the prior's codes.
     """
+    files = read_model_files(args.prior, kind="pixelcnn")
     own = read_model_files(files.folder / "vqvae", kind="vqvae")
-    vqvae_files = own if args.vqvae is None else read_model_files(args.vqvae, kind="vqvae")
-    found, expected = fingerprint_of(vqvae_files), fingerprint_of(own)
+    if args.vqvae is None:
+        return files, own
+    asked = read_model_files(args.vqvae, kind="vqvae")
+    found, expected = fingerprint_of(asked), fingerprint_of(own)
     if found != expected:
         raise UserError.of(f"--vqvae {args.vqvae}", f"VQ-VAE {found}", f"the one of the prior's codes, {expected}")
+    return files, asked
+
+
+def load_pair(args: Namespace, files: ModelFiles, vqvae_files: ModelFiles) -> Pair:
+    """Build both models and choose the conditions of every map.
+
+    Raises:
+        UserError: what is asked does not fit the prior.
+    """
     prior, vqvae = build_model(files), build_model(vqvae_files)
     assert isinstance(prior, PixelCNN)
     assert isinstance(vqvae, VQVAE)
@@ -80,7 +92,7 @@ def load_pair(args: Namespace, files: ModelFiles) -> Pair:
     conditions = draw_conditions(args.num, args.seed, asked=asked, condition=prior.condition, table=table, where=where)
     Draw(temperature=args.temperature, top_k=args.top_k).check(args.num, grid, prior.num_codes)
     prior.check_conditions(args.num, conditions.label, conditions.slice)
-    return Pair(prior, vqvae, found, grid, conditions)
+    return Pair(prior, vqvae, fingerprint_of(vqvae_files), grid, conditions)
 
 
 def read_grid(files: ModelFiles) -> tuple[int, int]:

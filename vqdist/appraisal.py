@@ -1,0 +1,96 @@
+"""What `vqdist.evaluate` does with its options: the report of a model, of its samples, and their figures."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.errors import UserError
+from vqdist.evaluation import Evaluation, evaluate_pixelcnn, evaluate_vqvae, require_kind
+from vqdist.illustration import illustrate_run, illustrate_samples, illustrate_vqvae
+from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.vqvae import VQVAE
+from vqdist.passes import on_main
+from vqdist.pictures import reconstruct_pictures
+from vqdist.realism.report import judge_samples
+from vqdist.realism.samples import SampleFolder
+from vqdist.training.ranks import Ranks
+
+Draw = Callable[[], list[Path]]
+
+
+def show_pictures(args: Namespace, ranks: Ranks) -> dict[str, Any]:
+    """Reconstruct a user's own pictures, on rank 0. Collective: all ranks."""
+    return on_main(ranks, lambda: reconstruct_pictures(args.run, args.pictures, args.figures, device=ranks.device))
+
+
+def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
+    """Measure a model on a split, and samples where they are given; draw the figures that are asked for.
+
+    Args:
+        args: of `vqdist.evaluate`.
+    Returns:
+        The report, as JSON values.
+    Collective: all ranks.
+    """
+    files, vqvae = on_main(ranks, lambda: read_models(args.run))
+    model, manifest = build_model(files), load_manifest(args.data)
+    if isinstance(model, PixelCNN):
+        assert vqvae is not None, "read_models reads both"
+        evaluation, draw = appraise_prior(model, fingerprint_of(vqvae), manifest, args, ranks)
+        companion, images = build_model(vqvae), args.images or manifest.source.get("images")
+    else:
+        evaluation, draw = appraise_vqvae(model, manifest, args, ranks)
+        companion, images = model, args.data
+    drawings: list[Draw] = [lambda: illustrate_run(args.run, args.figures), draw]
+    report = evaluation.report
+    if args.samples is not None:
+        assert isinstance(companion, VQVAE)
+        report["realism"], draw = appraise_samples(companion, images, args, ranks)
+        drawings.append(draw)
+    if args.figures is not None:
+        report["figures"] = on_main(ranks, lambda: [str(path) for draw in drawings for path in draw()])
+    return report
+
+
+def read_models(run: Path) -> tuple[ModelFiles, ModelFiles | None]:
+    """Read a saved model, and of a PixelCNN the VQ-VAE that its codes came from."""
+    files = read_model_files(run)
+    if files.config["kind"] != "pixelcnn":
+        return files, None
+    return files, read_model_files(files.folder / "vqvae", kind="vqvae")
+
+
+def appraise_vqvae(model: VQVAE, manifest: Manifest, args: Namespace, ranks: Ranks) -> tuple[Evaluation, Draw]:
+    """Measure a VQ-VAE; return also the function that draws its figures."""
+    reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
+    evaluation = evaluate_vqvae(model, args.data, manifest, **reading)
+
+    def draw() -> list[Path]:
+        return illustrate_vqvae(model, evaluation, args.data, manifest, split=args.split, out=args.figures)
+
+    return evaluation, draw
+
+
+def appraise_prior(
+    model: PixelCNN, origin: str, manifest: Manifest, args: Namespace, ranks: Ranks
+) -> tuple[Evaluation, Draw]:
+    """Measure a PixelCNN, whose codes came from the VQ-VAE of fingerprint `origin`; it has no figures of its own."""
+    reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
+    return evaluate_pixelcnn(model, args.data, manifest, vqvae_fingerprint=origin, **reading), lambda: []
+
+
+def appraise_samples(
+    vqvae: VQVAE, images: str | Path | None, args: Namespace, ranks: Ranks
+) -> tuple[dict[str, Any], Draw]:
+    """Hold samples against real slices; return also the function that draws the figures."""
+    if images is None:
+        raise UserError.of("--images", "none", "the data set of the real slices that the codes were made from")
+    manifest = load_manifest(images)
+    require_kind(images, manifest, "images", "samples are held against real slices")
+    folder = SampleFolder.open(args.samples, manifest)
+    reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
+    realism = judge_samples(folder, images, vqvae=vqvae, **reading)
+    return realism.report, lambda: illustrate_samples(realism, folder, images, split=args.split, out=args.figures)
