@@ -1,11 +1,17 @@
 """What a step moves, by formulas that hold for any number of ranks, against the counters of cards and processes."""
 
+import itertools
+import os
 from pathlib import Path
 
 import pytest
 from slurm_cluster import Machine
 from slurm_jobs import Jobs, Run
 
+from vqdist.config import DataSection
+from vqdist.data.feed import Feed
+from vqdist.data.index import index_path
+from vqdist.data.shards import load_manifest
 from vqdist.models.artifact import load_model
 
 FROM_STEP, TO_STEP = 15, 75
@@ -31,6 +37,32 @@ def test_bytes_and_reads_of_a_step(jobs: Jobs, ranks: int) -> None:
     # Two reads of a sample, the picture and its JSON; a rank reads its own samples and no more.
     assert per_step["reads"] == pytest.approx(2 * GLOBAL_BATCH / ranks, abs=6)
     assert per_step["read_bytes"] < SAMPLE_BYTES * GLOBAL_BATCH / ranks
+
+    # The weights and Adam's two moments of each, the codebook and three numbers of each code.
+    checkpoint_bytes = 12 * parameters + 4 * CODES * CODE_DIM + 12 * CODES
+    newest = max((run.path / "checkpoints").glob("step-*"))
+    assert sum(path.stat().st_size for path in newest.iterdir()) == pytest.approx(checkpoint_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_each_rank_opens_each_shard_and_index_once(slices: Path, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
+    opened: list[Path] = []
+    really_open = os.open
+
+    def count(path: Path, *arguments: int) -> int:
+        opened.append(Path(path))
+        return really_open(path, *arguments)
+
+    manifest = load_manifest(slices)
+    settings = DataSection(path=str(slices), global_batch_size=8, num_workers=0)
+    monkeypatch.setattr(os, "open", count)
+    for rank in range(ranks):
+        feed = Feed(str(slices), manifest, settings, seed=0, rank=rank, world=ranks, timeout_s=60)
+        for _ in itertools.islice(feed.train_steps(0), 3 * 48 // 8):  # three epochs
+            pass
+    names = [path.relative_to(slices).as_posix() for path in opened if slices in path.parents]
+    tars = [shard.name for shard in manifest.splits["train"].shards]
+    assert sorted(names) == sorted((tars + [index_path(Path(name)).as_posix() for name in tars]) * ranks)
 
 
 def count_at(jobs: Jobs, job: str, run: Run, step: int) -> dict[str, float]:
