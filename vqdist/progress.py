@@ -51,12 +51,13 @@ def say(text: str) -> None:
 
 
 def write_line(text: str) -> None:
-    """Write one message to stderr, above a bar if one is drawn."""
-    if QuietBar._instances:
-        QuietBar.write(text, file=sys.stderr)
-        return
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Write one message to stderr, above a bar if one is drawn; a log on a full disk is no reason to end."""
+    with suppress(OSError):
+        if QuietBar._instances:
+            QuietBar.write(text, file=sys.stderr)
+            return
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def count_noun(number: int, noun: str) -> str:
