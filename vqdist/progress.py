@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TextIO, TypeVar
 
