@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -131,8 +132,9 @@ class Fetcher:
     """A fetcher as its rank sees it."""
 
     def __init__(self, job: Job) -> None:
+        self._start = Path(job.start)
         for name in ("wanted", "failed"):
-            Path(job.start, name).mkdir(parents=True, exist_ok=True)
+            (self._start / name).mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vqdist.data.fetcher"],
             stdin=subprocess.PIPE,
@@ -166,6 +168,7 @@ class Fetcher:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        shutil.rmtree(self._start, ignore_errors=True)  # where it did not end by itself
 
 
 class ShardGate:
