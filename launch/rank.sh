@@ -28,7 +28,7 @@ if [[ -z ${RANK:-} && -n ${SLURM_STEP_NUM_TASKS:-} ]]; then
   LOCAL_WORLD_SIZE=$(tasks_here)
   # slurm/train.sbatch sets both; in a shell of salloc they follow from the allocation.
   [[ -n ${MASTER_ADDR:-} ]] || MASTER_ADDR=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | sed -n 1p)
-  export MASTER_ADDR MASTER_PORT=${MASTER_PORT:-$((10000 + SLURM_JOB_ID % 20000))}
+  export MASTER_ADDR MASTER_PORT=${MASTER_PORT:-$((10000 + SLURM_JOB_ID % 2000 * 10 + SLURM_STEP_ID % 10))}
 fi
 
 if [[ -n ${VQDIST_LOG_DIR:-} ]]; then

@@ -53,12 +53,19 @@ ranks_per_node() {
   fi
 }
 
-# The first node and a port that nobody there listens on. Jobs on the same nodes start from different ports.
+# The first node and a port that nobody there listens on. Each job has ten ports for itself: two that start together
+# would else find the same one free.
 set_rendezvous() {
   MASTER_ADDR=${VQDIST_MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)}
-  MASTER_PORT=$((10000 + SLURM_JOB_ID % 20000))
-  while (exec 3<>"/dev/tcp/127.0.0.1/$MASTER_PORT") 2>/dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done
-  export MASTER_ADDR MASTER_PORT
+  local first=$((10000 + SLURM_JOB_ID % 2000 * 10))
+  for ((MASTER_PORT = first; MASTER_PORT < first + 10; MASTER_PORT++)); do
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$MASTER_PORT") 2>/dev/null; then
+      export MASTER_ADDR MASTER_PORT
+      return
+    fi
+  done
+  say "error: ports $first to $((first + 9)) of $(uname -n) are all taken; expected a free one for the ranks to meet"
+  exit 2
 }
 
 # start_ranks MODULE ARGUMENTS: in the background, so that traps are not delayed; its process is $ranks.
@@ -67,15 +74,16 @@ start_ranks() {
   set_rendezvous
   if [[ ${VQDIST_LAUNCH:-rank} == accelerate ]]; then
     per_node=$(ranks_per_node) || { say "error: as many ranks on each node, please: --ntasks-per-node"; exit 2; }
-    # The launcher of a node gets the CPUs of all its ranks.
-    unset SRUN_CPUS_PER_TASK
-    flags+=(--ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1)
-    flags+=(--cpus-per-task=$((per_node * ${SLURM_CPUS_PER_TASK:-1})))
+    # The launcher of a node gets all that the job has there.
+    unset SRUN_CPUS_PER_TASK SLURM_CPUS_PER_GPU
+    flags+=(--ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE")
     RANKS=$per_node srun "${flags[@]}" "$home/launch/node.sh" "$@" &
   else
     if [[ -z ${SLURM_NTASKS:-} ]]; then
       per_node=$(ranks_per_node)
+      unset SLURM_CPUS_PER_GPU # srun takes it for another wish than the share that each rank gets here
       flags+=(--ntasks=$((per_node * SLURM_JOB_NUM_NODES)) --ntasks-per-node="$per_node")
+      flags+=(--cpus-per-task=$((SLURM_CPUS_ON_NODE > per_node ? SLURM_CPUS_ON_NODE / per_node : 1)))
     fi
     srun "${flags[@]}" "$home/launch/rank.sh" "$@" &
   fi

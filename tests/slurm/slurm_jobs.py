@@ -87,7 +87,9 @@ class Jobs:
         """Return vqdist.train's arguments for a run in the test's folder."""
         return ["--config", str(self.configs[config]), "--run.dir", str(self.folder), "--run.name", name]
 
-    def train(self, config: str, *arguments: str, flags: str, name: str = "it", **environment: str) -> tuple[str, Run]:
+    def train(
+        self, config: str, *arguments: str, flags: str = "", name: str = "it", **environment: str
+    ) -> tuple[str, Run]:
         """Submit slurm/train.sbatch; return the job and the run."""
         job = self.submit(TRAIN, *self.words(config, name), *arguments, flags=flags, **environment)
         return job, Run(self.folder / name)

@@ -1,5 +1,7 @@
 """Both launch forms, both stages, and by hand: the same run as on one process; names and ports that go wrong."""
 
+import json
+import math
 import subprocess
 import sys
 
@@ -63,7 +65,8 @@ def test_two_jobs_on_the_same_nodes_and_a_taken_port(jobs: Jobs) -> None:
     where = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
     following = int(jobs.submit_nothing("--nodes=1")) + 1
     # Somebody on the first node listens where the next job would.
-    listener = f"import socket, time; s = socket.create_server(('', {10000 + following})); time.sleep(600)"
+    port = 10000 + following % 2000 * 10
+    listener = f"import socket, time; s = socket.create_server(('', {port})); time.sleep(600)"
     squatter = subprocess.Popen(jobs.cluster.nodes["node1"].enter(sys.executable, "-c", listener))
     try:
         pair = [jobs.train("vqvae", name=name, flags=where)[0] for name in ("first", "second")]
@@ -82,3 +85,32 @@ def test_wrong_configuration_starts_no_rank(jobs: Jobs) -> None:
     assert jobs.cluster.job(job)["ExitCode"] == "2:0"
     assert "did you mean train.max_steps?" in jobs.log(job)
     assert not run.path.exists()
+
+
+def test_doctor_in_an_allocation(jobs: Jobs) -> None:
+    variables = {"PYTHONPATH": str(ROOT), "TMPDIR": "/tmp"}
+    command = ["srun", "--nodes=2", "--ntasks-per-node=1", "--time=5", str(ROOT / "launch/rank.sh"), "vqdist.doctor"]
+    environment = jobs.cluster.environment | variables
+    result = jobs.cluster.run(
+        *command, *jobs.words("vqvae"), "--train.max_steps", "100000", env=environment, timeout=PATIENCE_S
+    )
+    (line,) = result.stdout.splitlines()
+    report = json.loads(line)
+    assert report["ready"] is True
+    found = {check["name"]: check["found"] for check in report["checks"]}
+    assert found["ranks"].startswith("2 on 2 hosts met")
+    assert "time limit 00:05:00" in found["Slurm"]
+    figures = report["figures"]
+    assert figures["requeues"] == math.ceil(figures["wall_time_s"] / (300 - 180)) - 1
+    assert figures["all_reduce_bytes_per_s"] > 0
+    assert "estimate" in result.stderr
+
+
+def test_sweep_over_an_array(jobs: Jobs) -> None:
+    lines = [" ".join([*jobs.words("vqvae", name), "--train.max_steps 2"]) for name in ("first", "second")]
+    sweep = jobs.folder / "sweep.txt"
+    sweep.write_text("\n".join(lines) + "\n")
+    job = jobs.submit(str(ROOT / "slurm/sweep.sbatch"), str(sweep), flags="--array=1-2")
+    for task, name in ((1, "first"), (2, "second")):
+        jobs.assert_completed(f"{job}_{task}")
+        assert Run(jobs.folder / name).status == {"state": "finished", "step": 2, "ended_early": False}
