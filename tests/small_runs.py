@@ -12,7 +12,7 @@ from vqdist import encode
 from vqdist.data.codecs import encode_png
 from vqdist.data.phantom import phantom_slice
 from vqdist.data.shards import ShardSetWriter, load_manifest
-from vqdist.encoding import encode as encode_images
+from vqdist.inference.encoding import encode as encode_images
 from vqdist.models.artifact import save_model
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "vqdist"
 COMMANDS = {"shard", "train", "encode", "sample", "evaluate", "bench", "doctor"}
 LAZY = {"wandb", "webdataset", "nibabel", "matplotlib", "fsspec", "vector_quantize_pytorch", "monai"}
 # A room may import from its own and from lower ones.
-FLOORS = {"data": 1, "models": 1, "training": 2}
+FLOORS = {"data": 1, "models": 1, "training": 2, "inference": 3, "evaluation": 4, "diagnosis": 4, "benchmarks": 4}
 
 
 def module_name(path: Path) -> str:

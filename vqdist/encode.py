@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     if args.batch_size < 1:
         parser.error(f"--batch-size: found {args.batch_size}, expected at least 1")
 
-    from vqdist.encoding import encode
+    from vqdist.inference.encoding import encode
     from vqdist.training.ranks import end_ranks, start_ranks
 
     ranks = start_ranks(args.device)

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     if args.pictures is not None and args.figures is None:
         parser.error("--pictures needs --figures, the folder for the reconstructions")
 
-    from vqdist.appraisal import appraise, show_pictures
+    from vqdist.evaluation.appraisal import appraise, show_pictures
     from vqdist.training.ranks import end_ranks, start_ranks
 
     ranks = start_ranks(args.device)

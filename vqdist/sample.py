@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     if args.num < 1:
         parser.error(f"--num: found {args.num}, expected at least 1")
 
-    from vqdist.sampling import sample
+    from vqdist.inference.sampling import sample
     from vqdist.training.ranks import end_ranks, start_ranks
 
     ranks = start_ranks(args.device)

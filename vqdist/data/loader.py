@@ -74,6 +74,11 @@ class Batch:
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
+def to_images(values: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images as float in [0, 1]."""
+    return values.float().div_(255)
+
+
 class Facts(NamedTuple):
     """What is known of a sample beside its values; NO_NUMBER where it has no label or slice."""
 

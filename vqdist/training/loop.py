@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vqdist.data.feed import Feed
-from vqdist.data.loader import Batch
+from vqdist.data.loader import Batch, to_images
 from vqdist.entry import say
 from vqdist.errors import DivergedError, StorageError
 from vqdist.figures import save_grid
@@ -23,7 +23,6 @@ from vqdist.training.run_dir import RunDir
 from vqdist.training.state import Session, capture, resume
 from vqdist.training.step import StepResult, Wishes, train_step
 from vqdist.training.stopping import StopRequest
-from vqdist.training.tasks import to_images
 
 FIRST_CODES_BATCH = 16
 FIRST_LATENTS_PER_CODE = 16

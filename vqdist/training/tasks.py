@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqdist.config import RunConfig
-from vqdist.data.loader import Batch
+from vqdist.data.loader import NO_NUMBER, Batch, to_images
 from vqdist.data.manifest import Manifest
-from vqdist.errors import Problem
+from vqdist.errors import DataError, Problem
 from vqdist.metrics import compute_image_metrics
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -58,11 +58,6 @@ class Task:
 def get_task(name: str) -> Task:
     """Return the task that a configuration names."""
     return {"vqvae": VQVAE_TASK, "pixelcnn": PIXELCNN_TASK}[name]
-
-
-def to_images(values: Tensor) -> Tensor:
-    """Return uint8 images as float in [0, 1]."""
-    return values.float().div_(255)
 
 
 def _vqvae_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
@@ -121,11 +116,19 @@ def _pixelcnn_losses(model: nn.Module, batch: Batch, *, training: bool) -> Losse
 
 
 def conditions_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Return the conditions of a batch that the model was built for."""
+    """Return the conditions of a batch that a PixelCNN was built for.
+
+    Raises:
+        DataError: a sample carries none (told for batches on the CPU: an accelerator would have to be waited for).
+    """
     inner: Any = getattr(model, "module", model)
-    return {
-        name: values for name, values in (("label", batch.label), ("slice", batch.slice)) if name in inner.condition
-    }
+    found = {"label": batch.label, "slice": batch.slice}
+    wanted = {name: values for name, values in found.items() if name in inner.condition}
+    for name, values in wanted.items():
+        if values.device.type == "cpu" and (values == NO_NUMBER).any():
+            key = batch.keys[int((values == NO_NUMBER).int().argmax())]
+            raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
+    return wanted
 
 
 def _pixelcnn_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, seed: int) -> Tensor:

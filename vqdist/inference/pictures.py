@@ -1,6 +1,6 @@
 """A user's own pictures through a saved VQ-VAE.
 
-from vqdist.pictures import reconstruct_pictures
+from vqdist.inference.pictures import reconstruct_pictures
 reconstruct_pictures("runs/vqvae_oasis", "my-pictures", "my-reconstructions")
 """
 

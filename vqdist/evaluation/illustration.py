@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vqdist import charts
+from vqdist.data.loader import to_images
 from vqdist.data.manifest import Manifest
 from vqdist.data.reader import ShardReader
-from vqdist.evaluation import Evaluation
+from vqdist.evaluation import charts
+from vqdist.evaluation.measures import Evaluation
+from vqdist.evaluation.realism.charts import draw_neighbours, draw_realism
+from vqdist.evaluation.realism.report import Realism
+from vqdist.evaluation.realism.samples import SampleFolder
+from vqdist.inference.passes import read_batch
 from vqdist.metrics import perplexity
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import read_batch, to_images
-from vqdist.realism.charts import draw_neighbours, draw_realism
-from vqdist.realism.report import Realism
-from vqdist.realism.samples import SampleFolder
 
 SHOWN_OF_EACH = 2
 SHOWN_NEIGHBOURS = 8

@@ -83,11 +83,6 @@ def _integers(samples: list[Sample], name: str) -> Tensor:
     return torch.tensor([value if type(value) is int else NO_NUMBER for value in values], dtype=torch.int64)
 
 
-def to_images(values: Tensor) -> Tensor:
-    """Return uint8 images as float in [0, 1]."""
-    return values.float().div_(255)
-
-
 def gather_outcomes(ranks: Ranks, work: Callable[[], T]) -> list[T]:
     """Do a piece of work on each rank and return the results of all, in rank order.
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vqdist import charts
-from vqdist.illustration import choose_slices
+from vqdist.evaluation import charts
+from vqdist.evaluation.illustration import choose_slices
 
 
 def read(path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vqdist.realism.features import compute_features
+from vqdist.evaluation.realism.features import compute_features
 
 THUMBNAIL = 64
 GREY_BINS = 64

@@ -14,14 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqdist.conditions import Conditions, draw_conditions
 from vqdist.errors import CheckpointError, UserError
 from vqdist.figures import save_grid, save_png, to_uint8
+from vqdist.inference.conditions import Conditions, draw_conditions
+from vqdist.inference.passes import gather_outcomes, on_main
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import Draw
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import gather_outcomes, on_main
 from vqdist.progress import Progress
 from vqdist.seeds import derive_seed
 from vqdist.training.ranks import Ranks

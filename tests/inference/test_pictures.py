@@ -13,7 +13,7 @@ from vqdist import evaluate, load_model
 from vqdist.entry import run_command
 from vqdist.errors import DataError
 from vqdist.figures import GAP_PIXELS as GAP
-from vqdist.pictures import load_pictures, reconstruct_pictures
+from vqdist.inference.pictures import load_pictures, reconstruct_pictures
 
 
 def draw_pictures(folder: Path) -> Path:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from vqdist.charts import BLUE, GREEN, GREY, RED, hide_ticks, save_figure, start_figure, to_picture
-from vqdist.realism.comparison import NEAR_COPY, Nearest
-from vqdist.realism.digest import GREY_BINS, SPECTRUM_BINS, Digest
+from vqdist.evaluation.charts import BLUE, GREEN, GREY, RED, hide_ticks, save_figure, start_figure, to_picture
+from vqdist.evaluation.realism.comparison import NEAR_COPY, Nearest
+from vqdist.evaluation.realism.digest import GREY_BINS, SPECTRUM_BINS, Digest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

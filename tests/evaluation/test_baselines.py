@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vqdist.baselines import SMOOTHING, Baselines, find_weight, uniform_bits
 from vqdist.errors import DataError
+from vqdist.evaluation.baselines import SMOOTHING, Baselines, find_weight, uniform_bits
 
 K = 6
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from vqdist.data.manifest import Manifest, load_manifest
 from vqdist.errors import UserError
-from vqdist.evaluation import Evaluation, evaluate_pixelcnn, evaluate_vqvae, require_kind
-from vqdist.illustration import illustrate_run, illustrate_samples, illustrate_vqvae
+from vqdist.evaluation.illustration import illustrate_run, illustrate_samples, illustrate_vqvae
+from vqdist.evaluation.measures import Evaluation, evaluate_pixelcnn, evaluate_vqvae, require_kind
+from vqdist.evaluation.realism.report import judge_samples
+from vqdist.evaluation.realism.samples import SampleFolder
+from vqdist.inference.passes import on_main
+from vqdist.inference.pictures import reconstruct_pictures
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import on_main
-from vqdist.pictures import reconstruct_pictures
-from vqdist.realism.report import judge_samples
-from vqdist.realism.samples import SampleFolder
 from vqdist.training.ranks import Ranks
 
 Draw = Callable[[], list[Path]]

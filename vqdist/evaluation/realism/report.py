@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from vqdist.data.loader import to_images
 from vqdist.data.reader import ShardReader
-from vqdist.metrics import ms_ssim
-from vqdist.models.vqvae import VQVAE
-from vqdist.passes import map_batches, open_split, read_batch, subjects_of, to_images
-from vqdist.realism.comparison import (
+from vqdist.evaluation.realism.comparison import (
     Nearest,
     compare_features,
     compare_grey_values,
@@ -22,8 +20,11 @@ from vqdist.realism.comparison import (
     count_copies,
     find_nearest,
 )
-from vqdist.realism.digest import Digest
-from vqdist.realism.samples import NO_SLICE, Integers, SampleFolder
+from vqdist.evaluation.realism.digest import Digest
+from vqdist.evaluation.realism.samples import NO_SLICE, Integers, SampleFolder
+from vqdist.inference.passes import map_batches, open_split, read_batch, subjects_of
+from vqdist.metrics import ms_ssim
+from vqdist.models.vqvae import VQVAE
 from vqdist.seeds import derive_seed
 from vqdist.training.ranks import Ranks
 

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from vqdist import metrics
-from vqdist.baselines import SMOOTHING, Baselines, uniform_bits
-from vqdist.data.loader import NO_NUMBER, Batch
+from vqdist.data.loader import Batch, to_images
 from vqdist.data.manifest import Manifest
 from vqdist.data.reader import ShardReader
-from vqdist.errors import DataError, Problem, UserError
+from vqdist.errors import UserError
+from vqdist.evaluation.baselines import SMOOTHING, Baselines, uniform_bits
+from vqdist.inference.fit import pixelcnn_problems, require_kind, vqvae_problems
+from vqdist.inference.passes import measure_split, on_main, open_split, read_batches, subjects_of
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import measure_split, on_main, open_split, read_batches, subjects_of, to_images
 from vqdist.training.ranks import Ranks
+from vqdist.training.tasks import conditions_of
 
 Table = dict[str, npt.NDArray[np.float64]]
 BASELINE_BATCH = 256
@@ -38,50 +40,6 @@ class Evaluation:
     report: dict[str, Any]
     table: Table
     usage: Tensor | None = None
-
-
-def require_kind(data: str | Path, manifest: Manifest, kind: str, reason: str) -> None:
-    """Raise DataError unless a data set is of a kind, images or codes."""
-    if manifest.kind != kind:
-        raise DataError.of(str(data), f"a data set of {manifest.kind}", f"one of {kind}: {reason}")
-
-
-def vqvae_problems(model: VQVAE, data: str | Path, manifest: Manifest) -> list[Problem]:
-    """Return why the images of a data set cannot go through a VQ-VAE."""
-    problems = []
-    if manifest.channels != model.channels:
-        expected = f"{model.channels}, which the VQ-VAE was trained on"
-        problems.append(Problem(f"{data}: channels", str(manifest.channels), expected))
-    if any(side % model.downsample for side in manifest.image_size):
-        size = " x ".join(map(str, manifest.image_size))
-        problems.append(Problem(f"{data}: image size", size, f"multiples of the downsampling {model.downsample}"))
-    return problems
-
-
-def pixelcnn_problems(
-    model: PixelCNN, vqvae_fingerprint: str | None, data: str | Path, manifest: Manifest
-) -> list[Problem]:
-    """Return why a set of codes is not one that a PixelCNN can judge.
-
-    Args:
-        vqvae_fingerprint: of the VQ-VAE whose codes the model was trained on; None where it is not known.
-    """
-    problems = []
-    if manifest.num_codes != model.num_codes:
-        expected = f"{model.num_codes}, as in the model"
-        problems.append(Problem(f"{data}: num_codes", str(manifest.num_codes), expected))
-    if None not in (vqvae_fingerprint, manifest.vqvae_fingerprint) and vqvae_fingerprint != manifest.vqvae_fingerprint:
-        expected = f"those of the VQ-VAE of the model, {vqvae_fingerprint}"
-        problems.append(Problem(f"{data}: VQ-VAE of the codes", str(manifest.vqvae_fingerprint), expected))
-    for name, count, limit in (
-        ("label", manifest.num_labels, model.num_labels),
-        ("slice", manifest.num_slices, model.num_slices),
-    ):
-        if name in model.condition and not count:
-            problems.append(Problem(f"{data}: {name}", "none", "one per sample: the model is conditioned on it"))
-        elif name in model.condition and count is not None and count > limit:
-            problems.append(Problem(f"{data}: {name}", f"numbers up to {count - 1}", f"up to {limit - 1}"))
-    return problems
 
 
 def evaluate_vqvae(
@@ -152,21 +110,6 @@ def evaluate_pixelcnn(
     report = build_report("pixelcnn", split, reader, values)
     report["baselines"] = {"unigram_smoothing": SMOOTHING, "position_weight": baselines.weight}
     return Evaluation(report, table)
-
-
-def conditions_of(model: PixelCNN, batch: Batch) -> dict[str, Tensor]:
-    """Return the conditions of a batch that a model wants.
-
-    Raises:
-        DataError: a sample carries none.
-    """
-    found = {"label": batch.label, "slice": batch.slice}
-    wanted = {name: values for name, values in found.items() if name in model.condition}
-    for name, values in wanted.items():
-        for key, value in zip(batch.keys, values.tolist(), strict=True):
-            if value == NO_NUMBER:
-                raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
-    return wanted
 
 
 def score_baselines(data: str | Path, manifest: Manifest, split: str) -> tuple[Baselines, Table]:

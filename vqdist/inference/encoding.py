@@ -11,15 +11,16 @@ from typing import Any
 import torch
 
 from vqdist.data.codecs import encode_codes
+from vqdist.data.loader import to_images
 from vqdist.data.manifest import Manifest, load_manifest
 from vqdist.data.reader import ShardReader
 from vqdist.data.shards import ShardSetWriter
 from vqdist.data.staging import check_output
 from vqdist.errors import UserError
-from vqdist.evaluation import require_kind, vqvae_problems
+from vqdist.inference.fit import require_kind, vqvae_problems
+from vqdist.inference.passes import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.vqvae import VQVAE
-from vqdist.passes import fixed_batches, gather_outcomes, on_main, read_samples, stack_values, to_images
 from vqdist.progress import Progress
 from vqdist.training.ranks import Ranks
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from vqdist.data.codecs import decode_png
+from vqdist.data.loader import to_images
 from vqdist.data.manifest import Manifest, load_json
 from vqdist.errors import DataError
-from vqdist.passes import to_images
 
 NO_SLICE = -1
 _MAX_JSON_BYTES = 2**28

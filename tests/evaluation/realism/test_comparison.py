@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from vqdist.data.phantom import phantom_slice
-from vqdist.realism import comparison
-from vqdist.realism.digest import Digest
+from vqdist.evaluation.realism import comparison
+from vqdist.evaluation.realism.digest import Digest
 
 NUMBERS = (4, 12, 20, 28)
 

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from vqdist.data.phantom import phantom_slice
-from vqdist.realism.digest import GREY_BINS, SPECTRUM_BINS, Digest, grey_histogram, measure_areas, power_spectrum
+from vqdist.evaluation.realism.digest import (
+    GREY_BINS,
+    SPECTRUM_BINS,
+    Digest,
+    grey_histogram,
+    measure_areas,
+    power_spectrum,
+)
 
 
 def test_histogram_leaves_the_background_out() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqdist.realism import features
+from vqdist.evaluation.realism import features
 
 
 def test_distance_equals_the_plain_double_sum() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.realism.digest import GREY_BINS, Digest
-from vqdist.realism.features import NAME, Scaling, Values, energy_distance
+from vqdist.evaluation.realism.digest import GREY_BINS, Digest
+from vqdist.evaluation.realism.features import NAME, Scaling, Values, energy_distance
 
 MOST_COMPARED = 2000
 # A sample is a near copy where its nearest training slice is closer than this share of the median distance that
