@@ -25,6 +25,8 @@ from vqdist.errors import CheckpointError
 from vqdist.training.run_dir import sync_folder
 
 Tensors = dict[str, torch.Tensor]
+Facts = dict[str, dict[str, Any]]
+FORMAT_VERSION = 1
 MOST_COMMIT_BYTES = 1 << 20
 
 
@@ -61,7 +63,7 @@ def save_checkpoint(
         for name, payload in payloads.items():
             _write(partial / name, payload)
         files = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in payloads.items()}
-        _write(partial / "COMMIT.json", json.dumps({"format_version": 1, "step": step, "files": files}).encode())
+        _write(partial / "COMMIT.json", encode_commit(step, files))
         sync_folder(partial)
         check_owner()
         if final.exists():
@@ -156,17 +158,26 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_commit(path: Path) -> dict[str, dict[str, Any]]:
+def encode_commit(step: int, files: Facts) -> bytes:
+    """Return the bytes of COMMIT.json: bytes and sha256 of each file, and at its end the sha256 of the rest of it."""
+    told = json.dumps({"format_version": FORMAT_VERSION, "step": step, "files": files})
+    return f'{told[:-1]}, "sha256": "{_sha256(told.encode())}"}}\n'.encode()
+
+
+def _read_commit(path: Path) -> Facts:
     """Return size and sha256 of each file of a checkpoint."""
     file = path / "COMMIT.json"
     try:
-        commit = json.loads(_read_plain(file, MOST_COMMIT_BYTES))
-        files: dict[str, dict[str, Any]] = commit["files"]
+        data = _read_plain(file, MOST_COMMIT_BYTES)
+        commit = json.loads(data)
+        files: Facts = commit["files"]
         for name, fact in files.items():
             if Path(name).name != name or type(fact["bytes"]) is not int or not isinstance(fact["sha256"], str):
                 raise ValueError(f"entry {name!r}")
         if "state.json" not in files:
             raise ValueError("no state.json")
+        if data != encode_commit(commit["step"], files):
+            raise ValueError("its own sha256 is another")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError.of(
             str(file), f"{type(error).__name__}: {error}", "name, bytes and sha256 of each file"

@@ -1,0 +1,21 @@
+"""Small checkpoints for tests."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqdist.training.checkpoint import save_checkpoint
+
+FILES = ("COMMIT.json", "model.safetensors", "optimizer.safetensors", "state.json")
+
+
+def make_tensors(step: int, size: int = 64) -> dict[str, dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(step)
+    weight = torch.randn(size, size, generator=generator)
+    return {"model": {"weight": weight, "count": torch.tensor(step)}, "optimizer": {"0.exp_avg": weight * 2}}
+
+
+def save(folder: Path, step: int, **options: Any) -> Path:
+    given: dict[str, Any] = {"keep": 3, "check_owner": lambda: None, "tensors": make_tensors(step)} | options
+    return save_checkpoint(folder, step, state={"step": step, "loss": 0.1 * step}, **given)
