@@ -1,6 +1,8 @@
 """Loader processes: they decode into rows that they share with their rank, so that no batch is sent through a pipe."""
 
 import signal
+import sys
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -68,9 +70,14 @@ def _load_by_workers(
         worker_init_fn=_quiet_worker,
         timeout=timeout_s,
         prefetch_factor=BATCHES_AHEAD,
+        # Python 3.14 would import torch in each worker anew, for seconds at every evaluation.
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
     )
     others = active_children()
-    answers = iter(loader)
+    with warnings.catch_warnings():
+        # Torch has threads; a worker uses none of them.
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+        answers = iter(loader)
     workers = [child for child in active_children() if child not in others]
     # Workers are deaf to SIGTERM, which is all that multiprocessing sends before it waits for them at exit.
     weakref.finalize(answers, _kill, workers)

@@ -1,0 +1,54 @@
+"""Whole runs on data that the ranks of a node share: at an address, and decoded in memory."""
+
+from pathlib import Path
+
+import pytest
+from shard_server import ShardServer
+from support import digests, read_records, tiny_flags, train
+
+
+def ledgers(run: Path) -> list[list[dict]]:
+    return [read_records(path) for path in sorted(run.glob("ledger/rank-*.jsonl"))]
+
+
+def run_on(path: str, folder: Path, name: str, *flags: object, ranks: int, task: str = "vqvae") -> Path:
+    words = ("--data.path", path, "--run.dir", folder, "--run.name", name, "--data.ledger", "true")
+    train(*words, *tiny_flags(task), "--data.cache_dir", folder / "cache", *flags, ranks=ranks)
+    return folder / name
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
+def test_an_address_gives_what_the_folder_gives(task: str, image_set: Path, code_set: Path, tmp_path: Path) -> None:
+    data = image_set if task == "vqvae" else code_set
+    more = ("--data.window_shards", 2, "--data.num_workers", 1)
+    local = run_on(str(data), tmp_path, "local", *more, ranks=2, task=task)
+    with ShardServer(data) as server:
+        server.faults["train/shard-000002.tar"].extend(["drop", "503"])
+        server.faults["validate/shard-000000.index.json"].extend(["short"])
+        remote = run_on(server.address, tmp_path, "remote", *more, ranks=2, task=task)
+        assert server.requests["train/shard-000001.tar"] == 1
+    assert ledgers(remote) == ledgers(local)
+    assert len(ledgers(local)) == 2
+    weights = "model.safetensors"
+    assert digests(remote / "model")[weights] == digests(local / "model")[weights]
+    assert not list((tmp_path / "cache").glob("remote/*/starts/*"))
+
+
+@pytest.mark.ranks
+def test_memory_gives_what_the_shards_give_and_leaves_nothing(image_set: Path, tmp_path: Path) -> None:
+    plain = run_on(str(image_set), tmp_path, "plain", ranks=2)
+    before = set(Path("/dev/shm").glob("vqdist-*"))
+    cached = run_on(str(image_set), tmp_path, "cached", "--data.cache", "memory", "--data.num_workers", 1, ranks=2)
+    assert ledgers(cached) == ledgers(plain)
+    assert digests(cached / "model")["model.safetensors"] == digests(plain / "model")["model.safetensors"]
+    assert set(Path("/dev/shm").glob("vqdist-*")) == before
+
+
+def test_too_little_room_for_remote_shards_is_said_before_the_start(image_set: Path, tmp_path: Path) -> None:
+    words = ["--run.dir", tmp_path, "--data.cache_dir", tmp_path / "cache", "--data.cache_gib", "0.0001"]
+    with ShardServer(image_set) as server:
+        ended = train("--data.path", server.address, *tiny_flags(), *words, check=False)
+    assert ended.code == 2
+    assert "data.cache_gib: found 0.0001" in ended.logs[0]
+    assert not (tmp_path / "tiny").exists()
