@@ -1,0 +1,99 @@
+"""Train commands that tell more than they do, or have a fault built in; each runs in a process of its own."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def run_train(words: list[str]) -> int:
+    """Run the train command."""
+    from vqdist.entry import run_command
+    from vqdist.train import main
+
+    return run_command(main, words)
+
+
+def train_and_tell(words: list[str], folder: str) -> int:
+    """Train, then write what this rank holds to FOLDER/rank-R.json."""
+    from vqdist.training import launch
+
+    real = launch.train
+
+    def told(run: Any) -> str:
+        try:
+            return real(run)
+        finally:
+            path = Path(folder) / f"rank-{run.session.ranks.rank}.json"
+            path.write_text(json.dumps(describe_session(run.session)))
+
+    launch.train = told
+    return run_train(words)
+
+
+def describe_session(session: Any) -> dict[str, Any]:
+    """Return the sha256 of each tensor of a session, and its progress."""
+    from vqdist.training.optim import optimizer_tensors
+
+    return {
+        "model": {name: digest(tensor) for name, tensor in session.inner.state_dict().items()},
+        "optimizer": {name: digest(tensor) for name, tensor in optimizer_tensors(session.optimizer).items()},
+        "progress": vars(session.progress),
+    }
+
+
+def digest(tensor: torch.Tensor) -> str:
+    return sha256(tensor.detach().contiguous().numpy().tobytes()).hexdigest()
+
+
+def poison(kind: str, batch: Any) -> Any:
+    """Return a batch that holds no numbers any more, where that is how the poison works."""
+    if kind != "images":
+        return batch
+    return dataclasses.replace(batch, values=batch.values.float() * float("nan"))
+
+
+def train_poisoned(words: list[str], folder: str, kind: str, steps: list[int], rank: int, times: int = 10**6) -> int:
+    """Train as train_and_tell does, but make some steps of one rank not finite: by its `images`, its loss or gradient.
+
+    Args:
+        times: how often in all; a poison that wears off lets the run go on after it went back.
+    """
+    from vqdist.training import tasks
+
+    real, left = tasks.VQVAE_TASK.compute_losses, iter(range(times))
+
+    def compute_losses(model: Any, batch: Any, *, training: bool) -> Any:
+        here = training and batch.step in steps and int(os.environ.get("RANK", "0")) == rank
+        if not here or next(left, None) is None:
+            return real(model, batch, training=training)
+        losses = real(model, poison(kind, batch), training=training)
+        loss = losses.terms["loss"]
+        if kind == "loss":
+            loss = loss * float("inf")
+        if kind == "gradient":
+            loss = loss + (loss - loss).sqrt()  # 0 whose gradient is not a number
+        return dataclasses.replace(losses, terms=losses.terms | {"loss": loss})
+
+    tasks.VQVAE_TASK = dataclasses.replace(tasks.VQVAE_TASK, compute_losses=compute_losses)
+    return train_and_tell(words, folder)
+
+
+def train_with_a_bug(words: list[str], at_step: int, bug: Callable[[Any], Any]) -> int:
+    """Train, but call a function of a module with the session before a step."""
+    from vqdist.training import loop
+
+    real = loop.train_step
+
+    def step(session: Any, *rest: Any) -> Any:
+        if session.progress.step + 1 == at_step:
+            bug(session)
+        return real(session, *rest)
+
+    loop.train_step = step
+    return run_train(words)
