@@ -167,7 +167,7 @@ def test_a_failed_write_leaves_the_model_before_it(tmp_path: Path, monkeypatch: 
     def full_disk(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact, "_write_synced", full_disk)
+    monkeypatch.setattr(artifact, "write_synced", full_disk)
     with pytest.raises(OSError, match="No space"):
         artifact.save_model(small_vqvae(num_codes=4), tmp_path / "m")
     assert same_weights(load_model(tmp_path / "m"), first)

@@ -108,7 +108,7 @@ def test_old_ones_go_after_the_commit_and_two_stay(tmp_path: Path, monkeypatch: 
     def look(folder: Path) -> None:
         seen.append(sorted(path.name for path in list_checkpoints(tmp_path)))
 
-    monkeypatch.setattr(checkpoint, "sync_folder", look)
+    monkeypatch.setattr(checkpoint, "sync", look)
     for step in (5, 10, 15, 100_000_000):
         save(tmp_path, step, keep=1)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000015", "step-100000000"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vqdist.durable import sync
 from vqdist.errors import DataError
 
 
@@ -72,7 +73,7 @@ def _replace(staging: Path, target: Path) -> None:
         if replaces:
             os.rename(old, target)
         raise
-    _sync(target.parent)
+    sync(target.parent)
     if replaces:
         shutil.rmtree(old)
 
@@ -81,13 +82,5 @@ def sync_tree(folder: Path) -> None:
     """Have every file and folder below reach the disk."""
     for where, _, names in os.walk(folder):
         for name in names:
-            _sync(Path(where, name))
-        _sync(Path(where))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync(Path(where, name))
+        sync(Path(where))

@@ -24,6 +24,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from vqdist.durable import sync, write_synced
 from vqdist.errors import CheckpointError, Problem, UserError
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -257,16 +258,16 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes], check_owner: Calla
     try:
         for name, data in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            _write_synced(partial / name, data)
+            write_synced(partial / name, data)
         for inner in {(partial / name).parent for name in files}:
-            _sync_folder(inner)
+            sync(inner)
         if check_owner is not None:
             check_owner()
         if folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
         partial.rename(folder)
-        _sync_folder(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         if aside.exists() and not folder.exists():
@@ -277,21 +278,6 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes], check_owner: Calla
 
 def _set_aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _kind_of(model: nn.Module) -> str:

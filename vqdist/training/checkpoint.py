@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from vqdist.durable import sync, write_synced
 from vqdist.entry import say
 from vqdist.errors import CheckpointError
-from vqdist.training.run_dir import sync_folder
 
 Tensors = dict[str, torch.Tensor]
 Facts = dict[str, dict[str, Any]]
@@ -61,15 +61,15 @@ def save_checkpoint(
         payloads = {f"{stem}.safetensors": save_tensors(_plain(group)) for stem, group in tensors.items()}
         payloads["state.json"] = json.dumps(state).encode()
         for name, payload in payloads.items():
-            _write(partial / name, payload)
+            write_synced(partial / name, payload)
         files = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in payloads.items()}
-        _write(partial / "COMMIT.json", encode_commit(step, files))
-        sync_folder(partial)
+        write_synced(partial / "COMMIT.json", encode_commit(step, files))
+        sync(partial)
         check_owner()
         if final.exists():
             final.rename(final.with_suffix(".old"))
         partial.rename(final)
-        sync_folder(folder)
+        sync(folder)
         shutil.rmtree(final.with_suffix(".old"), ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -145,13 +145,6 @@ def _set_aside(path: Path) -> None:
 
 def _plain(tensors: Tensors) -> Tensors:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sha256(data: bytes) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.training.run_dir import write_whole
+from vqdist.durable import write_whole
 
 
 class SentSteps:
