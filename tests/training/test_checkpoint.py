@@ -132,7 +132,7 @@ def test_a_writer_that_lost_the_run_leaves_nothing(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1), save(tmp_path, 2)
     before = digests(tmp_path)
-    real, fsync = checkpoint._write, os.fsync
+    real, fsync = checkpoint.write_synced, os.fsync
     for doomed in range(4):
         count = iter(range(10))
 
@@ -142,11 +142,11 @@ def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch:
                 raise OSError(28, "No space left on device")
             real(path, data)
 
-        monkeypatch.setattr(checkpoint, "_write", write)
+        monkeypatch.setattr(checkpoint, "write_synced", write)
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, 3, keep=2)
         assert digests(tmp_path) == before
-    monkeypatch.setattr(checkpoint, "_write", real)
+    monkeypatch.setattr(checkpoint, "write_synced", real)
     for doomed in range(5):
         count = iter(range(10))
 
