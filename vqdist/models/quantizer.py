@@ -292,6 +292,7 @@ class VectorQuantizer(nn.Module):
         self.counts.masked_fill_(dead, 1)
         self.recent_counts.zero_()
 
+    @torch.compiler.disable  # it counts steps, and a compiled forward would be compiled anew for each count
     def _begin_own_step(self, latents: Tensor) -> None:
         if self._own_steps == 0 and not self.initialized:
             self.initialize(latents.permute(0, 2, 3, 1).reshape(-1, self.code_dim), seed=0)
