@@ -11,6 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from vqdist.config import RunConfig, VQVAESection, load_config
+from vqdist.data.loader import NO_NUMBER, Batch
 from vqdist.data.locate import locate_data_set
 from vqdist.data.manifest import Manifest, load_manifest
 from vqdist.data.places import resolve_cache_dir
@@ -21,9 +22,10 @@ from vqdist.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.models.artifact import find_model, fingerprint, load_model
 from vqdist.training.checkpoint import load_checkpoint, read_newest_state
 from vqdist.training.optim import WeightEMA, build_optimizer
-from vqdist.training.ranks import Ranks, device_problems, launch_problems
+from vqdist.training.ranks import Ranks, device_problems, launch_problems, wants_cpu
 from vqdist.training.run_dir import claimable, resume_problems
 from vqdist.training.state import Progress, Session, load_weights
+from vqdist.training.step import settle
 from vqdist.training.tasks import Task, get_task
 
 COMPANION = "vqvae"
@@ -36,14 +38,24 @@ def find_problems(config: RunConfig) -> list[Problem]:
     if config.data.global_batch_size < world:
         found = f"{config.data.global_batch_size} samples for {world} ranks"
         problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
-    if config.train.precision == "fp16" and not torch.cuda.is_available():
-        problems.append(Problem("train.precision", "fp16 without a CUDA device", "fp32 or bf16"))
+    problems += precision_problems(config.train.precision, config.run.device)
     problems += claimable(config.run_dir, config.checkpoint.resume)
     if (config.run_dir / "config.yaml").exists() and config.checkpoint.resume == "auto":
         problems += _resume_problems(config)
     if config.data.path is not None:
         problems += _data_problems(config, config.data.path)
     return problems
+
+
+def precision_problems(precision: str, device: str) -> list[Problem]:
+    """Return what is wrong with a precision on the device that a run would take: fp16 needs CUDA and its scaler."""
+    on_cuda = torch.cuda.is_available() and not wants_cpu(device)
+    on_mps = torch.backends.mps.is_available() and not wants_cpu(device) and not on_cuda
+    if precision == "fp16" and not on_cuda:
+        return [Problem("train.precision", "fp16 without a CUDA device", "fp32 or bf16")]
+    if precision == "bf16" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
+        return [Problem("train.precision", "bf16 on mps before macOS 14", "fp32")]
+    return []
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -126,7 +138,7 @@ def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Rank
     if config.checkpoint.resume not in {"auto", "never"}:
         _start_from(inner, config.checkpoint.resume)
     inner = inner.to(ranks.device)
-    if task.data_kind == "images" and ranks.device.type != "mps":
+    if task.data_kind == "images" and ranks.device.type in {"cpu", "cuda"}:
         inner = inner.to(memory_format=torch.channels_last)
     weight_ema = WeightEMA(inner, config.optim.weight_ema) if config.optim.weight_ema else None
     if config.train.compile:
@@ -136,7 +148,17 @@ def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Rank
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
         model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim))
     usage = torch.zeros(config.model.num_codes, device=ranks.device) if isinstance(config.model, VQVAESection) else None
-    return Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)
+    session = Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)
+    settle(session, _blank_batch(manifest))
+    return session
+
+
+def _blank_batch(manifest: Manifest) -> Batch:
+    """Return a micro-batch of one sample of zeros, which stands for no sample of the data."""
+    shape = (manifest.channels, *manifest.image_size) if manifest.kind == "images" else manifest.grid or ()
+    values = torch.zeros(1, *shape, dtype=torch.uint8 if manifest.kind == "images" else torch.int64)
+    zero = torch.zeros(1, dtype=torch.int64)
+    return Batch(0, True, values, label=zero, slice=zero, positions=torch.full((1,), NO_NUMBER))
 
 
 def load_companion(path: str, manifest: Manifest, device: torch.device) -> tuple[nn.Module | None, Path | None]:

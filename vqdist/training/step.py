@@ -53,7 +53,8 @@ def train_step(session: Session, micro_batches: list[Batch], wishes: Wishes) -> 
     grad_norm = _clip(session)
     agreed = _agree(session, micro_batches, totals, grad_norm, wishes)
 
-    if agreed.finite or session.accelerator.scaler is not None:
+    overflowed = session.accelerator.scaler is not None and not grad_norm.isfinite()
+    if agreed.finite or overflowed:
         session.optimizer.step()  # in fp16 the scaler skips a step that overflowed, and learns from it
     session.optimizer.zero_grad(set_to_none=True)
     if agreed.finite:
@@ -71,6 +72,25 @@ def train_step(session: Session, micro_batches: list[Batch], wishes: Wishes) -> 
     progress.skipped_samples += agreed.skipped
     progress.step = step
     return StepResult(agreed.finite, float(grad_norm), lr, agreed.wishes)
+
+
+def settle(session: Session, blank: Batch) -> None:
+    """Let DDP lay out its buckets now, and not after the first step.
+
+    It orders them anew after the first backward pass of a process, and the sum over three ranks or more depends on
+    where a number lies; without this a run that was resumed would not have the bits of one that never stopped.
+
+    Args:
+        blank: any batch; nothing is learned from it.
+    Collective: every rank, before the first step.
+    """
+    if session.ranks.world == 1:
+        return
+    losses = session.task.compute_losses(session.model, blank.to(session.ranks.device), training=True)
+    session.accelerator.backward(losses.terms["loss"].sum() * 0.0)
+    session.optimizer.zero_grad(set_to_none=True)
+    if session.quantizer is not None:
+        session.quantizer.discard()
 
 
 @dataclass(frozen=True)
