@@ -114,4 +114,5 @@ def _shrink(mask: Tensor, radius: int) -> Tensor:
 
 def _bright_tissue(grey: Float[Tensor, "H W"]) -> Tensor:
     inside = grey[grey > _BRAIN_LEVEL]
-    return torch.quantile(inside, 0.9) if inside.numel() else grey.new_zeros(())
+    # On the CPU: it works in float64 inside, which mps does not have.
+    return torch.quantile(inside.cpu(), 0.9).to(grey.device) if inside.numel() else grey.new_zeros(())
