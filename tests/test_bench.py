@@ -1,0 +1,77 @@
+"""The bench command with tiny sizes: its JSON, its table, and what it leaves out. No figure is held to anything."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vqdist.bench import PARTS, main
+from vqdist.benchmarks.measure import Result, compare
+from vqdist.benchmarks.usual import UsualVQVAE
+from vqdist.models.vqvae import VQVAE
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_parts_give_the_json_of_the_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("vector_quantize_pytorch")
+    out = tmp_path / "bench.json"
+    parts = ["quantizer", "step", "sampler", "resume", "checkpoint"]
+    assert main([*parts, "--small", "true", "--repeats", "1", "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    (line,) = captured.out.splitlines()
+    report = json.loads(line)
+    assert report == json.loads(out.read_text())
+    assert report["machine"]["cores"] >= 1
+    assert {result["part"] for result in report["results"]} == set(parts)
+    for result in report["results"]:
+        assert set(result) == {"part", "case", "ours", "unit", "peer", "theirs", "ratio"}
+        assert result["ours"] > 0
+        assert result["case"] in captured.err
+    assert {"lucidrains", "MONAI"} <= {result["peer"] for result in report["results"]}
+
+
+def test_the_loader_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["loader", "--small", "true", "--repeats", "1"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert len({result["peer"] for result in results}) == 5
+
+
+def test_a_missing_package_leaves_its_case_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "monai.networks.layers.vector_quantizer", None)
+    monkeypatch.setitem(sys.modules, "vector_quantize_pytorch", None)
+    assert main(["quantizer", "--small", "true", "--repeats", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "MONAI: left out" in captured.err
+    assert "pip install vqdist[bench]" in captured.err
+    assert {result["peer"] for result in json.loads(captured.out)["results"]} == {"goal"}
+
+
+def test_an_unknown_part_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["nonsense"])
+    assert ended.value.code == 2
+    assert all(part in capsys.readouterr().err for part in PARTS[:1])
+
+
+def test_the_ratio_is_above_one_where_ours_is_better() -> None:
+    faster, slower = (compare("p", "c", "ms", ours, {"x": 10.0})[0] for ours in (5.0, 20.0))
+    assert (faster.ratio, slower.ratio) == (2.0, 0.5)
+    assert compare("p", "c", "samples/s", 20.0, {"x": 10.0})[0].ratio == 2.0
+    assert Result("p", "c", 1.0, "s").ratio is None
+
+
+def test_the_usual_form_has_our_layers() -> None:
+    ours = VQVAE(1, hidden=128, residual_hidden=32, residual_layers=2, downsample=4)
+    usual = UsualVQVAE(128, 32, 512, 64)
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, usual)]
+    assert counts[0] == counts[1]
+    recon, _ = usual(torch.rand(1, 1, 16, 16))
+    assert recon.shape == (1, 1, 16, 16)

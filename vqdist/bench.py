@@ -1,0 +1,79 @@
+"""Measure what vqdist reaches on this machine, ours and the peers' in turn: medians of at least 5.
+
+    python -m vqdist.bench [PART ...] [--out FILE]
+
+Parts: quantizer step sampler loader resume start checkpoint ddp; without any, all of them: some minutes on two
+cores. The peers come with `pip install vqdist[bench]`; where one is missing its case is left out, with a line that
+says so. A table goes to stderr, JSON to stdout. Where there is a GPU the models are measured on it.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vqdist.entry import Parser, boolean, emit, run_command, say
+
+PARTS = ("quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; see the module's docstring."""
+    args = build_parser().parse_args(argv)
+    # Torch is imported from here on, so that --help answers at once.
+    import torch
+
+    from vqdist.benchmarks.measure import Bench, Result, choose_device, describe_machine
+
+    device = choose_device()
+    machine = describe_machine(device)
+    say(f"bench: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, load {machine['load']}")
+    bench = Bench(device, repeats=args.repeats, small=args.small)
+    results: list[Result] = []
+    for part in dict.fromkeys(args.parts or PARTS):
+        say(f"bench: {part} ...")
+        torch.manual_seed(0)
+        found = importlib.import_module(f"vqdist.benchmarks.{part}").run(bench)
+        say(format_table([result.to_json() for result in found]))
+        results += found
+    report = {"machine": machine, "results": [result.to_json() for result in results]}
+    if args.out is not None:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    emit(report)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = Parser("vqdist.bench", __doc__ or "")
+    parser.add_argument("parts", metavar="PART", nargs="*", choices=[*PARTS, []], help=f"one of {', '.join(PARTS)}")
+    parser.option("--out", Path, help="file for the JSON, too")
+    parser.option("--repeats", int, default=5, help="repetitions of each measurement; the median counts")
+    parser.option("--small", boolean, default=False, help="tiny sizes, to see that all runs; the figures mean nothing")
+    return parser
+
+
+def format_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the results as lines for people: case, ours, peer, theirs, ratio."""
+    lines = []
+    for case in dict.fromkeys(result["case"] for result in results):
+        lines.append(f"  {case}")
+        for result in (result for result in results if result["case"] == case):
+            unit = result["unit"]
+            line = f"    {format_figure(result['ours'])} {unit}"
+            if result["peer"] is not None:
+                line += f"   {result['peer']}: {format_figure(result['theirs'])} {unit}   ratio {result['ratio']:.2f}"
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def format_figure(value: float) -> str:
+    """Return a figure with three digits that count."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

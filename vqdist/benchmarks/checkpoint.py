@@ -1,0 +1,48 @@
+"""Writing and reading a checkpoint, fsync and verification included, against Accelerate's."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from vqdist.benchmarks.measure import Bench, Result, compare
+from vqdist.benchmarks.sessions import build_paper_session, make_batch, make_images
+from vqdist.config import CheckpointSection
+from vqdist.training.checkpoint import load_checkpoint, save_checkpoint
+from vqdist.training.ranks import Ranks
+from vqdist.training.state import capture
+from vqdist.training.step import Wishes, train_step
+
+
+def run(bench: Bench) -> list[Result]:
+    """Measure the part: the VQ-VAE of 2017 with its optimizer."""
+    ranks = Ranks(0, 1, 0, bench.device)
+    images = make_images(2, 32)
+    session = build_paper_session(ranks, image_size=32, batch_size=2, precision="fp32", hidden=bench.size(128, 8))
+    train_step(session, [make_batch(images)], Wishes())  # the optimizer's moments are made by its first step
+    with tempfile.TemporaryDirectory(dir=Path.cwd() if os.access(".", os.W_OK) else None) as folder:
+        ours, theirs = Path(folder, "ours"), Path(folder, "accelerate")
+
+        def save() -> None:
+            tensors, state = capture(session)
+            save_checkpoint(
+                ours, 1, tensors=tensors, state={**state, "data_fingerprint": ""}, keep=2, check_owner=lambda: None
+            )
+
+        works = {
+            "save": save,
+            "load": lambda: load_checkpoint(ours / "step-00000001"),
+            "accelerate save": lambda: session.accelerator.save_state(str(theirs)),
+            "accelerate load": lambda: session.accelerator.load_state(str(theirs)),
+        }
+        times = {name: seconds * 1e3 for name, seconds in bench.time_in_turn(works).items()}
+        size = sum(path.stat().st_size for path in ours.rglob("*") if path.is_file()) / 2**20
+    torch.set_grad_enabled(True)
+    case = f"{size:.1f} MiB, synced and verified"
+    share = 100 * times["save"] / 1e3 / (60 * (CheckpointSection().every_minutes or 15.0))
+    return [
+        *compare("checkpoint", f"save, {case}", "ms", times["save"], {"accelerate": times["accelerate save"]}),
+        *compare("checkpoint", f"load, {case}", "ms", times["load"], {"accelerate": times["accelerate load"]}),
+        *compare("checkpoint", "share of the wall time at the default minutes", "%", share, {"goal": 1.0}),
+    ]

@@ -1,0 +1,86 @@
+"""The VQ-VAE of 2017 in its usual form, which ours is held against: fp32, contiguous, one-hot codes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class UsualResidual(nn.Module):
+    """ReLU, 3x3, ReLU, 1x1, added to the input."""
+
+    def __init__(self, hidden: int, residual_hidden: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(hidden, residual_hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(residual_hidden, hidden, 1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.block(features)
+
+
+class UsualQuantizer(nn.Module):
+    """An EMA codebook with one-hot encodings, N x K of them."""
+
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, num_codes: int, code_dim: int) -> None:
+        super().__init__()
+        self.num_codes = num_codes
+        self.register_buffer("codebook", torch.randn(num_codes, code_dim))
+        self.register_buffer("counts", torch.ones(num_codes))
+        self.register_buffer("sums", self.codebook.clone())
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        rows = latents.permute(0, 2, 3, 1).contiguous()
+        flat = rows.view(-1, rows.shape[-1])
+        distances = flat.square().sum(1, keepdim=True) + self.codebook.square().sum(1) - 2 * flat @ self.codebook.t()
+        one_hot = F.one_hot(distances.argmin(1), self.num_codes).to(flat.dtype)
+        quantized = (one_hot @ self.codebook).view_as(rows)
+        if self.training:
+            with torch.no_grad():
+                self.counts.mul_(0.99).add_(one_hot.sum(0), alpha=0.01)
+                self.sums.mul_(0.99).add_(one_hot.t() @ flat, alpha=0.01)
+                total = self.counts.sum()
+                smoothed = (self.counts + 1e-5) / (total + self.num_codes * 1e-5) * total
+                self.codebook.copy_(self.sums / smoothed[:, None])
+        loss = 0.25 * F.mse_loss(quantized.detach(), rows)
+        quantized = rows + (quantized - rows).detach()
+        return quantized.permute(0, 3, 1, 2).contiguous(), loss
+
+
+class UsualVQVAE(nn.Module):
+    """The layers of 2017 with a downsampling of 4."""
+
+    def __init__(self, hidden: int, residual_hidden: int, num_codes: int, code_dim: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, hidden // 2, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden // 2, hidden, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            UsualResidual(hidden, residual_hidden),
+            UsualResidual(hidden, residual_hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, code_dim, 1),
+        )
+        self.quantizer = UsualQuantizer(num_codes, code_dim)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(code_dim, hidden, 3, padding=1),
+            UsualResidual(hidden, residual_hidden),
+            UsualResidual(hidden, residual_hidden),
+            nn.ReLU(),
+            nn.ConvTranspose2d(hidden, hidden // 2, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(hidden // 2, 1, 4, stride=2, padding=1),
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the reconstruction and the quantizer's loss."""
+        quantized, loss = self.quantizer(self.encoder(images))
+        return self.decoder(quantized), loss
