@@ -28,7 +28,11 @@ def nearest_code(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) 
     """
     with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
         search = CodeSearch(codebook)
-        return torch.cat([search(chunk) for chunk in latents.split(search.chunk_rows)])
+        # Written into one tensor: small results between the chunks' distances would scatter the heap.
+        codes = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+        for found, chunk in zip(codes.split(search.chunk_rows), latents.split(search.chunk_rows), strict=True):
+            found.copy_(search(chunk))
+        return codes
 
 
 class CodeSearch:
