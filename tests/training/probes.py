@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -97,3 +98,41 @@ def train_with_a_bug(words: list[str], at_step: int, bug: Callable[[Any], Any]) 
 
     loop.train_step = step
     return run_train(words)
+
+
+def train_slowly(words: list[str], step_s: float = 0.0, validate_s: float = 0.0) -> int:
+    """Train, but take some time over every step and every batch of the validate split."""
+    from vqdist.training import tasks
+
+    real = tasks.VQVAE_TASK.compute_losses
+
+    def compute_losses(model: Any, batch: Any, *, training: bool) -> Any:
+        time.sleep(step_s if training else validate_s)
+        return real(model, batch, training=training)
+
+    tasks.VQVAE_TASK = dataclasses.replace(tasks.VQVAE_TASK, compute_losses=compute_losses)
+    return run_train(words)
+
+
+def find_children(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal():
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended meanwhile
+    found, new = [], [pid]
+    while new:
+        new = [child for child, parent in parents.items() if parent in new]
+        found += new
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process still runs; one that only waits for its parent to take note does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
