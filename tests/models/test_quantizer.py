@@ -268,6 +268,7 @@ def test_a_dead_code_restarts_at_a_latent_of_the_batch() -> None:
     quantizer(latents)
     quantizer.commit()
     restarted = quantizer.codebook[4:]
+    assert quantizer.restarted == 4
     assert (restarted[:, None] == rows_of(latents)[None]).all(-1).any(1).all()
     assert len(torch.unique(restarted, dim=0)) == 4
     assert torch.equal(quantizer.counts[4:], torch.ones(4))
@@ -296,6 +297,7 @@ def test_codes_restart_only_when_they_are_to(step: int, restart: bool) -> None:
     assert len(quantizer.pending) == 2
     quantizer.commit()
     assert (quantizer.codebook[4:] == 1e3).all()
+    assert quantizer.restarted == 0
 
 
 def test_a_discarded_step_leaves_no_trace() -> None:

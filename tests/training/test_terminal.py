@@ -153,6 +153,18 @@ def test_a_run_that_went_back_counts_on_from_there(tmp_path: Path) -> None:
     assert terminal._progress.done == 21
 
 
+def test_a_loss_that_is_not_finite_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    terminal = build(tmp_path / "demo")
+    for step, loss in ((20, None), (40, 0.5), (60, None)):
+        terminal.log({**line(step, "train", 0.0), "loss": loss})
+        terminal.log({**line(step, "validate", 0.0), "loss": loss, "ssim": None})
+    lines = terminal.summarize("failed")
+    assert lines[1] == "  validate  loss not finite"
+    assert lines[2] == "  best      step 40: loss 0.5"
+    terminal.close("failed")
+    assert "demo: step 20, validate: loss not finite\n" in capfd.readouterr().err
+
+
 def test_metrics_read_as_people_say_them() -> None:
     record = line(1, "validate", 1.23456, bits_per_code=3.14159, codes_used=17)
     assert describe_metrics(record) == "loss 1.235, bits per code 3.142, codes used 17"

@@ -133,6 +133,7 @@ class VectorQuantizer(nn.Module):
     counts: Tensor  # (K,) N_i of appendix A.1; starts at 1, so that idle codes stay where they are
     initialized: Tensor  # () bool
     recent_counts: Tensor  # (K,) how often each code was taken since the last look for dead ones
+    restarted: Tensor  # () int64 codes restarted so far; whoever reads it may set it to 0
     pending_counts: Tensor
     pending_sums: Tensor
     pending_candidates: Tensor
@@ -164,6 +165,7 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("initialized", torch.tensor(False))
         self.register_buffer("recent_counts", torch.zeros(num_codes))
+        self.register_buffer("restarted", torch.tensor(0), persistent=False)
         self.register_buffer("pending_counts", torch.zeros(num_codes), persistent=False)
         self.register_buffer("pending_sums", torch.zeros(num_codes, code_dim), persistent=False)
         self.register_buffer("pending_candidates", torch.zeros(num_codes, code_dim), persistent=False)
@@ -290,6 +292,7 @@ class VectorQuantizer(nn.Module):
         replacement = self.pending_candidates[order[(dead.cumsum(0) - 1).clamp(min=0)]]
         self.codebook.copy_(torch.where(dead[:, None], replacement, self.codebook))
         self.counts.masked_fill_(dead, 1)
+        self.restarted += dead.sum()
         self.recent_counts.zero_()
 
     @torch.compiler.disable  # it counts steps, and a compiled forward would be compiled anew for each count

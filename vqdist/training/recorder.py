@@ -69,6 +69,9 @@ class Recorder:
             record |= describe_usage(usage)
             self._tracker.log_histogram(progress.step, "codebook/usage", usage.tolist())
             session.usage.zero_()
+        if session.quantizer is not None:
+            record["restarts"] = session.quantizer.restarted.item()
+            session.quantizer.restarted.zero_()
         record |= {"lr": result.lr, "grad_norm": result.grad_norm}
         record |= {"bad_steps": progress.bad_steps, "skipped_samples": progress.skipped_samples}
         perf = {

@@ -89,8 +89,8 @@ def capture(session: Session) -> tuple[dict[str, Tensors], dict[str, Any]]:
     }
     if session.weight_ema is not None:
         tensors["weight_ema"] = session.weight_ema.tensors
-    if session.usage is not None:
-        tensors["usage"] = {"usage": session.usage}
+    if session.usage is not None and session.quantizer is not None:
+        tensors["usage"] = {"usage": session.usage, "restarts": session.quantizer.restarted}
     scaler = session.accelerator.scaler
     state = {
         "progress": vars(session.progress).copy(),
@@ -133,8 +133,9 @@ def restore(session: Session, tensors: dict[str, Tensors], state: dict[str, Any]
         load_optimizer_tensors(session.optimizer, tensors["optimizer"])
         if session.weight_ema is not None:
             session.weight_ema.load(tensors.get("weight_ema", tensors["model"]))
-        if session.usage is not None and "usage" in tensors:
+        if session.usage is not None and session.quantizer is not None and "usage" in tensors:
             session.usage.copy_(tensors["usage"]["usage"])
+            session.quantizer.restarted.copy_(tensors["usage"].get("restarts", torch.tensor(0)))
         if session.accelerator.scaler is not None and state["scaler"]:
             session.accelerator.scaler.load_state_dict(state["scaler"])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -3,6 +3,7 @@
 To add a task: write these functions and name it in `get_task`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,10 @@ def _build_pixelcnn(config: RunConfig, manifest: Manifest) -> PixelCNN:
 def _pixelcnn_losses(model: nn.Module, batch: Batch, *, training: bool) -> Losses:
     logits = model(batch.values, **conditions_of(model, batch))
     nats = F.cross_entropy(logits.float(), batch.values, reduction="none").flatten(1).mean(1)
-    return Losses({"loss": nats, "bits_per_code": nats.detach() / torch.log(nats.new_tensor(2.0))})
+    terms = {"loss": nats, "bits_per_code": nats.detach() / math.log(2)}
+    if not training:
+        terms["uniform_bits_per_code"] = torch.full_like(nats, math.log2(logits.shape[1]))
+    return Losses(terms)
 
 
 def conditions_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ class TrainingTerminal:
         """Show a line of metrics.jsonl: train beside the bar, validate in a line of its own."""
         if record["split"] == "validate":
             self._validate = record
-            if not self._best or record["loss"] < self._best["loss"]:
+            if is_better(record, self._best):
                 self._best = record
         else:
             self._train = record
@@ -113,7 +113,7 @@ class TrainingTerminal:
         ]
 
     def _describe_short(self) -> str:
-        parts = [f"loss {self._train['loss']:.4g}"] if "loss" in self._train else []
+        parts = [describe_loss(self._train)] if "loss" in self._train else []
         for key in _SHORT:
             # What a person waits for is measured on validate; until then the train value will do.
             value = self._validate.get(key, self._train.get(key))
@@ -128,7 +128,17 @@ class TrainingTerminal:
 def describe_metrics(record: Mapping[str, Any]) -> str:
     """Return the metrics of a validate line as a person reads them."""
     shown = [f"{label} {record[key]:.4g}" for key, label in _LABELS.items() if record.get(key) is not None]
-    return ", ".join([f"loss {record['loss']:.4g}", *shown])
+    return ", ".join([describe_loss(record), *shown])
+
+
+def describe_loss(record: Mapping[str, Any]) -> str:
+    """Return the loss of a line, which is null where it was not finite."""
+    return "loss not finite" if record["loss"] is None else f"loss {record['loss']:.4g}"
+
+
+def is_better(record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    """Tell whether a validate line is better than the best so far, {} for none."""
+    return record["loss"] is not None and (not best or record["loss"] < best["loss"])
 
 
 def join(launcher: str, *words: str) -> str:
