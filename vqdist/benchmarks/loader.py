@@ -34,7 +34,7 @@ Batches = Iterator[Any]
 def run(bench: Bench) -> list[Result]:
     """Measure the part, on made-up slices."""
     size, samples = bench.size(256, 32), bench.size(2048, 64)
-    batches = bench.size(48, 2)
+    seconds = 0.05 if bench.small else 1.5
     with tempfile.TemporaryDirectory() as folder:
         data, pictures = Path(folder, "shards"), Path(folder, "pictures")
         write_slices(data, pictures, samples, size)
@@ -44,11 +44,10 @@ def run(bench: Bench) -> list[Result]:
             "webdataset, Pillow": webdataset_batches(data),
         }
         measures: dict[str, Callable[[], float]] = {
-            name: partial(_rate, stream, batches) for name, stream in streams.items()
+            name: partial(_rate, stream, seconds) for name, stream in streams.items()
         }
         payloads = _read_payloads(data, min(samples, 512))
         for name, decode in (("Pillow", _decode_by_pillow), ("vqdist", partial(_decode_by_us, size))):
-            seconds = 0.05 if bench.small else 1.0
             measures[f"decoding alone in {WORKERS} processes, {name}"] = partial(
                 decoding_rate, decode, payloads, seconds
             )
@@ -57,13 +56,13 @@ def run(bench: Bench) -> list[Result]:
         case = f"PNG shards, {size} x {size}, {WORKERS} workers, uint8 batches of {BATCH_SIZE}"
         results = compare("loader", case, "samples/s", ours, rates)
         streams.clear()
-        return results + _compare_cache(bench, data, batches)
+        return results + _compare_cache(bench, data, seconds)
 
 
-def _compare_cache(bench: Bench, data: Path, batches: int) -> list[Result]:
+def _compare_cache(bench: Bench, data: Path, seconds: float) -> list[Result]:
     measures = {
-        "ours": partial(_rate, our_batches(data, cache=True), 4 * batches),
-        "ours, from PNG": partial(_rate, our_batches(data), batches),
+        "ours": partial(_rate, our_batches(data, cache=True), seconds),
+        "ours, from PNG": partial(_rate, our_batches(data), seconds),
     }
     rates = _in_turn(bench, measures)
     case = f"decoded samples in memory (data.cache memory), {WORKERS} workers, uint8 batches of {BATCH_SIZE}"
@@ -78,13 +77,14 @@ def _in_turn(bench: Bench, measures: Mapping[str, Callable[[], float]]) -> dict[
     return {name: median(values) for name, values in found.items()}
 
 
-def _rate(batches: Batches, count: int) -> float:
+def _rate(batches: Batches, seconds: float) -> float:
     """Return samples a second once what was loaded ahead, while others had their turn, is used up."""
     for _ in range(10):
         next(batches)
-    start = time.perf_counter()
-    samples = sum(len(next(batches)) for _ in range(count))
-    return samples / (time.perf_counter() - start)
+    samples, start = 0, time.perf_counter()
+    while (taken := time.perf_counter() - start) < seconds:
+        samples += len(next(batches))
+    return samples / taken
 
 
 def write_slices(data: Path, pictures: Path, samples: int, size: int) -> None:
