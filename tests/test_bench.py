@@ -12,6 +12,9 @@ from vqdist.benchmarks.measure import Result, compare
 from vqdist.benchmarks.usual import UsualVQVAE
 from vqdist.models.vqvae import VQVAE
 
+# Since Python 3.12 every fork beside a thread is warned of; torch has threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:

@@ -19,6 +19,9 @@ from vqdist.data.manifest import load_manifest
 from vqdist.data.memory import SampleCache, open_caches
 from vqdist.errors import DataError
 
+# Since Python 3.12 every fork beside a thread is warned of; torch has threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 SHAPE = (1, 64, 64)
 
 

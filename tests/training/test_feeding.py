@@ -1,5 +1,6 @@
 """Whole runs on data that the ranks of a node share: at an address, and decoded in memory."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def test_memory_gives_what_the_shards_give_and_leaves_nothing(image_set: Path, t
     assert ledgers(cached) == ledgers(plain)
     assert digests(cached / "model")["model.safetensors"] == digests(plain / "model")["model.safetensors"]
     assert set(Path("/dev/shm").glob("vqdist-*")) == before
+
+
+@pytest.mark.ranks
+def test_shards_that_somebody_else_made_are_indexed_once_and_trained_on(image_set: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    for split in ("train", "validate"):
+        (theirs / split).mkdir(parents=True)
+        for shard in image_set.glob(f"{split}/*.tar"):
+            shutil.copy(shard, theirs / split)
+    run = run_on(str(theirs), tmp_path, "foreign", ranks=2)
+    ours = run_on(str(image_set), tmp_path, "ours", ranks=2)
+    assert ledgers(run) == ledgers(ours)
+    assert len(list((tmp_path / "cache").glob("*/dataset.json"))) == 1
 
 
 def test_too_little_room_for_remote_shards_is_said_before_the_start(image_set: Path, tmp_path: Path) -> None:
