@@ -77,7 +77,12 @@ class DataSection(Section):
     window_shards: Int = key(8, "shards that the windowed order mixes at a time", unit="shards", ge=1)
     cache: Literal["none", "memory"] = key("none", "memory: decoded samples shared by ranks and workers of a node")
     cache_dir: str | None = key(None, "folder for fetched shards and indexes; null: the user's cache folder")
-    cache_gib: Real = key(16.0, "bound on fetched shards in cache_dir", unit="GiB", gt=0)
+    cache_gib: Real = key(
+        16.0,
+        "bound on fetched shards in cache_dir: two windows at least, all of train for order full",
+        unit="GiB",
+        gt=0,
+    )
     on_error: Literal["raise", "skip"] = key("raise", "a damaged sample: end the run, or skip and count it")
     allow_changed: Bool = key(False, "go on although the data set changed since the checkpoint")
     ledger: Bool = key(False, "write the keys that each rank trained on, step by step, into ledger/")
