@@ -9,14 +9,11 @@ job=${job:-$SLURM_JOB_ID}
 say() { echo "[$(date '+%F %T') job $job] $*"; }
 
 field() { # FILE KEY: a value of a JSON object, nothing where there is none
-  "${VQDIST_PYTHON}" - "$1" "$2" <<'PYTHON'
+  [[ -e $1 ]] || return 0
+  ${container[@]+"${container[@]}"} "$VQDIST_PYTHON" -c '
 import json, sys
-try:
-    value = json.load(open(sys.argv[1])).get(sys.argv[2])
-except (OSError, ValueError):
-    value = None
-print("" if value is None else value)
-PYTHON
+value = json.load(sys.stdin).get(sys.argv[1])
+print("" if value is None else value)' "$2" <"$1"
 }
 
 # The site's settings, the interpreter, and nothing of a launcher that the submitting shell may have had.
@@ -26,10 +23,11 @@ prepare() {
   # shellcheck disable=SC1090
   [[ ! -e $site ]] || source "$site"
   ! declare -F site_environment >/dev/null || site_environment
-  if [[ -z ${VQDIST_PYTHON:-} ]]; then
+  if [[ -z ${VQDIST_PYTHON:-} && -z ${VQDIST_CONTAINER:-} ]]; then
     VQDIST_PYTHON=$(command -v python || command -v python3)
     [[ ! -x $home/.venv/bin/python ]] || VQDIST_PYTHON=$home/.venv/bin/python
   fi
+  VQDIST_PYTHON=${VQDIST_PYTHON:-python}
   export VQDIST_PYTHON VQDIST_CONTAINER=${VQDIST_CONTAINER:-} PYTHONUNBUFFERED=1
   export PYTHONPATH=$home${PYTHONPATH:+:$PYTHONPATH}
   # Slurm 22.05 to 23.02 does not hand --cpus-per-task on to srun.

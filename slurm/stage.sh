@@ -10,7 +10,7 @@ if ((needed_kib + needed_kib / 10 > free_kib)); then
   echo "$(uname -n): $from needs $needed_kib KiB, $(dirname "$to") has $free_kib" >&2
   exit 1
 fi
-# A requeued job finds what it copied before.
+# A job that Slurm started again on this node finds what it copied before.
 if [[ ! -e $to/dataset.json ]]; then
   partial=$to.partial-$(uname -n)
   rm -rf "$partial"

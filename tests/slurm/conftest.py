@@ -68,7 +68,7 @@ def configs(slices: Path, codes: Path) -> dict[str, Path]:
     small = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 8, "num_codes": 32, "restart_every": 4}
     train = {"max_steps": 10, "log_every": 1, "eval_every": 10, "preview_every": None}
     base = {"task": "vqvae", "data": data, "model": small, "train": train, "tracking": {"mode": "disabled"}}
-    slow = {"hidden": 96, "residual_hidden": 32, "downsample": 4}
+    large = {"hidden": 96, "residual_hidden": 32, "code_dim": 64, "num_codes": 256}
     wanted = {
         "vqvae": base,
         "pixelcnn": {
@@ -81,14 +81,14 @@ def configs(slices: Path, codes: Path) -> dict[str, Path]:
         "steady": base
         | {
             "data": data | {"global_batch_size": 24},
-            "model": small | slow,
+            "model": small | {"hidden": 64, "residual_hidden": 32},
             "train": train | {"max_steps": 90, "eval_every": 90},
             "checkpoint": {"every_steps": 10},
         },
         "traffic": base
         | {
             "data": data | {"global_batch_size": 24},
-            "model": small | slow | {"code_dim": 64, "num_codes": 256},
+            "model": small | large,
             "train": train | {"max_steps": 80, "eval_every": 80},
         },
     }

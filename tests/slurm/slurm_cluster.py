@@ -263,13 +263,15 @@ class Cluster:
         """Switch a node on and plug its cable in."""
         node = Machine(name, NODE_INIT, name, str(self.root), self.address(name), log=self.root / f"log/{name}.out")
         self.nodes[name] = node
+        # The kernel takes its time to remove the card of a node that lost its power.
+        self._link("delete", name, check=False)
         self._link("add", name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
         self._link("set", name, "master", "switch", "up")
 
-    def _link(self, *arguments: str) -> None:
+    def _link(self, *arguments: str, check: bool = True) -> None:
         # nsenter without --pid: the kernel takes the node's process number as the host counts it.
         enter = ["nsenter", f"--target={self.hub.pid}", "--net", "ip", "link", *arguments]
-        subprocess.run(enter, check=True, timeout=10)
+        subprocess.run(enter, check=check, capture_output=True, timeout=10)
 
     def unplug(self, name: str) -> None:
         """Cut the cable of a node; its processes live on."""

@@ -56,7 +56,7 @@ class Run:
     def assert_exact_ledger(self) -> None:
         """Each step has trained on the samples that the order gives it, each once, over all lives and ranks."""
         config = yaml.safe_load((self.path / "config.yaml").read_text())
-        data, last = config["data"], config["train"]["max_steps"]
+        data, last = config["data"], self.status["step"]
         size = data["global_batch_size"]
         reader = ShardReader(data["path"], load_manifest(data["path"]), "train")
         order = Order(
@@ -129,6 +129,13 @@ class Jobs:
             return facts["JobState"] == "RUNNING" and int(facts["Restarts"]) == number - 1
 
         poll(running, PATIENCE_S, f"start {number} of job {job}", every_s=0.3)
+
+    def stop(self, job: str, run: Run) -> None:
+        """End a run as its user does who does not know of Slurm."""
+        (run.path / "STOP").touch()
+        assert self.finish(job) == "FAILED"
+        assert "stopped as asked" in self.log(job)
+        assert self.cluster.job(job)["ExitCode"] == "75:0"
 
     def log(self, job: str) -> str:
         return Path(self.cluster.job(job)["StdOut"]).read_text()

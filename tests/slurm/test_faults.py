@@ -9,6 +9,8 @@ from slurm_cluster import Machine, poll
 from slurm_jobs import PATIENCE_S, Jobs
 
 TWO = "--nodes=2 --ntasks-per-node=1"
+# For runs that the test ends itself, so that no machine is too fast for it.
+ENDLESS = ("--train.max_steps", "100000", "--optim.decay_steps", "90")
 
 
 def test_node_loses_power(jobs: Jobs) -> None:
@@ -27,33 +29,33 @@ def test_node_loses_power(jobs: Jobs) -> None:
 
 def test_old_rank_writes_nothing_after_the_new_one_started(jobs: Jobs) -> None:
     """With slurmd dead the ranks of a node live on, while Slurm starts the job on another."""
-    job, run = jobs.train("steady", "--train.max_steps", "300", flags="--nodes=1")
+    job, run = jobs.train("steady", *ENDLESS, flags="--nodes=1")
     jobs.wait_step(job, run, 5)
     first = jobs.cluster.job(job)["BatchHost"]
     jobs.cluster.kill_slurmd(first)
     jobs.wait_life(job, 2)
     poll(lambda: not find_ranks(jobs.cluster.nodes[first]), PATIENCE_S, "the old rank's end")
     assert "a newer start owns this run" in run.log(0)
-    assert "failed" not in run.status["state"]
-    jobs.assert_completed(job)
+    assert run.status["state"] == "running"
+    jobs.stop(job, run)
     run.assert_exact_ledger()
 
 
 def test_controller_restarts_and_a_link_is_cut(jobs: Jobs) -> None:
-    job, run = jobs.train("steady", flags=TWO)
+    job, run = jobs.train("steady", *ENDLESS, flags=f"{TWO} --nodelist=node[1-2]")
     jobs.wait_step(job, run, 5)
     jobs.cluster.stop_controller()
     jobs.cluster.start_controller()
-    nodes = jobs.cluster.wait(job, PATIENCE_S, ("RUNNING",)) and jobs.cluster.job(job)["NodeList"]
-    second = jobs.cluster.run("scontrol", "show", "hostnames", nodes).stdout.split()[1]
-    jobs.cluster.unplug(second)
+    jobs.wait_life(job, 1)
+    jobs.cluster.unplug("node2")
     time.sleep(2)
-    jobs.cluster.plug(second)
-    assert run.step < 90, "the run was over before anything went wrong"
-    jobs.assert_completed(job)
+    before = run.step
+    jobs.cluster.plug("node2")
+    jobs.wait_step(job, run, before + 10)
+    jobs.stop(job, run)
     assert jobs.cluster.job(job)["Restarts"] == "0"
     assert run.log(0).count("start 1: vqdist.train") == 1
-    run.assert_same_as(jobs.undisturbed("steady", 2))
+    run.assert_exact_ledger()
 
 
 def test_killed_rank_ends_the_job(jobs: Jobs) -> None:

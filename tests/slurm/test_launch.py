@@ -42,9 +42,10 @@ def test_hosts_whose_own_name_is_the_loopback(jobs: Jobs) -> None:
         jobs.cluster.write_hosts(name, f"127.0.1.1 {name}")
     try:
         flags = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
-        job, run = jobs.train("vqvae", flags=flags)
+        job, run = jobs.train("vqvae", flags=flags, VQDIST_PREFLIGHT="full")
         jobs.assert_completed(job)
         run.assert_exact_ledger()
+        assert "2 on 2 hosts met" in run.log(0)
     finally:
         for name in ("node1", "node2"):
             jobs.cluster.write_hosts(name)
@@ -54,8 +55,12 @@ def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
     jobs.cluster.write_hosts("node2", unknown=["node1"])
     try:
         flags = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
+        # An earlier start of the run was stopped: that must not be taken for this one's end.
+        (jobs.folder / "it").mkdir()
+        (jobs.folder / "it/status.json").write_text('{"state": "stopped", "step": 3}')
         job, _ = jobs.train("vqvae", flags=flags)
         assert jobs.finish(job) == "FAILED"
+        assert "failed: how each rank ended" in jobs.log(job)
         assert "MASTER_ADDR: found 'node1', which does not resolve on node2" in jobs.log(job)
     finally:
         jobs.cluster.write_hosts("node2")

@@ -21,7 +21,7 @@ ROUNDS = (
     (("evaluate-pixelcnn", "sample"), ()),
 )
 SITE = """
-PIPELINE_TRAIN=(--nodes=2 --ntasks-per-node=1 --exclude=node4)
+PIPELINE_TRAIN=(--nodes="${TEST_NODES:-2}" --ntasks-per-node=1 --exclude=node4)
 PIPELINE_OTHER=(--exclude=node4)
 : "${VQDIST_SCRATCH:=}"
 """
@@ -86,7 +86,7 @@ def test_in_one_go_then_again(jobs: Jobs) -> None:
 
 
 def test_killed_in_every_stage(jobs: Jobs) -> None:
-    chain = Chain(jobs, "chain")
+    chain = Chain(jobs, "chain", TEST_NODES="1")
     for together, waiting in ROUNDS:
         chain.submit()
         for stage in together:

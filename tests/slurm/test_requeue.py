@@ -8,8 +8,8 @@ TWO = "--nodes=2 --ntasks-per-node=1"
 
 def test_time_limit(jobs: Jobs) -> None:
     """Slurm's own warning, which comes up to 30 s early: minutes are its unit and half minutes its pace."""
-    flags = f"{TWO} --time=1 --signal=B:USR1@20"
-    job, run = jobs.train("steady", "--train.max_steps", "900", flags=flags)
+    flags = "--nodes=1 --time=1 --signal=B:USR1@20"
+    job, run = jobs.train("steady", "--train.max_steps", "100000", flags=flags)
     jobs.wait_life(job, 2)
     assert run.status["state"] == "stopped"
     assert "requeue 1, to go on at step" in jobs.log(job)
