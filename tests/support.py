@@ -37,6 +37,7 @@ TINY_VQVAE = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "downsamp
 TINY_PIXELCNN = {"hidden": 8, "layers": 2, "kernel": 3, "condition": "label+slice"}
 QUIET = ("--tracking.mode", "disabled", "--run.device", "cpu")
 PRELOADED = ("torch._dynamo", "vqdist.train", "vqdist.training.launch", "accelerate", "PIL.PngImagePlugin", "pytest")
+PRELOADED += ("matplotlib.figure", "matplotlib.backends.backend_agg")
 
 _context = get_context("forkserver")
 

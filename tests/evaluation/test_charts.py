@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vqdist.curves import draw_losses
 from vqdist.evaluation import charts
 from vqdist.evaluation.illustration import choose_slices
 
@@ -23,15 +24,15 @@ def test_losses_are_drawn_up_to_a_line_that_was_cut(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     whole.write_text("".join(json.dumps(line) + "\n" for line in lines))
     cut.write_text(whole.read_text() + '{"step": 4, "spl')
-    figure = read(charts.draw_losses(whole, tmp_path / "new" / "whole.png"))
-    np.testing.assert_array_equal(figure, read(charts.draw_losses(cut, tmp_path / "cut.png")))
+    figure = read(draw_losses(whole, tmp_path / "new" / "whole.png"))
+    np.testing.assert_array_equal(figure, read(draw_losses(cut, tmp_path / "cut.png")))
     assert figure.shape[1] > 1.8 * figure.shape[0]  # the loss and SSIM side by side
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["whole.png"]
 
 
 def test_losses_of_a_run_that_just_began(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
-    assert read(charts.draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png")).std() > 0
+    assert read(draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png")).std() > 0
 
 
 def test_codebook_bars_stand_by_rank(tmp_path: Path) -> None:

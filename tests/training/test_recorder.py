@@ -36,3 +36,18 @@ def test_a_prior_is_told_beside_its_baseline(code_set: Path, tmp_path: Path) -> 
     assert [line["uniform_bits_per_code"] for line in validate] == [math.log2(NUM_CODES)] * 2
     assert validate[-1]["bits_per_code"] < validate[-1]["uniform_bits_per_code"]
     assert all("restarts" not in line for line in lines)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_finished_run_draws_its_curves_or_says_why_not(image_set: Path, tmp_path: Path, blocked: bool) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    if blocked:
+        (run / "figures").touch()
+    words = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--run.name", "run"]
+    stopped = train(*words, "--train.stop_at_step", 10, check=False)
+    assert stopped.code == 75
+    assert not (run / "figures" / "losses.png").exists(), "a run that goes on has no time for it"
+    ended = train(*words)
+    assert ("run: no curves drawn: [Errno" in ended.logs[0]) == blocked
+    assert (run / "figures" / "losses.png").exists() != blocked

@@ -3,7 +3,6 @@
 Each function writes one PNG and returns its path, so that a run's directory and W&B show the same.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from vqdist.curves import BLUE, save_figure, start_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-GREY, BLUE, GREEN, RED = "#9a9a9a", "#1f5fa8", "#2a9d6e", "#d1495b"
-_DPI = 110
-_AXIS_NAMES = {"loss": "loss", "ssim": "SSIM", "ssim_brain": "SSIM inside the brain", "bits_per_code": "bits per code"}
-Values = npt.NDArray[np.float64]
 
 
 def draw_reconstructions(
@@ -65,29 +60,6 @@ def draw_codebook(usage: Tensor, *, perplexity: float, split: str, path: str | P
     return save_figure(figure, path)
 
 
-def draw_losses(metrics_file: str | Path, path: str | Path) -> Path:
-    """Draw the loss, and what else validate measures, of a run against its steps.
-
-    Args:
-        metrics_file: the run's metrics.jsonl.
-    """
-    lines = _read_metrics(Path(metrics_file))
-    extra = [name for name in ("ssim", "ssim_brain", "bits_per_code") if _series(lines, "validate", name)[0].size]
-    figure, axes = start_figure(1, 1 + len(extra), width=5.2 * (1 + len(extra)), height=4)
-    for axis, name in zip(axes[0], ["loss", *extra], strict=True):
-        for split, colour in (("train", GREY), ("validate", RED)):
-            steps, values = _series(lines, split, name)
-            if steps.size:
-                marker = "o" if split == "validate" else None
-                axis.plot(steps, values, color=colour, label=split, marker=marker, markersize=3, linewidth=1.2)
-        axis.set(xlabel="step", ylabel=_AXIS_NAMES[name], title=_AXIS_NAMES[name])
-        if name == "loss" and all((_series(lines, split, name)[1] > 0).all() for split in ("train", "validate")):
-            axis.set_yscale("log")
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False)
-    return save_figure(figure, path)
-
-
 def draw_rates(points: list[dict[str, Any]], path: str | Path) -> Path:
     """Draw rate against distortion over several models.
 
@@ -109,26 +81,6 @@ def draw_rates(points: list[dict[str, Any]], path: str | Path) -> Path:
     return save_figure(figure, path)
 
 
-def start_figure(rows: int, columns: int, *, width: float, height: float) -> "tuple[Figure, npt.NDArray[Any]]":
-    """Return a figure without a window, and its axes in rows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def save_figure(figure: "Figure", path: str | Path) -> Path:
-    """Write a figure as PNG; a reader never sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    partial.replace(path)
-    return path
-
-
 def to_picture(image: Tensor) -> npt.NDArray[np.float32]:
     """Return a (C, H, W) image as matplotlib shows it: (H, W) or (H, W, 3)."""
     pixels = image.detach().float().cpu().numpy()
@@ -138,20 +90,3 @@ def to_picture(image: Tensor) -> npt.NDArray[np.float32]:
 def hide_ticks(axis: "Axes") -> None:
     """Take the ticks off a picture; its labels stay."""
     axis.set(xticks=[], yticks=[])
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a metrics.jsonl; one cut off by a kill ends them."""
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
-
-
-def _series(lines: list[dict[str, Any]], split: str, name: str) -> tuple[Values, Values]:
-    pairs = [(line["step"], line[name]) for line in lines if line.get("split") == split and line.get(name) is not None]
-    steps, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    return steps, values

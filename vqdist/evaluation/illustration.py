@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vqdist.curves import draw_losses
 from vqdist.data.loader import to_images
 from vqdist.data.manifest import Manifest
 from vqdist.data.reader import ShardReader
@@ -24,7 +25,7 @@ SHOWN_NEIGHBOURS = 8
 def illustrate_run(run: Path, out: Path) -> list[Path]:
     """Draw a run's loss curves; nothing for a saved model without its run."""
     record = run / "metrics.jsonl"
-    return [charts.draw_losses(record, out / "losses.png")] if record.is_file() else []
+    return [draw_losses(record, out / "losses.png")] if record.is_file() else []
 
 
 def illustrate_vqvae(

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from vqdist.config import RunConfig, dump_yaml
+from vqdist.curves import draw_losses
 from vqdist.data.locate import locate_data_set
 from vqdist.data.manifest import Manifest, load_manifest
 from vqdist.data.places import resolve_cache_dir
@@ -122,7 +123,12 @@ def _begin(
     log_inputs(tracker, path, manifest)
     last_step = min(config.train.max_steps, config.train.stop_at_step or config.train.max_steps)
     terminal = TrainingTerminal(
-        run_dir.path, task=config.task, data_path=path, first_step=step, last_step=last_step, shown=ranks.is_main
+        run_dir.path,
+        task=config.task,
+        data_path=config.data.path or path,
+        first_step=step,
+        last_step=last_step,
+        shown=ranks.is_main,
     )
     return tracker, terminal
 
@@ -134,9 +140,21 @@ def _end(run: Run, state: str, code: int, tracker: Tracker, terminal: TrainingTe
         run.run_dir.write_status(state, progress.step, ended_early=progress.ended_early)
         if state in {"stopped", "finished"}:
             (run.run_dir.path / "STOP").unlink(missing_ok=True)
+        if state == "finished":
+            _draw_curves(run.run_dir.path, progress.step, tracker)
     except OwnershipError as error:
         say(f"error: {error}")
     terminal.close(state)
     if state == "finished":
         log_model(tracker, run.run_dir.path, run.session.config.task)
     tracker.finish(state, code)
+
+
+def _draw_curves(run_dir: Path, step: int, tracker: Tracker) -> None:
+    """Draw the run's losses; what keeps it from being drawn is said and changes nothing."""
+    try:
+        drawn = draw_losses(run_dir / "metrics.jsonl", run_dir / "figures" / "losses.png")
+    except (OSError, ImportError, ValueError, RuntimeError) as error:
+        say(f"{run_dir.name}: no curves drawn: {error}")
+        return
+    tracker.log_pictures(step, {"losses": drawn})

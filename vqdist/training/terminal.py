@@ -87,7 +87,7 @@ class TrainingTerminal:
             lines.append(f"  validate  {describe_metrics(self._validate)}")
         if self._best and self._best["step"] != self._validate["step"]:
             lines.append(f"  best      step {self._best['step']:,}: {describe_metrics(self._best)}")
-        for name, folder in (("model", "model"), ("pictures", "previews")):
+        for name, folder in (("model", "model"), ("pictures", "previews"), ("figures", "figures")):
             if (self._run_dir / folder).is_dir():
                 lines.append(f"  {name:<9} {self._run_dir / folder}")
         commands = self.propose_commands(state)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from vqdist.evaluation.charts import BLUE, GREEN, GREY, RED, hide_ticks, save_figure, start_figure, to_picture
+from vqdist.curves import BLUE, GREEN, GREY, RED, save_figure, start_figure
+from vqdist.evaluation.charts import hide_ticks, to_picture
 from vqdist.evaluation.realism.comparison import NEAR_COPY, Nearest
 from vqdist.evaluation.realism.digest import GREY_BINS, SPECTRUM_BINS, Digest
 
