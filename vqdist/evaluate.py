@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--pictures needs --figures, the folder for the reconstructions")
 
     from vqdist.evaluation.appraisal import appraise, show_pictures
+    from vqdist.evaluation.publication import publish
     from vqdist.training.ranks import end_ranks, start_ranks
 
     ranks = start_ranks(args.device)
@@ -52,6 +53,8 @@ def main(argv: Sequence[str]) -> None:
         report = appraise(args, ranks) if args.pictures is None else show_pictures(args, ranks)
         if ranks.is_main:
             write_report(report, args.out)
+        if ranks.is_main and args.pictures is None:
+            publish(args.run, report)
     finally:
         end_ranks()
 
