@@ -44,6 +44,9 @@ def describe_session(session: Any) -> dict[str, Any]:
     return {
         "model": {name: digest(tensor) for name, tensor in session.inner.state_dict().items()},
         "optimizer": {name: digest(tensor) for name, tensor in optimizer_tensors(session.optimizer).items()},
+        "weight_ema": {name: digest(tensor) for name, tensor in session.weight_ema.tensors.items()}
+        if session.weight_ema
+        else {},
         "progress": vars(session.progress),
     }
 

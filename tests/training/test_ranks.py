@@ -49,7 +49,15 @@ CASES = {
 @pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
 def test_ranks_and_accumulation_change_nothing(task: str, image_set: Path, code_set: Path, tmp_path: Path) -> None:
     data = {"vqvae": image_set, "pixelcnn": code_set}[task]
-    flags: list[object] = [*tiny_flags(task), "--data.path", data, "--checkpoint.every_steps", 20]
+    flags: list[object] = [
+        *tiny_flags(task),
+        "--data.path",
+        data,
+        "--checkpoint.every_steps",
+        20,
+        "--optim.weight_ema",
+        0.8,
+    ]
     if task == "vqvae":  # codes die and restart, and the batch is no multiple of the ranks
         flags += ["--model.restart_every", 4, "--model.restart_threshold", 0.5, "--data.global_batch_size", 7]
     train_on(1, "alone", tmp_path, *flags)

@@ -78,14 +78,18 @@ class WeightEMA:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._live = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
-        self.tensors = {name: value.detach().clone() for name, value in self._live.items()}
+        self._model = model
+        self.tensors = {name: value.detach().clone() for name, value in self._live().items()}
+
+    def _live(self) -> dict[str, torch.Tensor]:
+        # Asked anew each time: DDP gives the parameters other memory when it wraps a model.
+        return {name: value for name, value in self._model.state_dict().items() if value.is_floating_point()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take the model's weights after a step into the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.tensors.values()), list(self._live.values()), 1 - decay)
+        torch._foreach_lerp_(list(self.tensors.values()), list(self._live().values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -98,7 +102,7 @@ class WeightEMA:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for name, live in self._live.items():
+        for name, live in self._live().items():
             held = live.clone()
             live.copy_(self.tensors[name])
             self.tensors[name].copy_(held)
