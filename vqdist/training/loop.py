@@ -80,7 +80,9 @@ def train(run: Run) -> str:
         _report(run, result)
         stopped = result.wishes.stop or not _evaluate(run)
         over = stopped or progress.ended_early or progress.step >= last_step
-        if over or result.wishes.checkpoint or _is_due(progress.step, config.checkpoint.every_steps):
+        due = result.wishes.checkpoint or _is_due(progress.step, config.checkpoint.every_steps)
+        # None between bad steps: it is to the one before them that the run goes back.
+        if over or (due and progress.bad_in_row == 0):
             _checkpoint(run)
     finished = progress.step >= config.train.max_steps or progress.ended_early
     return "finished" if finished and not progress.eval_due else "stopped"
