@@ -11,15 +11,18 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, TextIO, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 from tqdm import tqdm
+from tqdm.utils import disp_trim
 
 T = TypeVar("T")
 
 # A log gets its first line after this time; later the lines stand a tenth of the work's age apart.
 FIRST_LINE_S = 10.0
-# A narrow window cuts the end off: the note matters more than the rate.
+# A window cuts the end off: the time left and the note matter more than the rate, and all of them more than the bar.
+NARROW_COLUMNS = 100
+NARROW_FORMAT = "{desc} {percentage:3.0f}%, {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_noinv_fmt}"
 COUNT_FORMAT = "{desc} {n_fmt}{unit}{postfix}, {elapsed}, {rate_noinv_fmt}"
 
@@ -28,6 +31,14 @@ class QuietBar(tqdm):
     """A tqdm bar without tqdm's monitor thread, which would live on in forked loader workers."""
 
     monitor_interval = 0
+
+    @staticmethod
+    def format_meter(n: float, total: float, elapsed: float, ncols: int | None = None, **options: Any) -> str:
+        """Return the text of the bar, cut to the window's columns."""
+        if ncols and ncols < NARROW_COLUMNS and options.get("bar_format") == BAR_FORMAT:
+            options["bar_format"] = NARROW_FORMAT
+        text: str = tqdm.format_meter(n, total, elapsed, ncols=ncols, **options)
+        return disp_trim(text, ncols) if ncols else text
 
 
 # tqdm's own lock spans processes, by a semaphore and a process that watches over it; one process draws here.

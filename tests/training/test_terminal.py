@@ -66,11 +66,13 @@ def run_on_terminal(run_dir: Path, columns: int) -> str:
 @pytest.mark.parametrize("columns", [50, 140])
 def test_the_bar_fits_its_window(tmp_path: Path, columns: int) -> None:
     shown = run_on_terminal(tmp_path / "demo", columns)
-    bars = [text for text in shown.replace("\n", "\r").split("\r") if "|" in text]
+    bars = [text for text in shown.replace("\n", "\r").split("\r") if "/40, " in text]
     assert bars
     assert max(len(text) for text in bars) <= columns
     assert any("loss" in text for text in bars)
-    if columns == 140:
+    if columns == 50:
+        assert any(text.startswith("demo  50%, 20/40, ") and " left, loss 0.05" in text for text in bars)
+    else:
         assert any("SSIM 0.9" in text and "images/s" in text and "left" in text for text in bars)
     # The bar is gone at the end, and the lines above it are whole.
     assert "demo: step 20, validate: loss 0.05, SSIM 0.9\r\n" in shown
