@@ -1,0 +1,109 @@
+"""A folder of own colour pictures, by the commands of the README: from files to new pictures of one class."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import QUIET, tiny_flags
+
+from vqdist import load_model
+from vqdist.data.shards import ShardReader, load_manifest
+from vqdist.entry import run_command
+
+SIZE = 32
+COLOURS = {"daisies": (250, 240, 120), "roses": (210, 30, 60)}
+
+
+def draw_flowers(folder: Path) -> Path:
+    """Write 20 pictures of each of two classes, of several sizes and formats."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(20):
+            H, W = rng.integers(30, 60, 2)
+            y, x = np.mgrid[:H, :W]
+            distance = np.hypot((y - H / 2) / H, (x - W / 2) / W)
+            petals = np.clip(1.5 - 4 * distance, 0, 1)[..., None] * colour
+            pixels = np.clip(petals + rng.normal(20, 5, (H, W, 1)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"flower {number}.{'jpg' if number % 2 else 'png'}")
+    return folder
+
+
+def call(capsys: pytest.CaptureFixture[str], command: str, *words: object) -> dict[str, Any]:
+    """Run a command and return the object that it wrote to stdout, {} for train, which writes none."""
+    code = run_command(import_module(f"vqdist.{command}").main, [str(word) for word in words])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    return json.loads(told.out or "{}")
+
+
+def train(capsys: pytest.CaptureFixture[str], task: str, data: Path, run: Path, *flags: object) -> None:
+    where = ("--data.path", data, "--run.dir", run.parent, "--run.name", run.name)
+    brief = ("--train.max_steps", 5, "--train.log_every", 5, "--train.eval_every", 5, "--train.preview_every", 5)
+    call(capsys, "train", *tiny_flags(task), *QUIET, *where, *brief, *flags)
+
+
+def colours_of(path: Path) -> np.ndarray:
+    """Return the mean of each channel of a picture, which must be RGB."""
+    with Image.open(path) as picture:
+        assert picture.mode == "RGB", f"{path.name} is {picture.mode}"
+        return np.asarray(picture).reshape(-1, 3).mean(axis=0)
+
+
+def test_from_own_pictures_to_new_ones_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = draw_flowers(tmp_path / "flowers")
+    images, codes, vqvae, prior = (tmp_path / name for name in ("images", "codes", "vqvae", "prior"))
+    told = call(capsys, "shard", pictures, images, "--image-size", SIZE, "--samples-per-shard", 8)
+    assert sum(split["samples"] for split in told["splits"].values()) == 40
+    manifest = load_manifest(images)
+    assert (manifest.channels, manifest.class_names, manifest.num_labels) == (3, ("daisies", "roses"), 2)
+
+    train(capsys, "vqvae", images, vqvae, "--model.l1_weight", 0.5, "--model.ssim_weight", 0.5)
+    device = ("--device", "cpu")
+    report = call(capsys, "evaluate", "--run", vqvae, "--data", images, *device)
+    assert 0 < report["metrics"]["ssim"]["mean"] < 1
+    assert all(Path(figure).exists() for figure in report["figures"])
+    call(capsys, "encode", "--run", vqvae, "--data", images, "--out", codes, *device)
+
+    train(capsys, "pixelcnn", codes, prior, "--model.condition", "label")
+    report = call(capsys, "evaluate", "--run", prior, "--data", codes, *device)
+    assert report["metrics"]["uniform_bits_per_code"]["mean"] == 4
+    samples = tmp_path / "samples"
+    call(capsys, "sample", "--prior", prior, "--num", 3, "--label", 1, "--out", samples, *device)
+    drawn = json.loads((samples / "samples.json").read_text())["samples"]
+    assert [(sample["label"], sample["slice"]) for sample in drawn] == [(1, None)] * 3
+    for picture in [samples / drawn[0]["file"], samples / "grid.png", *sorted(prior.glob("previews/*.png"))]:
+        colours_of(picture)
+    report = call(capsys, "evaluate", "--run", prior, "--data", codes, "--samples", samples, *device)
+    assert report["realism"]["samples"] == 3
+
+    report = call(capsys, "evaluate", "--run", vqvae, "--pictures", pictures / "roses", *device)
+    assert report["pictures"] == 20
+    colours_of(Path(report["overview"]))
+
+
+def test_colours_and_labels_arrive_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    call(capsys, "shard", draw_flowers(tmp_path / "flowers"), images, "--image-size", SIZE)
+    reader = ShardReader(images, load_manifest(images), "train")
+    for index in range(len(reader)):
+        sample = reader.read(index)
+        (tmp_path / "one.png").write_bytes(sample["png"])
+        red, green, _ = colours_of(tmp_path / "one.png")
+        assert sample["json"]["label"] == int(red > 2 * green), sample["__key__"]
+
+
+def test_a_trained_model_takes_colour_pictures_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    call(capsys, "shard", draw_flowers(tmp_path / "flowers"), images, "--image-size", SIZE)
+    train(capsys, "vqvae", images, tmp_path / "mine")
+    from vqdist.inference.pictures import load_pictures
+
+    shown = load_pictures(tmp_path / "flowers", image_size=SIZE, channels=3)
+    recon = load_model(tmp_path / "mine").reconstruct(shown)
+    assert recon.shape == shown.shape == (40, 3, SIZE, SIZE)
+    assert 0 <= recon.min() <= recon.max() <= 1
