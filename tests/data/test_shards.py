@@ -204,13 +204,20 @@ def test_a_cut_shard_names_shard_and_sample(images: Path, keep: int) -> None:
         read_all(images)
 
 
-def test_header_damage_loses_nothing(images: Path) -> None:
-    before = read_all(images)
+def test_header_damage_names_shard_and_sample(images: Path) -> None:
     shard = images / "train" / "shard-000000.tar"
-    data = bytearray(shard.read_bytes())
-    data[1024:2048:97] = bytes(len(range(1024, 2048, 97)))
-    flip(shard, 0)
-    assert read_all(images) == before
+    data = shard.read_bytes()
+    for name, member in (("train_000", "train_000.json"), ("train_002", "train_002.png")):
+        header = data.index(member.encode())
+        for bit in (*range(148 * 8, 148 * 8 + 4), *range(0, 8 * 512, 61)):
+            flipped = bytearray(data)
+            flipped[header + bit // 8] ^= 1 << bit % 8
+            shard.write_bytes(flipped)
+            with pytest.raises(DamagedDataError, match=rf"shard-000000\.tar, sample {name}"):
+                read_all(images)
+        shard.write_bytes(data[:header] + bytes(512) + data[header + 512 :])
+        with pytest.raises(DamagedDataError, match=rf"sample {name}: found a tar header"):
+            read_all(images)
 
 
 def test_missing_and_swapped_shards_are_named(images: Path) -> None:

@@ -20,7 +20,7 @@ INDEX_VERSION = 1
 MAX_MEMBER_BYTES = 2**28
 MAX_INFO_BYTES = 2**20
 _MAX_INDEX_BYTES_PER_SAMPLE = 2**14
-_BLOCK = 512
+BLOCK = 512
 
 
 def index_path(shard: Path) -> Path:
@@ -47,6 +47,25 @@ class ShardIndex:
     subjects: list[str | None]
     spans: array
     infos: list[dict[str, Any]]
+
+
+def is_sound_header(header: bytes) -> bool:
+    """Tell whether a block of 512 bytes is a tar header whose checksum, the sum of its bytes, is right."""
+    told = header[148:156].strip(b" \0")
+    if len(header) != BLOCK or not told or told.strip(b"01234567"):
+        return False
+    # Adler-32 holds the sum of all bytes, plus 1, modulo 65521; the checksum counts its own field as spaces.
+    rest = zlib.adler32(header[:148] + b" " * 8 + header[156:]) & 0xFFFF
+    return (rest - 1 - int(told, 8)) % 65521 == 0 or _has_signed_checksum(header)
+
+
+def _has_signed_checksum(header: bytes) -> bool:
+    """Tell whether the header of an old tar, which summed its bytes as signed ones, is right."""
+    try:
+        tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) -> ShardIndex:
@@ -144,7 +163,7 @@ def _read_members(file: BinaryIO, shard: Path) -> Iterator[tuple[tarfile.TarInfo
                 _check_member(member, size, shard)
                 file.seek(member.offset_data)
                 yield member, file.read(member.size)
-                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+                end = member.offset_data + -(-member.size // BLOCK) * BLOCK
     except (tarfile.TarError, OSError, ValueError, EOFError, UnicodeError) as error:
         raise DamagedDataError.of(f"{shard}, offset {end}", str(error), "a whole tar") from error
     _check_end(file, end, size, shard)
@@ -168,7 +187,7 @@ def _check_end(file: BinaryIO, end: int, size: int, shard: Path) -> None:
         if chunk.count(0) != len(chunk):
             _refuse(shard, end + rest, "bytes that are no tar header")
         rest += len(chunk)
-    if rest < 2 * _BLOCK:
+    if rest < 2 * BLOCK:
         _refuse(shard, size, "the end of the file")
 
 

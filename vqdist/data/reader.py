@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from vqdist.data.index import ShardIndex, index_path, max_index_bytes, parse_index
+from vqdist.data.index import BLOCK, ShardIndex, index_path, is_sound_header, max_index_bytes, parse_index
 from vqdist.data.manifest import Manifest, decode_json
 from vqdist.errors import DamagedDataError, DataError
 
@@ -126,12 +126,16 @@ class ShardReader:
                 self._damaged(shard, key, f"{name} {str(value)[:80]!r}", f"null or 0 to {count - 1}")
 
     def _read_member(self, shard: int, key: str, offset: int, size: int, crc: int) -> bytes:
+        """Read a member, and the tar header before it, which other readers of the shard go by."""
         try:
-            data = os.pread(self._handle(shard, key), size, offset)
+            data = os.pread(self._handle(shard, key), size + BLOCK, max(offset - BLOCK, 0))
         except OSError as error:
             self._damaged(shard, key, error.strerror or str(error), "a file that can be read")
+        header, data = data[:BLOCK], data[BLOCK:]
         if len(data) != size or zlib.crc32(data) != crc:
             self._damaged(shard, key, "bytes that do not match their checksum", "the bytes that were written")
+        if not is_sound_header(header):
+            self._damaged(shard, key, "a tar header that does not match its checksum", "the bytes that were written")
         return data
 
     def _handle(self, shard: int, key: str) -> int:
