@@ -32,7 +32,8 @@ def draw_losses(metrics_file: str | Path, path: str | Path) -> Path:
                 marker = "o" if split == "validate" else None
                 axis.plot(steps, values, color=colour, label=split, marker=marker, markersize=3, linewidth=1.2)
         axis.set(xlabel="step", ylabel=_AXIS_NAMES[name], title=_AXIS_NAMES[name])
-        if name == "loss" and all((_series(lines, split, name)[1] > 0).all() for split in ("train", "validate")):
+        values = np.concatenate([_series(lines, split, name)[1] for split in ("train", "validate")])
+        if name == "loss" and values.size and 0 < 10 * values.min() < values.max():
             axis.set_yscale("log")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False)
