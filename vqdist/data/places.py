@@ -36,7 +36,9 @@ def _spare_memory() -> Iterator[int]:
         for folder in (own, *own.parents):
             limit, used = _read(folder / "memory.max").strip(), _read(folder / "memory.current").strip()
             if limit.isdecimal() and used.isdecimal():
-                yield int(limit) - int(used)
+                stat = dict(line.split(maxsplit=1) for line in _read(folder / "memory.stat").splitlines())
+                # Copies of files on disk make way when memory is asked for; those in memory alone do not.
+                yield int(limit) - int(used) + int(stat.get("file", 0)) - int(stat.get("shmem", 0))
 
 
 def _read(path: Path) -> str:
