@@ -1,5 +1,6 @@
-"""Small checkpoints for tests."""
+"""Small checkpoints for tests, and what nothing may execute."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,3 +20,13 @@ def make_tensors(step: int, size: int = 64) -> dict[str, dict[str, torch.Tensor]
 def save(folder: Path, step: int, **options: Any) -> Path:
     given: dict[str, Any] = {"keep": 3, "check_owner": lambda: None, "tensors": make_tensors(step)} | options
     return save_checkpoint(folder, step, state={"step": step, "loss": 0.1 * step}, **given)
+
+
+class Canary:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.file}",)

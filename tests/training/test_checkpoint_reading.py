@@ -8,26 +8,15 @@ import os
 import pickle
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from checkpoints import FILES, make_tensors, save
+from checkpoints import FILES, Canary, make_tensors, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vqdist.errors import CheckpointError
 from vqdist.training.checkpoint import encode_commit, load_checkpoint
-
-
-class Canary:
-    """Unpickling it leaves a file behind."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.file}",)
 
 
 def vouch(folder: Path) -> None:
