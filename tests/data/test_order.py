@@ -1,0 +1,244 @@
+"""The order of the data: each sample once an epoch over any history of worlds, kills and resumes.
+
+The long version, `pytest -m long tests/data/test_order.py`, tries 20,000 histories.
+"""
+
+import tracemalloc
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vqdist.data.loader import TrainRequests
+from vqdist.data.order import Order, permute, rank_positions
+
+KINDS = ("windowed", "full")
+GOLDEN_WINDOWED = [
+    4,
+    0,
+    21,
+    20,
+    19,
+    3,
+    2,
+    1,
+    8,
+    16,
+    13,
+    5,
+    9,
+    10,
+    17,
+    18,
+    15,
+    7,
+    6,
+    14,
+    11,
+    12,
+    16,
+    13,
+    12,
+    18,
+    15,
+    0,
+    17,
+    4,
+]
+GOLDEN_FULL = [
+    0,
+    10,
+    6,
+    17,
+    15,
+    13,
+    20,
+    2,
+    8,
+    5,
+    4,
+    14,
+    7,
+    9,
+    18,
+    3,
+    21,
+    12,
+    11,
+    1,
+    19,
+    16,
+    20,
+    9,
+    21,
+    15,
+    10,
+    7,
+    13,
+    8,
+]
+WORLDS = st.one_of(st.integers(1, 8), st.integers(1, 1024), st.sampled_from((7, 64, 1023, 1024)))
+# (world size, steps, whether it ends with a kill, steps before its end that the last checkpoint was made)
+STARTS = st.lists(st.tuples(WORLDS, st.integers(0, 8), st.booleans(), st.integers(0, 8)), min_size=1, max_size=12)
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> Order:
+    """Draw an order over 1 to 10 million samples in shards of any sizes, some of them empty."""
+    samples = int(10 ** draw(st.floats(0, 7)))
+    shards = draw(st.integers(1, min(samples, 40_000)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if draw(st.booleans()):
+        sizes = np.full(shards, samples // shards)
+        sizes[-1] += samples - sizes.sum()
+    else:
+        sizes = rng.multinomial(samples, rng.dirichlet(np.ones(shards)))
+    window = draw(st.integers(1, 64))
+    return Order(sizes, kind=draw(st.sampled_from(KINDS)), window_shards=window, seed=draw(st.integers(0, 2**62)))
+
+
+def live_through(starts: list[tuple[int, int, bool, int]], first: int, batch_size: int) -> dict[int, list[np.ndarray]]:
+    """Return the positions that each rank trained on in each step, as the ledgers tell after the last resume."""
+    ledger: dict[int, list[np.ndarray]] = {}
+    step = first
+    for world, steps, killed, lost in starts:
+        start, world = step, min(world, batch_size)
+        for step in range(start, start + steps):
+            ledger[step] = [rank_positions(step, batch_size, rank, world) for rank in range(world)]
+        step = start + steps
+        if killed:
+            step = max(step - lost, first)
+            ledger = {number: shares for number, shares in ledger.items() if number < step}
+    return ledger
+
+
+def check_history(order: Order, starts: list[tuple[int, int, bool, int]], batch_size: int, first: int) -> None:
+    batch_size = min(batch_size, order.num_samples)
+    ledger = live_through(starts, first, batch_size)
+    assert list(ledger) == list(range(first, first + len(ledger)))
+    for shares in ledger.values():
+        sizes = [len(share) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= 1
+    positions = np.concatenate([share for shares in ledger.values() for share in shares] or [np.empty(0, np.int64)])
+    samples = order.samples(positions)
+    # Every position of the stream once, none left out.
+    along = np.argsort(positions)
+    assert np.array_equal(positions[along], first * batch_size + np.arange(len(ledger) * batch_size))
+    # No sample twice in an epoch, and every sample in an epoch that was lived through as a whole.
+    epochs = positions // order.num_samples
+    for epoch in np.unique(epochs):
+        seen = samples[epochs == epoch]
+        assert len(np.unique(seen)) == len(seen)
+        assert seen.min() >= 0
+        assert seen.max() < order.num_samples
+        if len(seen) == order.num_samples:
+            assert np.array_equal(np.sort(seen), np.arange(order.num_samples))
+
+
+def try_histories(examples: int) -> int:
+    """Try random histories that begin anywhere, mostly shortly before an epoch ends; return how many."""
+    tried = []
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(orders(), STARTS, st.integers(1, 2048), st.integers(0, 3), st.integers(0, 8))
+    def attempt(order: Order, starts: list, batch_size: int, epoch: int, back: int) -> None:
+        first = max(epoch * order.num_samples // min(batch_size, order.num_samples) - back, 0)
+        check_history(order, starts, batch_size, first)
+        tried.append(order.num_samples)
+
+    attempt()
+    assert max(tried) > 5_000_000
+    return len(tried)
+
+
+def test_1_000_histories_train_each_sample_once() -> None:
+    assert try_histories(1000) >= 1000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_20_000_histories_train_each_sample_once() -> None:
+    assert try_histories(20_000) >= 20_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_epoch_of_10_million_samples_is_a_permutation(kind: str) -> None:
+    sizes = np.full(39_063, 256)
+    sizes[-1] = 10_000_000 - sizes[:-1].sum()
+    order = Order(sizes, kind=kind, window_shards=8, seed=3)
+    seen = np.zeros(order.num_samples, bool)
+    for start in range(0, order.num_samples, 100_000):
+        seen[order.samples(np.arange(start, start + 100_000) + 2 * order.num_samples)] = True
+    assert seen.all()
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(st.integers(1, 5000), st.integers(0, 2**62))
+def test_permute_is_a_bijection(size: int, seed: int) -> None:
+    permuted = permute(np.arange(size), size, seed)
+    assert np.array_equal(np.sort(permuted), np.arange(size))
+
+
+def test_the_order_is_the_same_for_ever() -> None:
+    """A run that is taken up years later must find the samples where it left them: these numbers never change."""
+    sizes = np.array([5, 0, 7, 7, 3])
+    windowed = Order(sizes, kind="windowed", window_shards=2, seed=1).samples(np.arange(30))
+    full = Order(sizes, kind="full", window_shards=2, seed=1).samples(np.arange(30))
+    assert windowed.tolist() == GOLDEN_WINDOWED
+    assert full.tolist() == GOLDEN_FULL
+
+
+def test_epochs_and_seeds_differ() -> None:
+    for kind in KINDS:
+        order, other = (Order(np.full(10, 50), kind=kind, window_shards=3, seed=seed) for seed in (0, 1))
+        first, second = order.samples(np.arange(500)), order.samples(np.arange(500, 1000))
+        assert (first == second).mean() < 0.05
+        assert (first == other.samples(np.arange(500))).mean() < 0.05
+
+
+@pytest.mark.parametrize("window_shards", [1, 3, 100])
+def test_a_window_reads_its_shards_alone(window_shards: int) -> None:
+    sizes = np.array([3, 0, 9, 4, 1, 6, 6, 2])
+    order = Order(sizes, kind="windowed", window_shards=window_shards, seed=5)
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    position = 0
+    while position < 3 * order.num_samples:
+        shards, end = order.shards_of_window(position)
+        assert len(shards) <= window_shards
+        assert set(shard_of[order.samples(np.arange(position, end))]) == set(shards.tolist())
+        position = end
+    assert position == 3 * order.num_samples
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("micro_batch_size", [None, 1, 3])
+def test_ranks_load_what_the_order_says(kind: str, micro_batch_size: int | None) -> None:
+    order = Order(np.array([7, 7, 7, 2]), kind=kind, window_shards=2, seed=4)
+    for world in (1, 2, 3, 5):
+        for step in (0, 1, 9):
+            loaded: dict[int, list[int]] = {}
+            for rank in range(world):
+                requests = TrainRequests(
+                    order, global_batch_size=5, micro_batch_size=micro_batch_size, rank=rank, world=world, step=step
+                )
+                for request in islice(requests, 40):
+                    assert 1 <= len(request.samples) <= (micro_batch_size or 5)
+                    loaded.setdefault(request.step, []).extend(request.samples.tolist())
+            for number in range(step + 1, step + 6):
+                wanted = order.samples(np.arange(5 * (number - 1), 5 * number))
+                assert sorted(loaded[number]) == sorted(wanted.tolist())
+
+
+def test_memory_does_not_grow_with_the_world() -> None:
+    order = Order(np.full(4000, 256), kind="windowed", window_shards=8, seed=0)
+    peaks = []
+    for world in (1, 1024):
+        requests = TrainRequests(order, global_batch_size=2048, micro_batch_size=None, rank=0, world=world, step=0)
+        tracemalloc.start()
+        list(islice(requests, 20))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] <= peaks[0] * 1.1
