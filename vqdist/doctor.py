@@ -76,7 +76,7 @@ def find_run_problems(config: RunConfig) -> list[Problem]:
     """Return why the run directory does not take this configuration."""
     path = config.run_dir
     problems = claimable(path, config.checkpoint.resume)
-    if not problems and (path / "config.yaml").exists() and config.checkpoint.resume == "auto":
+    if not problems and (path / "config.yaml").exists() and config.checkpoint.resume != "never":
         try:
             saved = read_config(path)
         except UserError as error:

@@ -107,6 +107,20 @@ def test_a_checkpoint_damaged_between_two_starts_costs_nothing_but_its_steps(ima
     assert describe_run(tmp_path / "damaged") == describe_run(tmp_path / "whole")
 
 
+def test_a_run_from_given_weights_goes_on_when_it_is_started_again(image_set: Path, tmp_path: Path) -> None:
+    words = [*tiny_flags(), *RHYTHM, "--data.path", image_set, "--run.dir", tmp_path, "--data.ledger", "true"]
+    train(*words, "--run.name", "first", "--train.max_steps", 8)
+    start = ("--checkpoint.resume", tmp_path / "first")
+    train(*words, "--run.name", "whole", *start)
+    assert train(*words, "--run.name", "stopped", *start, "--train.stop_at_step", 9, check=False).code == 75
+    train(*words, "--run.name", "stopped", *start)
+    assert describe_run(tmp_path / "stopped") == describe_run(tmp_path / "whole")
+    for other in ("never", tmp_path / "whole"):
+        refused = train(*words, "--run.name", "stopped", "--checkpoint.resume", other, check=False)
+        assert refused.code == 2
+        assert "checkpoint.resume: found" in refused.logs[0]
+
+
 def check_ledger(run: Path, data: Path, order: str, steps: int) -> None:
     """Check that the ranks' ledgers together hold each step once, with the samples that the order names."""
     manifest = load_manifest(data)

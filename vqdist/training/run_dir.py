@@ -163,14 +163,25 @@ def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) ->
 
 
 def claimable(path: Path, resume: str) -> list[Problem]:
-    """Return why a run directory cannot be used in this way of resuming."""
+    """Return why a run directory cannot be used in this way of resuming.
+
+    A run that began from the weights of a path goes on when it is started again with the same path, as a
+    requeued job is.
+    """
     used = (path / "config.yaml").exists()
-    if resume != "auto" and used:
+    if resume != "auto" and used and (resume == "never" or _began_from(path) != resume):
         expected = "an unused directory: another run.name, or checkpoint.resume auto"
         return [Problem("checkpoint.resume", f"{resume} on {path}, which holds a run", expected)]
     if not used and path.exists() and not path.is_dir():
         return [Problem("run.dir", f"{path}, which is a file", "a folder")]
     return []
+
+
+def _began_from(path: Path) -> Any:
+    try:
+        return _lookup(read_config(path), "checkpoint.resume")
+    except ConfigError:
+        return None
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def find_problems(config: RunConfig) -> list[Problem]:
         problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
     problems += precision_problems(config.train.precision, config.run.device)
     problems += claimable(config.run_dir, config.checkpoint.resume)
-    if (config.run_dir / "config.yaml").exists() and config.checkpoint.resume == "auto":
+    if (config.run_dir / "config.yaml").exists() and config.checkpoint.resume != "never":
         problems += _resume_problems(config)
     if config.data.path is not None:
         problems += _data_problems(config, config.data.path)
@@ -64,7 +64,7 @@ def resolve(config: RunConfig) -> RunConfig:
         return config
     steps = config.train.max_steps
     saved = config.run_dir / "config.yaml"
-    if saved.exists() and config.checkpoint.resume == "auto":
+    if saved.exists() and config.checkpoint.resume != "never":
         first, _ = load_config(saved, [])
         if first is not None and first.optim.decay_steps is not None:
             steps = first.optim.decay_steps
@@ -103,7 +103,7 @@ def _data_problems(config: RunConfig, path: str) -> list[Problem]:
 
 
 def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
-    state = read_newest_state(config.run_dir / "checkpoints") if config.checkpoint.resume == "auto" else None
+    state = read_newest_state(config.run_dir / "checkpoints") if config.checkpoint.resume != "never" else None
     before = str(state.get("data_fingerprint")) if state else manifest.fingerprint
     if before == manifest.fingerprint or config.data.allow_changed:
         return []
