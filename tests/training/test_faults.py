@@ -125,21 +125,28 @@ def launch(words: list[str], ranks: int) -> subprocess.Popen[bytes]:
     several = ["--multi_gpu", "--main_process_port", str(find_port())] if ranks > 1 else ["--cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [*launcher, *several, "-m", "vqdist.train", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, **quiet, env=environment, start_new_session=True)
 
 
-@pytest.mark.parametrize(("number", "ranks"), [(signal.SIGTERM, 2), (signal.SIGKILL, 2), (signal.SIGTERM, 1)], ids=str)
+@pytest.mark.parametrize("fault", ["SIGTERM", "SIGKILL", "Ctrl-C", "SIGTERM to the launcher of one", "all killed"])
 def test_a_launcher_that_is_stopped_or_killed_leaves_a_checkpoint_and_no_process(
-    number: int, ranks: int, image_set: Path, tmp_path: Path
+    fault: str, image_set: Path, tmp_path: Path
 ) -> None:
-    words, run = make_words(image_set, tmp_path, "--checkpoint.every_steps", 100_000), tmp_path / "run"
-    launcher = launch(words, ranks)
+    words, run = make_words(image_set, tmp_path), tmp_path / "run"
+    launcher = launch(words, 1 if "one" in fault else 2)
     processes: list[int] = []
     try:
-        wait_for_step(run, 3)
+        wait_for_step(run, 7)
         processes = find_children(launcher.pid)
-        assert len(processes) >= ranks
-        launcher.send_signal(number)
+        assert len(processes) >= (1 if "one" in fault else 2)
+        if fault == "Ctrl-C":
+            os.killpg(launcher.pid, signal.SIGINT)
+        elif fault == "all killed":  # the launcher gave its ranks sessions of their own
+            for pid in (launcher.pid, *processes):
+                os.kill(pid, signal.SIGKILL)
+        else:
+            launcher.send_signal(signal.SIGKILL if fault == "SIGKILL" else signal.SIGTERM)
         before = time.monotonic()
         wait_until(lambda: not any(is_alive(pid) for pid in processes), 30)
         seconds = time.monotonic() - before
@@ -150,7 +157,8 @@ def test_a_launcher_that_is_stopped_or_killed_leaves_a_checkpoint_and_no_process
                 os.kill(pid, signal.SIGKILL)
         launcher.wait()
     assert seconds < 10
-    assert json.loads((run / "status.json").read_text())["state"] == "stopped"
+    state = json.loads((run / "status.json").read_text())["state"]
+    assert state == ("running" if fault == "all killed" else "stopped")
     check_resumes(words, run)
 
 
