@@ -5,18 +5,13 @@ one elastic history.
 """
 
 import random
-import signal
-import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
 import pytest
-from support import SLICES, SUBJECTS, digests, read_metrics, read_records, start_train, tiny_flags, train, wait_until
+from histories import check_ledger, describe_run, live_through, train_with_kills
+from support import digests, read_metrics, tiny_flags, train
 
-from vqdist.data.order import Order
-from vqdist.data.shards import load_manifest
 from vqdist.training.checkpoint import list_checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.ranks
@@ -33,34 +28,6 @@ CASES: dict[str, tuple[str, int, list[object]]] = {
 }
 
 
-def describe_run(run: Path) -> dict[str, Any]:
-    """Return all of a run that must not depend on how often it was stopped."""
-    return {
-        "model": digests(run / "model"),
-        "checkpoint": digests(list_checkpoints(run / "checkpoints")[-1]),
-        "metrics": read_metrics(run),
-        "ledger": digests(run / "ledger"),
-    }
-
-
-def count_lines(run: Path) -> int:
-    files = list(run.glob("ledger/rank-0.jsonl"))
-    return files[0].read_bytes().count(b"\n") if files else 0
-
-
-def train_with_kills(run: Path, words: list[str], kills: int, ranks: int, rng: random.Random) -> None:
-    """Start a run until it is over, and kill it as often as asked, each time some steps further."""
-    for number in range(kills):
-        with start_train(*words, ranks=ranks) as started:
-            target = (number + 1) * STEPS // (kills + 1)
-            wait_until(lambda target=target: count_lines(run) >= target or not started.processes[0].is_alive())
-            time.sleep(rng.uniform(0, 0.02))
-            started.send(signal.SIGKILL)
-            ended = started.wait()
-        assert set(ended.codes) == {-signal.SIGKILL}, ended.describe()
-    train(*words, ranks=ranks)
-
-
 def check_case(name: str, data: Path, tmp_path: Path, kills: int) -> None:
     task, ranks, more = CASES[name]
     flags = [*tiny_flags(task), *RHYTHM, *more, "--data.path", data, "--run.dir", tmp_path, "--data.ledger", "true"]
@@ -72,7 +39,8 @@ def check_case(name: str, data: Path, tmp_path: Path, kills: int) -> None:
         assert stopped.code == 75, stopped.describe()
     train(*words, "--run.name", "stopped", ranks=ranks)
     assert describe_run(tmp_path / "stopped") == whole
-    train_with_kills(tmp_path / "killed", [*words, "--run.name", "killed"], kills, ranks, random.Random(name))
+    history = {"steps": STEPS, "kills": kills, "ranks": ranks, "rng": random.Random(name)}
+    train_with_kills(tmp_path / "killed", [*words, "--run.name", "killed"], **history)
     assert describe_run(tmp_path / "killed") == whole
     before = digests(tmp_path / "killed")
     again = train(*words, "--run.name", "killed", ranks=ranks)
@@ -121,56 +89,7 @@ def test_a_run_from_given_weights_goes_on_when_it_is_started_again(image_set: Pa
         assert "checkpoint.resume: found" in refused.logs[0]
 
 
-def check_ledger(run: Path, data: Path, order: str, steps: int) -> None:
-    """Check that the ranks' ledgers together hold each step once, with the samples that the order names."""
-    manifest = load_manifest(data)
-    sizes = np.array([shard.samples for shard in manifest.splits["train"].shards])
-    keys = [f"s{subject:02d}-{number:02d}" for subject in SUBJECTS["train"] for number in SLICES]
-    samples = Order(sizes, kind=order, window_shards=8, seed=0).samples(np.arange(8 * steps))
-    found: dict[int, list[str]] = {step: [] for step in range(1, steps + 1)}
-    for path in (run / "ledger").glob("rank-*.jsonl"):
-        told = [line["step"] for line in read_records(path)]
-        assert told == sorted(set(told)), f"{path}: a step twice"
-        for line in read_records(path):
-            found[line["step"]] += line["keys"]
-    for step, told in found.items():
-        assert sorted(told) == sorted(keys[index] for index in samples[8 * (step - 1) : 8 * step]), f"step {step}"
-    stream = [key for step in range(1, steps + 1) for key in sorted(found[step])]
-    assert len(stream) == 8 * steps
-    for epoch in range(8 * steps // len(keys)):  # whole epochs, up to the steps that two of them share
-        first, last = -(-epoch * len(keys) // 8), (epoch + 1) * len(keys) // 8
-        inside = Counter(key for step in range(first + 1, last + 1) for key in found[step])
-        assert max(inside.values()) == 1
-
-
-def live_through(run: Path, words: list[str], steps: int, restarts: int) -> Counter[str]:
-    """Kill and restart a run on 1, 2 and 3 ranks and 0 to 2 workers; return how its starts ended."""
-    rng, ends = random.Random(restarts), Counter[str]()
-    for number in range(restarts):
-        ranks, workers = (3, 1, 2)[number % 3], rng.choice((0, 1, 2))
-        fault = ("all killed", "one killed", "stopped")[rng.randrange(3)]
-        with start_train(*words, "--data.num_workers", workers, ranks=ranks) as started:
-            target = (number + 1) * steps // (restarts + 2)
-            wait_until(lambda target=target: longest(run) >= target or not started.processes[0].is_alive())
-            time.sleep(rng.uniform(0, 0.05))
-            if fault == "stopped":
-                started.send(signal.SIGTERM, rng.randrange(ranks))
-            elif fault == "one killed":
-                started.send(signal.SIGKILL, rng.randrange(ranks))
-            else:
-                started.send(signal.SIGKILL)
-            ended = started.wait()
-        ends[fault] += 1
-        wanted = {"stopped": {75}, "one killed": {-9, 1}, "all killed": {-9}}[fault]
-        assert set(ended.codes) <= wanted, f"{fault}\n{ended.describe()}"
-    return ends
-
-
-def longest(run: Path) -> int:
-    return max([path.read_bytes().count(b"\n") for path in run.glob("ledger/rank-*.jsonl")] or [0])
-
-
-def check_history(data: Path, tmp_path: Path, order: str, steps: int, restarts: int) -> None:
+def check_history(data: Path, tmp_path: Path, order: Literal["windowed", "full"], steps: int, restarts: int) -> None:
     flags = [*tiny_flags(), "--data.path", data, "--run.dir", tmp_path, "--data.ledger", "true", "--data.order", order]
     words = [str(flag) for flag in [*flags, "--train.max_steps", steps, "--train.eval_every", 100, "--optim.lr", 1e-4]]
     train(*words, "--run.name", "whole")
@@ -188,7 +107,9 @@ def check_history(data: Path, tmp_path: Path, order: str, steps: int, restarts: 
 
 
 @pytest.mark.parametrize("order", ["windowed", "full"])
-def test_each_sample_once_an_epoch_whatever_happens(order: str, image_set: Path, tmp_path: Path) -> None:
+def test_each_sample_once_an_epoch_whatever_happens(
+    order: Literal["windowed", "full"], image_set: Path, tmp_path: Path
+) -> None:
     check_history(image_set, tmp_path, order, steps=60, restarts=12)
 
 
