@@ -8,6 +8,7 @@ import atexit
 import importlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -132,6 +133,7 @@ class Started:
         for process in self.processes:
             process.join()
             process.close()
+        shutil.rmtree(self._logs[0].parent)
 
     def send(self, number: int, *ranks: int) -> None:
         """Send a signal to some ranks, or to all that still run."""

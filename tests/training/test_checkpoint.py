@@ -205,6 +205,17 @@ def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tm
         assert models[0] == models[1]
 
 
+def test_checkpoints_come_by_time_as_well(image_set: Path, tmp_path: Path) -> None:
+    """Rank 0 calls it when the time is over, and all ranks sync their ledgers for it."""
+    flags = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--data.ledger", "true"]
+    train(*flags, "--run.name", "steps", "--checkpoint.every_minutes", "null", "--checkpoint.keep", 9, ranks=2)
+    train(*flags, "--run.name", "time", "--checkpoint.every_minutes", 1e-6, "--checkpoint.keep", 99, ranks=2)
+    by_steps, by_time = (list_checkpoints(tmp_path / name / "checkpoints") for name in ("steps", "time"))
+    assert [path.name for path in by_steps] == [f"step-{step:08d}" for step in (5, 10, 15, 20)]
+    assert len(by_time) > 15
+    assert digests(by_time[-1]) == digests(by_steps[-1])
+
+
 def write_for_ever(folder: str, log: str) -> int:
     """Write checkpoints one after the other, and into the log which ones are done."""
     sweep(Path(folder))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vqdist.durable import write_whole
+from vqdist.durable import sync, write_whole
 from vqdist.errors import ConfigError, OwnershipError, Problem
 
 # What decides the result of a run; every other key may change from one start to the next.
@@ -104,6 +104,7 @@ class JsonLines:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._check = check
         self._file = path.open("ab", buffering=0)
+        sync(path.parent)
         self._unwritten = b""
 
     def append(self, record: dict[str, Any]) -> None:
