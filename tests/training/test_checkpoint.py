@@ -194,10 +194,13 @@ def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tm
     train(*flags, "--run.name", "stops")
     with start(limited_train, [*flags, "--run.name", "goes-on", "--checkpoint.on_error", "continue"], 8, 16) as started:
         ended = started.wait()
-    assert ended.code == 0
+    assert ended.code == 0, ended.describe()
     assert ended.logs[0].count("not written") == ended.logs[0].count("the run goes on") >= 2
+    with start(limited_train, [*flags, "--run.name", "ends", "--checkpoint.on_error", "continue"], 16, 99) as started:
+        assert started.wait().code == 1, "a run that could not save its end has not finished"
+    train(*flags, "--run.name", "ends")
     train(*flags, "--run.name", "undisturbed")
-    for name in ("stops", "goes-on"):
+    for name in ("stops", "goes-on", "ends"):
         assert read_metrics(tmp_path / name) == read_metrics(tmp_path / "undisturbed")
         ledgers = [(tmp_path / run / "ledger" / "rank-0.jsonl").read_bytes() for run in (name, "undisturbed")]
         assert ledgers[0] == ledgers[1]

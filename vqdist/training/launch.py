@@ -16,7 +16,7 @@ from vqdist.training.lineage import log_inputs, log_model
 from vqdist.training.loop import Run, train
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
-from vqdist.training.run_dir import RunDir, read_status
+from vqdist.training.run_dir import RunDir, read_status, storing
 from vqdist.training.setup import build_session, describe_data, load_companion
 from vqdist.training.state import Progress, resume
 from vqdist.training.stopping import StopRequest
@@ -43,7 +43,8 @@ def run(config: RunConfig, stop: StopRequest) -> int:
             say(f"{config.run_dir}: finished before, nothing to do")
         return 0
     path, manifest = _open_data(config, ranks)
-    token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
+    with storing(config.run_dir):
+        token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
     run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
     return _train(config, path, manifest, ranks, run_dir, stop)
 
@@ -107,9 +108,10 @@ def _begin(
     """Cut the record back to where the run goes on, say that it runs, and open the views of it."""
     step = progress.step
     if ranks.is_main:
-        run_dir.cut_records(step, eval_due=progress.eval_due)
-        run_dir.write_config(dump_yaml(config))
-        run_dir.write_status("running", step)
+        with storing(run_dir.path):
+            run_dir.cut_records(step, eval_due=progress.eval_due)
+            run_dir.write_config(dump_yaml(config))
+            run_dir.write_status("running", step)
     ranks.barrier()
     tracker = start_tracker(
         run_dir.path,
@@ -142,7 +144,7 @@ def _end(run: Run, state: str, code: int, tracker: Tracker, terminal: TrainingTe
             (run.run_dir.path / "STOP").unlink(missing_ok=True)
         if state == "finished":
             _draw_curves(run.run_dir.path, progress.step, tracker)
-    except OwnershipError as error:
+    except (OwnershipError, OSError) as error:
         say(f"error: {error}")
     terminal.close(state)
     if state == "finished":

@@ -83,7 +83,7 @@ def train(run: Run) -> str:
         due = result.wishes.checkpoint or _is_due(progress.step, config.checkpoint.every_steps)
         # None between bad steps: it is to the one before them that the run goes back.
         if over or (due and progress.bad_in_row == 0):
-            _checkpoint(run)
+            _checkpoint(run, last=over)
     finished = progress.step >= config.train.max_steps or progress.ended_early
     return "finished" if finished and not progress.eval_due else "stopped"
 
@@ -160,7 +160,11 @@ def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
     """Write the model; tell whether it could be written. Collective."""
     session, saved = run.session, False
     if session.ranks.is_main:
-        with _writing(run, "model"), session.weight_ema.applied() if session.weight_ema else nullcontext():
+        final = session.progress.step == session.config.train.max_steps
+        with (
+            _writing(run, "model", needed=final),
+            session.weight_ema.applied() if session.weight_ema else nullcontext(),
+        ):
             save_model(
                 session.inner,
                 run.run_dir.path / "model",
@@ -193,12 +197,12 @@ def _preview(run: Run) -> None:
         run.recorder.preview(path)
 
 
-def _checkpoint(run: Run) -> None:
-    """Write a checkpoint, once every rank's record is safe. Collective."""
+def _checkpoint(run: Run, *, last: bool = False) -> None:
+    """Write a checkpoint, once every rank's record is safe; the last of this process must succeed. Collective."""
     session, config = run.session, run.session.config
     run.saved_at = time.monotonic()
     safe = False
-    with _writing(run, "metrics and ledger"):
+    with _writing(run, "metrics and ledger", needed=last):
         run.recorder.sync()
         safe = True
     if config.data.ledger:
@@ -208,7 +212,7 @@ def _checkpoint(run: Run) -> None:
     run.run_dir.check_owner()
     tensors, state = capture(session)
     state["data_fingerprint"] = run.feed.manifest.fingerprint
-    with _writing(run, "checkpoint"):
+    with _writing(run, "checkpoint", needed=last):
         save_checkpoint(
             run.run_dir.path / "checkpoints",
             session.progress.step,
@@ -221,13 +225,17 @@ def _checkpoint(run: Run) -> None:
 
 
 @contextmanager
-def _writing(run: Run, what: str) -> Iterator[None]:
-    """Let a disk that takes no more end the run, or this write alone, as checkpoint.on_error says."""
+def _writing(run: Run, what: str, *, needed: bool = False) -> Iterator[None]:
+    """Let a disk that takes no more end the run, or this write alone, as checkpoint.on_error says.
+
+    Args:
+        needed: nothing comes after it that could make up for it, so that it ends the run in any case.
+    """
     try:
         yield
     except OSError as error:
         problem = f"{what} of step {run.session.progress.step} not written: {error}"
-        if run.session.config.checkpoint.on_error == "raise":
+        if needed or run.session.config.checkpoint.on_error == "raise":
             raise StorageError(f"{problem}; what was written before is whole") from error
         say(f"{problem}; the run goes on")
 

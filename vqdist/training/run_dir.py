@@ -3,18 +3,33 @@
 import json
 import os
 import socket
+import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from vqdist.durable import sync, write_whole
-from vqdist.errors import ConfigError, OwnershipError, Problem
+from vqdist.errors import ConfigError, OwnershipError, Problem, StorageError
 
 # What decides the result of a run; every other key may change from one start to the next.
 DECIDING = ("task", "model", "optim", "run.seed", "train.precision", "data.global_batch_size", "data.order")
 DECIDING_IN_WINDOWS = "data.window_shards"
+OWNER_RETRIES_S = (0.1, 0.5, 1.0)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Say in our words that a directory cannot be written: a full disk, no leave, a mount that is gone.
+
+    Raises:
+        StorageError: instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error}") from error
 
 
 class RunDir:
@@ -33,6 +48,8 @@ class RunDir:
     def claim(cls, path: Path) -> "RunDir":
         """Take the directory for this start: older processes find another token and write nothing more."""
         path.mkdir(parents=True, exist_ok=True)
+        for stale in path.glob(".*.json.*.tmp"):
+            stale.unlink(missing_ok=True)  # of a start that was killed while it wrote
         run_dir = cls(path, uuid.uuid4().hex)
         owner = {
             "token": run_dir.token,
@@ -46,12 +63,18 @@ class RunDir:
 
     def check_owner(self) -> None:
         """Raise OwnershipError if a newer start has taken the directory."""
-        try:
-            token = json.loads((self.path / "owner.json").read_text())["token"]
-        except (OSError, ValueError, KeyError, TypeError):
-            token = None
-        if token != self.token:
+        if self._read_token() != self.token:
             raise OwnershipError(f"{self.path}: a newer start owns this run; this process writes nothing more")
+
+    def _read_token(self) -> str | None:
+        for pause_s in OWNER_RETRIES_S:  # a network file system may fail for a moment
+            try:
+                return str(json.loads((self.path / "owner.json").read_text())["token"])
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError, KeyError, TypeError):
+                time.sleep(pause_s)
+        return None
 
     def write_status(self, state: str, step: int, **facts: Any) -> None:
         """Write status.json: state is running, stopped, finished or failed."""
