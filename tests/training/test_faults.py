@@ -43,9 +43,14 @@ def check_resumes(words: list[str], run: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("fault", "victim"), [(signal.SIGKILL, 0), (signal.SIGKILL, 2), (signal.SIGSTOP, 1)])
-def test_a_rank_that_dies_or_hangs_ends_the_others(fault: int, victim: int, image_set: Path, tmp_path: Path) -> None:
-    words = make_words(image_set, tmp_path, "--run.timeout_s", 3)
+@pytest.mark.parametrize(
+    ("fault", "victim", "workers"), [(signal.SIGKILL, 0, 0), (signal.SIGKILL, 2, 1), (signal.SIGSTOP, 1, 0)]
+)
+def test_a_rank_that_dies_or_hangs_ends_the_others(
+    fault: int, victim: int, workers: int, image_set: Path, tmp_path: Path
+) -> None:
+    words = make_words(image_set, tmp_path, "--data.num_workers", workers)
+    words += ["--run.timeout_s", "3" if fault == signal.SIGSTOP else "60"]
     with start_train(*words, ranks=3) as started:
         wait_for_step(tmp_path / "run", 7)
         started.send(fault, victim)
@@ -56,7 +61,8 @@ def test_a_rank_that_dies_or_hangs_ends_the_others(fault: int, victim: int, imag
         seconds = time.monotonic() - before
         started.send(signal.SIGKILL)
         ended = started.wait()
-    assert seconds < (3.0 if fault == signal.SIGKILL else 8.0)
+    # The loader workers of a rank that was killed hold its connections open until they see that it is gone.
+    assert seconds < (3.0 if fault == signal.SIGKILL and not workers else 8.0)
     for rank in others:
         assert ended.codes[rank] == 1, ended.describe()
         assert "error: another rank died, or was silent for run.timeout_s" in ended.logs[rank]
