@@ -142,6 +142,27 @@ def test_a_second_ctrl_c_ends_at_once(image_set: Path, tmp_path: Path) -> None:
     assert load_checkpoint(checkpoint)[1]["progress"]["step"] == 2
 
 
+@pytest.mark.parametrize("waiting", ["for a rank that hangs", "for a rank that never came"])
+def test_two_ctrl_c_end_even_a_rank_that_waits_for_another(waiting: str, image_set: Path, tmp_path: Path) -> None:
+    words = make_words(image_set, tmp_path, *ENDLESS, "--run.timeout_s", 600)
+    lonely = {"WORLD_SIZE": "3"} if waiting == "for a rank that never came" else {}
+    with start_train(*words, ranks=2, environment=lonely) as started:
+        if lonely:
+            time.sleep(4.0)
+        else:
+            wait_for_step(tmp_path / "run", 3)
+            started.send(signal.SIGSTOP, 1)
+            time.sleep(0.5)
+        started.send(signal.SIGINT, 0)
+        time.sleep(1.5)
+        assert started.processes[0].is_alive()
+        started.send(signal.SIGINT, 0)
+        before = time.monotonic()
+        wait_until(lambda: not started.processes[0].is_alive(), 10)
+        assert time.monotonic() - before < 1.0
+        assert started.processes[0].exitcode == 1
+
+
 def test_a_stop_file_is_honoured_and_removed(image_set: Path, tmp_path: Path) -> None:
     words = make_words(image_set, tmp_path, *ENDLESS)
     with start_train(*words, ranks=2) as started:

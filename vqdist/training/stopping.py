@@ -1,16 +1,16 @@
-"""Being asked to stop: signals, a STOP file, a launcher that is gone. Handlers only set a flag."""
+"""Being asked to stop: signals, a STOP file, a launcher that is gone. Each leaves but a wish, for the ranks to agree on."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from vqdist.entry import say
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 SAME_KEY_PRESS_S = 1.0
 LAUNCHER_POLL_S = 1.0
 ORPHAN_GRACE_S = 8.0
@@ -26,7 +26,8 @@ class StopRequest:
     def ask(self, reason: str) -> None:
         self.reason = self.reason or reason
 
-    def on_signal(self, number: int, _: FrameType | None) -> None:
+    def on_signal(self, number: int) -> None:
+        """Note a signal; a second Ctrl-C ends the process."""
         if number == signal.SIGINT:
             now = time.monotonic()
             # A launcher passes the terminal's Ctrl-C on: two within a second are one key press.
@@ -43,10 +44,10 @@ class StopRequest:
 
 @contextmanager
 def listen_for_stops() -> Iterator[StopRequest]:
-    """Turn SIGTERM, SIGUSR1 and Ctrl-C into a wish to stop for as long as the block runs."""
+    """Turn SIGTERM, SIGUSR1 and Ctrl-C into a wish to stop for as long as the block runs. For the main thread."""
     request = StopRequest()
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    before = {number: signal.signal(number, request.on_signal) for number in numbers}
+    stop_hearing = _hear_signals(request)
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     watch = _watch_launcher(request) if has_launcher() else None
     try:
         yield request
@@ -57,6 +58,28 @@ def listen_for_stops() -> Iterator[StopRequest]:
         # Launchers and preemption send more than one: what comes after the checkpoint changes nothing.
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN if request.reason else before[number])
+        stop_hearing()
+
+
+def _hear_signals(request: StopRequest) -> Callable[[], None]:
+    """Note signals in a thread: Python's own handlers wait while the main thread waits for other ranks."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    heard_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def hear() -> None:
+        while numbers := os.read(reader, 64):
+            for number in numbers:
+                if number in SIGNALS:
+                    request.on_signal(number)
+        os.close(reader)
+
+    def stop_hearing() -> None:
+        signal.set_wakeup_fd(heard_before)
+        os.close(writer)
+
+    threading.Thread(target=hear, name="signals", daemon=True).start()
+    return stop_hearing
 
 
 def has_launcher(environ: Mapping[str, str] = os.environ) -> bool:
