@@ -16,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import forkserver, get_context
@@ -139,7 +140,8 @@ class Started:
         """Send a signal to some ranks, or to all that still run."""
         for rank in ranks or range(len(self.processes)):
             if self.processes[rank].is_alive():
-                os.kill(self.pid(rank), number)
+                with suppress(ProcessLookupError):  # it may end between the two
+                    os.kill(self.pid(rank), number)
 
     def pid(self, rank: int) -> int:
         pid = self.processes[rank].pid
