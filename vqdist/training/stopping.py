@@ -1,4 +1,4 @@
-"""Being asked to stop: signals, a STOP file, a launcher that is gone. Each leaves but a wish for the ranks to agree on."""
+"""Being asked to stop: signals, a STOP file, a launcher that is gone. Each is a wish for the ranks to agree on."""
 
 import os
 import signal
