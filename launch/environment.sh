@@ -15,7 +15,7 @@ wanted=$(sha256sum pyproject.toml | cut -d ' ' -f 1)
 if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
   echo "making the environment in .venv (some minutes: torch alone is several GB)" >&2
   "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
   echo "$wanted" > "$stamp"
 fi
 # shellcheck source=/dev/null
