@@ -104,25 +104,46 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
     Raises:
         CheckpointError: damaged or incomplete; names the file, what was found and expected.
     """
-    files = _read_commit(path)
-    payloads = {name: _read_verified(path / name, fact) for name, fact in files.items()}
-    state = _parse_state(path, payloads.pop("state.json"))
-    try:
-        return {name.removesuffix(".safetensors"): load_tensors(data) for name, data in payloads.items()}, state
-    except SafetensorError as error:
-        raise CheckpointError.of(str(path), error, "safetensors") from error
+    return parse_checkpoint(_read_files(path), path)
 
 
 def load_newest(folder: Path, *, set_aside: bool) -> tuple[Path, dict[str, Tensors], dict[str, Any]] | None:
     """Read the newest checkpoint that verifies; a damaged one is named, set aside and passed over."""
+    found = read_newest(folder, set_aside=set_aside)
+    return None if found is None else (found[0], *parse_checkpoint(found[1], found[0]))
+
+
+def read_newest(folder: Path, *, set_aside: bool) -> tuple[Path, dict[str, bytes]] | None:
+    """Return the newest checkpoint that verifies and the bytes of its files, as load_newest does."""
     for path in reversed(list_checkpoints(folder)):
         try:
-            return (path, *load_checkpoint(path))
+            files = _read_files(path)
+            parse_checkpoint(files, path)
         except CheckpointError as error:
             say(f"checkpoint passed over: {error}")
             if set_aside:
                 _set_aside(path)
+        else:
+            return path, files
     return None
+
+
+def parse_checkpoint(files: dict[str, bytes], path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """Return tensors and state of a checkpoint's verified files.
+
+    Raises:
+        CheckpointError: no JSON or no safetensors, though somebody vouched for them.
+    """
+    state = _parse_state(path, files["state.json"])
+    groups = {name.removesuffix(".safetensors"): data for name, data in files.items() if name != "state.json"}
+    try:
+        return {name: load_tensors(data) for name, data in groups.items()}, state
+    except SafetensorError as error:
+        raise CheckpointError.of(str(path), error, "safetensors") from error
+
+
+def _read_files(path: Path) -> dict[str, bytes]:
+    return {name: _read_verified(path / name, fact) for name, fact in _read_commit(path).items()}
 
 
 def read_newest_state(folder: Path) -> dict[str, Any] | None:

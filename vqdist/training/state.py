@@ -12,7 +12,7 @@ from vqdist.errors import CheckpointError, Problem
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.quantizer import VectorQuantizer
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.checkpoint import Tensors, load_checkpoint, load_newest, sweep
+from vqdist.training.checkpoint import Tensors, parse_checkpoint, read_newest, sweep
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
 from vqdist.training.ranks import Ranks
 from vqdist.training.run_dir import RunDir
@@ -102,17 +102,17 @@ def capture(session: Session) -> tuple[dict[str, Tensors], dict[str, Any]]:
 def resume(session: Session, run_dir: RunDir) -> bool:
     """Put the session where the newest checkpoint that verifies stands; tell whether there is one.
 
-    Collective: every rank; all of them take the one that rank 0 found good.
+    Rank 0 reads it and hands its bytes to the others: a network file system may show it to them later.
+    Collective: every rank.
     """
     ranks, folder = session.ranks, run_dir.path / "checkpoints"
     if ranks.is_main:
         sweep(folder)
-    found = load_newest(folder, set_aside=True) if ranks.is_main else None
-    name = ranks.broadcast_object(found[0].name if found else None)
-    if name is None:
+    found = ranks.broadcast_object(read_newest(folder, set_aside=True) if ranks.is_main else None)
+    if found is None:
         return False
-    tensors, state = found[1:] if found else load_checkpoint(folder / name)
-    restore(session, tensors, state, where=str(folder / name))
+    path, files = found
+    restore(session, *parse_checkpoint(files, path), where=str(path))
     return True
 
 
