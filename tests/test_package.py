@@ -1,11 +1,14 @@
 """The package's front door: four names, and nothing heavy behind it until one of them is asked for."""
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
 import vqdist
+from vqdist import VQVAE, PixelCNN, VectorQuantizer, load_model
+from vqdist.config import PixelCNNSection, Section, VQVAESection
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
@@ -15,8 +18,6 @@ def test_importing_the_package_does_not_import_torch() -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    from vqdist import VQVAE, PixelCNN, VectorQuantizer, load_model
-
     assert {item.__name__ for item in (VQVAE, PixelCNN, VectorQuantizer, load_model)} == set(vqdist.__all__)
     assert set(vqdist.__all__) <= set(dir(vqdist))
 
@@ -24,3 +25,22 @@ def test_the_public_names_are_there() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'VQVEA'"):
         _ = vqdist.VQVEA
+
+
+@pytest.mark.parametrize(
+    ("part", "section", "required"),
+    [
+        (VQVAE, VQVAESection, set()),
+        (PixelCNN, PixelCNNSection, {"num_codes"}),
+        (VectorQuantizer, VQVAESection, {"num_codes", "code_dim"}),
+    ],
+)
+def test_what_is_built_in_python_has_the_defaults_of_the_configuration(
+    part: type, section: type[Section], required: set[str]
+) -> None:
+    arguments = inspect.signature(part).parameters
+    assert {name for name, found in arguments.items() if found.default is inspect.Parameter.empty} == required
+    keys = {name: field.default for name, field in section.model_fields.items()}
+    shared = (keys.keys() & arguments.keys()) - required
+    assert {name: arguments[name].default for name in shared} == {name: keys[name] for name in shared}
+    assert part is VectorQuantizer or keys.keys() <= arguments.keys()

@@ -40,8 +40,8 @@ class UserError(VqdistError):
         return cls([Problem(where, str(found), str(expected))])
 
 
-class ConfigError(UserError):
-    """The configuration is wrong: a key, its type, or two keys that do not fit."""
+class ConfigError(UserError, ValueError):
+    """The configuration is wrong: a key, its type, or two keys that do not fit; also a model's arguments in Python."""
 
 
 class DataError(UserError):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vqdist.errors import ConfigError
 from vqdist.models import search
 from vqdist.models.quantizer import VectorQuantizer
 from vqdist.models.search import nearest_code
@@ -321,3 +322,16 @@ def test_a_code_is_used_again_after_dead_start() -> None:
     for step in range(100):
         codes = quantizer(random_latents(step, 8, 6, 8, 8))[1]
     assert len(codes.unique()) == 32
+
+
+def test_the_codebook_is_an_ordinary_argument() -> None:
+    assert not VectorQuantizer(8, 4, "grad").learns_by_ema
+    assert VectorQuantizer(8, 4, "ema").learns_by_ema
+
+
+def test_odd_arguments_are_named_together() -> None:
+    with pytest.raises(ValueError, match="num_codes: found 0; expected at least 1") as caught:
+        VectorQuantizer(0, 4, "foo", ema_decay=1.0, restart_every=0)
+    assert "codebook: found foo; expected ema or grad" in str(caught.value)
+    assert isinstance(caught.value, ConfigError)
+    assert [item.where for item in caught.value.problems] == ["num_codes", "codebook", "ema_decay", "restart_every"]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.errors import Problem, UserError
+from vqdist.errors import ConfigError, Problem, UserError
 from vqdist.models import sampler
 
 CONDITIONS = ("none", "label", "slice", "label+slice")
@@ -35,7 +35,7 @@ class PixelCNN(nn.Module):
         num_labels: labels are in [0, num_labels).
         num_slices: slice numbers are in [0, num_slices); also the length over which slices vary smoothly.
     Raises:
-        UserError: an argument is out of its range; all problems together.
+        ConfigError: an argument is out of its range; all problems together.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ def _condition_problems(name: str, values: Tensor | None, *, num: int, limit: in
 
 
 def _check_config(config: dict[str, Any]) -> None:
-    """Raise UserError that lists every argument out of its range."""
+    """Raise ConfigError that lists every argument out of its range."""
     whole = {"num_codes": 1, "hidden": 1, "layers": 1, "num_labels": 1, "num_slices": 1}
     problems = [
         Problem(name, str(config[name]), f"a whole number of at least {least}")
@@ -272,4 +272,4 @@ def _check_config(config: dict[str, Any]) -> None:
     if config["condition"] not in CONDITIONS:
         problems.append(Problem("condition", repr(config["condition"]), "one of " + ", ".join(CONDITIONS)))
     if problems:
-        raise UserError(problems)
+        raise ConfigError(problems)

@@ -3,69 +3,19 @@
 Shapes: B batch, h w latent grid, D code size, K codes, N latents (B * h * w of them in a batch).
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.models.search import CodeSearch, at_least_fp32, nearest_code
+from vqdist.errors import ConfigError, Problem
+from vqdist.models.search import Assignment, assign_codes, nearest_code
 from vqdist.seeds import derive_seed
 
 # A count below this would underflow after some thousand idle steps; the code itself does not depend on it.
 MIN_COUNT = 1e-6
-
-
-class Assignment(NamedTuple):
-    """What one pass over the latents yields."""
-
-    quantized: Tensor  # (B, D, h, w) in the latents' dtype
-    codes: Tensor  # (B, h, w) int64
-    errors: Tensor  # (B,) mean squared distance between latents and codes, over D and positions
-    counts: Tensor  # (K,) how often each code was taken
-    sums: Tensor  # (K, D) sum of the latents that took it
-
-
-def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
-    """Give each latent its nearest code, and collect what the EMA needs, in chunks that stay in the cache.
-
-    Args:
-        latents: (B, D, h, w) float; channels_last saves a copy.
-        codebook: (K, D) float.
-    """
-    B, D, h, w = latents.shape
-    codebook = at_least_fp32(codebook)
-    search = CodeSearch(codebook)
-    quantized = latents.new_empty(B * h * w, D)
-    codes = torch.empty(B * h * w, dtype=torch.int64, device=latents.device)
-    errors = codebook.new_empty(B * h * w)
-    counts, sums = codebook.new_zeros(len(codebook)), torch.zeros_like(codebook)
-    start = 0
-    for rows in _row_chunks(latents, search.chunk_rows):
-        part = slice(start, start := start + rows.shape[0])
-        found = search(rows)
-        nearest = codebook.index_select(0, found)
-        codes[part] = found
-        quantized[part] = nearest
-        errors[part] = nearest.sub_(rows).square_().sum(1)
-        counts.index_add_(0, found, torch.ones_like(errors[part]))
-        sums.index_add_(0, found, rows)
-    return Assignment(
-        quantized.view(B, h, w, D).permute(0, 3, 1, 2),
-        codes.view(B, h, w),
-        errors.view(B, -1).mean(1) / D,
-        counts,
-        sums,
-    )
-
-
-def _row_chunks(latents: Tensor, max_rows: int) -> Iterator[Tensor]:
-    """Yield the latents of all positions, in order, as (at most max_rows, D) in fp32."""
-    D, h, w = latents.shape[1:]
-    for samples in latents.split(max(1, max_rows // (h * w))):
-        for rows in samples.permute(0, 2, 3, 1).reshape(-1, D).split(max_rows):
-            yield at_least_fp32(rows).contiguous()
 
 
 class StraightThrough(torch.autograd.Function):
@@ -127,6 +77,9 @@ class VectorQuantizer(nn.Module):
         restart_every: steps between two restarts.
         restart_threshold: a code is dead when, since the last look, it was taken less than this share of the mean.
         deferred: leave first codes, EMA and restarts to the training loop.
+
+    Raises:
+        ConfigError: arguments out of range, all of them together.
     """
 
     codebook: Tensor  # (K, D)
@@ -142,8 +95,8 @@ class VectorQuantizer(nn.Module):
         self,
         num_codes: int,
         code_dim: int,
-        *,
         codebook: Literal["ema", "grad"] = "ema",
+        *,
         commitment_weight: float = 0.25,
         ema_decay: float = 0.99,
         restart: bool = True,
@@ -152,6 +105,17 @@ class VectorQuantizer(nn.Module):
         deferred: bool = False,
     ) -> None:
         super().__init__()
+        arguments = {
+            "num_codes": num_codes,
+            "code_dim": code_dim,
+            "codebook": codebook,
+            "commitment_weight": commitment_weight,
+            "ema_decay": ema_decay,
+            "restart_every": restart_every,
+            "restart_threshold": restart_threshold,
+        }
+        if problems := codebook_problems(arguments):
+            raise ConfigError(problems)
         self.num_codes, self.code_dim = num_codes, code_dim
         self.commitment_weight, self.ema_decay = commitment_weight, ema_decay
         self.restart, self.restart_every, self.restart_threshold = restart, restart_every, restart_threshold
@@ -301,3 +265,21 @@ class VectorQuantizer(nn.Module):
             self.initialize(latents.permute(0, 2, 3, 1).reshape(-1, self.code_dim), seed=0)
         self._own_steps += 1
         self.plan_restarts(0, self._own_steps, len(latents))
+
+
+def codebook_problems(arguments: Mapping[str, Any], prefix: str = "") -> list[Problem]:
+    """Return which arguments of a VectorQuantizer are out of range; the prefix goes before their names."""
+    allowed = {
+        "num_codes": (arguments["num_codes"] >= 1, "at least 1"),
+        "code_dim": (arguments["code_dim"] >= 1, "at least 1"),
+        "codebook": (arguments["codebook"] in ("ema", "grad"), "ema or grad"),
+        "commitment_weight": (arguments["commitment_weight"] >= 0, "0 or above"),
+        "ema_decay": (0 <= arguments["ema_decay"] < 1, "in [0, 1)"),
+        "restart_every": (arguments["restart_every"] >= 1, "at least 1"),
+        "restart_threshold": (arguments["restart_threshold"] >= 0, "0 or above"),
+    }
+    return [
+        Problem(f"{prefix}{name}", str(arguments[name]), expected)
+        for name, (is_allowed, expected) in allowed.items()
+        if not is_allowed
+    ]

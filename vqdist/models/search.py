@@ -1,7 +1,10 @@
 """The search for the nearest code, a chunk of latents at a time.
 
-Shapes: N latents, D code size, K codes.
+Shapes: B batch, h w latent grid, D code size, K codes, N latents (B * h * w of them in a batch).
 """
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +36,57 @@ def nearest_code(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) 
         for found, chunk in zip(codes.split(search.chunk_rows), latents.split(search.chunk_rows), strict=True):
             found.copy_(search(chunk))
         return codes
+
+
+class Assignment(NamedTuple):
+    """What one pass over the latents yields."""
+
+    quantized: Tensor  # (B, D, h, w) in the latents' dtype
+    codes: Tensor  # (B, h, w) int64
+    errors: Tensor  # (B,) mean squared distance between latents and codes, over D and positions
+    counts: Tensor  # (K,) how often each code was taken
+    sums: Tensor  # (K, D) sum of the latents that took it
+
+
+def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
+    """Give each latent its nearest code, and collect what the EMA needs, in chunks that stay in the cache.
+
+    Args:
+        latents: (B, D, h, w) float; channels_last saves a copy.
+        codebook: (K, D) float.
+    """
+    B, D, h, w = latents.shape
+    codebook = at_least_fp32(codebook)
+    search = CodeSearch(codebook)
+    quantized = latents.new_empty(B * h * w, D)
+    codes = torch.empty(B * h * w, dtype=torch.int64, device=latents.device)
+    errors = codebook.new_empty(B * h * w)
+    counts, sums = codebook.new_zeros(len(codebook)), torch.zeros_like(codebook)
+    start = 0
+    for rows in _row_chunks(latents, search.chunk_rows):
+        part = slice(start, start := start + rows.shape[0])
+        found = search(rows)
+        nearest = codebook.index_select(0, found)
+        codes[part] = found
+        quantized[part] = nearest
+        errors[part] = nearest.sub_(rows).square_().sum(1)
+        counts.index_add_(0, found, torch.ones_like(errors[part]))
+        sums.index_add_(0, found, rows)
+    return Assignment(
+        quantized.view(B, h, w, D).permute(0, 3, 1, 2),
+        codes.view(B, h, w),
+        errors.view(B, -1).mean(1) / D,
+        counts,
+        sums,
+    )
+
+
+def _row_chunks(latents: Tensor, max_rows: int) -> Iterator[Tensor]:
+    """Yield the latents of all positions, in order, as (at most max_rows, D) in fp32."""
+    D, h, w = latents.shape[1:]
+    for samples in latents.split(max(1, max_rows // (h * w))):
+        for rows in samples.permute(0, 2, 3, 1).reshape(-1, D).split(max_rows):
+            yield at_least_fp32(rows).contiguous()
 
 
 class CodeSearch:

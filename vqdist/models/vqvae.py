@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vqdist.errors import ConfigError, Problem, UserError
 from vqdist.metrics import ssim_map
-from vqdist.models.quantizer import VectorQuantizer
+from vqdist.models.quantizer import VectorQuantizer, codebook_problems
 from vqdist.models.upsample import Upsample
 
 DOWNSAMPLES = (4, 8, 16)
@@ -136,7 +136,7 @@ class VQVAE(nn.Module):
         hidden: int = 128,
         residual_hidden: int = 32,
         residual_layers: int = 2,
-        downsample: int = 4,
+        downsample: int = 8,
         code_dim: int = 64,
         num_codes: int = 512,
         commitment_weight: float = 0.25,
@@ -262,9 +262,10 @@ class VQVAE(nn.Module):
 
 
 def _require_valid(config: dict[str, Any]) -> None:
-    positive = ("channels", "residual_hidden", "code_dim", "num_codes", "restart_every", "data_variance")
-    problems = [Problem(f"model.{key}", str(config[key]), "above 0") for key in positive if not config[key] > 0]
-    not_negative = ("residual_layers", "commitment_weight", "restart_threshold", "l1_weight", "ssim_weight")
+    problems = codebook_problems(config, "model.")
+    positive = ("channels", "residual_hidden", "data_variance")
+    problems += [Problem(f"model.{key}", str(config[key]), "above 0") for key in positive if not config[key] > 0]
+    not_negative = ("residual_layers", "l1_weight", "ssim_weight")
     problems += [Problem(f"model.{key}", str(config[key]), "0 or above") for key in not_negative if config[key] < 0]
     if config["hidden"] < 2:
         problems.append(Problem("model.hidden", str(config["hidden"]), "at least 2"))
@@ -272,9 +273,5 @@ def _require_valid(config: dict[str, Any]) -> None:
         problems.append(Problem("model.residual_layers", str(config["residual_layers"]), f"at most {MOST_LAYERS}"))
     if config["downsample"] not in DOWNSAMPLES:
         problems.append(Problem("model.downsample", str(config["downsample"]), "4, 8 or 16"))
-    if config["codebook"] not in ("ema", "grad"):
-        problems.append(Problem("model.codebook", str(config["codebook"]), "ema or grad"))
-    if not 0 <= config["ema_decay"] < 1:
-        problems.append(Problem("model.ema_decay", str(config["ema_decay"]), "in [0, 1)"))
     if problems:
         raise ConfigError(problems)
