@@ -60,10 +60,28 @@ def test_class_folders(tmp_path: Path) -> None:
     assert (source.layout, source.class_names) == ("imagefolder", ("cat", "dog"))
     assert {row[1:4] for row in table(source)} == {
         ("OAS1_0007", None, 0),
-        ("cat/x/2", None, 0),
-        ("dog/1", None, 1),
+        ("cat/x/2.jpg", None, 0),
+        ("dog/1.png", None, 1),
+        ("dog/1.bmp", None, 1),
     }
     assert len({file.key for file in source.files}) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        ("sub-acute/a.png", "sub-acute/a.png"),
+        ("sub-acute/sub-3_slice_1.png", "sub-3"),
+        ("sub-acute/ward/sub-3/1.png", "sub-3"),
+        ("chronic/nonsub-3.png", "chronic/nonsub-3.png"),
+        ("chronic/outpatient3.png", "chronic/outpatient3.png"),
+        ("chronic/left_patient3.png", "patient3"),
+        ("chronic/1136_S_0184.png", "chronic/1136_S_0184.png"),
+    ],
+)
+def test_a_picture_is_its_own_subject_unless_its_name_says_otherwise(tmp_path: Path, name: str, subject: str) -> None:
+    files = open_source(touch(tmp_path, name, "normal/z.png")).files
+    assert {file.source: file.subject for file in files} == {name: subject, "normal/z.png": "normal/z.png"}
 
 
 def test_class_folders_below_splits(tmp_path: Path) -> None:
@@ -71,9 +89,9 @@ def test_class_folders_below_splits(tmp_path: Path) -> None:
     source = open_source(touch(tmp_path, *names))
     assert source.class_names == ("a", "b", "c")
     assert [(f.split, f.label, f.subject) for f in source.files] == [
-        ("validate", 0, "Val/a/1"),
-        ("test", 2, "test/c/1"),
-        ("train", 1, "train/b/1"),
+        ("validate", 0, "Val/a/1.png"),
+        ("test", 2, "test/c/1.png"),
+        ("train", 1, "train/b/1.png"),
     ]
 
 

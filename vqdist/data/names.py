@@ -7,11 +7,13 @@ from pathlib import PurePosixPath
 
 _DIGITS = re.compile(r"(\d+)")
 _SUBJECT = re.compile(
+    r"(?<![A-Za-z0-9])(?:"  # where a word begins
     r"OAS\d+_\d{4}"  # OASIS: OAS1_0101_MR2 is the second session of OAS1_0101
     r"|sub-[A-Za-z0-9]+"  # BIDS
     r"|\d{3}_S_\d{4}"  # ADNI
     r"|case_\d+(?=_slice)"  # the OASIS slices
     r"|(?:subject|patient)[-_]?\d+"
+    r")"
 )
 _SLICE = re.compile(r"slice[-_]?(\d{1,6})(?!\d)")
 _SPLIT_WORDS = {

@@ -248,7 +248,8 @@ def _list_classes(names: Sequence[str], root: Path) -> tuple[list[SourceFile], t
         if classes and len(path.parts) < depth + 2:
             raise DataError.of(str(root / path), "a picture outside the class folders", "all inside, or none")
         label = classes.index(path.parts[depth]) if classes else None
-        subject = subject_of(path.name) or subject_of(str(path)) or str(path.with_suffix(""))
+        inside = path.parts[depth + 1 :] if classes else path.parts[depth:]  # the class is nobody's name
+        subject = subject_of("/".join(inside)) or str(path)
         split = splits.get(path.parts[0])
         files.append(SourceFile(str(path), subject, "", split, label, slice_of(path.name)))
     return files, tuple(classes)
