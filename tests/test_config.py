@@ -61,10 +61,34 @@ def test_every_problem_is_told_at_once_and_near_keys_are_named(tmp_path: Path) -
     assert config.optim.lr == 1e-3
 
 
-@pytest.mark.parametrize("text", ["task: [", "- a\n- b", "optim: {lr: 1, lr: 2}", "task: vae", "run: {name: a/b}"])
+BAD_FILES = ["task: [", "- a\n- b", "optim: {lr: 1, lr: 2}", "task: vae", "task: [vqvae]", "at: 2001-99-99", "1: 2"]
+BAD_FILES += ["run: foo", *(f"run: {{name: {name}}}" for name in ("a/b", "a b", ".", "..", "''", "123"))]
+
+
+@pytest.mark.parametrize("text", BAD_FILES)
 def test_a_file_that_is_no_configuration_is_a_problem(text: str, tmp_path: Path) -> None:
-    _, problems = load(text, tmp_path=tmp_path)
+    config, problems = load(text, tmp_path=tmp_path)
     assert len(problems) == 1
+    assert config.run_dir == Path("runs/some_run"), "what else is wrong can still be looked for"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("a.b.yaml", "a.b"), ("sp ace/my (first) run.yaml", "my-first-run"), ("...yaml", "run")]
+)
+def test_a_run_is_named_after_its_file(file: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("run:\n")
+    config, problems = load_config(path, [])
+    assert problems == []
+    assert config.run.name == name
+
+
+@pytest.mark.parametrize("key", ["run.dir", "data.path", "data.cache_dir", "checkpoint.resume"])
+def test_an_empty_path_is_not_the_working_directory(key: str) -> None:
+    config, problems = load_config(None, [(key, "")])
+    assert [problem.where for problem in problems] == [key]
+    assert config == load_config(None, [])[0]
 
 
 def test_keys_that_do_not_fit_each_other_are_problems(tmp_path: Path) -> None:
@@ -97,6 +121,29 @@ def test_without_a_file_the_defaults_are_the_demo() -> None:
 def test_a_missing_file_names_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match="vqvae_oasis"):
         find_config("nosuch")
+
+
+def test_shipped_names_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("vqvae_debug", "vqvae_debug.yaml", "configs/vqvae_debug.yaml"):
+        assert find_config(name) == CONFIGS / "vqvae_debug.yaml"
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "nosuchdir/vqvae_debug.yaml", "vqvae_debug.json", "x" * 300])
+def test_a_file_that_is_not_there_hides_no_other_problem(path: str) -> None:
+    _, problems = load_config(path, [("optim.lr", "x"), ("task", "[vqvae]")])
+    assert len(problems) == 3
+    assert {problem.where for problem in problems[1:]} == {"optim.lr", "task"}
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    (tmp_path / "a.yaml").touch()
+    _, problems = load_config(tmp_path / "a.yaml", [])
+    assert "Permission denied" in str(problems)
 
 
 @pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])

@@ -6,7 +6,8 @@ README print. Nothing here imports torch, so that `--help` answers at once.
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,8 @@ from pydantic_core import ErrorDetails
 from vqdist.errors import ConfigError, Problem
 
 CONFIGS = Path(__file__).parent / "configs"
+# One part of a path: neither . nor .., which would be another folder.
+_NAME = r"^\.*[\w-][\w.-]*$"
 
 
 def _no_boolean(value: Any) -> Any:
@@ -56,8 +59,8 @@ class Section(BaseModel):
 class RunSection(Section):
     """Who the run is and where it lives."""
 
-    name: str | None = key(None, "name of the run; null: the stem of the config file, or demo", pattern=r"^[\w.-]+$")
-    dir: str = key("runs", "folder of all runs; this one's is {dir}/{name}")
+    name: str | None = key(None, "name of the run; null: the stem of the config file, or demo", pattern=_NAME)
+    dir: str = key("runs", "folder of all runs; this one's is {dir}/{name}", min_length=1)
     seed: Int = key(0, "seed of every draw of the run", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "auto: cuda, else mps, else cpu")
     deterministic: Bool = key(False, "on CUDA: only kernels that give the same bits every time")
@@ -67,7 +70,7 @@ class RunSection(Section):
 class DataSection(Section):
     """Where the samples come from and how they are dealt out."""
 
-    path: str | None = key(None, "data set: folder or address; null: the demo's, made under run.dir")
+    path: str | None = key(None, "data set: folder or address; null: the demo's, made under run.dir", min_length=1)
     global_batch_size: Int = key(16, "samples per step over all ranks", unit="samples", ge=1)
     micro_batch_size: Int | None = key(
         None, "most samples of a rank in one forward; null: the rank's whole share", unit="samples", ge=1
@@ -76,7 +79,9 @@ class DataSection(Section):
     order: Literal["windowed", "full"] = key("windowed", "how an epoch is permuted: inside shard windows, or fully")
     window_shards: Int = key(8, "shards that the windowed order mixes at a time", unit="shards", ge=1)
     cache: Literal["none", "memory"] = key("none", "memory: decoded samples shared by ranks and workers of a node")
-    cache_dir: str | None = key(None, "folder for fetched shards and indexes; null: the user's cache folder")
+    cache_dir: str | None = key(
+        None, "folder for fetched shards and indexes; null: the user's cache folder", min_length=1
+    )
     cache_gib: Real = key(
         16.0,
         "bound on fetched shards in cache_dir: two windows at least, all of train for order full",
@@ -151,7 +156,9 @@ class CheckpointSection(Section):
     every_steps: Int | None = key(500, "steps between checkpoints; null: by time alone", unit="steps", ge=1)
     every_minutes: Real | None = key(15.0, "minutes between checkpoints; null: by steps alone", unit="min", gt=0)
     keep: Int = key(3, "checkpoints kept", ge=2)
-    resume: str = key("auto", "auto: go on where the run stands; never; or a checkpoint whose weights start a new run")
+    resume: str = key(
+        "auto", "auto: go on where the run stands; never; or a checkpoint whose weights start a new run", min_length=1
+    )
     on_error: Literal["raise", "continue"] = key("raise", "a checkpoint that cannot be written: end the run, or go on")
 
 
@@ -213,27 +220,32 @@ def load_config(path: str | Path | None, flags: Sequence[tuple[str, str]]) -> tu
         their defaults, so that what else is wrong can be looked for; None if nothing can be built.
     """
     problems: list[Problem] = []
-    values = {} if path is None else _read_yaml(find_config(path), problems)
+    values = {} if path is None else _read_yaml(path, problems)
     for name, text in flags:
         _set(values, name, _flag_value(text), problems)
-    run = values.setdefault("run", {})
-    if isinstance(run, dict) and run.get("name") is None:
-        run["name"] = "demo" if path is None else Path(path).stem
     config = _validate(values, problems)
-    if config is not None:
-        problems += cross_problems(config)
-    return config, problems
+    if config is None:
+        return None, problems
+    if config.run.name is None:
+        config = config.replace("run", name="demo" if path is None else _name_after(path))
+    return config, problems + cross_problems(config)
 
 
 def find_config(path: str | Path) -> Path:
-    """Return the file itself, or the shipped configuration of that name."""
-    if Path(path).is_file():
-        return Path(path)
-    shipped = CONFIGS / Path(path).with_suffix(".yaml").name
-    if shipped.is_file():
+    """Return the file itself, or the shipped configuration that NAME, NAME.yaml or configs/NAME.yaml stands for."""
+    file = Path(path)
+    if file.is_file():
+        return file
+    shipped = CONFIGS / f"{file.stem}.yaml"
+    if file.parent in (Path(), Path("configs")) and file.suffix in ("", ".yaml") and shipped.is_file():
         return shipped
-    names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise ConfigError.of("--config", f"{path}, which is no file", f"a YAML file or one of {names}")
+    names = ", ".join(sorted(shipped.stem for shipped in CONFIGS.glob("*.yaml")))
+    raise ConfigError.of("--config", f"{str(path)!r}, which is no file", f"a YAML file or one of {names}")
+
+
+def _name_after(path: str | Path) -> str:
+    """Return the name of a run after its configuration file: the stem, without what a name cannot hold."""
+    return re.sub(r"[^\w.-]+", "-", Path(path).stem).strip(".") or "run"
 
 
 def cross_problems(config: RunConfig) -> list[Problem]:
@@ -297,10 +309,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path, problems: list[Problem]) -> dict[str, Any]:
+def _read_yaml(path: str | Path, problems: list[Problem]) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(), _UniqueKeyLoader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(find_config(path).read_text(), _UniqueKeyLoader) or {}
+    except ConfigError as error:
+        problems += error.problems
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
         problems.append(Problem(str(path), " ".join(str(error).split()), "YAML"))
         return {}
     if not isinstance(values, dict):
@@ -315,7 +330,7 @@ def _flag_value(text: str) -> Any:
     if text.startswith("["):
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (ValueError, yaml.YAMLError):
             return text
     return text
 
@@ -335,7 +350,7 @@ def _set(values: dict[str, Any], name: str, value: Any, problems: list[Problem])
 
 def _validate(values: dict[str, Any], problems: list[Problem]) -> RunConfig | None:
     task = values.get("task", "vqvae")
-    if task not in _RUN:
+    if task not in list(_RUN):  # a list: what YAML gives may have no hash
         problems.append(Problem("task", repr(task), "vqvae or pixelcnn"))
         task = "vqvae"
     values = {**{name: {} if value is None else value for name, value in values.items()}, "task": task}
@@ -344,18 +359,20 @@ def _validate(values: dict[str, Any], problems: list[Problem]) -> RunConfig | No
     except ValidationError as error:
         for detail in error.errors():
             problems.append(_problem(detail, task))
-            _remove(values, detail["loc"])
+            _remove(values, *detail["loc"][:2])
     try:
         return _RUN[task].validate_python(values)
     except ValidationError:
         return None
 
 
-def _remove(values: Any, loc: Sequence[int | str]) -> None:
-    for part in loc[:-1]:
-        values = values.get(part) if isinstance(values, Mapping) else None
-    if isinstance(values, dict):
-        values.pop(loc[-1], None)
+def _remove(values: dict[Any, Any], section: int | str, name: int | str | None = None) -> None:
+    """Take out a key, or a section that is none."""
+    inner = values.get(section)
+    if name is None or not isinstance(inner, dict):
+        values.pop(section, None)
+    else:
+        inner.pop(name, None)
 
 
 def _problem(detail: ErrorDetails, task: str) -> Problem:
