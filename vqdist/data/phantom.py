@@ -17,7 +17,7 @@ from vqdist.seeds import derive_seed
 
 Field = npt.NDArray[np.floating]
 
-FIELD_OF_VIEW_MM = 256.0
+FIELD_OF_VIEW_MM = 208.0
 _MIDDLE_Z_MM = 15.5
 _SULCI = 18  # a hemisphere
 _CORTEX_MM = 3.6
@@ -69,7 +69,7 @@ def phantom_slice(
     Args:
         subject: any whole number; decides size, folds, ventricles, contrast and bias field.
         slice_number: from 0, the lowest, to num_slices - 1.
-        image_size: rows and columns, for a field of view of 256 mm.
+        image_size: rows and columns, for a field of view of 208 mm, as the OASIS volumes have it.
     Returns:
         (image_size, image_size) uint8; exactly 0 outside the brain.
     """
