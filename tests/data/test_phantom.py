@@ -33,8 +33,8 @@ def test_a_slice_is_a_bright_brain_on_nothing(size: int) -> None:
         assert 0.3 < inside.mean() < 0.6
         assert 150 < image[inside].mean() < 215
         assert 40 < image[inside].std() < 70
-        assert not inside[: size // 12].any()
-        assert not inside[:, -size // 12 :].any()
+        assert not inside[: size // 32].any()
+        assert not inside[:, -size // 32 :].any()
 
 
 def test_sizes_show_the_same_brain() -> None:
