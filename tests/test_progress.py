@@ -22,6 +22,7 @@ def test_the_length_is_asked_of_the_iterable(capfd: pytest.CaptureFixture[str]) 
 
 def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert list(progress(range(3), unit="maps", label="sample")) == [0, 1, 2]
     say("nobody hears this")
     assert capfd.readouterr().err == ""

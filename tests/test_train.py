@@ -46,10 +46,31 @@ def test_all_problems_of_a_run_come_in_one_message(capsys: pytest.CaptureFixture
         (["--model.num_codes", "many"], 'model.num_codes: found "many"; expected int'),
         (["--task", "gan"], "vqvae or pixelcnn"),
         (["--model.layers", "3"], "did you mean"),
+        (["--run", "foo"], "run: found"),
+        (["--run.name="], "run.name: found"),
     ],
 )
 def test_wrong_words_are_named(capsys: pytest.CaptureFixture[str], words: list[str], part: str) -> None:
-    assert part in refused(capsys, *words)
+    message = refused(capsys, *words, "--data.global_batch_size", "0")
+    assert "2 problems" in message
+    assert part in message
+
+
+@pytest.mark.parametrize(("flag", "environment"), [("bogus", "online"), (None, "bogus")])
+def test_a_wrong_tracking_mode_hides_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flag: str | None, environment: str
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", environment)
+    message = refused(capsys, "--optim.lr", "x", *(["--tracking.mode", flag] if flag else []))
+    assert "2 problems" in message
+    assert "bogus" in message
+
+
+def test_a_process_that_is_alone_speaks_whatever_its_rank(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert "optim.lr" in refused(capsys, "--optim.lr", "x")
 
 
 def test_data_that_does_not_fit_is_named(
@@ -97,6 +118,8 @@ def test_codes_of_another_vqvae_are_refused(capsys: pytest.CaptureFixture[str], 
             "ACCELERATE_USE_CPU=true",
         ),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "4 tasks and no WORLD_SIZE"),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "four"}, "SLURM_NTASKS: found 'four'; expected a whole number"),
+        ({"WORLD_SIZE": "x", "RANK": ""}, "2 problems\n  - WORLD_SIZE: found 'x'; expected a whole number\n  - RANK"),
     ],
 )
 def test_a_world_that_accelerate_does_not_see_is_refused(

@@ -6,7 +6,6 @@
 A table for a person on stderr, JSON on stdout. Exit codes: 0 ready; 2 something to mend, and what.
 """
 
-import os
 import socket
 import sys
 import time
@@ -23,7 +22,9 @@ from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_prob
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
 from vqdist.entry import emit, run_command, say
 from vqdist.errors import Problem, StalledError, UserError
+from vqdist.progress import is_first_rank
 from vqdist.training.run_dir import claimable, read_config, resume_problems
+from vqdist.world import number_problems
 
 SWITCHES = ("--preflight      what can be known in a second and by one process: slurm/train.sbatch asks so",)
 MEETING_LIMIT_S = 120.0
@@ -36,11 +37,8 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write(build_help("vqdist.doctor", __doc__ or "", SWITCHES))
         return READY
     path, flags, problems = parse_arguments(argv, ("--verbose", "--preflight"))
-    try:
-        config, more = load_config(path, flags)
-    except UserError as error:
-        config, more = None, error.problems
-    checks = of_problems("configuration", problems + more, "valid")
+    config, more = load_config(path, flags)
+    checks = of_problems("configuration", problems + more + number_problems(), "valid")
     if config is None or not is_ready(checks):
         return finish(checks, config)
     if "--preflight" in argv:
@@ -50,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 def finish(checks: list[Check], config: RunConfig | None) -> int:
     """Report on rank 0 and return the exit code."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_rank():
         say(build_table(checks))
         facts: dict[str, Any] = {"run_dir": None, "data_path": None}
         if config is not None:
@@ -61,7 +59,7 @@ def finish(checks: list[Check], config: RunConfig | None) -> int:
 
 def look(config: RunConfig) -> tuple[list[Check], Manifest | None]:
     """Return what can be told without torch, from one process, and the data set's manifest."""
-    data, manifest = check_manifest(config, sizes=os.environ.get("RANK", "0") == "0")
+    data, manifest = check_manifest(config, sizes=is_first_rank())
     checks = [
         *of_problems("run directory", find_run_problems(config), str(config.run_dir)),
         *data,

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 
 from vqdist.errors import ConfigError, UserError, VqdistError
 from vqdist.progress import write_line
+from vqdist.world import read_rank
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,7 +107,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
 
 def report(error: VqdistError, *, verbose: bool) -> None:
     """Write an error for the user; what all ranks find alike is said by rank 0 alone."""
-    rank = int(os.environ.get("RANK", "0"))
+    rank = read_rank()
     if isinstance(error, ConfigError) and rank != 0:
         return
     prefix = f"[rank {rank}] " if rank else ""

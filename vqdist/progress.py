@@ -16,6 +16,8 @@ from typing import Any, Self, TextIO, TypeVar
 from tqdm import tqdm
 from tqdm.utils import disp_trim
 
+from vqdist.world import read_rank
+
 T = TypeVar("T")
 
 # A log gets its first line after this time; later the lines stand a tenth of the work's age apart.
@@ -47,7 +49,7 @@ QuietBar.set_lock(threading.RLock())
 
 def is_first_rank() -> bool:
     """Tell whether this process is rank 0 of its launch, or alone."""
-    return os.environ.get("RANK", "0") == "0"
+    return read_rank() == 0
 
 
 def has_terminal(stream: TextIO | None = None) -> bool:

@@ -41,7 +41,11 @@ def train(argv: Sequence[str], stop: StopRequest) -> int:
     from vqdist.training.setup import find_problems, resolve
     from vqdist.training.tracking import resolve_mode
 
-    mode = resolve_mode(dict(flags).get("tracking.mode"), os.environ, config.tracking.mode)
+    mode = config.tracking.mode
+    try:
+        mode = resolve_mode(mode if "tracking.mode" in dict(flags) else None, os.environ, mode)
+    except ConfigError as error:
+        problems += error.problems
     config = resolve(config.replace("tracking", mode=mode))
     problems += find_problems(config)
     if problems:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from vqdist.data.loader import describe_worker_fault, is_worker_fault
 from vqdist.errors import ConfigError, Problem, StalledError
+from vqdist.world import number_problems, read_world
 
 
 @contextmanager
@@ -104,9 +105,10 @@ def wants_cpu(device: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
     """Return what is wrong with the way the processes were started. Imports nothing, starts nothing."""
-    world = int(environ.get("WORLD_SIZE", "1"))
-    problems = []
-    tasks = int(environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS") or 1)
+    if problems := number_problems(environ):
+        return problems
+    world = read_world(environ)
+    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", "1")))
     if "SLURM_PROCID" in environ and tasks > 1 and "WORLD_SIZE" not in environ:
         problems.append(
             Problem(
@@ -139,7 +141,7 @@ def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
     }
     if not there.get(device, True):
         return [Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or what is there")]
-    if device == "mps" and int(environ.get("WORLD_SIZE", "1")) > 1:
+    if device == "mps" and read_world(environ) > 1:
         return [Problem("run.device", "mps with several processes", "one process: mps has no collectives")]
     return []
 
@@ -164,7 +166,7 @@ def start_ranks(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         state = PartialState(cpu=wants_cpu(device), timeout=timedelta(seconds=timeout_s))
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = read_world()
     if state.num_processes != world:
         raise ConfigError.of("WORLD_SIZE", world, f"{state.num_processes}, the processes that Accelerate sees")
     local_rank = max(state.local_process_index, 0)

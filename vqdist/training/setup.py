@@ -27,6 +27,7 @@ from vqdist.training.run_dir import claimable, resume_problems
 from vqdist.training.state import Progress, Session, load_weights
 from vqdist.training.step import settle
 from vqdist.training.tasks import Task, get_task
+from vqdist.world import read_world
 
 COMPANION = "vqvae"
 
@@ -34,7 +35,7 @@ COMPANION = "vqvae"
 def find_problems(config: RunConfig) -> list[Problem]:
     """Return all that is wrong with a run before anything of it is allocated: launch, data, run directory."""
     problems = launch_problems(config.run.device) + device_problems(config.run.device)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = read_world()
     if config.data.global_batch_size < world:
         found = f"{config.data.global_batch_size} samples for {world} ranks"
         problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
