@@ -93,8 +93,9 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         tracking: the mode of the command line, None where there is none.
     Collective: every rank of the allocation.
     """
+    from vqdist.training.checks import find_problems
     from vqdist.training.ranks import end_ranks, start_ranks
-    from vqdist.training.setup import find_problems, resolve
+    from vqdist.training.setup import resolve
 
     config = resolve(config)
     checks, manifest = look(config)

@@ -36,9 +36,10 @@ def train(argv: Sequence[str], stop: StopRequest) -> int:
         raise ConfigError(problems)
 
     # Torch is imported from here on, so that --help answers at once.
+    from vqdist.training.checks import find_problems
     from vqdist.training.launch import run
     from vqdist.training.ranks import end_ranks
-    from vqdist.training.setup import find_problems, resolve
+    from vqdist.training.setup import resolve
     from vqdist.training.tracking import resolve_mode
 
     mode = config.tracking.mode

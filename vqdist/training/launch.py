@@ -1,24 +1,28 @@
 """One process's part in a run, from joining the ranks to the last word."""
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.config import RunConfig, dump_yaml
 from vqdist.curves import draw_losses
 from vqdist.data.locate import locate_data_set
-from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.data.places import resolve_cache_dir
 from vqdist.data.sharding import make_demo
 from vqdist.entry import say
-from vqdist.errors import OwnershipError, VqdistError
+from vqdist.errors import ConfigError, OwnershipError, VqdistError
+from vqdist.training.checks import data_problems, is_over
 from vqdist.training.feeding import build_feed
 from vqdist.training.lineage import log_inputs, log_model
 from vqdist.training.loop import Run, train
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
 from vqdist.training.run_dir import RunDir, read_status, storing
-from vqdist.training.setup import build_session, describe_data, load_companion
-from vqdist.training.state import Progress, resume
+from vqdist.training.setup import build_session, demo_folder, describe_data, load_companion
+from vqdist.training.state import Progress, Session, resume
 from vqdist.training.stopping import StopRequest
 from vqdist.training.tasks import get_task
 from vqdist.training.terminal import TrainingTerminal
@@ -38,7 +42,7 @@ def run(config: RunConfig, stop: StopRequest) -> int:
     Collective: every rank.
     """
     ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
-    if ranks.broadcast_object(_is_over(config)):
+    if ranks.broadcast_object(is_over(config)):
         if ranks.is_main:
             say(f"{config.run_dir}: finished before, nothing to do")
         return 0
@@ -50,54 +54,73 @@ def run(config: RunConfig, stop: StopRequest) -> int:
 
 
 def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir, stop: StopRequest) -> int:
-    session = build_session(config, get_task(config.task), manifest, ranks)
-    resume(session, run_dir)
-    tracker, terminal = _begin(config, session.progress, path, manifest, ranks, run_dir)
-    companion, companion_dir = load_companion(path, manifest, ranks.device)
-    started = Run(
-        session=session,
-        feed=build_feed(config, path, manifest, ranks, run_dir.token),
-        recorder=Recorder(session, run_dir, tracker, terminal),
-        run_dir=run_dir,
-        stop=stop,
-        companion=companion,
-        companion_dir=companion_dir,
-        extra=describe_data(manifest),
-        saved_at=time.monotonic(),
-    )
-    state, code = "failed", 1
-    try:
-        state = train(started)
-        code = 0 if state == "finished" else STOPPED
-    except VqdistError as error:
-        code = error.exit_code
-        raise
-    finally:
-        started.feed.close()
-        started.recorder.close()
-        if ranks.is_main:
-            _end(started, state, code, tracker, terminal)
-    if code == STOPPED:
+    with _last_word(config, ranks, run_dir) as ending, ExitStack() as parts:
+        session = build_session(config, get_task(config.task), manifest, ranks)
+        resume(session, run_dir)
+        ending.session = session
+        ending.views = tracker, terminal = _begin(config, session.progress, path, manifest, ranks, run_dir)
+        companion, companion_dir = load_companion(path, manifest, ranks.device)
+        feed = parts.enter_context(closing(build_feed(config, path, manifest, ranks, run_dir.token)))
+        with storing(run_dir.path):
+            recorder = parts.enter_context(closing(Recorder(session, run_dir, tracker, terminal)))
+        started = Run(
+            session=session,
+            feed=feed,
+            recorder=recorder,
+            run_dir=run_dir,
+            stop=stop,
+            companion=companion,
+            companion_dir=companion_dir,
+            extra=describe_data(manifest),
+            saved_at=time.monotonic(),
+        )
+        ending.state = train(started)
+        ending.code = 0 if ending.state == "finished" else STOPPED
+    if ending.code == STOPPED:
         # A launcher takes the first 75 for a failure, and gives the others 30 s: rank 0 must be done by then.
         ranks.barrier()
-    return code
+    return ending.code
 
 
-def _is_over(config: RunConfig) -> bool:
-    status = read_status(config.run_dir)
-    early = status.get("ended_early") and config.train.patience is not None
-    return status.get("state") == "finished" and bool(early or status.get("step", 0) >= config.train.max_steps)
+@dataclass
+class Ending:
+    """How a start ends.
+
+    Attributes:
+        session: None before it stands where the run goes on.
+        views: the views of the run's record; None before they are open.
+    """
+
+    state: str = "failed"
+    code: int = 1
+    session: Session | None = None
+    views: tuple[Tracker, TrainingTerminal] | None = None
+
+
+@contextmanager
+def _last_word(config: RunConfig, ranks: Ranks, run_dir: RunDir) -> Iterator[Ending]:
+    """Let rank 0 tell how a start ended, whatever ended it."""
+    ending = Ending()
+    try:
+        yield ending
+    except VqdistError as error:
+        ending.code = error.exit_code
+        raise
+    finally:
+        if ranks.is_main:
+            _end(ending, config, run_dir)
 
 
 def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
     """Return the data set's folder and manifest; the demo's is made by rank 0 where it is not there."""
     path = config.data.path
     if path is None:
-        folder = Path(config.run.dir) / "demo-data"
-        if ranks.is_main and not (folder / "dataset.json").exists():
-            make_demo(folder)
+        path = str(demo_folder(config))
+        if ranks.is_main and not (Path(path) / MANIFEST).exists():
+            make_demo(Path(path))
         ranks.barrier()
-        path = str(folder)
+        if problems := data_problems(config):
+            raise ConfigError(problems)
     folder = locate_data_set(path, resolve_cache_dir(config.data.cache_dir))
     return str(folder), load_manifest(folder)
 
@@ -135,21 +158,25 @@ def _begin(
     return tracker, terminal
 
 
-def _end(run: Run, state: str, code: int, tracker: Tracker, terminal: TrainingTerminal) -> None:
+def _end(ending: Ending, config: RunConfig, run_dir: RunDir) -> None:
     """Write the last word, unless a newer start owns the directory."""
-    progress = run.session.progress
+    before = int(read_status(run_dir.path).get("step", 0))
+    progress = ending.session.progress if ending.session else Progress(step=before)
+    tracker, terminal = ending.views or (None, None)
     try:
-        run.run_dir.write_status(state, progress.step, ended_early=progress.ended_early)
-        if state in {"stopped", "finished"}:
-            (run.run_dir.path / "STOP").unlink(missing_ok=True)
-        if state == "finished":
-            _draw_curves(run.run_dir.path, progress.step, tracker)
+        run_dir.write_status(ending.state, progress.step, ended_early=progress.ended_early)
+        if ending.state in {"stopped", "finished"}:
+            (run_dir.path / "STOP").unlink(missing_ok=True)
+        if ending.state == "finished" and tracker:
+            _draw_curves(run_dir.path, progress.step, tracker)
     except (OwnershipError, OSError) as error:
         say(f"error: {error}")
-    terminal.close(state)
-    if state == "finished":
-        log_model(tracker, run.run_dir.path, run.session.config.task)
-    tracker.finish(state, code)
+    if terminal:
+        terminal.close(ending.state)
+    if tracker:
+        if ending.state == "finished":
+            log_model(tracker, run_dir.path, config.task)
+        tracker.finish(ending.state, ending.code)
 
 
 def _draw_curves(run_dir: Path, step: int, tracker: Tracker) -> None:

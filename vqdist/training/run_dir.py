@@ -193,7 +193,7 @@ def claimable(path: Path, resume: str) -> list[Problem]:
     requeued job is.
     """
     used = (path / "config.yaml").exists()
-    if resume != "auto" and used and (resume == "never" or _began_from(path) != resume):
+    if resume != "auto" and used and (resume == "never" or not _began_from(path, resume)):
         expected = "an unused directory: another run.name, or checkpoint.resume auto"
         return [Problem("checkpoint.resume", f"{resume} on {path}, which holds a run", expected)]
     if not used and path.exists() and not path.is_dir():
@@ -201,11 +201,12 @@ def claimable(path: Path, resume: str) -> list[Problem]:
     return []
 
 
-def _began_from(path: Path) -> Any:
+def _began_from(path: Path, weights: str) -> bool:
     try:
-        return _lookup(read_config(path), "checkpoint.resume")
+        before = _lookup(read_config(path), "checkpoint.resume")
     except ConfigError:
-        return None
+        return False
+    return before not in {None, "auto", "never"} and Path(before).resolve() == Path(weights).resolve()
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The whole state of a run, and its way into a checkpoint and back."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from torch import nn
 
 from vqdist.config import RunConfig
 from vqdist.errors import CheckpointError, Problem
+from vqdist.models.artifact import load_model
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.quantizer import VectorQuantizer
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.checkpoint import Tensors, parse_checkpoint, read_newest, sweep
+from vqdist.training.checkpoint import Tensors, load_checkpoint, parse_checkpoint, read_newest, sweep
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
 from vqdist.training.ranks import Ranks
 from vqdist.training.run_dir import RunDir
@@ -143,12 +145,30 @@ def restore(session: Session, tensors: dict[str, Tensors], state: dict[str, Any]
     session.progress = progress
 
 
+def read_weights(path: str) -> Tensors:
+    """Return the weights of a checkpoint, a run or a saved model.
+
+    Raises:
+        CheckpointError: none of the three, or damaged.
+    """
+    if (Path(path) / "COMMIT.json").exists():
+        return load_checkpoint(Path(path))[0].get("model", {})
+    return load_model(path).state_dict()
+
+
 def load_weights(model: nn.Module, tensors: Tensors) -> None:
     """Copy weights into a model.
 
     Raises:
         CheckpointError: a name or a shape differs; all of them are named.
     """
+    if problems := find_misfits(model, tensors):
+        raise CheckpointError(problems)
+    model.load_state_dict(tensors)
+
+
+def find_misfits(model: nn.Module, tensors: Tensors) -> list[Problem]:
+    """Return where names and shapes of weights are not a model's."""
     wanted = model.state_dict()
     problems = []
     for name in sorted(set(wanted) | set(tensors)):
@@ -156,6 +176,4 @@ def load_weights(model: nn.Module, tensors: Tensors) -> None:
         expected = f"shape {tuple(wanted[name].shape)}" if name in wanted else "nothing: another architecture"
         if found != expected:
             problems.append(Problem(name, found, expected))
-    if problems:
-        raise CheckpointError(problems)
-    model.load_state_dict(tensors)
+    return problems

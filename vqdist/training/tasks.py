@@ -16,7 +16,7 @@ from vqdist.config import RunConfig
 from vqdist.data.loader import NO_NUMBER, Batch, to_images
 from vqdist.data.manifest import Manifest
 from vqdist.errors import DataError, Problem
-from vqdist.metrics import compute_image_metrics
+from vqdist.metrics import MIN_SSIM_SIZE, compute_image_metrics
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.seeds import derive_seed
@@ -63,10 +63,15 @@ def get_task(name: str) -> Task:
 
 def _vqvae_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     factor = config.model.downsample  # type: ignore[union-attr]
-    if all(side % factor == 0 for side in manifest.image_size):
-        return []
     size = " x ".join(map(str, manifest.image_size))
-    return [Problem("model.downsample", f"{factor} for images of {size}", "a number that divides both sides")]
+    problems = []
+    if any(side % factor for side in manifest.image_size):
+        expected = "a number that divides both sides"
+        problems.append(Problem("model.downsample", f"{factor} for images of {size}", expected))
+    if min(manifest.image_size) < MIN_SSIM_SIZE:
+        expected = f"at least {MIN_SSIM_SIZE} pixels a side: the window of SSIM, which every evaluation measures"
+        problems.append(Problem("data.path", f"images of {size}", expected))
+    return problems
 
 
 def _build_vqvae(config: RunConfig, manifest: Manifest) -> VQVAE:

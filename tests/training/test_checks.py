@@ -1,0 +1,105 @@
+"""What is looked at before a run takes anything: its data, the weights that it starts from, its directory."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support import TINY_VQVAE, tiny_flags, train, write_image_set
+
+from vqdist.config import RunConfig, load_config
+from vqdist.models.artifact import save_model
+from vqdist.models.vqvae import VQVAE
+from vqdist.training.checks import find_problems, is_over
+from vqdist.training.setup import resolve
+
+
+def config_of(*words: object) -> RunConfig:
+    texts = [str(word) for word in words]
+    config, problems = load_config(None, [(name[2:], text) for name, text in zip(texts[::2], texts[1::2], strict=True)])
+    assert config is not None
+    assert problems == []
+    return resolve(config)
+
+
+def problems_of(*words: object) -> str:
+    return "\n".join(map(str, find_problems(config_of(*words))))
+
+
+def test_images_smaller_than_the_window_of_ssim_are_refused(image_set: Path, tmp_path: Path) -> None:
+    manifest = json.loads((image_set / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(manifest | {"image_size": [8, 16]}))
+    found = problems_of("--data.path", tmp_path)
+    assert "data.path: found images of 8 x 16; expected at least 11 pixels a side" in found
+
+
+def test_the_demos_data_are_looked_at_where_they_are_there(image_set: Path, code_set: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert problems_of("--run.dir", runs) == ""
+    runs.mkdir()
+    (runs / "demo-data").symlink_to(image_set)
+    assert problems_of("--run.dir", runs) == ""
+    assert "60 samples of train" in problems_of("--run.dir", runs, "--data.global_batch_size", 61)
+    (runs / "demo-data").unlink()
+    (runs / "demo-data").symlink_to(code_set)
+    assert "expected images for task vqvae" in problems_of("--run.dir", runs)
+
+
+@pytest.mark.ranks
+def test_the_demos_data_are_looked_at_once_they_are_made(tmp_path: Path) -> None:
+    ended = train("--run.dir", tmp_path, "--data.global_batch_size", 10_000, check=False)
+    assert ended.code == 2
+    assert "expected at least one global batch (10000)" in ended.logs[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-data"]
+
+
+def test_weights_to_start_from_are_looked_at_with_all_else(image_set: Path, tmp_path: Path) -> None:
+    save_model(VQVAE(1, **TINY_VQVAE), tmp_path / "model")
+    flags = [*tiny_flags(), "--run.dir", tmp_path / "runs", "--checkpoint.resume"]
+    data = ("--data.path", image_set)
+    assert problems_of(*flags, tmp_path / "model", *data) == ""
+    found = problems_of(*flags, tmp_path / "model", *data, "--model.hidden", 10)
+    assert f"checkpoint.resume {tmp_path / 'model'}: decoder.mix.weight: found shape (8, 4, 3, 3)" in found
+    found = problems_of(*flags, tmp_path / "nosuch", "--data.path", tmp_path / "none")
+    assert f"checkpoint.resume {tmp_path / 'nosuch'}" in found
+    assert "data.path" in found
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
+    """A finished run of 4 steps whose data are gone, and its flags."""
+    folder = tmp_path_factory.mktemp("finished")
+    data = write_image_set(folder / "data")
+    flags = [*tiny_flags(), "--data.path", data, "--run.dir", folder, "--run.name", "run", "--train.max_steps", 4]
+    train(*flags)
+    shutil.rmtree(data)
+    return folder / "run", flags
+
+
+@pytest.mark.ranks
+def test_a_finished_run_needs_its_data_no_more(finished: tuple[Path, list[object]]) -> None:
+    run, flags = finished
+    assert is_over(config_of(*flags))
+    before = (run / "owner.json").read_bytes()
+    ended = train(*flags)
+    assert "nothing to do" in ended.logs[0]
+    assert (run / "owner.json").read_bytes() == before
+    assert "no such folder" in problems_of(*flags, "--train.max_steps", 5)
+    assert "optim.lr" in problems_of(*flags, "--optim.lr", 0.5)
+
+
+@pytest.mark.ranks
+def test_a_run_from_weights_goes_on_wherever_it_is_started(
+    finished: tuple[Path, list[object]], image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = finished[0] / "checkpoints"
+    new = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--run.name", "new", "--train.max_steps", 4]
+    monkeypatch.chdir(weights)
+    config = config_of(*new, "--checkpoint.resume", "step-00000004")
+    assert config.checkpoint.resume == str(weights / "step-00000004")
+    ended = train(*new, "--checkpoint.resume", config.checkpoint.resume, "--train.stop_at_step", 2, check=False)
+    assert ended.code == 75
+    monkeypatch.chdir(weights.parent)
+    assert problems_of(*new, "--checkpoint.resume", "checkpoints/step-00000004") == ""
+    assert "which holds a run" in problems_of(*new, "--checkpoint.resume", "model")

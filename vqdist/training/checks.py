@@ -1,0 +1,148 @@
+"""Every check of a run before anything of it is allocated, so that all that is wrong is told at once."""
+
+from pathlib import Path
+
+import torch
+
+from vqdist.config import RunConfig, load_config
+from vqdist.data.locate import locate_data_set
+from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.data.places import resolve_cache_dir
+from vqdist.data.remote import plan_room
+from vqdist.data.transfer import is_address
+from vqdist.errors import CheckpointError, DataError, Problem, UserError
+from vqdist.models.artifact import fingerprint
+from vqdist.training.checkpoint import read_newest_state
+from vqdist.training.ranks import device_problems, launch_problems, wants_cpu
+from vqdist.training.run_dir import claimable, read_status, resume_problems
+from vqdist.training.setup import COMPANION, demo_folder
+from vqdist.training.state import find_misfits, read_weights
+from vqdist.training.tasks import get_task
+from vqdist.world import read_world
+
+
+def find_problems(config: RunConfig) -> list[Problem]:
+    """Return all that is wrong with a run before anything of it is allocated: launch, run directory, data, weights.
+
+    Of a run that is over, launch and run directory alone: it needs its data no more.
+    """
+    problems = launch_problems(config.run.device) + device_problems(config.run.device) + _run_dir_problems(config)
+    if not problems and is_over(config):
+        return []
+    world = read_world()
+    if config.data.global_batch_size < world:
+        found = f"{config.data.global_batch_size} samples for {world} ranks"
+        problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
+    problems += precision_problems(config.train.precision, config.run.device)
+    return problems + data_problems(config)
+
+
+def is_over(config: RunConfig) -> bool:
+    """Tell whether a run has finished: its last step is done, or patience ended it and still would."""
+    status = read_status(config.run_dir)
+    early = status.get("ended_early") and config.train.patience is not None
+    return status.get("state") == "finished" and bool(early or status.get("step", 0) >= config.train.max_steps)
+
+
+def precision_problems(precision: str, device: str) -> list[Problem]:
+    """Return what is wrong with a precision on the device that a run would take: fp16 needs CUDA and its scaler."""
+    on_cuda = torch.cuda.is_available() and not wants_cpu(device)
+    on_mps = torch.backends.mps.is_available() and not wants_cpu(device) and not on_cuda
+    if precision == "fp16" and not on_cuda:
+        return [Problem("train.precision", "fp16 without a CUDA device", "fp32 or bf16")]
+    if precision == "bf16" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
+        return [Problem("train.precision", "bf16 on mps before macOS 14", "fp32")]
+    return []
+
+
+def _run_dir_problems(config: RunConfig) -> list[Problem]:
+    problems = claimable(config.run_dir, config.checkpoint.resume)
+    path = config.run_dir / "config.yaml"
+    if not path.exists() or config.checkpoint.resume == "never":
+        return problems
+    saved, damage = load_config(path, [])
+    if damage or saved is None:
+        return [*problems, Problem(str(path), "; ".join(map(str, damage)), "a run's configuration")]
+    return problems + resume_problems(config.run_dir, saved.model_dump(mode="json"), config.model_dump(mode="json"))
+
+
+def data_problems(config: RunConfig) -> list[Problem]:
+    """Return what is wrong with the data and the first weights of a run.
+
+    The demo's data are looked at where they are there; their maker asks again.
+    """
+    folder = demo_folder(config)
+    path = config.data.path or (str(folder) if (folder / MANIFEST).exists() and config.task == "vqvae" else None)
+    if path is None:
+        return _weights_problems(config, None)
+    task = get_task(config.task)
+    try:
+        folder = locate_data_set(path, resolve_cache_dir(config.data.cache_dir))
+        manifest = load_manifest(folder)
+        if manifest.kind != task.data_kind:
+            made_by = "vqdist.shard" if task.data_kind == "images" else "vqdist.encode"
+            expected = f"{task.data_kind} for task {config.task}: made by {made_by}"
+            found = f"a data set of {manifest.kind} in {path}"
+            return [Problem("data.path", found, expected), *_weights_problems(config, None)]
+        problems = task.problems(config, manifest) + _changed_data_problems(config, manifest)
+        samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
+        if samples < config.data.global_batch_size:
+            found = f"{samples} samples of train in {path}"
+            expected = f"at least one global batch ({config.data.global_batch_size})"
+            problems.append(Problem("data.path", found, expected))
+        if manifest.kind == "codes":
+            problems += _companion_problems(folder, manifest)
+        if is_address(path):
+            problems += _room_problems(config, manifest)
+    except (DataError, CheckpointError) as error:
+        problems = _at("data.path", error.problems)
+        return problems + _weights_problems(config, None)
+    return problems + _weights_problems(config, None if problems else manifest)
+
+
+def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    state = read_newest_state(config.run_dir / "checkpoints") if config.checkpoint.resume != "never" else None
+    before = str(state.get("data_fingerprint")) if state else manifest.fingerprint
+    if before == manifest.fingerprint or config.data.allow_changed:
+        return []
+    found = f"another data set than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
+    return [Problem("data.path", found, "the same data; --data.allow_changed true goes on with this one")]
+
+
+def _room_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    data = config.data
+    try:
+        plan_room(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
+    except DataError as error:
+        return error.problems
+    return []
+
+
+def _companion_problems(folder: Path, manifest: Manifest) -> list[Problem]:
+    found = fingerprint(folder / COMPANION)
+    if found == manifest.vqvae_fingerprint:
+        return []
+    where = f"{folder / COMPANION}"
+    return [
+        Problem(where, f"VQ-VAE {found[:12]}", f"VQ-VAE {str(manifest.vqvae_fingerprint)[:12]}, which made the codes")
+    ]
+
+
+def _weights_problems(config: RunConfig, manifest: Manifest | None) -> list[Problem]:
+    """Return why the weights of checkpoint.resume cannot start this run; without a manifest, whether they are there."""
+    path = config.checkpoint.resume
+    if path in {"auto", "never"}:
+        return []
+    try:
+        weights = read_weights(path)
+    except UserError as error:
+        return _at(f"checkpoint.resume {path}", error.problems)
+    if manifest is None:
+        return []
+    with torch.device("meta"):  # names and shapes, without memory
+        model = get_task(config.task).build(config, manifest)
+    return _at(f"checkpoint.resume {path}", find_misfits(model, weights))
+
+
+def _at(where: str, problems: list[Problem]) -> list[Problem]:
+    return [Problem(f"{where}: {item.where}", item.found, item.expected) for item in problems]
