@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_runs import launch, save_vqvae, write_codes, write_images
+from PIL import Image
+from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
 
-from vqdist import encode, load_model
+from vqdist import encode, evaluate, load_model
 from vqdist.data.codecs import decode_codes, decode_png
 from vqdist.data.shards import ShardReader, load_manifest
 from vqdist.entry import run_command
@@ -39,6 +40,31 @@ def test_codes_are_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             pixels = decode_png(one["png"], image_size=(32, 32), channels=1)
             expected = model.encode(torch.tensor(pixels)[None] / 255)[0].numpy()
             np.testing.assert_array_equal(decode_codes(other["npy"], grid=(8, 8), num_codes=16), expected)
+
+
+def test_shards_that_somebody_else_made_go_the_whole_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images, foreign, run = write_images(tmp_path / "images"), tmp_path / "foreign", save_vqvae(tmp_path / "run")
+    for shard in images.rglob("*.tar"):
+        (foreign / shard.parent.name).mkdir(parents=True, exist_ok=True)
+        shard.rename(foreign / shard.parent.name / shard.name)
+    codes = write_codes(tmp_path / "codes", run, foreign)
+    assert {name: split.samples for name, split in load_manifest(codes).splits.items()} == {
+        "train": 12, "validate": 3, "test": 9,
+    }  # fmt: skip
+    prior, samples = save_prior(tmp_path / "prior", codes), tmp_path / "samples"
+    samples.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("L", (32, 32), 90).save(samples / name)
+    for options in (["--run", run, "--data", foreign], ["--run", prior, "--data", codes]):  # whose images are foreign
+        arguments = [*options, "--samples", samples, "--figures", tmp_path / "figures", "--device", "cpu"]
+        assert run_command(evaluate.main, [str(item) for item in arguments]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["samples"], report["subjects"]) == (9, 3)
+        assert report["realism"]["samples"] == 2
+    assert not (foreign / "dataset.json").exists()
 
 
 @pytest.mark.ranks

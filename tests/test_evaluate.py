@@ -105,6 +105,20 @@ def test_pixelcnn_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert 0 < weight < 1
 
 
+def test_a_run_that_takes_no_figures_is_measured_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, images = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images")
+    (run / "config.yaml").touch()
+    (run / "figures").touch()  # a file: what nobody, not even root, can write into
+    assert run_command(evaluate.main, ["--run", str(run), "--data", str(images), "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert f"{run / 'figures'}: no figures drawn" in told.err
+    report = json.loads(told.out)
+    assert report["figures"] == []
+    assert report["metrics"]["ssim"]["mean"] is not None
+
+
 @pytest.mark.ranks
 @pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
 def test_two_ranks_report_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str) -> None:

@@ -4,8 +4,20 @@ import fcntl
 from pathlib import Path
 
 from vqdist.data.foreign import find_data_set
+from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.data.places import resolve_cache_dir
 from vqdist.data.remote import fetch_head
 from vqdist.data.transfer import is_address
+
+
+def open_data_set(path: str | Path) -> tuple[Path, Manifest]:
+    """Return folder and manifest of a data set on this machine; foreign shards are indexed into the user's cache.
+
+    Raises:
+        DataError: no data set there.
+    """
+    folder = find_or_index(Path(path), resolve_cache_dir(None))
+    return folder, load_manifest(folder)
 
 
 def locate_data_set(path: str, cache_dir: Path) -> Path:
@@ -17,9 +29,12 @@ def locate_data_set(path: str, cache_dir: Path) -> Path:
     Raises:
         DataError: no data set there; FetchError: an address that did not answer.
     """
-    if is_address(path):
-        return fetch_head(path, cache_dir)
-    if (Path(path) / "dataset.json").exists() or not Path(path).is_dir():
+    return fetch_head(path, cache_dir) if is_address(path) else find_or_index(Path(path), cache_dir)
+
+
+def find_or_index(path: Path, cache_dir: Path) -> Path:
+    """Return the folder of a data set on this machine, of shards without a manifest that of their index."""
+    if (path / MANIFEST).exists() or not path.is_dir():
         return find_data_set(path, cache_dir)
     cache_dir.mkdir(parents=True, exist_ok=True)
     with open(cache_dir / ".lock", "ab") as lock:

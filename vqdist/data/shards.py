@@ -18,6 +18,7 @@ from vqdist.data.index import build_index, encode_index, index_path
 from vqdist.data.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest
 from vqdist.data.reader import ShardReader
 from vqdist.data.staging import staged_folder
+from vqdist.errors import DataError
 
 __all__ = [
     "MANIFEST",
@@ -110,7 +111,8 @@ class _SplitWriter:
         self._subjects: set[str] = set()
 
     def write(self, key: str, payload: bytes, extension: str, info: dict[str, Any]) -> None:
-        assert key not in self._keys, f"{key}: a key twice"
+        if key in self._keys:  # in the shards that somebody else made
+            raise DataError.of(f"{self._name}, sample {key}", "a key that another sample has", "one of its own")
         self._keys.add(key)
         self._subjects.add(info.get("subject") or key)
         if self._open is None:

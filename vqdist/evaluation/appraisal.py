@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.data.locate import open_data_set
+from vqdist.data.manifest import Manifest
+from vqdist.entry import say
 from vqdist.errors import UserError
 from vqdist.evaluation.illustration import illustrate_run, illustrate_samples, illustrate_vqvae
 from vqdist.evaluation.measures import Evaluation, evaluate_pixelcnn, evaluate_vqvae, require_kind
@@ -36,13 +38,14 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     Collective: all ranks.
     """
     files, vqvae = on_main(ranks, lambda: read_models(args.run))
-    model, manifest = build_model(files), load_manifest(args.data)
+    model = build_model(files)
+    data, manifest = open_data_set(args.data)
     if isinstance(model, PixelCNN):
         assert vqvae is not None, "read_models reads both"
-        evaluation, draw = appraise_prior(model, fingerprint_of(vqvae), manifest, args, ranks)
+        evaluation, draw = appraise_prior(model, fingerprint_of(vqvae), data, manifest, args, ranks)
         companion, images = build_model(vqvae), args.images or manifest.source.get("images")
     else:
-        evaluation, draw = appraise_vqvae(model, manifest, args, ranks)
+        evaluation, draw = appraise_vqvae(model, data, manifest, args, ranks)
         companion, images = model, args.data
     drawings: list[Draw] = [lambda: illustrate_run(args.run, args.figures), draw]
     report = evaluation.report
@@ -51,8 +54,17 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
         report["realism"], draw = appraise_samples(companion, images, args, ranks)
         drawings.append(draw)
     if args.figures is not None:
-        report["figures"] = on_main(ranks, lambda: [str(path) for draw in drawings for path in draw()])
+        report["figures"] = on_main(ranks, lambda: draw_all(drawings, args.figures))
     return report
+
+
+def draw_all(drawings: list[Draw], out: Path) -> list[str]:
+    """Draw figures and return where they are; a folder that takes none is said, and the report goes on without."""
+    try:
+        return [str(path) for draw in drawings for path in draw()]
+    except OSError as error:
+        say(f"{out}: no figures drawn: {error}; --figures names another folder, or null")
+        return []
 
 
 def read_models(run: Path) -> tuple[ModelFiles, ModelFiles | None]:
@@ -63,23 +75,25 @@ def read_models(run: Path) -> tuple[ModelFiles, ModelFiles | None]:
     return files, read_model_files(files.folder / "vqvae", kind="vqvae")
 
 
-def appraise_vqvae(model: VQVAE, manifest: Manifest, args: Namespace, ranks: Ranks) -> tuple[Evaluation, Draw]:
+def appraise_vqvae(
+    model: VQVAE, data: Path, manifest: Manifest, args: Namespace, ranks: Ranks
+) -> tuple[Evaluation, Draw]:
     """Measure a VQ-VAE; return also the function that draws its figures."""
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
-    evaluation = evaluate_vqvae(model, args.data, manifest, **reading)
+    evaluation = evaluate_vqvae(model, data, manifest, **reading)
 
     def draw() -> list[Path]:
-        return illustrate_vqvae(model, evaluation, args.data, manifest, split=args.split, out=args.figures)
+        return illustrate_vqvae(model, evaluation, data, manifest, split=args.split, out=args.figures)
 
     return evaluation, draw
 
 
 def appraise_prior(
-    model: PixelCNN, origin: str, manifest: Manifest, args: Namespace, ranks: Ranks
+    model: PixelCNN, origin: str, data: Path, manifest: Manifest, args: Namespace, ranks: Ranks
 ) -> tuple[Evaluation, Draw]:
     """Measure a PixelCNN, whose codes came from the VQ-VAE of fingerprint `origin`; it has no figures of its own."""
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
-    return evaluate_pixelcnn(model, args.data, manifest, vqvae_fingerprint=origin, **reading), lambda: []
+    return evaluate_pixelcnn(model, data, manifest, vqvae_fingerprint=origin, **reading), lambda: []
 
 
 def appraise_samples(
@@ -88,9 +102,9 @@ def appraise_samples(
     """Hold samples against real slices; return also the function that draws the figures."""
     if images is None:
         raise UserError.of("--images", "none", "the data set of the real slices that the codes were made from")
-    manifest = load_manifest(images)
-    require_kind(images, manifest, "images", "samples are held against real slices")
+    data, manifest = open_data_set(images)
+    require_kind(data, manifest, "images", "samples are held against real slices")
     folder = SampleFolder.open(args.samples, manifest)
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
-    realism = judge_samples(folder, images, vqvae=vqvae, **reading)
-    return realism.report, lambda: illustrate_samples(realism, folder, images, split=args.split, out=args.figures)
+    realism = judge_samples(folder, data, vqvae=vqvae, **reading)
+    return realism.report, lambda: illustrate_samples(realism, folder, data, split=args.split, out=args.figures)

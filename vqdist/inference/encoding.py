@@ -6,13 +6,15 @@ The bytes do not depend on the ranks: batches begin with their shard, and shards
 import json
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vqdist.data.codecs import encode_codes
 from vqdist.data.loader import to_images
-from vqdist.data.manifest import Manifest, load_manifest
+from vqdist.data.locate import open_data_set
+from vqdist.data.manifest import Manifest
 from vqdist.data.reader import ShardReader
 from vqdist.data.shards import ShardSetWriter
 from vqdist.data.staging import check_output
@@ -32,25 +34,27 @@ def encode(args: Namespace, ranks: Ranks) -> int:
     files = on_main(ranks, lambda: read_model_files(args.run, kind="vqvae"))
     model = build_model(files)
     assert isinstance(model, VQVAE)
-    manifest = load_manifest(args.data)
-    require_kind(args.data, manifest, "images", "they are what is encoded")
-    if problems := vqvae_problems(model, args.data, manifest):
+    data, manifest = open_data_set(args.data)
+    require_kind(data, manifest, "images", "they are what is encoded")
+    if problems := vqvae_problems(model, data, manifest):
         raise UserError(problems)
     on_main(ranks, lambda: check_output(args.out, overwrite=args.overwrite))
-    rounds = encode_rounds(model.to(ranks.device), args, manifest, ranks)
+    rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, batch_size=args.batch_size)
     if not ranks.is_main:
         return sum(len(shard) for _, shard in rounds)
     with open_writer(args, manifest, model, fingerprint_of(files)) as writer:
         return write_rounds(writer, rounds, files, total=manifest_samples(manifest))
 
 
-def encode_rounds(model: VQVAE, args: Namespace, manifest: Manifest, ranks: Ranks) -> Iterator[tuple[str, Encoded]]:
+def encode_rounds(
+    model: VQVAE, data: Path, manifest: Manifest, ranks: Ranks, *, batch_size: int
+) -> Iterator[tuple[str, Encoded]]:
     """Yield split and samples of every encoded shard, in the data set's order, on every rank.
 
     A round is W shards, one for each rank, so that rank 0 never holds more than a round.
     Collective: all ranks, each must take every item.
     """
-    readers = {split: ShardReader(args.data, manifest, split) for split in manifest.splits}
+    readers = {split: ShardReader(data, manifest, split) for split in manifest.splits}
     shards = [(split, shard) for split, reader in readers.items() for shard in range(len(reader.shard_sizes))]
     for start in range(0, len(shards), ranks.world):
         this_round = shards[start : start + ranks.world]
@@ -59,7 +63,7 @@ def encode_rounds(model: VQVAE, args: Namespace, manifest: Manifest, ranks: Rank
             if ranks.rank >= len(this_round):
                 return []
             split, shard = this_round[ranks.rank]
-            return encode_shard(model, readers[split], shard, manifest, batch_size=args.batch_size)
+            return encode_shard(model, readers[split], shard, manifest, batch_size=batch_size)
 
         encoded = gather_outcomes(ranks, work)
         yield from zip((split for split, _ in this_round), encoded, strict=False)
