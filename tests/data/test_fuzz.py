@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from vqdist.data.codecs import decode_codes, decode_png, encode_codes, encode_png
+from vqdist.data.fields import parse_json
 from vqdist.data.index import build_index, index_path
-from vqdist.data.manifest import MANIFEST, Manifest, load_manifest, parse_json
+from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.data.pictures import load_picture
 from vqdist.data.shards import ShardReader, ShardSetWriter
 from vqdist.data.volumes import slice_volume

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from vqdist.data.codecs import decode_png, read_picture_size
+from vqdist.data.fields import parse_json
 from vqdist.data.index import build_index, encode_index, index_path
-from vqdist.data.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest, parse_json
+from vqdist.data.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest
 from vqdist.data.names import natural_key, split_of
 from vqdist.data.shards import PixelTally, write_manifest
 from vqdist.data.staging import staged_folder

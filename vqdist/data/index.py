@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from vqdist.data.manifest import ShardInfo, parse_json
+from vqdist.data.fields import parse_json
+from vqdist.data.manifest import ShardInfo
 from vqdist.errors import DamagedDataError
 
 INDEX_VERSION = 1

@@ -10,8 +10,9 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from vqdist.data.fields import decode_json
 from vqdist.data.index import BLOCK, ShardIndex, index_path, is_sound_header, max_index_bytes, parse_index
-from vqdist.data.manifest import Manifest, decode_json
+from vqdist.data.manifest import Manifest
 from vqdist.errors import DamagedDataError, DataError
 
 

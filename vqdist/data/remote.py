@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from vqdist.data.fields import parse_json
 from vqdist.data.index import index_path, max_index_bytes
-from vqdist.data.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardInfo, parse_json
+from vqdist.data.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardInfo
 from vqdist.data.transfer import Expected, Patience, check_address, fetch_bytes, fetch_file, join_address
 from vqdist.errors import DamagedDataError, DataError, FetchError, Problem, StalledError, UserError
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vqdist.data.codecs import decode_png
+from vqdist.data.fields import load_json
 from vqdist.data.loader import to_images
-from vqdist.data.manifest import Manifest, load_json
+from vqdist.data.manifest import Manifest
 from vqdist.errors import DataError
 
 NO_SLICE = -1
