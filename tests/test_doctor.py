@@ -13,10 +13,12 @@ import yaml
 from small_runs import launch
 
 from vqdist import doctor
+from vqdist.config import dump_yaml, load_config
 from vqdist.diagnosis.job import parse_time
 from vqdist.diagnosis.machine import check_signals
 from vqdist.diagnosis.report import Check, build_table, merge, of_problems, to_json
 from vqdist.errors import Problem
+from vqdist.training.run_dir import RunDir
 
 SMALL = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 4, "num_codes": 16}
 
@@ -172,3 +174,18 @@ def test_table_says_what_to_mend() -> None:
 )
 def test_times_of_slurm(text: str, seconds: int | None) -> None:
     assert parse_time(text) == seconds
+
+
+def test_a_finished_run_needs_its_data_no_more(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--config", config, "--data.path", tmp_path / "gone", "--preflight")
+    settings, _ = load_config(config, [("data.path", str(tmp_path / "gone"))])
+    assert settings is not None
+    run = RunDir.claim(settings.run_dir)
+    run.write_config(dump_yaml(settings))
+    run.write_status("finished", settings.train.max_steps)
+    code, _, table = examine(capsys, *words)
+    assert code == 0
+    assert "finished, nothing left to do" in table
+    assert examine(capsys, *words, "--train.max_steps", settings.train.max_steps + 1)[0] == 2

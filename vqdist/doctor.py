@@ -23,7 +23,7 @@ from vqdist.diagnosis.storage import check_file_system, check_manifest, check_sp
 from vqdist.entry import emit, run_command, say
 from vqdist.errors import Problem, StalledError, UserError
 from vqdist.progress import is_first_rank
-from vqdist.training.run_dir import claimable, read_config, resume_problems
+from vqdist.training.run_dir import claimable, is_over, read_config, resume_problems
 from vqdist.world import number_problems
 
 SWITCHES = ("--preflight      what can be known in a second and by one process: slurm/train.sbatch asks so",)
@@ -59,9 +59,12 @@ def finish(checks: list[Check], config: RunConfig | None) -> int:
 
 def look(config: RunConfig) -> tuple[list[Check], Manifest | None]:
     """Return what can be told without torch, from one process, and the data set's manifest."""
+    problems = find_run_problems(config)
+    if not problems and is_over(config):
+        return [Check("run directory", "ok", f"{config.run_dir}: finished, nothing left to do")], None
     data, manifest = check_manifest(config, sizes=is_first_rank())
     checks = [
-        *of_problems("run directory", find_run_problems(config), str(config.run_dir)),
+        *of_problems("run directory", problems, str(config.run_dir)),
         *data,
         check_file_system(config.run_dir),
         check_space(config.run_dir, 0, config.checkpoint.keep),

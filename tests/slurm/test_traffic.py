@@ -66,7 +66,7 @@ def test_each_rank_opens_each_shard_and_index_once(slices: Path, monkeypatch: py
 
 
 def sample_bytes(data_set: Path) -> float:
-    """Return the mean bytes of a training sample: its picture and its JSON, each with the tar header that is checked."""
+    """Return the mean bytes of a training sample: picture and JSON, each with the tar header that is checked."""
     sizes, samples = 0, 0
     for shard in load_manifest(data_set).splits["train"].shards:
         with tarfile.open(data_set / shard.name) as tar:

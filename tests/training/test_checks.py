@@ -10,7 +10,8 @@ from support import TINY_VQVAE, tiny_flags, train, write_image_set
 from vqdist.config import RunConfig, load_config
 from vqdist.models.artifact import save_model
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.checks import find_problems, is_over
+from vqdist.training.checks import find_problems
+from vqdist.training.run_dir import is_over
 from vqdist.training.setup import resolve
 
 

@@ -14,7 +14,7 @@ from vqdist.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.models.artifact import fingerprint
 from vqdist.training.checkpoint import read_newest_state
 from vqdist.training.ranks import device_problems, launch_problems, wants_cpu
-from vqdist.training.run_dir import claimable, read_status, resume_problems
+from vqdist.training.run_dir import claimable, is_over, resume_problems
 from vqdist.training.setup import COMPANION, demo_folder
 from vqdist.training.state import find_misfits, read_weights
 from vqdist.training.tasks import get_task
@@ -35,13 +35,6 @@ def find_problems(config: RunConfig) -> list[Problem]:
         problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
     problems += precision_problems(config.train.precision, config.run.device)
     return problems + data_problems(config)
-
-
-def is_over(config: RunConfig) -> bool:
-    """Tell whether a run has finished: its last step is done, or patience ended it and still would."""
-    status = read_status(config.run_dir)
-    early = status.get("ended_early") and config.train.patience is not None
-    return status.get("state") == "finished" and bool(early or status.get("step", 0) >= config.train.max_steps)
 
 
 def precision_problems(precision: str, device: str) -> list[Problem]:

@@ -14,13 +14,13 @@ from vqdist.data.places import resolve_cache_dir
 from vqdist.data.sharding import make_demo
 from vqdist.entry import say
 from vqdist.errors import ConfigError, OwnershipError, VqdistError
-from vqdist.training.checks import data_problems, is_over
+from vqdist.training.checks import data_problems
 from vqdist.training.feeding import build_feed
 from vqdist.training.lineage import log_inputs, log_model
 from vqdist.training.loop import Run, train
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
-from vqdist.training.run_dir import RunDir, read_status, storing
+from vqdist.training.run_dir import RunDir, is_over, read_status, storing
 from vqdist.training.setup import build_session, demo_folder, describe_data, load_companion
 from vqdist.training.state import Progress, Session, resume
 from vqdist.training.stopping import StopRequest

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vqdist.config import RunConfig
 from vqdist.durable import sync, write_whole
 from vqdist.errors import ConfigError, OwnershipError, Problem, StorageError
 
@@ -163,6 +164,13 @@ def read_status(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}
+
+
+def is_over(config: RunConfig) -> bool:
+    """Tell whether a run has finished: its last step is done, or patience ended it and still would."""
+    status = read_status(config.run_dir)
+    early = status.get("ended_early") and config.train.patience is not None
+    return status.get("state") == "finished" and bool(early or status.get("step", 0) >= config.train.max_steps)
 
 
 def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) -> list[Problem]:
