@@ -10,6 +10,7 @@ import torch
 from vqdist.bench import PARTS, main
 from vqdist.benchmarks.measure import Result, compare
 from vqdist.benchmarks.usual import UsualVQVAE
+from vqdist.entry import run_command
 from vqdist.models.vqvae import VQVAE
 
 # Since Python 3.12 every fork beside a thread is warned of; torch has threads.
@@ -23,7 +24,7 @@ def one_thread() -> None:
 
 def test_parts_give_the_json_of_the_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("vector_quantize_pytorch")
-    out = tmp_path / "bench.json"
+    out = tmp_path / "new" / "bench.json"
     parts = ["quantizer", "step", "sampler", "resume", "checkpoint"]
     assert main([*parts, "--small", "true", "--repeats", "1", "--out", str(out)]) == 0
     captured = capsys.readouterr()
@@ -62,6 +63,17 @@ def test_an_unknown_part_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> N
         main(["nonsense"])
     assert ended.value.code == 2
     assert all(part in capsys.readouterr().err for part in PARTS[:1])
+
+
+def test_what_is_wrong_is_told_before_anything_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["quantizer", "--repeats", "4", "--out", str(tmp_path)]
+    assert run_command(main, words) == 2
+    told = capsys.readouterr().err
+    assert "2 problems" in told
+    assert "--repeats: found 4; expected at least 5, or --small true" in told
+    assert "which is a folder" in told
+    assert run_command(main, [*words, "--small", "true", "--repeats", "0"]) == 2
+    assert "--repeats: found 0; expected at least 1" in capsys.readouterr().err
 
 
 def test_the_ratio_is_above_one_where_ours_is_better() -> None:

@@ -95,6 +95,34 @@ def test_every_problem_of_a_configuration(config: Path, capsys: pytest.CaptureFi
     assert "did you mean train.max_steps?" in table
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--run.name", "a b"), ("run.name",)),
+        (("--config", "", "--optim.lr", "x"), ("--config", "optim.lr")),
+        (("--task", "[vqvae]", "--run.name", ".."), ("task", "run.name")),
+    ],
+)
+def test_words_that_name_no_run(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    code, report, _ = examine(capsys, *words)
+    assert code == 2
+    assert len(report["checks"]) == len(parts)
+    assert all(check["found"].startswith(part) for check, part in zip(report["checks"], parts, strict=True))
+
+
+def test_numbers_of_a_launcher_that_are_none(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "two")
+    code, report, table = examine(capsys, "--config", config)
+    assert (code, len(report["checks"])) == (2, 2)
+    assert "SLURM_JOB_NUM_NODES: ''" in table
+    assert "LOCAL_WORLD_SIZE: 'two'" in table
+
+
 def test_shard_that_lost_its_end(
     config: Path, image_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,8 +176,12 @@ def test_first_host_that_does_not_resolve(
 def test_help_lists_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert "--preflight" in out
     assert "--checkpoint.keep" in out
+    lines = [line for line in out.splitlines() if line.startswith(("  --config", "  --verbose", "  --preflight"))]
+    assert [line.partition(" (")[2] for line in lines] == [
+        "path, default: null):",
+        *["switch, default: false)"] * 2,
+    ]
 
 
 def test_signals_arrive_here() -> None:

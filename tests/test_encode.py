@@ -95,6 +95,10 @@ def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     fails_with("nowhere: found nothing", run=tmp_path / "nowhere")
     fails_with("not empty", out=odd, data=images)
     fails_with("found a data set of codes; expected one of images", data=codes)
+    wrong = {"run": tmp_path / "nowhere", "data": tmp_path / "nothing", "out": odd, "batch-size": 0}
+    told = ("--batch-size: found 0", "nowhere: found nothing", "nothing: found no such folder", "not empty")
+    fails_with("4 problems", *told, **wrong)
+    fails_with("model.safetensors, which is a file", out=run / "model/model.safetensors/new", data=images)
 
 
 def test_damage_ends_the_command_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,8 @@ def read_split(data: Path, split: str) -> tuple[torch.Tensor, list[dict[str, Any
 def test_vqvae_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], channels: int) -> None:
     images = write_images(tmp_path / "images", channels=channels)
     run, out = save_vqvae(tmp_path / "run", channels=channels), tmp_path / "reports" / "test.json"
-    report = run_evaluate(capsys, run=run, data=images, out=out)
+    nothing = dict.fromkeys(("samples", "images", "pictures"), "null")
+    report = run_evaluate(capsys, run=run, data=images, out=out, **nothing)
     assert json.loads(out.read_text()) == report
     assert {name: report[name] for name in ("task", "split", "samples", "subjects")} == {
         "task": "vqvae", "split": "test", "samples": 9, "subjects": 3,
@@ -214,6 +215,12 @@ def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     fails_with("found a data set of images; expected one of codes", run=prior, data=images)
     fails_with("num_codes: found 8; expected 16", "VQ-VAE of the codes: found", run=prior, data=foreign)
     fails_with("no split 'tset'", run=run, data=images, split="tset")
-    fails_with("nowhere: found nothing", run=tmp_path / "nowhere", data=images)
+    nowhere, file = tmp_path / "nowhere", images / "dataset.json"
+    fails_with("nowhere: found nothing", run=nowhere, data=images)
+    fails_with("error: --out: found", "which is a folder", run=run, data=images, out=images)
+    fails_with("error: --figures: found", "which is a file", run=run, data=images, figures=file)
+    fails_with("2 problems", "--figures", "a picture", run=run, pictures=nowhere, figures=file)
+    everything = dict.fromkeys(("run", "data", "samples", "images"), nowhere) | {"batch-size": "x"}
+    fails_with("6 problems", "--batch-size: found 'x'; expected int", **everything, out=file / "new")
     with pytest.raises(SystemExit, match="2"):
         run_command(evaluate.main, ["--run", str(run)])

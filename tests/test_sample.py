@@ -128,5 +128,9 @@ def test_misfits_are_refused_by_name(folder: Path, tmp_path: Path, capsys: pytes
     fails_with("kind: found vqvae; expected pixelcnn", prior=folder / "run")
     fails_with("temperature: found -1.0", temperature=-1)
     fails_with("top_k: found 17", top_k=17)
-    assert run_command(sample.main, ["--prior", str(folder / "prior"), "--out", str(tmp_path / "ok"), "--num", "1",
-                                     "--vqvae", str(folder / "run")]) == 0  # fmt: skip
+    fails_with("2 problems\n  - --num: found 0; expected at least 1\n  - --top-k: found -1", num=0, top_k=-1)
+    fails_with("2 problems\n  - slice: found 99", top_k=17, slice=99)
+    (tmp_path / "file").touch()
+    fails_with("3 problems", prior=tmp_path / "no", vqvae=tmp_path / "none", out=tmp_path / "file" / "new")
+    for vqvae in (folder / "run", None):
+        run_sample(tmp_path / "ok", folder / "prior", num=1, vqvae="null" if vqvae is None else vqvae)

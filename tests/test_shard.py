@@ -140,9 +140,30 @@ def test_all_wrong_options_come_in_one_message(capsys: pytest.CaptureFixture[str
     assert code == 2
     assert "3 problems" in said
     assert all(word in said for word in ("--image-size: found 0", "--num-slices: found -1", "found 0.5 0.6 0.1"))
-    code, _, said = shard(capsys, tmp_path / "none", tmp_path / "d")
+    code, _, said = shard(capsys, tmp_path / "none", Path(__file__) / "d", "--image-size", "x")
     assert code == 2
-    assert "no such folder" in said
+    assert all(word in said for word in ("3 problems", "no such folder", "which is a file", "found 'x'; expected int"))
+
+
+@pytest.mark.parametrize("shares", [("nan", "nan", "nan"), ("nan", 0.5, 0.5), (0.5, "nan", 0.5), ("inf", 0, 1)])
+def test_shares_that_are_no_numbers_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, shares: tuple[object, ...]
+) -> None:
+    code, _, said = shard(capsys, "demo", tmp_path / "d", "--split", *shares)
+    assert code == 2
+    assert f"--split: found {' '.join(map(str, shares))}; expected three shares" in said
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("words", [("", "d"), ("demo", "")])
+def test_an_empty_path_is_not_the_working_directory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        shard(capsys, *words)
+    assert "found nothing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_splits_are_told_and_made_on_demand(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -178,6 +199,8 @@ def test_help_is_complete_and_imports_little() -> None:
     text = " ".join(done.stdout.split())
     assert "(int, pixels, default: 256)" in text
     assert "default: 0.8 0.1 0.1" in text
+    assert all(f"{word} (switch, default: false)" in text for word in ("an error", "in OUT"))
+    assert "SOURCE folder, or demo (text, required) OUT folder of the data set; new or empty (path, required)" in text
     for flag in ("layout", "samples-per-shard", "seed", "num-slices", "channels", "on-error", "num-subjects"):
         assert f"--{flag}" in text
 

@@ -48,6 +48,7 @@ def test_all_problems_of_a_run_come_in_one_message(capsys: pytest.CaptureFixture
         (["--model.layers", "3"], "did you mean"),
         (["--run", "foo"], "run: found"),
         (["--run.name="], "run.name: found"),
+        (["--run.dir", __file__], "which is a file"),
     ],
 )
 def test_wrong_words_are_named(capsys: pytest.CaptureFixture[str], words: list[str], part: str) -> None:

@@ -9,20 +9,22 @@ says so. A table goes to stderr, JSON to stdout. Where there is a GPU the models
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from vqdist.entry import Parser, boolean, emit, run_command, say
+from vqdist.durable import write_problems
+from vqdist.entry import Parser, boolean, emit, optional, path, run_command, say, within
+from vqdist.errors import Problem, collect
 
 PARTS = ("quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp")
+FEWEST_REPEATS = 5
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; see the module's docstring."""
     args = build_parser().parse_args(argv)
+    collect(problems=args.problems + _find_problems(args))
     # Torch is imported from here on, so that --help answers at once.
     import torch
 
@@ -40,20 +42,29 @@ def main(argv: Sequence[str]) -> int:
         say(format_table([result.to_json() for result in found]))
         results += found
     report = {"machine": machine, "results": [result.to_json() for result in results]}
-    if args.out is not None:
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
-    emit(report)
+    emit(report, args.out)
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = Parser("vqdist.bench", __doc__ or "")
-    parser.add_argument("parts", metavar="PART", nargs="*", choices=[*PARTS, []], help=f"one of {', '.join(PARTS)}")
-    parser.option("--out", Path, help="file for the JSON, too")
-    parser.option("--repeats", int, default=5, help="repetitions of each measurement; the median counts")
+    parser.add_argument(
+        "parts", metavar="PART", nargs="*", choices=[*PARTS, []], help=f"one of {', '.join(PARTS)} (text, default: all)"
+    )
+    parser.option("--out", optional(path), help="file for the JSON, too")
+    many = f"repetitions of each measurement, {FEWEST_REPEATS} or more; the median counts"
+    parser.option("--repeats", within(int, 1), default=FEWEST_REPEATS, help=many)
     parser.option("--small", boolean, default=False, help="tiny sizes, to see that all runs; the figures mean nothing")
     return parser
+
+
+def _find_problems(args: argparse.Namespace) -> list[Problem]:
+    problems = [] if args.out is None else write_problems("--out", args.out, folder=False)
+    if args.repeats < FEWEST_REPEATS and not args.small:
+        expected = f"at least {FEWEST_REPEATS}, or --small true"
+        problems.append(Problem("--repeats", str(args.repeats), expected))
+    return problems
 
 
 def format_table(results: Sequence[dict[str, Any]]) -> str:

@@ -26,7 +26,10 @@ from vqdist.progress import is_first_rank
 from vqdist.training.run_dir import claimable, is_over, read_config, resume_problems
 from vqdist.world import number_problems
 
-SWITCHES = ("--preflight      what can be known in a second and by one process: slurm/train.sbatch asks so",)
+SWITCHES = (
+    "--preflight      what can be known in a second and by one process, as slurm/train.sbatch asks "
+    "(switch, default: false)",
+)
 MEETING_LIMIT_S = 120.0
 READY, NOT_READY = 0, 2
 

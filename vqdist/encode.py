@@ -2,29 +2,25 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from vqdist.entry import Parser, emit, run_command
+from vqdist.entry import Parser, emit, path, run_command, within
 
 
 def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser("vqdist.encode", "Encode every slice of a data set into a map of codes.")
-    parser.option("--run", Path, required=True, help="run of the VQ-VAE, or its saved model's folder")
-    parser.option("--data", Path, required=True, help="data set of images")
-    parser.option("--out", Path, required=True, help="folder of the data set of codes; new or empty")
-    parser.add_argument("--overwrite", action="store_true", help="replace what lies in --out (default: false)")
-    parser.option("--batch-size", int, default=16, unit="samples", help="slices per forward")
+    parser.option("--run", path, required=True, help="run of the VQ-VAE, or its saved model's folder")
+    parser.option("--data", path, required=True, help="data set of images")
+    parser.option("--out", path, required=True, help="folder of the data set of codes; new or empty")
+    parser.switch("--overwrite", help="replace what lies in --out")
+    parser.option("--batch-size", within(int, 1), default=16, unit="samples", help="slices per forward")
     parser.option("--device", str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
     return parser
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error(f"--batch-size: found {args.batch_size}, expected at least 1")
+    args = build_parser().parse_args(argv)
 
     from vqdist.inference.encoding import encode
     from vqdist.training.ranks import end_ranks, start_ranks

@@ -2,18 +2,33 @@
 
 import argparse
 import json
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from vqdist.errors import ConfigError, UserError, VqdistError
+from vqdist.durable import storing
+from vqdist.errors import ConfigError, Problem, UserError, VqdistError
 from vqdist.progress import write_line
 from vqdist.world import read_rank
 
 
+class WrongValue(argparse.ArgumentTypeError):
+    """A word that is no value of its option."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        super().__init__(f"found {found}; expected {expected}")
+        self.found, self.expected = found, expected
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose help gives type, unit and default of each option."""
+    """An argument parser whose help gives type, unit and default of each option.
+
+    Wrong values go into `problems` of the parsed arguments, and their options have the default, so that a command
+    can look for what else is wrong before it tells all of it.
+    """
 
     def __init__(self, module: str, description: str, **kwargs: Any) -> None:
         super().__init__(
@@ -23,7 +38,17 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **kwargs,
         )
-        self.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+        self._problems: list[Problem] = []
+        self.set_defaults(problems=self._problems)
+        self.switch("--verbose", help="show the traceback of an error")
+
+    def switch(self, flag: str, *, help: str) -> None:
+        """Add an option that takes no value."""
+        self.add_argument(flag, action="store_true", help=f"{help} (switch, default: false)")
+
+    def place(self, name: str, kind: Callable[[str], Any], *, help: str) -> None:
+        """Add a value that is known by its place and must be there."""
+        self.add_argument(name.lower(), type=kind, metavar=name, help=f"{help} ({kind.__name__}, required)")
 
     def option(
         self,
@@ -37,16 +62,32 @@ class Parser(argparse.ArgumentParser):
         **kwargs: Any,
     ) -> None:
         """Add an option whose help line ends in its type, unit and default."""
-        name = getattr(kind, "__name__", "value")
+        name = kind.__name__
         facts = [name, *([unit] if unit else []), "required" if required else f"default: {show(default)}"]
         text = f"{help} ({', '.join(facts)})".replace("%", "%%")
         metavar = None if "choices" in kwargs else name.upper()
-        self.add_argument(flag, type=kind, default=default, required=required, help=text, metavar=metavar, **kwargs)
+        # Nothing can stand in for what is required, or for one of several numbers: argparse ends at once there.
+        parse = kind if required or "nargs" in kwargs else self._note_problems(flag, kind, default)
+        self.add_argument(flag, type=parse, default=default, required=required, help=text, metavar=metavar, **kwargs)
+
+    def _note_problems(self, flag: str, kind: Callable[[str], Any], default: Any) -> Callable[[str], Any]:
+        def parse(text: str) -> Any:
+            try:
+                return kind(text)
+            except WrongValue as error:
+                self._problems.append(Problem(flag, error.found, error.expected))
+            except ValueError:
+                self._problems.append(Problem(flag, repr(text), kind.__name__))
+            return default
+
+        return parse
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2, as every wrong usage does."""
-        self.print_usage(sys.stderr)
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        if read_rank() == 0:
+            self.print_usage(sys.stderr)
+            say(f"{self.prog}: error: {join([*map(str, self._problems), message])}")
+        self.exit(2)
 
 
 def show(value: Any) -> str:
@@ -63,8 +104,33 @@ def show(value: Any) -> str:
 def boolean(text: str) -> bool:
     """Parse `true` or `false`."""
     if text not in {"true", "false"}:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected true or false")
+        raise WrongValue(repr(text), "true or false")
     return text == "true"
+
+
+def text(word: str) -> str:
+    """Parse a word that is not empty."""
+    if not word:
+        raise WrongValue("nothing", "text")
+    return word
+
+
+def path(word: str) -> Path:
+    """Parse a path; the empty one is refused, which would mean the working directory."""
+    return Path(text(word))
+
+
+def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
+    """Return a parser of a number from low to high."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
+            raise WrongValue(str(value), f"at least {low}" if high == math.inf else f"{low} to {high}")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
 
 
 def optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -73,7 +139,7 @@ def optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         return None if text == "null" else kind(text)
 
-    parse.__name__ = getattr(kind, "__name__", "value")
+    parse.__name__ = kind.__name__
     return parse
 
 
@@ -82,10 +148,23 @@ def say(message: str) -> None:
     write_line(message)
 
 
-def emit(result: dict[str, Any]) -> None:
-    """Write the command's result to stdout: one JSON object. Call it on rank 0 alone."""
+def emit(result: dict[str, Any], out: Path | None = None) -> None:
+    """Write the command's result to stdout, one JSON object, and to a file where one is asked for. On rank 0 alone.
+
+    Raises:
+        StorageError: the file cannot be written; stdout has the result.
+    """
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
+    if out is not None:
+        with storing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def join(lines: Sequence[str]) -> str:
+    """Return one line as it is, and several as a list that says how many there are."""
+    return lines[0] if len(lines) == 1 else f"{len(lines)} problems" + "".join(f"\n  - {line}" for line in lines)
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -113,8 +192,5 @@ def report(error: VqdistError, *, verbose: bool) -> None:
     prefix = f"[rank {rank}] " if rank else ""
     if verbose:
         say(prefix + traceback.format_exc())
-    if isinstance(error, UserError) and len(error.problems) > 1:
-        lines = "".join(f"\n  - {problem}" for problem in error.problems)
-        say(f"{prefix}error: {len(error.problems)} problems{lines}")
-    else:
-        say(f"{prefix}error: {error}")
+    lines = [str(problem) for problem in error.problems] if isinstance(error, UserError) else [str(error)]
+    say(f"{prefix}error: {join(lines)}")

@@ -1,7 +1,8 @@
 """Errors that a person can act on, and the exit code that each one means."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 
 class VqdistError(Exception):
@@ -42,6 +43,25 @@ class UserError(VqdistError):
 
 class ConfigError(UserError, ValueError):
     """The configuration is wrong: a key, its type, or two keys that do not fit; also a model's arguments in Python."""
+
+
+def collect(*checks: Callable[[], Any], problems: Sequence[Problem] = ()) -> list[Any]:
+    """Return what each check returns.
+
+    Args:
+        problems: what was found before.
+    Raises:
+        ConfigError: every problem, those of all checks that raise a UserError too.
+    """
+    results, found = [], list(problems)
+    for check in checks:
+        try:
+            results.append(check())
+        except UserError as error:
+            found += error.problems
+    if found:
+        raise ConfigError(found)
+    return results
 
 
 class DataError(UserError):

@@ -2,20 +2,21 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from vqdist.entry import Parser, emit, optional, run_command
+from vqdist.entry import Parser, emit, optional, path, run_command, within
 
 
 def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser("vqdist.sample", "Draw maps of codes from a PixelCNN and decode them into new slices.")
-    parser.option("--prior", Path, required=True, help="run of the PixelCNN, or its saved model's folder")
-    parser.option("--num", int, default=64, unit="slices", help="slices to draw")
-    parser.option("--out", Path, required=True, help="folder for the PNGs, grid.png, codes.npy and samples.json")
-    parser.option("--vqvae", Path, help="run of the VQ-VAE; null: the one that lies in the prior's model/")
-    parser.option("--temperature", float, default=1.0, help="divides the logits; 0 takes the likeliest code")
-    parser.option("--top-k", int, default=0, unit="codes", help="draw among the likeliest codes only; 0: all")
+    parser.option("--prior", path, required=True, help="run of the PixelCNN, or its saved model's folder")
+    parser.option("--num", within(int, 1), default=64, unit="slices", help="slices to draw")
+    parser.option("--out", path, required=True, help="folder for the PNGs, grid.png, codes.npy and samples.json")
+    parser.option("--vqvae", optional(path), help="run of the VQ-VAE; null: the one that lies in the prior's model/")
+    parser.option("--temperature", within(float, 0), default=1.0, help="divides the logits; 0 takes the likeliest code")
+    parser.option(
+        "--top-k", within(int, 0), default=0, unit="codes", help="draw among the likeliest codes only; 0: all"
+    )
     parser.option("--seed", int, default=0, help="seed of the noise and of conditions that are not given")
     parser.option("--label", optional(int), help="class of all slices; null: drawn as in train")
     parser.option("--slice", optional(int), help="slice number of all slices; null: drawn as in train")
@@ -25,10 +26,7 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.num < 1:
-        parser.error(f"--num: found {args.num}, expected at least 1")
+    args = build_parser().parse_args(argv)
 
     from vqdist.inference.sampling import sample
     from vqdist.training.ranks import end_ranks, start_ranks

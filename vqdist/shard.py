@@ -1,13 +1,14 @@
 """Turn pictures, volumes or made-up brains into a data set: python -m vqdist.shard SOURCE OUT."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqdist.entry import Parser, emit, run_command
-from vqdist.errors import ConfigError, Problem, VqdistError
+from vqdist.entry import Parser, emit, path, run_command, text, within
+from vqdist.errors import Problem, VqdistError, collect
 from vqdist.progress import count_noun, say
 
 if TYPE_CHECKING:
@@ -30,49 +31,57 @@ tells (OAS1_0101, sub-12, case_012, patient_7 ...), else each file is its own. O
 def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser("vqdist.shard", _DESCRIPTION)
-    parser.add_argument("source", metavar="SOURCE", help="folder, or demo")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the data set; new or empty")
+    parser.place("SOURCE", text, help="folder, or demo")
+    parser.place("OUT", path, help="folder of the data set; new or empty")
     layouts = ["auto", "imagefolder", "oasis-png", "oasis1", "nifti"]
     parser.option("--layout", str, default="auto", choices=layouts, help="what SOURCE holds; auto looks")
-    parser.option("--image-size", int, default=256, unit="pixels", help="rows and columns of a slice")
-    parser.option("--samples-per-shard", int, default=256, unit="slices", help="in each shard but the last")
+    parser.option("--image-size", within(int, 1, 4096), default=256, unit="pixels", help="rows and columns of a slice")
+    parser.option(
+        "--samples-per-shard", within(int, 1, 10**6), default=256, unit="slices", help="in each shard but the last"
+    )
     parser.option(
         "--split", float, default=_SHARES, nargs=3, unit="shares of subjects", help="train, validate and test"
     )
     parser.option(
         "--seed", int, default=0, help="decides which subject goes where, and what the demo's brains look like"
     )
-    parser.option("--num-slices", int, default=32, unit="slices", help="the middle axial ones of a volume")
+    parser.option(
+        "--num-slices", within(int, 1, 4096), default=32, unit="slices", help="the middle axial ones of a volume"
+    )
     parser.option("--channels", str, default="auto", choices=["auto", "1", "3"], help="grey or colour")
     on_error = "a file that cannot be read: end, or skip it and count it"
     parser.option("--on-error", str, default="raise", choices=["raise", "skip"], help=on_error)
-    parser.option("--num-subjects", int, default=24, unit="subjects", help="of the demo")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in OUT (default: false)")
+    parser.option("--num-subjects", within(int, 1, 10**6), default=24, unit="subjects", help="of the demo")
+    parser.switch("--overwrite", help="replace what is in OUT")
     return parser
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the command; see the module's docstring."""
     args = build_parser().parse_args(argv)
-    _check(args)
 
     from vqdist.data.sharding import write_source
     from vqdist.data.sources import open_source
     from vqdist.data.splits import assign_splits
     from vqdist.data.staging import check_output, find_leftovers
 
-    check_output(args.out, overwrite=args.overwrite)
+    def open_it() -> "Source":
+        return open_source(
+            args.source,
+            layout=args.layout,
+            image_size=args.image_size,
+            channels=None if args.channels == "auto" else int(args.channels),
+            num_slices=args.num_slices,
+            num_subjects=args.num_subjects,
+            seed=args.seed,
+        )
+
+    def check_out() -> None:
+        check_output(args.out, overwrite=args.overwrite)
+
+    source, _ = collect(open_it, check_out, problems=args.problems + _find_problems(args))
     for left in find_leftovers(args.out):
         say(f"{left} was left behind by a killed command, or is being written; it is no data set")
-    source = open_source(
-        args.source,
-        layout=args.layout,
-        image_size=args.image_size,
-        channels=None if args.channels == "auto" else int(args.channels),
-        num_slices=args.num_slices,
-        num_subjects=args.num_subjects,
-        seed=args.seed,
-    )
     _describe(source)
     shares = dict(zip(("train", "validate", "test"), args.split, strict=True))
     given = [(file.subject, file.split) for file in source.files]
@@ -97,23 +106,17 @@ def main(argv: Sequence[str]) -> None:
     emit(_result(args, manifest, skipped))
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raise one ConfigError with all that is wrong among the options."""
-    limits = {"image_size": 4096, "samples_per_shard": 10**6, "num_slices": 4096, "num_subjects": 10**6}
+def _find_problems(args: argparse.Namespace) -> list[Problem]:
+    """Return what is wrong between values that are each right by themselves."""
     problems = []
-    for name, high in limits.items():
-        value = getattr(args, name)
-        if not 1 <= value <= high:
-            problems.append(Problem(f"--{name.replace('_', '-')}", str(value), f"1 to {high}"))
-    if min(args.split) < 0 or abs(sum(args.split) - 1) > 1e-3:
+    if not (min(args.split) >= 0 and abs(sum(args.split) - 1) <= 1e-3):  # so that NaN is wrong, too
         found = " ".join(f"{share:g}" for share in args.split)
         problems.append(Problem("--split", found, "three shares from 0 to 1 that add up to 1"))
     if args.source != "demo":
-        source, out = Path(args.source).resolve(), args.out.resolve()
+        source, out = Path(os.path.realpath(args.source)), Path(os.path.realpath(args.out))
         if out == source or out in source.parents:
             problems.append(Problem("OUT", str(args.out), "a folder that does not hold SOURCE"))
-    if problems:
-        raise ConfigError(problems)
+    return problems
 
 
 def _describe(source: "Source") -> None:

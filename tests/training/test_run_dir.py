@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from support import digests, read_metrics, read_records, tiny_flags, train
 
+from vqdist.durable import storing
 from vqdist.errors import OwnershipError, StorageError
-from vqdist.training.run_dir import JsonLines, RunDir, read_lines, read_status, storing
+from vqdist.training.run_dir import JsonLines, RunDir, read_lines, read_status
 
 
 def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:

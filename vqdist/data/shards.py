@@ -276,5 +276,5 @@ class ShardSetWriter:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write dataset.json into the folder of a data set; the last step of making one."""
-    text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
+    text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

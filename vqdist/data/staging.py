@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vqdist.durable import sync
+from vqdist.durable import sync, write_problems
 from vqdist.errors import DataError
 
 
@@ -25,7 +25,7 @@ def staged_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]
     Raises:
         DataError: OUT is in the way.
     """
-    target = Path(out).resolve()
+    target = Path(os.path.realpath(out))
     check_output(target, overwrite=overwrite)
     staging = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -43,9 +43,10 @@ def staged_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]
 
 def check_output(out: str | Path, *, overwrite: bool = False) -> None:
     """Raise DataError unless a folder may be written there."""
-    target = Path(out).resolve()
-    if target.exists() and not target.is_dir():
-        raise DataError.of(str(out), "a file", "a folder to write to")
+    target = Path(os.path.realpath(out))
+    for place in (target, target.parent):  # it is written beside its place and renamed
+        if problems := write_problems(str(out), place, folder=True):
+            raise DataError(problems)
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not overwrite:
@@ -56,7 +57,7 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
 
 def find_leftovers(out: str | Path) -> list[Path]:
     """Return the temporary folders of OUT that killed commands left, or that others are writing now."""
-    target = Path(out).resolve()
+    target = Path(os.path.realpath(out))
     places = [*target.parent.glob(f"{glob.escape(target.name)}.*")] if target.parent.is_dir() else []
     return sorted(place for place in places if re.fullmatch(r"\.(tmp|old)-\d+", place.name[len(target.name) :]))
 

@@ -7,14 +7,15 @@ from typing import Any
 
 from vqdist.data.locate import open_data_set
 from vqdist.data.manifest import Manifest
+from vqdist.durable import storing, write_problems
 from vqdist.entry import say
-from vqdist.errors import UserError
+from vqdist.errors import Problem, UserError, collect
 from vqdist.evaluation.illustration import illustrate_run, illustrate_samples, illustrate_vqvae
 from vqdist.evaluation.measures import Evaluation, evaluate_pixelcnn, evaluate_vqvae, require_kind
 from vqdist.evaluation.realism.report import judge_samples
-from vqdist.evaluation.realism.samples import SampleFolder
+from vqdist.evaluation.realism.samples import SampleFolder, find_samples
 from vqdist.inference.passes import on_main
-from vqdist.inference.pictures import reconstruct_pictures
+from vqdist.inference.pictures import find_pictures, reconstruct_pictures
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -25,7 +26,25 @@ Draw = Callable[[], list[Path]]
 
 def show_pictures(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     """Reconstruct a user's own pictures, on rank 0. Collective: all ranks."""
-    return on_main(ranks, lambda: reconstruct_pictures(args.run, args.pictures, args.figures, device=ranks.device))
+
+    def reconstruct() -> dict[str, Any]:
+        collect(
+            lambda: read_model_files(args.run, kind="vqvae"),
+            lambda: find_pictures(args.pictures),
+            problems=args.problems + find_problems(args),
+        )
+        with storing(args.figures):
+            return reconstruct_pictures(args.run, args.pictures, args.figures, device=ranks.device)
+
+    return on_main(ranks, reconstruct)
+
+
+def find_problems(args: Namespace) -> list[Problem]:
+    """Return why what is asked for cannot be written; a run's own folder that takes no figures is no reason to end."""
+    problems = [] if args.out is None else write_problems("--out", args.out, folder=False)
+    if args.figures is not None and (args.pictures is not None or args.figures != args.run / "figures"):
+        problems += write_problems("--figures", args.figures, folder=True)
+    return problems
 
 
 def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
@@ -37,9 +56,14 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
         The report, as JSON values.
     Collective: all ranks.
     """
-    files, vqvae = on_main(ranks, lambda: read_models(args.run))
+    (files, vqvae), (data, manifest), *_ = collect(
+        lambda: on_main(ranks, lambda: read_models(args.run)),
+        lambda: open_data_set(args.data),
+        lambda: None if args.images is None else open_data_set(args.images),
+        lambda: None if args.samples is None else find_samples(args.samples),
+        problems=args.problems + on_main(ranks, lambda: find_problems(args)),
+    )
     model = build_model(files)
-    data, manifest = open_data_set(args.data)
     if isinstance(model, PixelCNN):
         assert vqvae is not None, "read_models reads both"
         evaluation, draw = appraise_prior(model, fingerprint_of(vqvae), data, manifest, args, ranks)

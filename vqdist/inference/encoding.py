@@ -18,7 +18,8 @@ from vqdist.data.manifest import Manifest
 from vqdist.data.reader import ShardReader
 from vqdist.data.shards import ShardSetWriter
 from vqdist.data.staging import check_output
-from vqdist.errors import UserError
+from vqdist.durable import storing
+from vqdist.errors import UserError, collect
 from vqdist.inference.fit import require_kind, vqvae_problems
 from vqdist.inference.passes import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
@@ -31,18 +32,21 @@ Encoded = list[tuple[str, bytes, dict[str, Any]]]  # key, payload and info of ea
 
 def encode(args: Namespace, ranks: Ranks) -> int:
     """Encode a data set and return its number of samples. Collective: all ranks."""
-    files = on_main(ranks, lambda: read_model_files(args.run, kind="vqvae"))
+    files, (data, manifest), _ = collect(
+        lambda: on_main(ranks, lambda: read_model_files(args.run, kind="vqvae")),
+        lambda: open_data_set(args.data),
+        lambda: on_main(ranks, lambda: check_output(args.out, overwrite=args.overwrite)),
+        problems=args.problems,
+    )
     model = build_model(files)
     assert isinstance(model, VQVAE)
-    data, manifest = open_data_set(args.data)
     require_kind(data, manifest, "images", "they are what is encoded")
     if problems := vqvae_problems(model, data, manifest):
         raise UserError(problems)
-    on_main(ranks, lambda: check_output(args.out, overwrite=args.overwrite))
     rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, batch_size=args.batch_size)
     if not ranks.is_main:
         return sum(len(shard) for _, shard in rounds)
-    with open_writer(args, manifest, model, fingerprint_of(files)) as writer:
+    with storing(args.out), open_writer(args, manifest, model, fingerprint_of(files)) as writer:
         return write_rounds(writer, rounds, files, total=manifest_samples(manifest))
 
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqdist.errors import CheckpointError, UserError
+from vqdist.durable import storing, write_problems
+from vqdist.errors import CheckpointError, UserError, collect
 from vqdist.figures import save_grid, save_png, to_uint8
 from vqdist.inference.conditions import Conditions, draw_conditions
 from vqdist.inference.passes import gather_outcomes, on_main
@@ -51,10 +52,14 @@ def sample(args: Namespace, ranks: Ranks) -> None:
         args: of `vqdist.sample`.
     Collective: all ranks.
     """
-    pair = load_pair(args, *on_main(ranks, lambda: read_pair(args)))
+    blocked = on_main(ranks, lambda: write_problems("--out", args.out, folder=True))
+    (pair,) = collect(
+        lambda: load_pair(args, *on_main(ranks, lambda: read_pair(args))), problems=[*args.problems, *blocked]
+    )
     rounds = draw_rounds(pair, args, ranks)
     if ranks.is_main:
-        write_samples(args, pair, rounds)
+        with storing(args.out):
+            write_samples(args, pair, rounds)
     else:
         for _ in rounds:
             pass
@@ -66,11 +71,17 @@ def read_pair(args: Namespace) -> tuple[ModelFiles, ModelFiles]:
     Raises:
         UserError: the VQ-VAE is not the one of the prior's codes.
     """
-    files = read_model_files(args.prior, kind="pixelcnn")
-    own = read_model_files(files.folder / "vqvae", kind="vqvae")
-    if args.vqvae is None:
+
+    def read_prior() -> tuple[ModelFiles, ModelFiles]:
+        files = read_model_files(args.prior, kind="pixelcnn")
+        return files, read_model_files(files.folder / "vqvae", kind="vqvae")
+
+    def read_asked() -> ModelFiles | None:
+        return None if args.vqvae is None else read_model_files(args.vqvae, kind="vqvae")
+
+    (files, own), asked = collect(read_prior, read_asked)
+    if asked is None:
         return files, own
-    asked = read_model_files(args.vqvae, kind="vqvae")
     found, expected = fingerprint_of(asked), fingerprint_of(own)
     if found != expected:
         raise UserError.of(f"--vqvae {args.vqvae}", f"VQ-VAE {found}", f"the one of the prior's codes, {expected}")
@@ -89,9 +100,16 @@ def load_pair(args: Namespace, files: ModelFiles, vqvae_files: ModelFiles) -> Pa
     grid = read_grid(files)
     asked = {"label": args.label, "slice": args.slice}
     table, where = files.config.get("conditions"), f"{files.folder / 'config.json'}: conditions"
-    conditions = draw_conditions(args.num, args.seed, asked=asked, condition=prior.condition, table=table, where=where)
-    Draw(temperature=args.temperature, top_k=args.top_k).check(args.num, grid, prior.num_codes)
-    prior.check_conditions(args.num, conditions.label, conditions.slice)
+
+    def choose() -> Conditions:
+        conditions = draw_conditions(
+            args.num, args.seed, asked=asked, condition=prior.condition, table=table, where=where
+        )
+        prior.check_conditions(args.num, conditions.label, conditions.slice)
+        return conditions
+
+    draw = Draw(temperature=args.temperature, top_k=args.top_k)
+    conditions, _ = collect(choose, lambda: draw.check(args.num, grid, prior.num_codes))
     return Pair(prior, vqvae, fingerprint_of(vqvae_files), grid, conditions)
 
 
@@ -176,8 +194,6 @@ def write_samples(args: Namespace, pair: Pair, rounds: Iterator[Drawn]) -> None:
 
 def clear_samples(out: Path) -> None:
     """Make the folder and remove what an earlier start of this command left there, and nothing else."""
-    if out.exists() and not out.is_dir():
-        raise UserError.of(f"--out {out}", "a file", "a folder")
     out.mkdir(parents=True, exist_ok=True)
     for name in ("samples.json", "grid.png", "codes.npy"):
         (out / name).unlink(missing_ok=True)

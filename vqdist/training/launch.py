@@ -12,6 +12,7 @@ from vqdist.data.locate import locate_data_set
 from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.data.places import resolve_cache_dir
 from vqdist.data.sharding import make_demo
+from vqdist.durable import storing
 from vqdist.entry import say
 from vqdist.errors import ConfigError, OwnershipError, VqdistError
 from vqdist.training.checks import data_problems
@@ -20,7 +21,7 @@ from vqdist.training.lineage import log_inputs, log_model
 from vqdist.training.loop import Run, train
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
-from vqdist.training.run_dir import RunDir, is_over, read_status, storing
+from vqdist.training.run_dir import RunDir, is_over, read_status
 from vqdist.training.setup import build_session, demo_folder, describe_data, load_companion
 from vqdist.training.state import Progress, Session, resume
 from vqdist.training.stopping import StopRequest
@@ -117,7 +118,8 @@ def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
     if path is None:
         path = str(demo_folder(config))
         if ranks.is_main and not (Path(path) / MANIFEST).exists():
-            make_demo(Path(path))
+            with storing(Path(path)):
+                make_demo(Path(path))
         ranks.barrier()
         if problems := data_problems(config):
             raise ConfigError(problems)

@@ -5,32 +5,19 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vqdist.config import RunConfig
-from vqdist.durable import sync, write_whole
-from vqdist.errors import ConfigError, OwnershipError, Problem, StorageError
+from vqdist.durable import sync, write_problems, write_whole
+from vqdist.errors import ConfigError, OwnershipError, Problem
 
 # What decides the result of a run; every other key may change from one start to the next.
 DECIDING = ("task", "model", "optim", "run.seed", "train.precision", "data.global_batch_size", "data.order")
 DECIDING_IN_WINDOWS = "data.window_shards"
 OWNER_RETRIES_S = (0.1, 0.5, 1.0)
-
-
-@contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Say in our words that a directory cannot be written: a full disk, no leave, a mount that is gone.
-
-    Raises:
-        StorageError: instead of the OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error}") from error
 
 
 class RunDir:
@@ -204,9 +191,7 @@ def claimable(path: Path, resume: str) -> list[Problem]:
     if resume != "auto" and used and (resume == "never" or not _began_from(path, resume)):
         expected = "an unused directory: another run.name, or checkpoint.resume auto"
         return [Problem("checkpoint.resume", f"{resume} on {path}, which holds a run", expected)]
-    if not used and path.exists() and not path.is_dir():
-        return [Problem("run.dir", f"{path}, which is a file", "a folder")]
-    return []
+    return [] if used else write_problems("run.dir", path, folder=True)
 
 
 def _began_from(path: Path, weights: str) -> bool:

@@ -42,15 +42,8 @@ class SampleFolder:
         Raises:
             DataError: fewer than two PNGs.
         """
-        folder = Path(folder)
-        paths, slices = sorted(folder.glob("*.png")), {}
-        if (folder / "samples.json").is_file():
-            slices = _read_slices(folder / "samples.json")
-            paths = [folder / name for name in slices]
-        paths = [path for path in paths if path.name != "grid.png"]
-        if len(paths) < 2:
-            raise DataError.of(str(folder), f"{len(paths)} PNGs", "at least two samples, as vqdist.sample writes them")
-        return cls(paths, np.array([slices.get(path.name, NO_SLICE) for path in paths]), manifest)
+        slices = find_samples(folder)
+        return cls([Path(folder) / name for name in slices], np.array(list(slices.values())), manifest)
 
     def read(self, numbers: Integers | list[int]) -> Tensor:
         """Return some slices, (B, C, H, W) in [0, 1]."""
@@ -64,6 +57,21 @@ class SampleFolder:
                 raise DataError.of(str(path), error.strerror or str(error), "a sample") from error
             pixels.append(decode_png(data, image_size=size, channels=channels, where=str(path)))
         return to_images(torch.from_numpy(np.stack(pixels)))
+
+
+def find_samples(folder: str | Path) -> dict[str, int]:
+    """Return name and slice number (or NO_SLICE) of each sample of a folder.
+
+    Raises:
+        DataError: fewer than two PNGs.
+    """
+    told = Path(folder) / "samples.json"
+    names = sorted(path.name for path in Path(folder).glob("*.png"))
+    slices = _read_slices(told) if told.is_file() else dict.fromkeys(names, NO_SLICE)
+    slices.pop("grid.png", None)
+    if len(slices) < 2:
+        raise DataError.of(str(folder), f"{len(slices)} PNGs", "at least two samples, as vqdist.sample writes them")
+    return slices
 
 
 def _read_slices(path: Path) -> dict[str, int]:
