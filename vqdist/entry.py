@@ -171,7 +171,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     """Run a command's main and return its exit code.
 
     Errors of vqdist become a message on stderr (with a traceback behind `--verbose`) and the exit
-    code that their class carries; any other exception is a bug and shows its traceback.
+    code that their class carries, and so does a path that the user may not use; any other exception
+    is a bug and shows its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -179,6 +180,10 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     except VqdistError as error:
         report(error, verbose="--verbose" in arguments)
         return error.exit_code
+    except PermissionError as error:
+        refused = UserError.of(str(error.filename), error.strerror, "a path that you may use")
+        report(refused, verbose="--verbose" in arguments)
+        return refused.exit_code
     except KeyboardInterrupt:
         say("interrupted")
         return 1
