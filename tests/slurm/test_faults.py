@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from slurm_cluster import Machine, poll
 from slurm_jobs import PATIENCE_S, Jobs
 
@@ -13,11 +14,13 @@ TWO = "--nodes=2 --ntasks-per-node=1"
 ENDLESS = ("--train.max_steps", "100000", "--optim.decay_steps", "90")
 
 
-def test_node_loses_power(jobs: Jobs) -> None:
+@pytest.mark.parametrize("place", [0, 1])
+def test_node_loses_power(jobs: Jobs, place: int) -> None:
+    """The first node has rank 0 and the batch script, the second only follows."""
     job, run = jobs.train("steady", flags=TWO)
     jobs.wait_step(job, run, 15)
     saved = max((run.path / "checkpoints").glob("step-*/COMMIT.json")).parent.name
-    lost = jobs.cluster.run("scontrol", "show", "hostnames", jobs.cluster.job(job)["NodeList"]).stdout.split()[1]
+    lost = jobs.cluster.run("scontrol", "show", "hostnames", jobs.cluster.job(job)["NodeList"]).stdout.split()[place]
     jobs.cluster.power_off(lost)
     jobs.wait_life(job, 2)
     assert lost not in jobs.cluster.job(job)["NodeList"]

@@ -104,3 +104,10 @@ def test_a_run_from_weights_goes_on_wherever_it_is_started(
     monkeypatch.chdir(weights.parent)
     assert problems_of(*new, "--checkpoint.resume", "checkpoints/step-00000004") == ""
     assert "which holds a run" in problems_of(*new, "--checkpoint.resume", "model")
+
+
+def test_compiling_without_a_compiler_is_refused(image_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    found = problems_of("--data.path", image_set, "--train.compile", "true")
+    assert found.startswith("train.compile: found no no-such-compiler; expected a C++ compiler")
+    assert problems_of("--data.path", image_set) == ""

@@ -1,5 +1,8 @@
 """Every check of a run before anything of it is allocated, so that all that is wrong is told at once."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -34,6 +37,7 @@ def find_problems(config: RunConfig) -> list[Problem]:
         found = f"{config.data.global_batch_size} samples for {world} ranks"
         problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
     problems += precision_problems(config.train.precision, config.run.device)
+    problems += _compiler_problems(config)
     return problems + data_problems(config)
 
 
@@ -46,6 +50,14 @@ def precision_problems(precision: str, device: str) -> list[Problem]:
     if precision == "bf16" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
         return [Problem("train.precision", "bf16 on mps before macOS 14", "fp32")]
     return []
+
+
+def _compiler_problems(config: RunConfig) -> list[Problem]:
+    """Return what torch.compile lacks: it writes C++ for a CPU, and a little of it beside every GPU's kernels."""
+    compiler = os.environ.get("CXX") or "g++"
+    if not config.train.compile or shutil.which(compiler) or (sys.platform == "darwin" and shutil.which("clang++")):
+        return []
+    return [Problem("train.compile", f"no {compiler}", "a C++ compiler on the PATH or named by CXX, or false")]
 
 
 def _run_dir_problems(config: RunConfig) -> list[Problem]:
