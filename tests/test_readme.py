@@ -32,6 +32,6 @@ def test_named_configurations_exist(name: str) -> None:
     assert find_config(name).exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b((?:launch|slurm)/[\w./]+\w)", README))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b((?:launch|slurm)/[\w./-]+\w)", README))))
 def test_named_files_exist(name: str) -> None:
     assert (ROOT / name).exists() or name == "slurm/site.sh"
