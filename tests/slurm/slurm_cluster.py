@@ -254,10 +254,10 @@ class Cluster:
         self._daemon("slurmctld", "slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
 
     def stop_controller(self) -> None:
-        """Kill slurmctld without notice."""
+        """End slurmctld as a service manager does: killed, it would forget jobs younger than its last saved state."""
         for pid in children(self._daemons["slurmctld"].pid):
-            os.kill(pid, signal.SIGKILL)
-        self._daemons["slurmctld"].wait(timeout=10)
+            os.kill(pid, signal.SIGTERM)
+        self._daemons["slurmctld"].wait(timeout=30)
 
     def boot(self, name: str) -> None:
         """Switch a node on and plug its cable in."""

@@ -239,7 +239,11 @@ def kill_while_it_writes(folder: Path, times: int) -> None:
         before = len(log.read_bytes()) if log.exists() else 0
         with start(write_for_ever, str(folder), str(log)) as started:
             wait_until(lambda before=before: log.exists() and len(log.read_bytes()) > before)
-            time.sleep(rng.uniform(0, 0.05))
+            if rng.random() < 0.8:  # in a write; else wherever it is
+                wait_until(lambda: list(folder.glob("*.tmp")))
+                time.sleep(rng.uniform(0, 0.003))
+            else:
+                time.sleep(rng.uniform(0, 0.05))
             started.send(signal.SIGKILL)
             assert started.wait().code == -signal.SIGKILL
         done = int(log.read_text().split()[-1])
