@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vqdist.config import CONFIGS, PixelCNNSection, dump_yaml, find_config, list_keys, load_config
+from vqdist.config import CONFIGS, PixelCNNSection, dump_yaml, list_keys
+from vqdist.config_file import find_config, load_config
 from vqdist.errors import ConfigError
 
 

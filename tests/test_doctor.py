@@ -13,7 +13,8 @@ import yaml
 from small_runs import launch
 
 from vqdist import doctor
-from vqdist.config import dump_yaml, load_config
+from vqdist.config import dump_yaml
+from vqdist.config_file import load_config
 from vqdist.diagnosis.job import parse_time
 from vqdist.diagnosis.machine import check_signals
 from vqdist.diagnosis.report import Check, build_table, merge, of_problems, to_json

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vqdist.arguments import describe_keys
-from vqdist.config import find_config
+from vqdist.config_file import find_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

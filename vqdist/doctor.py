@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from vqdist.arguments import build_help, parse_arguments
-from vqdist.config import RunConfig, load_config
+from vqdist.config import RunConfig
+from vqdist.config_file import load_config
 from vqdist.data.manifest import Manifest
 from vqdist.diagnosis.job import check_main_address, check_slurm, check_tracking
 from vqdist.diagnosis.machine import check_devices, check_memory, check_signals, check_versions

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from vqdist.arguments import build_help, parse_arguments
-from vqdist.config import load_config
+from vqdist.config_file import load_config
 from vqdist.entry import run_command
 from vqdist.errors import ConfigError
 from vqdist.training.stopping import StopRequest, listen_for_stops

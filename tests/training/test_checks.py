@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from support import TINY_VQVAE, tiny_flags, train, write_image_set
 
-from vqdist.config import RunConfig, load_config
+from vqdist.config import RunConfig
+from vqdist.config_file import load_config
 from vqdist.models.artifact import save_model
 from vqdist.models.vqvae import VQVAE
 from vqdist.training.checks import find_problems

@@ -3,7 +3,8 @@
 import torch
 from accelerate.state import AcceleratorState
 
-from vqdist.config import RunConfig, load_config
+from vqdist.config import RunConfig
+from vqdist.config_file import load_config
 from vqdist.data.loader import Batch
 from vqdist.data.manifest import Manifest, SplitInfo
 from vqdist.data.phantom import phantom_slice

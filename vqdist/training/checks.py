@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from vqdist.config import RunConfig, load_config
+from vqdist.config import RunConfig
+from vqdist.config_file import load_config
 from vqdist.data.locate import locate_data_set
 from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.data.places import resolve_cache_dir

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from vqdist.config import RunConfig, VQVAESection, load_config
+from vqdist.config import RunConfig, VQVAESection
+from vqdist.config_file import load_config
 from vqdist.data.loader import NO_NUMBER, Batch
 from vqdist.data.manifest import Manifest
 from vqdist.entry import say
