@@ -1,4 +1,4 @@
-# Sourced by demo.sh and test.sh: makes .venv beside the code, installs vqdist into it, and enters it.
+# Makes .venv beside the code and installs vqdist into it: bash launch/environment.sh. demo.sh and test.sh source it.
 # Run again it does only what is new: the stamp holds a hash of what the installation follows from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

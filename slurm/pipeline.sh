@@ -37,8 +37,12 @@ while (($# > 0)); do
 done
 ((${#places[@]} == 2)) || usage
 source=${places[0]}
-mkdir -p "${places[1]}/jobs"
-out=$(cd "${places[1]}" && pwd)
+if [[ $source != demo && ! -d $source ]]; then
+  echo "pipeline.sh: SOURCE: found no folder $source; expected what vqdist.shard takes: a folder, or demo" >&2
+  exit 2
+fi
+((dry_run)) || mkdir -p "${places[1]}/jobs"
+out=$(realpath --canonicalize-missing "${places[1]}")
 
 PIPELINE_TRAIN=() PIPELINE_OTHER=()
 site=${VQDIST_SITE:-$home/slurm/site.sh}

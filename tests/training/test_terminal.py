@@ -115,7 +115,21 @@ def test_other_ranks_are_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err == ""
 
 
-def test_the_summary_tells_the_best_and_the_next_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [
+        ({}, "python -m"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "accelerate launch -m"),
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch -m"),
+    ],
+)
+def test_the_summary_tells_the_best_and_the_next_command(
+    environment: dict[str, str], launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     run_dir = tmp_path / "my run"
     (run_dir / "model").mkdir(parents=True)
     terminal = build(run_dir)
@@ -126,7 +140,7 @@ def test_the_summary_tells_the_best_and_the_next_command(tmp_path: Path) -> None
     assert rest[0] == "  validate  loss 0.3, SSIM 0.9"
     assert rest[1] == "  best      step 40: loss 0.2, SSIM 0.95"
     assert rest[2] == f"  model     {run_dir / 'model'}"
-    assert rest[3].startswith(f"  next      accelerate launch -m vqdist.evaluate --run '{run_dir}' --data 'some data'")
+    assert rest[3].startswith(f"  next      {launcher} vqdist.evaluate --run '{run_dir}' --data 'some data'")
     assert "vqdist.encode" in rest[4]
     terminal.close("finished")
 

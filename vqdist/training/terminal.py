@@ -1,5 +1,6 @@
 """What a person sees of a training run: a bar on a terminal, now and then a line in a log, and a summary at the end."""
 
+import os
 import shlex
 import time
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdist.progress import Progress, format_duration, format_rate, say
+from vqdist.world import read_world
 
 # key of a metric -> how a person reads it, the most telling first
 _LABELS = {
@@ -17,7 +19,6 @@ _LABELS = {
     "codes_used": "codes used",
 }
 _SHORT = ("ssim", "bits_per_code")
-LAUNCH = "accelerate launch -m"
 
 
 class TrainingTerminal:
@@ -95,21 +96,21 @@ class TrainingTerminal:
 
     def propose_commands(self, state: str) -> list[str]:
         """Return what to type next, ready to be pasted."""
-        run = str(self._run_dir)
+        run, launch = str(self._run_dir), choose_launcher()
         if state != "finished":
             # At its last step a run has stopped only because train.stop_at_step says so; it would again.
             on = ["--train.stop_at_step", "null"] if state == "stopped" and self._step >= self._last_step else []
-            return [join(LAUNCH, "vqdist.train", "--config", str(self._run_dir / "config.yaml"), *on)]
+            return [join(launch, "vqdist.train", "--config", str(self._run_dir / "config.yaml"), *on)]
         if self._task == "pixelcnn":
             samples = str(self._run_dir / "samples")
             return [
-                join(LAUNCH, "vqdist.sample", "--prior", run, "--num", "64", "--out", samples),
-                join(LAUNCH, "vqdist.evaluate", "--run", run, "--data", self._data_path),
+                join(launch, "vqdist.sample", "--prior", run, "--num", "64", "--out", samples),
+                join(launch, "vqdist.evaluate", "--run", run, "--data", self._data_path),
             ]
         codes = self._data_path.rstrip("/") + "-codes"
         return [
-            join(LAUNCH, "vqdist.evaluate", "--run", run, "--data", self._data_path),
-            join(LAUNCH, "vqdist.encode", "--run", run, "--data", self._data_path, "--out", codes),
+            join(launch, "vqdist.evaluate", "--run", run, "--data", self._data_path),
+            join(launch, "vqdist.encode", "--run", run, "--data", self._data_path, "--out", codes),
         ]
 
     def _describe_short(self) -> str:
@@ -139,6 +140,12 @@ def describe_loss(record: Mapping[str, Any]) -> str:
 def is_better(record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
     """Tell whether a validate line is better than the best so far, {} for none."""
     return record["loss"] is not None and (not best or record["loss"] < best["loss"])
+
+
+def choose_launcher() -> str:
+    """Return how a person starts a command as this run was started: one process needs no launcher."""
+    alone = read_world() == 1 and "ACCELERATE_MIXED_PRECISION" not in os.environ
+    return "python -m" if alone else "accelerate launch -m"
 
 
 def join(launcher: str, *words: str) -> str:
