@@ -37,7 +37,7 @@ while (($# > 0)); do
 done
 ((${#places[@]} == 2)) || usage
 source=${places[0]}
-if [[ $source != demo && ! -d $source ]]; then
+if [[ $source != demo && ! -d $source && ! -e ${places[1]}/slices/dataset.json ]]; then
   echo "pipeline.sh: SOURCE: found no folder $source; expected what vqdist.shard takes: a folder, or demo" >&2
   exit 2
 fi
