@@ -14,7 +14,7 @@ from vqdist.data.feed import Feed
 from vqdist.data.loader import Batch, to_images
 from vqdist.entry import say
 from vqdist.errors import DivergedError, StorageError
-from vqdist.figures import save_grid
+from vqdist.figures import save_png
 from vqdist.models.artifact import save_model
 from vqdist.training.checkpoint import save_checkpoint
 from vqdist.training.evaluation import evaluate_split
@@ -187,13 +187,12 @@ def _preview(run: Run) -> None:
     batch = run.feed.examples(split, 8).to(session.ranks.device)
     session.inner.eval()
     with session.weight_ema.applied() if session.weight_ema else nullcontext(), torch.no_grad():
-        pictures = session.task.preview(session.inner, batch, run.companion, session.config.run.seed)
+        picture = session.task.preview(session.inner, batch, run.companion, session.config.run.seed)
     session.inner.train()
     run.run_dir.check_owner()
     path = run.run_dir.path / "previews" / f"step-{session.progress.step:08d}.png"
     with _writing(run, "preview"):
-        path.parent.mkdir(exist_ok=True)
-        save_grid(pictures.float().cpu(), path, columns=8)
+        save_png(picture, path)
         run.recorder.preview(path)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from vqdist.config import RunConfig
 from vqdist.data.loader import NO_NUMBER, Batch, to_images
 from vqdist.data.manifest import Manifest
 from vqdist.errors import DataError, Problem
+from vqdist.figures import build_grid, build_pairs
 from vqdist.metrics import MIN_SSIM_SIZE, compute_image_metrics
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -46,14 +49,14 @@ class Task:
         problems: (config, manifest) -> what of the two does not fit.
         build: (config, manifest) -> the model, on the CPU, its weights drawn from the run's seed.
         compute_losses: (model, batch, training) -> Losses; the model may be wrapped for DDP.
-        preview: (model, batch, companion) -> (N, C, H, W) in [0, 1], pictures in rows of 8.
+        preview: (model, batch, companion, seed) -> one picture of the batch's first samples, (C, height, width) uint8.
     """
 
     data_kind: str
     problems: Callable[[RunConfig, Manifest], list[Problem]]
     build: Callable[[RunConfig, Manifest], VQVAE | PixelCNN]
     compute_losses: Callable[..., Losses]
-    preview: Callable[..., Tensor]
+    preview: Callable[..., npt.NDArray[np.uint8]]
 
 
 def get_task(name: str) -> Task:
@@ -91,11 +94,11 @@ def _vqvae_losses(model: nn.Module, batch: Batch, *, training: bool) -> Losses:
     return Losses(terms, output.codes)
 
 
-def _vqvae_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, seed: int) -> Tensor:
+def _vqvae_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, seed: int) -> npt.NDArray[np.uint8]:
     """Originals above their reconstructions."""
     assert isinstance(model, VQVAE)
     images = to_images(batch.values[:PREVIEW_MAPS])
-    return torch.cat([images, model.reconstruct(images)])
+    return build_pairs(images, model.reconstruct(images), columns=PREVIEW_MAPS)
 
 
 def _pixelcnn_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
@@ -140,7 +143,7 @@ def conditions_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return wanted
 
 
-def _pixelcnn_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, seed: int) -> Tensor:
+def _pixelcnn_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, seed: int) -> npt.NDArray[np.uint8]:
     """Slices sampled from the prior, decoded by the VQ-VAE that its codes came from."""
     assert isinstance(model, PixelCNN)
     assert isinstance(companion, VQVAE)
@@ -152,7 +155,7 @@ def _pixelcnn_preview(model: nn.Module, batch: Batch, companion: nn.Module | Non
     codes = model.sample(
         maps, grid, noise.to(batch.values.device), label=conditions.get("label"), slice=conditions.get("slice")
     )
-    return companion.decode(codes)
+    return build_grid(companion.decode(codes), columns=PREVIEW_MAPS)
 
 
 VQVAE_TASK = Task("images", _vqvae_problems, _build_vqvae, _vqvae_losses, _vqvae_preview)
