@@ -69,6 +69,14 @@ def test_foreign_shards_are_read_like_our_own(shards: Path, tmp_path: Path) -> N
     assert find_data_set(root, tmp_path / "cache") == root
 
 
+def test_a_folder_of_pictures_is_told_from_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").write_bytes(encode(0, "PNG"))
+    expected = r"mine: found no dataset\.json and no shards; expected a data set: `python -m vqdist\.shard`"
+    with pytest.raises(DataError, match=expected):
+        find_data_set(tmp_path / "mine", tmp_path / "cache")
+
+
 def test_damage_after_the_index_is_seen(shards: Path, tmp_path: Path) -> None:
     root = find_data_set(shards, tmp_path / "cache")
     data = bytearray((shards / "train-001.tar").read_bytes())

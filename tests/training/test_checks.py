@@ -41,7 +41,8 @@ def test_the_demos_data_are_looked_at_where_they_are_there(image_set: Path, code
     runs.mkdir()
     (runs / "demo-data").symlink_to(image_set)
     assert problems_of("--run.dir", runs) == ""
-    assert "60 samples of train" in problems_of("--run.dir", runs, "--data.global_batch_size", 61)
+    found = problems_of("--run.dir", runs, "--data.global_batch_size", 61)
+    assert found.startswith("data.global_batch_size: found 61 for 60 samples of train in ")
     (runs / "demo-data").unlink()
     (runs / "demo-data").symlink_to(code_set)
     assert "expected images for task vqvae" in problems_of("--run.dir", runs)
@@ -51,7 +52,7 @@ def test_the_demos_data_are_looked_at_where_they_are_there(image_set: Path, code
 def test_the_demos_data_are_looked_at_once_they_are_made(tmp_path: Path) -> None:
     ended = train("--run.dir", tmp_path, "--data.global_batch_size", 10_000, check=False)
     assert ended.code == 2
-    assert "expected at least one global batch (10000)" in ended.logs[0]
+    assert "data.global_batch_size: found 10000 for " in ended.logs[0]
     assert [path.name for path in tmp_path.iterdir()] == ["demo-data"]
 
 

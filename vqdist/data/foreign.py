@@ -34,10 +34,10 @@ def find_data_set(path: str | Path, cache_dir: str | Path) -> Path:
         DataError: neither of the two; DamagedDataError: a tar that is broken.
     """
     folder = Path(path)
-    if (folder / MANIFEST).exists() or not folder.is_dir() or not _list_shards(folder):
-        load_manifest(folder)
-        return folder
-    return index_foreign_shards(folder, cache_dir)
+    if folder.is_dir() and not (folder / MANIFEST).exists() and _list_shards(folder):
+        return index_foreign_shards(folder, cache_dir)
+    load_manifest(folder)
+    return folder
 
 
 def index_foreign_shards(path: str | Path, cache_dir: str | Path) -> Path:

@@ -154,6 +154,9 @@ def load_manifest(path: str | Path) -> Manifest:
         raise DataError.of(str(folder), "what a killed command left behind", "a finished data set")
     if not folder.is_dir():
         raise DataError.of(str(folder), "no such folder", "a data set: make one with `python -m vqdist.shard`")
+    if not (folder / MANIFEST).exists():
+        expected = "a data set: `python -m vqdist.shard` makes one of a folder of pictures"
+        raise DataError.of(str(folder), f"no {MANIFEST} and no shards", expected)
     return Manifest.from_json(load_json(folder / MANIFEST, MAX_MANIFEST_BYTES), where=str(folder / MANIFEST))
 
 

@@ -93,9 +93,8 @@ def data_problems(config: RunConfig) -> list[Problem]:
         problems = task.problems(config, manifest) + _changed_data_problems(config, manifest)
         samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
         if samples < config.data.global_batch_size:
-            found = f"{samples} samples of train in {path}"
-            expected = f"at least one global batch ({config.data.global_batch_size})"
-            problems.append(Problem("data.path", found, expected))
+            found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
+            problems.append(Problem("data.global_batch_size", found, "no more than there are, or more data"))
         if manifest.kind == "codes":
             problems += _companion_problems(folder, manifest)
         if is_address(path):
