@@ -123,6 +123,11 @@ def test_an_image_of_another_size_or_kind_is_refused() -> None:
         model.encode(torch.zeros(1, 1, 36, 48))
     with pytest.raises(UserError, match=r"found shape \(1, 3, 32, 32\); expected \(B, 1, H, W\)"):
         model.encode(torch.zeros(1, 3, 32, 32))
+    for call in (model.encode, model.reconstruct):
+        with pytest.raises(UserError, match=r"images: found torch\.uint8; expected float values in \[0, 1\]"):
+            call(torch.ones(1, 1, 32, 32, dtype=torch.uint8))
+    with pytest.raises(UserError, match=r"images: found values from 0 to 255; expected values in \[0, 1\]"):
+        model.reconstruct(torch.tensor([0.0, 255.0]).expand(1, 1, 32, 2).repeat(1, 1, 1, 16))
 
 
 def test_all_odd_arguments_are_named_together() -> None:

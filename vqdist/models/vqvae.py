@@ -230,9 +230,9 @@ class VQVAE(nn.Module):
         """Return the code map of images (B, C, H, W) in [0, 1]: (B, h, w) int64.
 
         Raises:
-            UserError: other channels, or a size that the downsampling does not divide.
+            UserError: other numbers or channels, or a size that the downsampling does not divide.
         """
-        self._require_channels(images)
+        self._require_images(images)
         self.grid(*images.shape[-2:])
         return self.quantizer.encode(self.encoder(images))
 
@@ -242,7 +242,14 @@ class VQVAE(nn.Module):
         return self.decoder(self.quantizer.embed(codes)).float().clamp(0, 1)
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Return images after encoding and decoding: (B, C, H, W) in [0, 1]."""
+        """Return images after encoding and decoding: (B, C, H, W) in [0, 1].
+
+        Raises:
+            UserError: as of `encode`, or values outside [0, 1].
+        """
+        if images.numel() and not (images.min() >= 0 and images.max() <= 1):
+            found = f"values from {images.min().item():g} to {images.max().item():g}"
+            raise UserError.of("images", found, "values in [0, 1]: bytes divided by 255")
         return self.decode(self.encode(images))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -255,7 +262,9 @@ class VQVAE(nn.Module):
             raise UserError.of("image size", f"{height} x {width}", f"multiples of the downsampling {self.downsample}")
         return height // self.downsample, width // self.downsample
 
-    def _require_channels(self, images: Tensor) -> None:
+    def _require_images(self, images: Tensor) -> None:
+        if not images.is_floating_point():
+            raise UserError.of("images", str(images.dtype), "float values in [0, 1]: bytes divided by 255")
         if images.ndim != 4 or images.shape[1] != self.channels:
             expected = f"(B, {self.channels}, H, W): the model has {self.channels} channel(s)"
             raise UserError.of("images", f"shape {tuple(images.shape)}", expected)
