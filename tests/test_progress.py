@@ -2,7 +2,7 @@
 
 import pytest
 
-from vqdist.progress import format_duration, format_rate, progress, say
+from vqdist.progress import BAR_FORMAT, QuietBar, format_duration, format_rate, progress, say
 
 
 def test_items_pass_through_and_one_line_is_left(capfd: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +26,18 @@ def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     assert list(progress(range(3), unit="maps", label="sample")) == [0, 1, 2]
     say("nobody hears this")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("columns", range(10, 161, 3))
+def test_a_bar_shows_no_half_of_an_item(columns: int) -> None:
+    note = "loss 0.1234, SSIM 0.3343, 123 images/s"
+    text = QuietBar.format_meter(
+        20, 40, 2.0, ncols=columns, prefix="demo", unit=" steps", bar_format=BAR_FORMAT, postfix=note
+    )
+    assert len(text) <= columns
+    items = ["20/40", *note.split(", "), "00:02 left", "10.00 steps/s"]
+    assert all(item in items for item in text.replace("| ", ", ").split(", ")[1:]), text
+    assert ("SSIM 0.3343" in text) == (columns >= len("demo  50%, 20/40, 00:02 left, loss 0.1234, SSIM 0.3343"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 from tqdm import tqdm
-from tqdm.utils import disp_trim
+from tqdm.utils import disp_len, disp_trim
 
 from vqdist.world import read_rank
 
@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 # A log gets its first line after this time; later the lines stand a tenth of the work's age apart.
 FIRST_LINE_S = 10.0
-# A window cuts the end off: the time left and the note matter more than the rate, and all of them more than the bar.
+# A narrow window loses the items at the end: the time left and the note matter more than the rate, all of them more
+# than the bar.
 NARROW_COLUMNS = 100
 NARROW_FORMAT = "{desc} {percentage:3.0f}%, {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_noinv_fmt}"
@@ -36,11 +37,22 @@ class QuietBar(tqdm):
 
     @staticmethod
     def format_meter(n: float, total: float, elapsed: float, ncols: int | None = None, **options: Any) -> str:
-        """Return the text of the bar, cut to the window's columns."""
-        if ncols and ncols < NARROW_COLUMNS and options.get("bar_format") == BAR_FORMAT:
-            options["bar_format"] = NARROW_FORMAT
-        text: str = tqdm.format_meter(n, total, elapsed, ncols=ncols, **options)
-        return disp_trim(text, ncols) if ncols else text
+        """Return the text of the bar, without the items that the window has no room for."""
+        text: str = tqdm.format_meter(n, total, elapsed, **options)
+        if not ncols:
+            return text
+        if options.get("bar_format") == BAR_FORMAT:
+            if ncols >= NARROW_COLUMNS and disp_len(text) <= ncols:  # with a short bar: there is room for a longer one
+                return str(tqdm.format_meter(n, total, elapsed, ncols=ncols, **options))
+            text = tqdm.format_meter(n, total, elapsed, **options | {"bar_format": NARROW_FORMAT})
+        return fit(text, ncols)
+
+
+def fit(text: str, columns: int) -> str:
+    """Return a line of items without the last ones that do not fit: half a number would be a wrong one."""
+    while disp_len(text) > columns and ", " in text:
+        text = text.rpartition(", ")[0]
+    return str(disp_trim(text, columns))
 
 
 # tqdm's own lock spans processes, by a semaphore and a process that watches over it; one process draws here.
