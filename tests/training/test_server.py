@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vqdist.training import server
-from vqdist.training.server import decide_mode, has_key, probe_server
+from vqdist.training.server import decide_mode, has_key, probe_server, propose_sync
 
 
 class NotFound(http.server.BaseHTTPRequestHandler):
@@ -71,7 +71,17 @@ def test_offline_without_a_key_is_said(asked: str, tmp_path: Path, monkeypatch: 
     assert decide_mode(asked, "runs/demo", said.append) == "offline"
     assert len(said) == 1
     assert "no API key" in said[0]
+    assert "`wandb login`" in said[0]
     assert "wandb_sync.sh runs/demo" in said[0]
+
+
+def test_a_command_is_named_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(server.SYNC_SCRIPT.parents[1])
+    assert propose_sync("runs/my run") == "bash launch/wandb_sync.sh 'runs/my run'"
+    monkeypatch.chdir(tmp_path)
+    assert propose_sync("runs/demo") == f"bash {server.SYNC_SCRIPT} runs/demo"
+    monkeypatch.setattr(server, "SYNC_SCRIPT", tmp_path / "wandb_sync.sh")
+    assert propose_sync("runs/demo") == "wandb sync --include-online runs/demo/wandb/*run-*"
 
 
 def test_online_with_key_and_server(answering: str, monkeypatch: pytest.MonkeyPatch) -> None:

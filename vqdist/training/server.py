@@ -2,6 +2,7 @@
 
 import netrc
 import os
+import shlex
 import threading
 import urllib.error
 import urllib.parse
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 ANSWER_LIMIT_S = 10.0
+SYNC_SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"  # not there where a wheel is installed
 
 
 def decide_mode(asked: str, run_dir: str, notify: Callable[[str], None]) -> Literal["online", "offline"]:
@@ -21,18 +23,28 @@ def decide_mode(asked: str, run_dir: str, notify: Callable[[str], None]) -> Lite
         run_dir: the run's directory, for the notice.
         notify: writes a line for the user.
     """
-    later = f"tracked offline; `bash launch/wandb_sync.sh {run_dir}` sends it from a machine that can"
+    later = f"tracked offline; `{propose_sync(run_dir)}` sends it from a machine that can"
     if asked == "offline":
         return "offline"
     url = find_server_url()
     if not has_key(url, os.environ):
-        notify(f"W&B: no API key found; {later}")
+        notify(f"W&B: no API key found, `wandb login` stores one; {later}")
         return "offline"
     reason = probe_server(url, ANSWER_LIMIT_S)
     if reason:
         notify(f"W&B: {url} does not answer ({reason}); {later}")
         return "offline"
     return "online"
+
+
+def propose_sync(run_dir: str) -> str:
+    """Return the command that sends what W&B lacks of a run: the repository's script, or else W&B's own."""
+    run = shlex.quote(run_dir)
+    if not SYNC_SCRIPT.is_file():
+        return f"wandb sync --include-online {run}/wandb/*run-*"
+    here = Path.cwd()
+    script = SYNC_SCRIPT.relative_to(here) if SYNC_SCRIPT.is_relative_to(here) else SYNC_SCRIPT
+    return f"bash {shlex.quote(str(script))} {run}"
 
 
 def find_server_url() -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import vqdist
 from vqdist.errors import ConfigError
 from vqdist.progress import say
+from vqdist.training.server import propose_sync
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 State = Literal["finished", "stopped", "failed"]
@@ -271,7 +272,7 @@ class Tracker:
         limit_s = FINISH_LIMIT_S[state] if limit_s is None else limit_s
         last = {"do": "finish", "state": state, "exit_code": exit_code, "limit_s": limit_s}
         if not reporter.close(last, limit_s):
-            say(f"W&B has not got everything; `bash launch/wandb_sync.sh {self.run_dir}` sends what it lacks")
+            say(f"W&B has not got everything; `{propose_sync(str(self.run_dir))}` sends what it lacks")
 
     def _send(self, verb: str, **message: Any) -> None:
         if self._reporter is not None:
