@@ -17,6 +17,7 @@ from vqdist import evaluate, load_model, sample
 from vqdist.data.codecs import decode_codes, decode_png
 from vqdist.data.shards import ShardReader, load_manifest
 from vqdist.entry import run_command
+from vqdist.evaluation.summary import format_figure
 
 
 def run_evaluate(capsys: pytest.CaptureFixture[str], **options: object) -> dict[str, Any]:
@@ -78,6 +79,27 @@ def test_vqvae_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], channe
     assert found["ssim"]["low"] == pytest.approx(min(per_subject), abs=1e-5)
     assert found["ssim"]["high"] == pytest.approx(max(per_subject), abs=1e-5)
     assert found["perplexity"]["low"] is found["perplexity"]["high"] is None
+
+
+def test_a_person_is_shown_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, images, figures = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images"), tmp_path / "figures"
+    words = ["--run", run, "--data", images, "--figures", figures, "--device", "cpu"]
+    assert run_command(evaluate.main, [str(word) for word in words]) == 0
+    told = capsys.readouterr()
+    metrics = json.loads(told.out)["metrics"]
+    lines = {line.split()[0]: line.split()[1:] for line in told.err.splitlines() if line.startswith("  ")}
+    assert set(lines) == set(metrics)
+    mean, low, to, high = lines["ssim"]
+    assert to == "to"
+    expected = metrics["ssim"]
+    assert [float(mean), float(low), float(high)] == pytest.approx(list(expected.values()), rel=1e-3)
+    assert lines["codes_used"] == [f"{metrics['codes_used']['mean']:g}"]
+    assert "test: 9 samples of 3 subjects; mean, 95 % interval over subjects\n" in told.err
+    assert f"look at the figures in {figures}\n" in told.err
+
+
+def test_figures_are_short() -> None:
+    assert [format_figure(value) for value in (None, 0.33425621, 16384, 22.0)] == ["none", "0.3343", "16,384", "22"]
 
 
 def test_pixelcnn_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,9 @@ def run_sample(out: Path, prior: Path, **options: object) -> dict[str, Any]:
 def test_what_is_written(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "samples"
     told = run_sample(out, folder / "prior", num=18, slice=10, seed=3)
-    assert json.loads(capsys.readouterr().out) == {"out": str(out), "num": 18}
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"out": str(out), "num": 18}
+    assert f"look at {out / 'grid.png'}\n" in written.err
     names = [f"sample-{index:05d}.png" for index in range(18)]
     assert sorted(path.name for path in out.iterdir()) == sorted([*names, "grid.png", "codes.npy", "samples.json"])
     assert told["samples"] == [{"file": name, "label": None, "slice": 10} for name in names]
@@ -126,6 +128,10 @@ def test_misfits_are_refused_by_name(folder: Path, tmp_path: Path, capsys: pytes
     fails_with("label: found a value; expected none", label=1, slice=10)
     fails_with("slice: found 99; expected a number in [0, 21)", slice=99)
     fails_with("kind: found vqvae; expected pixelcnn", prior=folder / "run")
+    labelled = save_prior(tmp_path / "labelled", folder / "codes", condition="label")
+    config = labelled / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"class_names": ["daisies", "roses"]}))
+    fails_with("label: found 7; expected a number in [0, 2): 0 daisies, 1 roses\n", prior=labelled, label=7)
     fails_with("temperature: found -1.0", temperature=-1)
     fails_with("top_k: found 17", top_k=17)
     fails_with("2 problems\n  - --num: found 0; expected at least 1\n  - --top-k: found -1", num=0, top_k=-1)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqdist.entry import Parser, emit, optional, path, run_command, within
+from vqdist.entry import Parser, emit, optional, path, run_command, say, within
 
 AUTO = Path("auto")
 
@@ -53,12 +53,14 @@ def main(argv: Sequence[str]) -> None:
 
     from vqdist.evaluation.appraisal import appraise, show_pictures
     from vqdist.evaluation.publication import publish
+    from vqdist.evaluation.summary import describe_report
     from vqdist.training.ranks import end_ranks, start_ranks
 
     ranks = start_ranks(args.device)
     try:
         report = appraise(args, ranks) if args.pictures is None else show_pictures(args, ranks)
         if ranks.is_main:
+            say(describe_report(report))
             emit(report, args.out)
         if ranks.is_main and args.pictures is None:
             publish(args.run, report)

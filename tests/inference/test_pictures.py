@@ -30,9 +30,8 @@ def test_pictures_are_reconstructed_beside_their_originals(tmp_path: Path, chann
     run, pictures = save_vqvae(tmp_path / "run", channels=channels), draw_pictures(tmp_path / "mine")
     told = reconstruct_pictures(run, pictures, tmp_path / "out")
     assert told["pictures"] == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "0000-grey.png", "0001-wide.png", "reconstructions.png",
-    ]  # fmt: skip
+    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert written == ["pictures/0000-more-grey.png", "pictures/0001-wide.png", "reconstructions.png"]
     images = load_pictures(pictures, image_size=32, channels=channels)
     assert images.shape == (2, channels, 32, 32)
     model = load_model(run)
@@ -47,9 +46,12 @@ def test_the_command_takes_pictures(tmp_path: Path, capsys: pytest.CaptureFixtur
     run, pictures = save_vqvae(tmp_path / "run"), draw_pictures(tmp_path / "mine")
     arguments = ["--run", run, "--pictures", pictures / "wide.jpg", "--figures", tmp_path / "out", "--device", "cpu"]
     assert run_command(evaluate.main, [str(item) for item in arguments]) == 0
-    told = json.loads(capsys.readouterr().out)
+    written = capsys.readouterr()
+    told = json.loads(written.out)
     assert (told["task"], told["pictures"], told["overview"]) == ("vqvae", 1, str(tmp_path / "out/reconstructions.png"))
     assert 0 < told["metrics"]["ssim"] < 1
+    assert f"look at {tmp_path / 'out/reconstructions.png'}, and at each picture" in written.err
+    assert (tmp_path / "out" / "pictures" / "0000-wide.png").is_file()
 
 
 def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from vqdist.models.artifact import ModelFiles, build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
 
 OVERVIEW = "reconstructions.png"
+EACH = "pictures"
 OVERVIEW_PICTURES = 64
 
 
@@ -63,7 +64,8 @@ def reconstruct_pictures(
     Args:
         run: of the VQ-VAE, or its saved model's folder.
         source: a folder of pictures or one file.
-        out: folder for `reconstructions.png` (originals above) and, for each picture, the two side by side.
+        out: folder for `reconstructions.png` (originals above) and, in `pictures/`, for each the two side by side,
+            named after its place below the source.
     Returns:
         The files and the mean metrics, as JSON values.
     """
@@ -71,12 +73,13 @@ def reconstruct_pictures(
     model = build_model(files).to(device)
     assert isinstance(model, VQVAE)
     size, means = read_image_size(files), Means()
-    paths, shown = find_pictures(source), []
+    source, paths, shown = Path(source), find_pictures(source), []
     for index, path in enumerate(paths):
         images = _load(path, size, model.channels)[None].to(device)
         recon = model.reconstruct(images)
         means.add(compute_image_metrics(images, recon))
-        save_grid(torch.cat([images, recon]), Path(out) / f"{index:04d}-{path.stem}.png")
+        name = "-".join(path.relative_to(source).parts or [path.name])  # no parts: the one picture itself
+        save_grid(torch.cat([images, recon]), Path(out) / EACH / f"{index:04d}-{Path(name).stem}.png")
         shown += [torch.cat([images, recon]).cpu()] * (index < OVERVIEW_PICTURES)
     originals, recon = torch.stack(shown).unbind(dim=1)
     overview = save_pairs(originals, recon, Path(out) / OVERVIEW)

@@ -6,7 +6,7 @@ What map i becomes hangs on the seed and i alone: not on the ranks, nor on how m
 import json
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vqdist.durable import storing, write_problems
-from vqdist.errors import CheckpointError, UserError, collect
+from vqdist.errors import CheckpointError, Problem, UserError, collect
 from vqdist.figures import save_grid, save_png, to_uint8
 from vqdist.inference.conditions import Conditions, draw_conditions
 from vqdist.inference.passes import gather_outcomes, on_main
@@ -28,6 +28,7 @@ from vqdist.seeds import derive_seed
 from vqdist.training.ranks import Ranks
 
 GRID_SLICES = 64
+NAMED_CLASSES = 20
 # Maps drawn together, always so many, the last ones discarded: a map's numbers may hang on how many it is drawn with.
 MAPS_AT_ONCE = 16
 
@@ -100,17 +101,29 @@ def load_pair(args: Namespace, files: ModelFiles, vqvae_files: ModelFiles) -> Pa
     grid = read_grid(files)
     asked = {"label": args.label, "slice": args.slice}
     table, where = files.config.get("conditions"), f"{files.folder / 'config.json'}: conditions"
+    names = files.config.get("class_names") if "label" in prior.condition else None
 
     def choose() -> Conditions:
         conditions = draw_conditions(
             args.num, args.seed, asked=asked, condition=prior.condition, table=table, where=where
         )
-        prior.check_conditions(args.num, conditions.label, conditions.slice)
+        try:
+            prior.check_conditions(args.num, conditions.label, conditions.slice)
+        except UserError as error:
+            raise UserError([name_classes(problem, names) for problem in error.problems]) from error
         return conditions
 
     draw = Draw(temperature=args.temperature, top_k=args.top_k)
     conditions, _ = collect(choose, lambda: draw.check(args.num, grid, prior.num_codes))
     return Pair(prior, vqvae, fingerprint_of(vqvae_files), grid, conditions)
+
+
+def name_classes(problem: Problem, names: object) -> Problem:
+    """Return a problem of the label with the classes that there are, where the prior knows their names."""
+    if problem.where != "label" or not isinstance(names, list) or not names:
+        return problem
+    listed = ", ".join(f"{label} {name}" for label, name in enumerate(names[:NAMED_CLASSES]))
+    return replace(problem, expected=f"{problem.expected}: {listed}{', ...' * (len(names) > NAMED_CLASSES)}")
 
 
 def read_grid(files: ModelFiles) -> tuple[int, int]:
