@@ -76,7 +76,7 @@ def test_filling_at_once_and_being_killed_leaves_whole_samples_only(tmp_path: Pa
     path, count = tmp_path / "cache", 400
     cache = SampleCache(path, count, SHAPE, np.uint8)
     context = multiprocessing.get_context("fork")
-    fillers = [context.Process(target=fill, args=(path, start, count, 1e-4)) for start in (0, 0, 200)]
+    fillers = [context.Process(target=fill, args=(path, start, count, 2e-3)) for start in (0, 0, 200)]
     for filler in fillers:
         filler.start()
     try:
