@@ -14,9 +14,9 @@ TWO = "--nodes=2 --ntasks-per-node=1"
 ENDLESS = ("--train.max_steps", "100000", "--optim.decay_steps", "90")
 
 
-@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("place", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_node_loses_power(jobs: Jobs, place: int) -> None:
-    """The first node has rank 0 and the batch script, the second only follows."""
+    """The first node has rank 0 and the batch script, the second only follows: the easier case."""
     job, run = jobs.train("steady", flags=TWO)
     jobs.wait_step(job, run, 15)
     saved = max((run.path / "checkpoints").glob("step-*/COMMIT.json")).parent.name
