@@ -219,8 +219,13 @@ def test_checkpoints_come_by_time_as_well(image_set: Path, tmp_path: Path) -> No
     assert digests(by_time[-1]) == digests(by_steps[-1])
 
 
+SLOW_SYNC_S = 0.004  # so that a write of several files can be hit
+
+
 def write_for_ever(folder: str, log: str) -> int:
-    """Write checkpoints one after the other, and into the log which ones are done."""
+    """Write checkpoints one after the other to a slow disk, and into the log which ones are done."""
+    sync = os.fsync
+    os.fsync = lambda handle: (sync(handle), time.sleep(SLOW_SYNC_S))[0]
     sweep(Path(folder))
     found = load_newest(Path(folder), set_aside=False)
     step = found[2]["step"] if found else 0
@@ -239,9 +244,11 @@ def kill_while_it_writes(folder: Path, times: int) -> None:
         before = len(log.read_bytes()) if log.exists() else 0
         with start(write_for_ever, str(folder), str(log)) as started:
             wait_until(lambda before=before: log.exists() and len(log.read_bytes()) > before)
-            if rng.random() < 0.8:  # in a write; else wherever it is
-                wait_until(lambda: list(folder.glob("*.tmp")))
-                time.sleep(rng.uniform(0, 0.003))
+            if rng.random() < 0.9:  # in a write; else wherever it is
+                end = time.monotonic() + 60
+                while not list(folder.glob("*.tmp")):
+                    assert time.monotonic() < end
+                time.sleep(rng.uniform(0, 4 * SLOW_SYNC_S))
             else:
                 time.sleep(rng.uniform(0, 0.05))
             started.send(signal.SIGKILL)
