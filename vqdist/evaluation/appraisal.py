@@ -15,7 +15,7 @@ from vqdist.evaluation.measures import Evaluation, evaluate_pixelcnn, evaluate_v
 from vqdist.evaluation.realism.report import judge_samples
 from vqdist.evaluation.realism.samples import SampleFolder, find_samples
 from vqdist.inference.passes import on_main
-from vqdist.inference.pictures import find_pictures, reconstruct_pictures
+from vqdist.inference.pictures import find_pictures, reconstruct_found
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -28,13 +28,13 @@ def show_pictures(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     """Reconstruct a user's own pictures, on rank 0. Collective: all ranks."""
 
     def reconstruct() -> dict[str, Any]:
-        collect(
+        files, paths = collect(
             lambda: read_model_files(args.run, kind="vqvae"),
             lambda: find_pictures(args.pictures),
             problems=args.problems + find_problems(args),
         )
         with storing(args.figures):
-            return reconstruct_pictures(args.run, args.pictures, args.figures, device=ranks.device)
+            return reconstruct_found(files, paths, args.pictures, args.figures, device=ranks.device)
 
     return on_main(ranks, reconstruct)
 

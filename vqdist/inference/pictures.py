@@ -4,6 +4,7 @@ from vqdist.inference.pictures import reconstruct_pictures
 reconstruct_pictures("runs/vqvae_oasis", "my-pictures", "my-reconstructions")
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,26 @@ def reconstruct_pictures(
         The files and the mean metrics, as JSON values.
     """
     files = read_model_files(run, kind="vqvae")
+    return reconstruct_found(files, find_pictures(source), Path(source), Path(out), device=device)
+
+
+def reconstruct_found(
+    files: ModelFiles, paths: Sequence[Path], source: Path, out: Path, *, device: str | torch.device = "cpu"
+) -> dict[str, Any]:
+    """Do what `reconstruct_pictures` does, with the model's files and the pictures' paths at hand."""
     model = build_model(files).to(device)
     assert isinstance(model, VQVAE)
     size, means = read_image_size(files), Means()
-    source, paths, shown = Path(source), find_pictures(source), []
+    shown = []
     for index, path in enumerate(paths):
         images = _load(path, size, model.channels)[None].to(device)
         recon = model.reconstruct(images)
         means.add(compute_image_metrics(images, recon))
         name = "-".join(path.relative_to(source).parts or [path.name])  # no parts: the one picture itself
-        save_grid(torch.cat([images, recon]), Path(out) / EACH / f"{index:04d}-{Path(name).stem}.png")
+        save_grid(torch.cat([images, recon]), out / EACH / f"{index:04d}-{Path(name).stem}.png")
         shown += [torch.cat([images, recon]).cpu()] * (index < OVERVIEW_PICTURES)
     originals, recon = torch.stack(shown).unbind(dim=1)
-    overview = save_pairs(originals, recon, Path(out) / OVERVIEW)
+    overview = save_pairs(originals, recon, out / OVERVIEW)
     return {"task": "vqvae", "pictures": len(paths), "overview": str(overview), "metrics": means.compute()}
 
 

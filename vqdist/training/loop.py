@@ -23,6 +23,7 @@ from vqdist.training.run_dir import RunDir
 from vqdist.training.state import Session, capture, resume
 from vqdist.training.step import StepResult, Wishes, train_step
 from vqdist.training.stopping import StopRequest
+from vqdist.training.tasks import PREVIEW_MAPS
 
 FIRST_CODES_BATCH = 16
 FIRST_LATENTS_PER_CODE = 16
@@ -184,7 +185,7 @@ def _preview(run: Run) -> None:
     if not session.ranks.is_main:
         return
     split = "validate" if run.feed.has_split("validate") else "train"
-    batch = run.feed.examples(split, 8).to(session.ranks.device)
+    batch = run.feed.examples(split, PREVIEW_MAPS).to(session.ranks.device)
     session.inner.eval()
     with session.weight_ema.applied() if session.weight_ema else nullcontext(), torch.no_grad():
         picture = session.task.preview(session.inner, batch, run.companion, session.config.run.seed)
