@@ -2,15 +2,19 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from small_runs import ALONE, save_vqvae, write_images
 
+from vqdist import evaluate
 from vqdist.bench import PARTS, main
 from vqdist.benchmarks.measure import Result, compare
 from vqdist.benchmarks.usual import UsualVQVAE
 from vqdist.entry import run_command
+from vqdist.evaluation.appraisal import appraise
 from vqdist.models.vqvae import VQVAE
 
 # Since Python 3.12 every fork beside a thread is warned of; torch has threads.
@@ -44,6 +48,37 @@ def test_the_loader_part(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["loader", "--small", "true", "--repeats", "1"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert len({result["peer"] for result in results}) == 5
+
+
+def test_quality_trains_the_peers_for_as_long_as_the_run_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("monai")
+    images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
+    lines = [
+        {"step": step, "split": split, "perf": {"seconds": 0.2}} for step in (1, 2) for split in ("train", "validate")
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    start = time.monotonic()
+    assert main(["quality", "--run", str(run), "--data", str(images), "--small", "true"]) == 0
+    assert time.monotonic() - start >= 2 * 0.8
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [result["unit"] for result in results] == ["SSIM"] * 4 + ["dB"] * 2 + ["codes"] * 2
+    assert {result["peer"] for result in results} == {"usual form", "MONAI"}
+    args = evaluate.build_parser().parse_args(["--run", str(run), "--data", str(images), "--figures", "null"])
+    found = appraise(args, ALONE)["metrics"]
+    for result in results:
+        name = result["case"].rpartition(" ")[2]
+        assert result["ours"] == pytest.approx(found[name]["mean"], rel=1e-6)
+
+
+def test_quality_asks_for_a_run_and_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(main, ["quality", "--data", str(tmp_path)]) == 2
+    assert "quality: found no --run; expected the run of a VQ-VAE" in capsys.readouterr().err
+
+
+def test_the_ratio_of_ssim_is_one_of_distances_to_one() -> None:
+    assert compare("p", "c", "SSIM", 0.9, {"x": 0.6})[0].ratio == pytest.approx(4)
 
 
 def test_a_missing_package_leaves_its_case_out(
@@ -88,5 +123,6 @@ def test_the_usual_form_has_our_layers() -> None:
     usual = UsualVQVAE(128, 32, 512, 64)
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, usual)]
     assert counts[0] == counts[1]
-    recon, _ = usual(torch.rand(1, 1, 16, 16))
+    recon, _, codes = usual(torch.rand(1, 1, 16, 16))
     assert recon.shape == (1, 1, 16, 16)
+    assert codes.shape == (1, 4, 4)

@@ -67,6 +67,40 @@ def test_shards_that_somebody_else_made_go_the_whole_way(
     assert not (foreign / "dataset.json").exists()
 
 
+def test_views_are_the_codes_of_mirrored_and_moved_slices_of_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, run, out = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run"), tmp_path / "codes"
+    arguments = ["--run", run, "--data", images, "--out", out, "--views", 4, "--shift", 3]
+    assert run_command(encode.main, [str(item) for item in arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 4 * 12 + 3 + 9
+    source, codes, model = load_manifest(images), load_manifest(out), load_model(run)
+    before, after = ShardReader(images, source, "train"), ShardReader(out, codes, "train")
+    assert [shard.samples for shard in after.shards] == [4 * shard.samples for shard in before.shards]
+    found = {sample["__key__"]: sample for sample in map(after.read, range(len(after)))}
+    moves = set()
+    for index in range(len(before)):
+        slice_of_train = before.read(index)
+        pixels = decode_png(slice_of_train["png"], image_size=(32, 32), channels=1)
+        for number in range(4):
+            sample = found.pop(slice_of_train["__key__"] + (f"-view{number}" if number else ""))
+            info = dict(sample["json"])
+            view = info.pop("view", {"mirrored": False, "shift": [0, 0]})
+            assert info == slice_of_train["json"]
+            assert view["mirrored"] == (number % 2 == 1)
+            seen = torch.tensor(pixels)
+            seen = seen.flip(-1) if view["mirrored"] else seen
+            down, right = view["shift"]
+            padded = torch.nn.functional.pad(seen, (3, 3, 3, 3))[:, 3 - down : 35 - down, 3 - right : 35 - right]
+            expected = model.encode(padded[None] / 255)[0].numpy()
+            np.testing.assert_array_equal(decode_codes(sample["npy"], grid=(8, 8), num_codes=16), expected)
+            moves.add((number > 0, down, right))
+    assert not found
+    assert {move[1:] for move in moves if not move[0]} == {(0, 0)}
+    assert {abs(step) for move in moves for step in move[1:]} == {0, 1, 2, 3}
+    assert {load_manifest(out).splits[name].samples for name in ("validate", "test")} == {3, 9}
+
+
 @pytest.mark.ranks
 def test_two_ranks_write_the_same_bytes(tmp_path: Path) -> None:
     images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
@@ -91,6 +125,8 @@ def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     before = sorted(path.name for path in tmp_path.iterdir())
     fails_with("channels: found 3; expected 1", "image size: found 30 x 30; expected multiples")
+    fails_with("--views: found 3; expected at most 2", data=images, views=3)
+    fails_with("--shift: found 32; expected less than the sides", data=images, views=2, shift=32)
     fails_with("no such folder", data=tmp_path / "nowhere")
     fails_with("nowhere: found nothing", run=tmp_path / "nowhere")
     fails_with("not empty", out=odd, data=images)

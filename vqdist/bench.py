@@ -1,10 +1,12 @@
 """Measure what vqdist reaches on this machine, ours and the peers' in turn: medians of at least 5.
 
     python -m vqdist.bench [PART ...] [--out FILE]
+    python -m vqdist.bench quality --run RUN --data DIR [--out FILE]
 
-Parts: quantizer step sampler loader resume start checkpoint ddp; without any, all of them: some minutes on two
-cores. The peers come with `pip install vqdist[bench]`; where one is missing its case is left out, with a line that
-says so. A table goes to stderr, JSON to stdout. Where there is a GPU the models are measured on it.
+Parts: quantizer step sampler loader resume start checkpoint ddp; without any, all of these: some minutes on two
+cores. One more must be named: quality, what peers reach on the slices of a VQ-VAE's run when each trains for as
+long as the run did. The peers come with `pip install vqdist[bench]`; where one is missing its case is left out,
+with a line that says so. A table goes to stderr, JSON to stdout. Where there is a GPU the models are measured on it.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from vqdist.entry import Parser, boolean, emit, optional, path, run_command, say
 from vqdist.errors import Problem, collect
 
 PARTS = ("quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp")
+QUALITY = "quality"
 FEWEST_REPEATS = 5
 
 
@@ -33,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     device = choose_device()
     machine = describe_machine(device)
     say(f"bench: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, load {machine['load']}")
-    bench = Bench(device, repeats=args.repeats, small=args.small)
+    bench = Bench(device, args.repeats, args.small, args.run, args.data)
     results: list[Result] = []
     for part in dict.fromkeys(args.parts or PARTS):
         say(f"bench: {part} ...")
@@ -50,8 +53,14 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = Parser("vqdist.bench", __doc__ or "")
     parser.add_argument(
-        "parts", metavar="PART", nargs="*", choices=[*PARTS, []], help=f"one of {', '.join(PARTS)} (text, default: all)"
+        "parts",
+        metavar="PART",
+        nargs="*",
+        choices=[*PARTS, QUALITY, []],
+        help=f"one of {', '.join(PARTS)} (text, default: all of these), or {QUALITY}",
     )
+    parser.option("--run", optional(path), help=f"for {QUALITY}: the run of a VQ-VAE")
+    parser.option("--data", optional(path), help=f"for {QUALITY}: the data set of images that it was trained on")
     parser.option("--out", optional(path), help="file for the JSON, too")
     many = f"repetitions of each measurement, {FEWEST_REPEATS} or more; the median counts"
     parser.option("--repeats", within(int, 1), default=FEWEST_REPEATS, help=many)
@@ -61,6 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _find_problems(args: argparse.Namespace) -> list[Problem]:
     problems = [] if args.out is None else write_problems("--out", args.out, folder=False)
+    if QUALITY in args.parts and (args.run is None or args.data is None):
+        missing = " and ".join(flag for flag, value in (("--run", args.run), ("--data", args.data)) if value is None)
+        problems.append(
+            Problem(QUALITY, f"no {missing}", "the run of a VQ-VAE and the data set that it was trained on")
+        )
     if args.repeats < FEWEST_REPEATS and not args.small:
         expected = f"at least {FEWEST_REPEATS}, or --small true"
         problems.append(Problem("--repeats", str(args.repeats), expected))

@@ -22,7 +22,7 @@ def draw_losses(metrics_file: str | Path, path: str | Path) -> Path:
     Args:
         metrics_file: the run's metrics.jsonl.
     """
-    lines = _read_metrics(Path(metrics_file))
+    lines = read_metrics(Path(metrics_file))
     extra = [name for name in ("ssim", "ssim_brain", "bits_per_code") if _series(lines, "validate", name)[0].size]
     figure, axes = start_figure(1, 1 + len(extra), width=5.2 * (1 + len(extra)), height=4)
     for axis, name in zip(axes[0], ["loss", *extra], strict=True):
@@ -60,7 +60,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     return path
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a metrics.jsonl; one cut off by a kill ends them."""
     lines = []
     for line in path.read_text().splitlines():

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from vqdist.entry import Parser, emit, path, run_command, within
+from vqdist.errors import Problem
 
 
 def build_parser() -> Parser:
@@ -13,6 +14,12 @@ def build_parser() -> Parser:
     parser.option("--data", path, required=True, help="data set of images")
     parser.option("--out", path, required=True, help="folder of the data set of codes; new or empty")
     parser.switch("--overwrite", help="replace what lies in --out")
+    views = (
+        "maps of each slice of train: the slice itself, then mirrored and moved ones, for a prior that learns by heart"
+    )
+    parser.option("--views", within(int, 1), default=1, unit="maps", help=views)
+    moved = "how far such maps move their slice at most, up, down, left and right"
+    parser.option("--shift", within(int, 0), default=0, unit="pixels", help=moved)
     parser.option("--batch-size", within(int, 1), default=16, unit="samples", help="slices per forward")
     parser.option("--device", str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
     return parser
@@ -21,6 +28,9 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
     args = build_parser().parse_args(argv)
+    if args.views > 2 and not args.shift:
+        expected = "at most 2, the slice and its mirror image, or a --shift above 0"
+        args.problems.append(Problem("--views", str(args.views), expected))
 
     from vqdist.inference.encoding import encode
     from vqdist.training.ranks import end_ranks, start_ranks

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,8 +14,8 @@ import torch
 from vqdist.progress import say
 from vqdist.training.environment import PACKAGES, find_versions
 
-Unit = Literal["ms", "s", "MiB", "samples/s", "steps/s", "%"]
-_MORE_IS_BETTER = ("samples/s", "steps/s")
+Unit = Literal["ms", "s", "MiB", "samples/s", "steps/s", "%", "SSIM", "dB", "codes"]
+_MORE_IS_BETTER = ("samples/s", "steps/s", "dB", "codes")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Result:
     """One comparison. The peer is null where a figure stands for itself.
 
     Attributes:
-        ratio: above 1 where ours is better.
+        ratio: above 1 where ours is better; of SSIM, the peer's distance to 1 over ours.
     """
 
     part: str
@@ -36,6 +37,8 @@ class Result:
     def ratio(self) -> float | None:
         if self.theirs is None:
             return None
+        if self.unit == "SSIM":
+            return (1 - self.theirs) / (1 - self.ours)
         return self.ours / self.theirs if self.unit in _MORE_IS_BETTER else self.theirs / self.ours
 
     def to_json(self) -> dict[str, Any]:
@@ -56,11 +59,14 @@ class Bench:
         device: cuda where there is one, else cpu.
         repeats: of each measurement; its median counts.
         small: tiny sizes, to see that everything runs; the figures mean nothing.
+        run, data: of the part quality: a trained VQ-VAE, and the data set of images that it was trained on.
     """
 
     device: torch.device
     repeats: int = 5
     small: bool = False
+    run: Path | None = None
+    data: Path | None = None
 
     def size(self, full: int, small: int) -> int:
         """Return one of two sizes."""

@@ -67,7 +67,7 @@ def usual_step(bench: Bench, images: Tensor, *, autocast: bool) -> Work:
         _allow_tf32(False)
         inputs = to_images(images.to(bench.device))
         with torch.autocast(bench.device.type, torch.bfloat16, enabled=autocast):
-            recon, loss = model(inputs)
+            recon, loss, _ = model(inputs)
         loss = F.mse_loss(recon.float(), inputs) / 0.04 + loss
         optimizer.zero_grad()
         loss.backward()

@@ -1,5 +1,8 @@
 """The VQ-VAE of 2017 in its usual form, which ours is held against: fp32, contiguous, one-hot codes."""
 
+import math
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,11 +38,16 @@ class UsualQuantizer(nn.Module):
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("sums", self.codebook.clone())
 
-    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def search(self, flat: Tensor) -> Tensor:
+        """Return the nearest code of each row (N, D): (N,)."""
+        distances = flat.square().sum(1, keepdim=True) + self.codebook.square().sum(1) - 2 * flat @ self.codebook.t()
+        return distances.argmin(1)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = latents.permute(0, 2, 3, 1).contiguous()
         flat = rows.view(-1, rows.shape[-1])
-        distances = flat.square().sum(1, keepdim=True) + self.codebook.square().sum(1) - 2 * flat @ self.codebook.t()
-        one_hot = F.one_hot(distances.argmin(1), self.num_codes).to(flat.dtype)
+        codes = self.search(flat)
+        one_hot = F.one_hot(codes, self.num_codes).to(flat.dtype)
         quantized = (one_hot @ self.codebook).view_as(rows)
         if self.training:
             with torch.no_grad():
@@ -50,19 +58,31 @@ class UsualQuantizer(nn.Module):
                 self.codebook.copy_(self.sums / smoothed[:, None])
         loss = 0.25 * F.mse_loss(quantized.detach(), rows)
         quantized = rows + (quantized - rows).detach()
-        return quantized.permute(0, 3, 1, 2).contiguous(), loss
+        return quantized.permute(0, 3, 1, 2).contiguous(), loss, codes.view(rows.shape[:3])
 
 
 class UsualVQVAE(nn.Module):
-    """The layers of 2017 with a downsampling of 4."""
+    """The layers of 2017: a halving for each factor of 2 of the downsampling."""
 
-    def __init__(self, hidden: int, residual_hidden: int, num_codes: int, code_dim: int) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        residual_hidden: int,
+        num_codes: int,
+        code_dim: int,
+        *,
+        downsample: int = 4,
+        channels: int = 1,
+    ) -> None:
         super().__init__()
+        widths = [channels, hidden // 2, *[hidden] * (int(math.log2(downsample)) - 1)]
+        down = [[nn.Conv2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()] for inner, outer in pairwise(widths)]
+        up = [
+            [nn.ReLU(), nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1)]
+            for inner, outer in pairwise(widths[::-1])
+        ]
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, hidden // 2, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden // 2, hidden, 4, stride=2, padding=1),
-            nn.ReLU(),
+            *[layer for layers in down for layer in layers],
             nn.Conv2d(hidden, hidden, 3, padding=1),
             UsualResidual(hidden, residual_hidden),
             UsualResidual(hidden, residual_hidden),
@@ -74,13 +94,10 @@ class UsualVQVAE(nn.Module):
             nn.Conv2d(code_dim, hidden, 3, padding=1),
             UsualResidual(hidden, residual_hidden),
             UsualResidual(hidden, residual_hidden),
-            nn.ReLU(),
-            nn.ConvTranspose2d(hidden, hidden // 2, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(hidden // 2, 1, 4, stride=2, padding=1),
+            *[layer for layers in up for layer in layers],
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the reconstruction and the quantizer's loss."""
-        quantized, loss = self.quantizer(self.encoder(images))
-        return self.decoder(quantized), loss
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the reconstruction, the quantizer's loss and the codes."""
+        quantized, loss, codes = self.quantizer(self.encoder(images))
+        return self.decoder(quantized), loss, codes

@@ -19,9 +19,10 @@ from vqdist.data.reader import ShardReader
 from vqdist.data.shards import ShardSetWriter
 from vqdist.data.staging import check_output
 from vqdist.durable import storing
-from vqdist.errors import UserError, collect
+from vqdist.errors import Problem, UserError, collect
 from vqdist.inference.fit import require_kind, vqvae_problems
 from vqdist.inference.passes import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
+from vqdist.inference.views import Views
 from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.vqvae import VQVAE
 from vqdist.progress import Progress
@@ -41,17 +42,22 @@ def encode(args: Namespace, ranks: Ranks) -> int:
     model = build_model(files)
     assert isinstance(model, VQVAE)
     require_kind(data, manifest, "images", "they are what is encoded")
-    if problems := vqvae_problems(model, data, manifest):
+    problems = vqvae_problems(model, data, manifest)
+    if args.shift >= min(manifest.image_size):
+        expected = f"less than the sides of the images, {manifest.image_size[0]} x {manifest.image_size[1]}"
+        problems.append(Problem("--shift", str(args.shift), expected))
+    if problems:
         raise UserError(problems)
-    rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, batch_size=args.batch_size)
+    views = Views(args.views, args.shift)
+    rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, views, batch_size=args.batch_size)
     if not ranks.is_main:
         return sum(len(shard) for _, shard in rounds)
     with storing(args.out), open_writer(args, manifest, model, fingerprint_of(files)) as writer:
-        return write_rounds(writer, rounds, files, total=manifest_samples(manifest))
+        return write_rounds(writer, rounds, files, total=count_maps(manifest, views))
 
 
 def encode_rounds(
-    model: VQVAE, data: Path, manifest: Manifest, ranks: Ranks, *, batch_size: int
+    model: VQVAE, data: Path, manifest: Manifest, ranks: Ranks, views: Views, *, batch_size: int
 ) -> Iterator[tuple[str, Encoded]]:
     """Yield split and samples of every encoded shard, in the data set's order, on every rank.
 
@@ -67,43 +73,52 @@ def encode_rounds(
             if ranks.rank >= len(this_round):
                 return []
             split, shard = this_round[ranks.rank]
-            return encode_shard(model, readers[split], shard, manifest, batch_size=batch_size)
+            shown = views if split == "train" else Views()
+            return encode_shard(model, readers[split], shard, manifest, shown, batch_size=batch_size)
 
         encoded = gather_outcomes(ranks, work)
         yield from zip((split for split, _ in this_round), encoded, strict=False)
 
 
-def encode_shard(model: VQVAE, reader: ShardReader, shard: int, manifest: Manifest, *, batch_size: int) -> Encoded:
-    """Encode the samples of one shard, in batches that begin with it."""
+def encode_shard(
+    model: VQVAE, reader: ShardReader, shard: int, manifest: Manifest, views: Views, *, batch_size: int
+) -> Encoded:
+    """Encode the views of the samples of one shard, in batches that begin with it."""
     first = int(reader.shard_sizes[:shard].sum())
     device = next(model.parameters()).device
     encoded: Encoded = []
     for numbers in fixed_batches(int(reader.shard_sizes[shard]), batch_size=batch_size):
         samples = read_samples(reader, first + numbers)
-        with torch.inference_mode():
-            codes = model.encode(to_images(stack_values(samples, manifest).to(device))).cpu().numpy()
-        encoded += [
-            (sample["__key__"], encode_codes(grid, model.num_codes), sample["json"])
-            for sample, grid in zip(samples, codes, strict=True)
-        ]
+        images = to_images(stack_values(samples, manifest).to(device))
+        for number in range(views.number):
+            shown = [views.choose(sample["__key__"], number) for sample in samples]
+            with torch.inference_mode():
+                seen = torch.stack([view.apply(image) for view, image in zip(shown, images, strict=True)])
+                codes = model.encode(seen).cpu().numpy()
+            encoded += [
+                (view.name(sample["__key__"]), encode_codes(grid, model.num_codes), view.describe(sample["json"]))
+                for view, sample, grid in zip(shown, samples, codes, strict=True)
+            ]
     return encoded
 
 
 def open_writer(args: Namespace, manifest: Manifest, model: VQVAE, origin: str) -> ShardSetWriter:
     """Return the writer of the data set of codes; its shards mirror those of the images."""
     sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
+    views = {"views": args.views, "shift": args.shift} if args.views > 1 else {}
     return ShardSetWriter(
         args.out,
         kind="codes",
         image_size=manifest.image_size,
         channels=manifest.channels,
-        samples_per_shard=max(sizes, default=1),
+        samples_per_shard=max(sizes, default=1) * args.views,
         overwrite=args.overwrite,
         source={
             "command": "vqdist.encode",
             "images": str(args.data.resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
+            **views,
         },
         num_codes=model.num_codes,
         grid=model.grid(*manifest.image_size),
@@ -128,6 +143,6 @@ def write_rounds(
     return shown.done
 
 
-def manifest_samples(manifest: Manifest) -> int:
-    """Return the number of samples of a data set."""
-    return sum(split.samples for split in manifest.splits.values())
+def count_maps(manifest: Manifest, views: Views) -> int:
+    """Return the number of maps that a data set gives."""
+    return sum(split.samples * (views.number if name == "train" else 1) for name, split in manifest.splits.items())

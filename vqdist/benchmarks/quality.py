@@ -1,0 +1,179 @@
+"""What the peers reach in the wall time that a run of ours took, on the same slices, device and code map.
+
+Each peer trains by a plain loop from slices that lie decoded in memory; SSIM, PSNR and codes in use are of test.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqdist.benchmarks.measure import Bench, Result, left_out
+from vqdist.benchmarks.usual import UsualVQVAE
+from vqdist.curves import read_metrics
+from vqdist.data.loader import to_images
+from vqdist.data.locate import open_data_set
+from vqdist.data.manifest import Manifest
+from vqdist.errors import UserError
+from vqdist.inference.fit import require_kind, vqvae_problems
+from vqdist.inference.passes import fixed_batches, open_split, read_batches
+from vqdist.metrics import codes_used, compute_image_metrics, count_codes
+from vqdist.models.artifact import build_model, read_model_files
+from vqdist.models.vqvae import VQVAE
+from vqdist.progress import Progress
+
+BATCH_SIZE = 8
+READ_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A model as its authors train it.
+
+    Attributes:
+        loss: images (B, C, H, W) in [0, 1] -> the loss of a training forward.
+        reconstruct: images -> reconstruction and codes (B, h, w).
+    """
+
+    model: nn.Module
+    learning_rate: float
+    loss: Callable[[Tensor], Tensor]
+    reconstruct: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def run(bench: Bench) -> list[Result]:
+    """Measure the part.
+
+    Raises:
+        UserError: the run is not one of a VQ-VAE, or does not fit the data.
+    """
+    assert bench.run is not None, "the command asks for both"
+    assert bench.data is not None, "the command asks for both"
+    files = read_model_files(bench.run, kind="vqvae")
+    data, manifest = open_data_set(bench.data)
+    require_kind(data, manifest, "images", "a VQ-VAE is trained on images")
+    ours = build_model(files)
+    assert isinstance(ours, VQVAE)
+    if problems := vqvae_problems(ours, data, manifest):
+        raise UserError(problems)
+    seconds = training_seconds(bench.run)
+    case = f"{bench.run.name}, {seconds / 60:.1f} min, K {ours.num_codes}, downsampling {ours.downsample}, test"
+    train, test = read_split(data, manifest, "train"), read_split(data, manifest, "test")
+    scores = {
+        "ours": score(test, lambda images: (ours.reconstruct(images), ours.encode(images)), ours.to(bench.device))
+    }
+    for name, build in (("usual form", build_usual), ("MONAI", build_monai)):
+        try:
+            peer = build(ours, train)
+        except ImportError as error:
+            left_out("quality", f"{case}: {name}", f"{error}; pip install vqdist[bench]")
+            continue
+        peer.model.to(bench.device)
+        fit(peer, train, seconds, name)
+        scores[name] = score(test, peer.reconstruct, peer.model)
+    best = scores.pop("ours")
+    return [
+        Result("quality", f"{case}: {figure}", best[figure], unit, name, theirs[figure])
+        for figure, unit in (("ssim", "SSIM"), ("ssim_brain", "SSIM"), ("psnr", "dB"), ("codes_used", "codes"))
+        for name, theirs in scores.items()
+    ]
+
+
+def training_seconds(run: Path) -> float:
+    """Return the wall time of a run, its evaluations included, over all of its starts."""
+    return sum(line["perf"]["seconds"] for line in read_metrics(run / "metrics.jsonl"))
+
+
+def read_split(data: Path, manifest: Manifest, split: str) -> Tensor:
+    """Return all slices of a split: (N, C, H, W) uint8."""
+    reader = open_split(data, manifest, split)
+    return torch.cat([batch.values for batch in read_batches(reader, manifest, batch_size=READ_BATCH)])
+
+
+def score(images: Tensor, reconstruct: Callable[[Tensor], tuple[Tensor, Tensor]], model: nn.Module) -> dict[str, float]:
+    """Return the means over slices of ssim, ssim_brain and psnr, and how many codes are used."""
+    device = next(model.parameters()).device
+    model.eval()
+    found: list[dict[str, Tensor]] = []
+    codes: list[Tensor] = []
+    with torch.inference_mode():
+        for numbers in fixed_batches(len(images), batch_size=BATCH_SIZE):
+            batch = to_images(images[numbers].to(device))
+            recon, batch_codes = reconstruct(batch)
+            found.append(compute_image_metrics(batch, recon))
+            codes.append(batch_codes.cpu())
+    means = {name: torch.cat([values[name] for values in found]).nanmean().item() for name in found[0]}
+    every = torch.cat(codes)
+    return {**means, "codes_used": codes_used(count_codes(every, int(every.max()) + 1))}
+
+
+def fit(peer: Peer, images: Tensor, seconds: float, name: str) -> None:
+    """Train a peer by a plain loop for so many seconds."""
+    optimizer = torch.optim.Adam(peer.model.parameters(), lr=peer.learning_rate)
+    device = next(peer.model.parameters()).device
+    peer.model.train()
+    start = time.perf_counter()
+    with Progress(int(seconds), unit="s", label=name) as shown:
+        for numbers in _shuffled(len(images)):
+            loss = peer.loss(to_images(images[numbers].to(device)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            elapsed = time.perf_counter() - start
+            shown.advance(int(elapsed) - shown.done)
+            if elapsed >= seconds:
+                return
+
+
+def _shuffled(count: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        yield from torch.randperm(count, generator=generator).split(BATCH_SIZE)
+
+
+def build_usual(ours: VQVAE, train: Tensor) -> Peer:
+    """Return the layers of 2017 in their usual form; loss and learning rate are those of the paper."""
+    config = ours.config
+    sizes = {"hidden": 128, "residual_hidden": 32, "code_dim": config["code_dim"], "num_codes": config["num_codes"]}
+    model = UsualVQVAE(**sizes, downsample=ours.downsample, channels=ours.channels)
+    variance = (train.double() / 255).var().item()
+
+    def loss(images: Tensor) -> Tensor:
+        recon, codebook_loss, _ = model(images)
+        return F.mse_loss(recon, images) / variance + codebook_loss
+
+    def reconstruct(images: Tensor) -> tuple[Tensor, Tensor]:
+        recon, _, codes = model(images)
+        return recon, codes
+
+    return Peer(model, 2e-4, loss, reconstruct)
+
+
+def build_monai(ours: VQVAE, train: Tensor) -> Peer:
+    """Return MONAI's net with its EMA quantizer; loss and learning rate are those of its tutorials."""
+    from monai.networks import nets
+
+    halvings = ours.downsample.bit_length() - 1
+    widths = [64, *[128] * (halvings - 1)]
+    model = nets.VQVAE(
+        2,
+        ours.channels,
+        ours.channels,
+        channels=widths,
+        num_res_layers=2,
+        num_res_channels=widths,
+        downsample_parameters=((2, 4, 1, 1),) * halvings,
+        upsample_parameters=((2, 4, 1, 1, 0),) * halvings,
+        num_embeddings=ours.num_codes,
+        embedding_dim=ours.config["code_dim"],
+    )
+
+    def loss(images: Tensor) -> Tensor:
+        recon, codebook_loss = model(images)
+        return F.l1_loss(recon, images) + codebook_loss
+
+    return Peer(model, 1e-4, loss, lambda images: (model(images)[0], model.index_quantize(images)))
