@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.benchmarks.measure import Bench, Result, left_out
+from vqdist.benchmarks.measure import Bench, Result, Unit, left_out
 from vqdist.benchmarks.usual import UsualVQVAE
 from vqdist.curves import read_metrics
 from vqdist.data.loader import to_images
@@ -76,9 +76,10 @@ def run(bench: Bench) -> list[Result]:
         fit(peer, train, seconds, name)
         scores[name] = score(test, peer.reconstruct, peer.model)
     best = scores.pop("ours")
+    figures: dict[str, Unit] = {"ssim": "SSIM", "ssim_brain": "SSIM", "psnr": "dB", "codes_used": "codes"}
     return [
         Result("quality", f"{case}: {figure}", best[figure], unit, name, theirs[figure])
-        for figure, unit in (("ssim", "SSIM"), ("ssim_brain", "SSIM"), ("psnr", "dB"), ("codes_used", "codes"))
+        for figure, unit in figures.items()
         for name, theirs in scores.items()
     ]
 
