@@ -94,7 +94,13 @@ class VQVAESection(Section):
     hidden: Int = key(128, "channels of encoder and decoder", ge=2)
     residual_hidden: Int = key(32, "channels inside a residual block", ge=1)
     residual_layers: Int = key(2, "residual blocks in encoder and in decoder", ge=0)
+    fine_layers: Int = key(0, "residual blocks at each resolution finer than the code map", ge=0)
     downsample: Annotated[Literal[4, 8, 16], BeforeValidator(_whole_number)] = key(8, "image side over code map side")
+    patch: Annotated[Literal[1, 2, 4], BeforeValidator(_whole_number)] = key(
+        1,
+        "side of the pixel squares folded into channels at first; the widths then halve per finer resolution",
+        unit="px",
+    )
     code_dim: Int = key(64, "size of a code vector", ge=1)
     num_codes: Int = key(512, "vectors in the codebook", ge=2)
     commitment_weight: Real = key(0.25, "weight of the commitment loss", ge=0)

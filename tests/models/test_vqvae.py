@@ -7,7 +7,8 @@ import torch
 
 from vqdist.errors import ConfigError, UserError
 from vqdist.metrics import ssim_map
-from vqdist.models.vqvae import VQVAE, Encoder
+from vqdist.models.autoencoder import Encoder, Sizes
+from vqdist.models.vqvae import VQVAE
 
 SMALL = {"downsample": 4, "hidden": 16, "residual_hidden": 8, "code_dim": 8, "num_codes": 32}
 
@@ -59,6 +60,29 @@ def test_the_layers_are_those_of_the_paper() -> None:
     model = VQVAE(1, downsample=4)
     assert sum(p.numel() for p in model.encoder.parameters()) == encoder
     assert sum(p.numel() for p in model.decoder.parameters()) == decoder
+
+
+@pytest.mark.parametrize(("downsample", "patch", "widths"), [
+    (4, 4, [16, 16]), (8, 4, [16, 8, 16]), (16, 4, [16, 4, 8, 16]), (4, 2, [4, 8, 16]), (16, 1, [1, 8, 16, 16, 16]),
+])  # fmt: skip
+def test_patches_fold_pixels_and_halve_the_widths_above_the_grid(
+    downsample: int, patch: int, widths: list[int]
+) -> None:
+    model, images = build(downsample=downsample, patch=patch, fine_layers=2), images_of()
+    inward = [layer.in_channels for layer in model.encoder.down]
+    outward = [layer.out_channels for layer in model.encoder.down]
+    assert [*inward, outward[-1]] == widths
+    assert [inward[0], *outward] == widths
+    assert [layer.in_channels for layer in model.decoder.up] == widths[:0:-1]
+    assert [len(layers) for layers in model.encoder.fine] == [2] * (len(widths) - 2) + [0]
+    assert [len(layers) for layers in model.decoder.fine] == [0] + [2] * (len(widths) - 2)
+    output = model(images)
+    assert output.recon.shape == images.shape
+    assert output.codes.shape == (3, 32 // downsample, 48 // downsample)
+    output.losses["loss"].mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
 
 
 def test_every_weight_gets_a_gradient_of_its_own() -> None:
@@ -131,15 +155,28 @@ def test_an_image_of_another_size_or_kind_is_refused() -> None:
 
 
 def test_all_odd_arguments_are_named_together() -> None:
+    ranges = {"data_variance": math.nan, "l1_weight": -1.0, "hidden": 1, "patch": 3, "fine_layers": -1}
     with pytest.raises(ConfigError) as caught:
-        VQVAE(0, downsample=5, codebook="best", ema_decay=1.0, data_variance=math.nan, l1_weight=-1.0, hidden=1)
+        VQVAE(0, downsample=5, codebook="best", ema_decay=1.0, **ranges)
     named = {problem.where for problem in caught.value.problems}
-    expected = {"channels", "downsample", "codebook", "ema_decay", "data_variance", "l1_weight", "hidden"}
+    expected = {
+        "channels",
+        "downsample",
+        "codebook",
+        "ema_decay",
+        "data_variance",
+        "l1_weight",
+        "hidden",
+        "patch",
+        "fine_layers",
+    }
     assert named == {f"model.{key}" for key in expected}
 
 
 def test_the_encoder_sees_every_pixel() -> None:
-    sizes = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "halvings": 3, "code_dim": 4}
+    sizes = Sizes(
+        channels=1, hidden=8, residual_hidden=4, residual_layers=1, fine_layers=0, downsample=8, patch=1, code_dim=4
+    )
     images = torch.rand(1, 1, 32, 32, requires_grad=True)
-    Encoder(1, **sizes)(images).square().sum().backward()
+    Encoder(sizes)(images).square().sum().backward()
     assert (images.grad != 0).float().mean() > 0.95

@@ -3,95 +3,19 @@
 Shapes: B batch, C channels, H W image, h w latent grid, D code size, K codes.
 """
 
-import math
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqdist.errors import ConfigError, Problem, UserError
 from vqdist.metrics import ssim_map
+from vqdist.models.autoencoder import Decoder, Encoder, Sizes, init_weights
 from vqdist.models.quantizer import VectorQuantizer, codebook_problems
-from vqdist.models.upsample import Upsample
 
 DOWNSAMPLES = (4, 8, 16)
+PATCHES = (1, 2, 4)
 MOST_LAYERS = 1000
-
-
-class Residual(nn.Module):
-    """ReLU, 3x3, ReLU, 1x1, added to the input; 2017, section 4.1."""
-
-    def __init__(self, hidden: int, residual_hidden: int) -> None:
-        super().__init__()
-        self.spread = nn.Conv2d(hidden, residual_hidden, 3, padding=1)
-        self.gather = nn.Conv2d(residual_hidden, hidden, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, hidden, h, w) to the same shape."""
-        return features + self.gather(F.relu_(self.spread(F.relu(features))))
-
-
-class Encoder(nn.Module):
-    """Images (B, C, H, W) to latents (B, D, h, w): a stride-2 4x4 convolution per halving, 3x3, residuals, 1x1."""
-
-    def __init__(
-        self, channels: int, *, hidden: int, residual_hidden: int, residual_layers: int, halvings: int, code_dim: int
-    ) -> None:
-        super().__init__()
-        widths = [channels, hidden // 2, *[hidden] * (halvings - 1)]
-        self.down = nn.ModuleList(nn.Conv2d(inner, outer, 4, stride=2, padding=1) for inner, outer in pairwise(widths))
-        self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.residuals = nn.ModuleList(Residual(hidden, residual_hidden) for _ in range(residual_layers))
-        self.to_code = nn.Conv2d(hidden, code_dim, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the latents, before quantization."""
-        features = images
-        for layer in self.down:
-            features = F.relu_(layer(features))
-        features = self.mix(features)
-        for residual in self.residuals:
-            features = residual(features)
-        return self.to_code(F.relu_(features))
-
-
-class Decoder(nn.Module):
-    """Quantized latents (B, D, h, w) to images (B, C, H, W): the encoder's mirror, 4x4 transposed convolutions."""
-
-    def __init__(
-        self, channels: int, *, hidden: int, residual_hidden: int, residual_layers: int, halvings: int, code_dim: int
-    ) -> None:
-        super().__init__()
-        widths = [*[hidden] * (halvings - 1), hidden // 2, channels]
-        self.mix = nn.Conv2d(code_dim, hidden, 3, padding=1)
-        self.residuals = nn.ModuleList(Residual(hidden, residual_hidden) for _ in range(residual_layers))
-        self.up = nn.ModuleList(Upsample(wide, narrow) for wide, narrow in pairwise(widths))
-
-    def forward(self, quantized: Tensor) -> Tensor:
-        """Return the images, not clipped."""
-        features = self.mix(quantized)
-        for residual in self.residuals:
-            features = residual(features)
-        for layer in self.up:
-            features = layer(F.relu_(features))
-        return features
-
-
-def _init_weights(model: nn.Module) -> None:
-    """Scale the weights so that the latents start near unit scale and each residual near the identity.
-
-    He et al. 2015 for layers behind a ReLU. PyTorch's default loses a factor of 2.4 a layer: the first latents of
-    a slice differ by some thousandths, and the first steps go into blowing them up.
-    """
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            taps = math.prod(layer.kernel_size) / math.prod(layer.stride if layer.transposed else (1,))
-            gain = {"to_code": 1.0, "gather": 0.1}.get(name.rpartition(".")[2], math.sqrt(2))
-            nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.in_channels * taps))
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
 
 
 class VQVAEOutput(NamedTuple):
@@ -112,7 +36,11 @@ class VQVAE(nn.Module):
         hidden: features of the latent grid.
         residual_hidden: features inside a residual layer.
         residual_layers: their number, in the encoder and in the decoder.
+        fine_layers: residual layers at each resolution that is finer than the grid; 2017 has none.
         downsample: pixels per latent, a side: 4, 8 or 16.
+        patch: 1: strided convolutions begin at the pixels, with hidden / 2 channels and then hidden, as in 2017.
+            2 or 4: squares of so many pixels a side are folded into channels, and the widths halve with each
+            resolution above the grid: most of the work is then done where the features are small.
         code_dim: D.
         num_codes: K.
         commitment_weight: beta of eq. 3.
@@ -136,7 +64,9 @@ class VQVAE(nn.Module):
         hidden: int = 128,
         residual_hidden: int = 32,
         residual_layers: int = 2,
+        fine_layers: int = 0,
         downsample: int = 8,
+        patch: int = 1,
         code_dim: int = 64,
         num_codes: int = 512,
         commitment_weight: float = 0.25,
@@ -156,7 +86,9 @@ class VQVAE(nn.Module):
             "hidden": hidden,
             "residual_hidden": residual_hidden,
             "residual_layers": residual_layers,
+            "fine_layers": fine_layers,
             "downsample": downsample,
+            "patch": patch,
             "code_dim": code_dim,
             "num_codes": num_codes,
             "commitment_weight": commitment_weight,
@@ -172,14 +104,8 @@ class VQVAE(nn.Module):
         _require_valid(self.config)
         self.channels, self.downsample, self.num_codes = channels, downsample, num_codes
         self.l1_weight, self.ssim_weight, self.data_variance = l1_weight, ssim_weight, data_variance
-        sizes = {
-            "hidden": hidden,
-            "residual_hidden": residual_hidden,
-            "residual_layers": residual_layers,
-            "halvings": int(math.log2(downsample)),
-            "code_dim": code_dim,
-        }
-        self.encoder = Encoder(channels, **sizes)
+        sizes = Sizes(channels, hidden, residual_hidden, residual_layers, fine_layers, downsample, patch, code_dim)
+        self.encoder = Encoder(sizes)
         self.quantizer = VectorQuantizer(
             num_codes,
             code_dim,
@@ -191,8 +117,8 @@ class VQVAE(nn.Module):
             restart_threshold=restart_threshold,
             deferred=deferred,
         )
-        self.decoder = Decoder(channels, **sizes)
-        _init_weights(self)
+        self.decoder = Decoder(sizes)
+        init_weights(self)
 
     def forward(self, images: Tensor, positions: Tensor | None = None) -> VQVAEOutput:
         """Reconstruct a batch and return what training needs.
@@ -274,13 +200,16 @@ def _require_valid(config: dict[str, Any]) -> None:
     problems = codebook_problems(config, "model.")
     positive = ("channels", "residual_hidden", "data_variance")
     problems += [Problem(f"model.{key}", str(config[key]), "above 0") for key in positive if not config[key] > 0]
-    not_negative = ("residual_layers", "l1_weight", "ssim_weight")
+    not_negative = ("residual_layers", "fine_layers", "l1_weight", "ssim_weight")
     problems += [Problem(f"model.{key}", str(config[key]), "0 or above") for key in not_negative if config[key] < 0]
     if config["hidden"] < 2:
         problems.append(Problem("model.hidden", str(config["hidden"]), "at least 2"))
-    if config["residual_layers"] > MOST_LAYERS:
-        problems.append(Problem("model.residual_layers", str(config["residual_layers"]), f"at most {MOST_LAYERS}"))
+    for key in ("residual_layers", "fine_layers"):
+        if config[key] > MOST_LAYERS:
+            problems.append(Problem(f"model.{key}", str(config[key]), f"at most {MOST_LAYERS}"))
     if config["downsample"] not in DOWNSAMPLES:
         problems.append(Problem("model.downsample", str(config["downsample"]), "4, 8 or 16"))
+    if config["patch"] not in PATCHES:
+        problems.append(Problem("model.patch", str(config["patch"]), "1, 2 or 4"))
     if problems:
         raise ConfigError(problems)
