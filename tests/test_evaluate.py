@@ -98,6 +98,18 @@ def test_a_person_is_shown_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"look at the figures in {figures}\n" in told.err
 
 
+def test_more_runs_are_measured_and_drawn_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
+    others = [save_vqvae(tmp_path / name, num_codes=codes) for name, codes in (("a", 32), ("b", 64), ("again/a", 8))]
+    arguments = ["--run", run, "--data", images, "--figures", tmp_path / "figures", "--device", "cpu", "--beside"]
+    assert run_command(evaluate.main, [str(item) for item in [*arguments, *others]]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["beside"]) == [str(others[0]), "b", str(others[2])]
+    assert str(tmp_path / "figures" / "rates-test.png") in report["figures"]
+    for other, found in zip(others, report["beside"].values(), strict=True):
+        assert found == run_evaluate(capsys, run=other, data=images, figures="null")["metrics"]
+
+
 def test_figures_are_short() -> None:
     assert [format_figure(value) for value in (None, 0.33425621, 16384, 22.0)] == ["none", "0.3343", "16,384", "22"]
 
@@ -236,6 +248,8 @@ def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     fails_with("found a data set of codes; expected one of images", run=run, data=codes)
     fails_with("found a data set of images; expected one of codes", run=prior, data=images)
     fails_with("num_codes: found 8; expected 16", "VQ-VAE of the codes: found", run=prior, data=foreign)
+    fails_with("--beside: found a PixelCNN as --run; expected a VQ-VAE", run=prior, data=codes, beside=run)
+    fails_with("nowhere: found nothing", run=run, data=images, beside=tmp_path / "nowhere")
     fails_with("no split 'tset'", run=run, data=images, split="tset")
     nowhere, file = tmp_path / "nowhere", images / "dataset.json"
     fails_with("nowhere: found nothing", run=nowhere, data=images)
@@ -244,5 +258,8 @@ def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     fails_with("2 problems", "--figures", "a picture", run=run, pictures=nowhere, figures=file)
     everything = dict.fromkeys(("run", "data", "samples", "images"), nowhere) | {"batch-size": "x"}
     fails_with("6 problems", "--batch-size: found 'x'; expected int", **everything, out=file / "new")
+    with pytest.raises(SystemExit, match="2"):
+        run_command(evaluate.main, ["--run", str(run), "--pictures", str(images), "--beside", str(run)])
+    assert "--beside: found runs beside --pictures; expected --data" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         run_command(evaluate.main, ["--run", str(run)])

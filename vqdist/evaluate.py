@@ -22,6 +22,9 @@ def build_parser() -> Parser:
         "--images", optional(path), help="with a PixelCNN's --samples: the real slices; null: those of its codes"
     )
     parser.option(
+        "--beside", path, nargs="+", default=[], help="with a VQ-VAE: more runs to draw its rate and distortion beside"
+    )
+    parser.option(
         "--pictures", optional(path), help="your own pictures to reconstruct, a folder or a file, instead of --data"
     )
     parser.option(
@@ -46,6 +49,8 @@ def main(argv: Sequence[str]) -> None:
     if (args.data is None) == (args.pictures is None):
         found = "neither" if args.data is None else "both"
         parser.error(f"--data and --pictures: found {found}; expected one of them")
+    if args.pictures is not None and args.beside:
+        parser.error("--beside: found runs beside --pictures; expected --data")
     if args.figures == AUTO:
         args.figures = args.run / "figures" if (args.run / "config.yaml").is_file() else None
     if args.pictures is not None and args.figures is None:

@@ -64,7 +64,7 @@ def test_rates_with_and_without_a_brain(tmp_path: Path) -> None:
         {"name": "32 x 32", "bits_per_pixel": 0.14, "ssim": 0.96, "ssim_brain": 0.9},
         {"name": "64 x 64", "bits_per_pixel": 0.56, "ssim": 0.98, "ssim_brain": None},
     ]
-    assert read(charts.draw_rates(points, tmp_path / "rates.png")).std() > 0
+    assert read(charts.draw_rates(points, split="test", path=tmp_path / "rates.png")).std() > 0
 
 
 def test_best_median_and_worst_slices() -> None:

@@ -10,7 +10,7 @@ from vqdist.data.manifest import Manifest
 from vqdist.durable import storing, write_problems
 from vqdist.entry import say
 from vqdist.errors import Problem, UserError, collect
-from vqdist.evaluation.illustration import illustrate_run, illustrate_samples, illustrate_vqvae
+from vqdist.evaluation.illustration import illustrate_rates, illustrate_run, illustrate_samples, illustrate_vqvae
 from vqdist.evaluation.measures import Evaluation, evaluate_pixelcnn, evaluate_vqvae, require_kind
 from vqdist.evaluation.realism.report import judge_samples
 from vqdist.evaluation.realism.samples import SampleFolder, find_samples
@@ -56,9 +56,10 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
         The report, as JSON values.
     Collective: all ranks.
     """
-    (files, vqvae), (data, manifest), *_ = collect(
+    (files, vqvae), (data, manifest), others, *_ = collect(
         lambda: on_main(ranks, lambda: read_models(args.run)),
         lambda: open_data_set(args.data),
+        lambda: on_main(ranks, lambda: read_others(args.beside)),
         lambda: None if args.images is None else open_data_set(args.images),
         lambda: None if args.samples is None else find_samples(args.samples),
         problems=args.problems + on_main(ranks, lambda: find_problems(args)),
@@ -66,6 +67,8 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     model = build_model(files)
     if isinstance(model, PixelCNN):
         assert vqvae is not None, "read_models reads both"
+        if others:
+            raise UserError.of("--beside", "a PixelCNN as --run", "a VQ-VAE: rate and distortion are those of its maps")
         evaluation, draw = appraise_prior(model, fingerprint_of(vqvae), data, manifest, args, ranks)
         companion, images = build_model(vqvae), args.images or manifest.source.get("images")
     else:
@@ -73,6 +76,9 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
         companion, images = model, args.data
     drawings: list[Draw] = [lambda: illustrate_run(args.run, args.figures), draw]
     report = evaluation.report
+    if others:
+        report["beside"], draw = appraise_others(others, report, data, manifest, args, ranks)
+        drawings.append(draw)
     if args.samples is not None:
         assert isinstance(companion, VQVAE)
         report["realism"], draw = appraise_samples(companion, images, args, ranks)
@@ -118,6 +124,29 @@ def appraise_prior(
     """Measure a PixelCNN, whose codes came from the VQ-VAE of fingerprint `origin`; it has no figures of its own."""
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
     return evaluate_pixelcnn(model, data, manifest, vqvae_fingerprint=origin, **reading), lambda: []
+
+
+def read_others(runs: list[Path]) -> dict[str, ModelFiles]:
+    """Read more VQ-VAEs, by the names of their runs; those of one name are told apart by their paths."""
+    names = [run.name for run in runs]
+    return {run.name if names.count(run.name) == 1 else str(run): read_model_files(run, kind="vqvae") for run in runs}
+
+
+def appraise_others(
+    others: dict[str, ModelFiles], report: dict[str, Any], data: Path, manifest: Manifest, args: Namespace, ranks: Ranks
+) -> tuple[dict[str, Any], Draw]:
+    """Measure more VQ-VAEs on the same split; return also the function that draws rate and distortion of all."""
+    reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
+    found: dict[str, Any] = {}
+    for name, files in others.items():
+        model = build_model(files)
+        assert isinstance(model, VQVAE)
+        found[name] = evaluate_vqvae(model, data, manifest, **reading).report["metrics"]
+
+    def draw() -> list[Path]:
+        return [illustrate_rates({args.run.name: report["metrics"], **found}, split=args.split, out=args.figures)]
+
+    return found, draw
 
 
 def appraise_samples(

@@ -60,24 +60,24 @@ def draw_codebook(usage: Tensor, *, perplexity: float, split: str, path: str | P
     return save_figure(figure, path)
 
 
-def draw_rates(points: list[dict[str, Any]], path: str | Path) -> Path:
-    """Draw rate against distortion over several models.
+def draw_rates(points: list[dict[str, Any]], *, split: str, path: str | Path) -> Path:
+    """Draw rate against distortion of several models, full frame and inside the brain, each point with its name.
 
     Args:
-        points: for each its "name", "bits_per_pixel" and "ssim", and "ssim_brain" or None.
+        points: for each its "name", "bits_per_pixel" and "ssim", and "ssim_brain" where it is known.
     """
-    figure, axes = start_figure(1, 1, width=7, height=4.6)
-    axis = axes[0][0]
-    for key, label, marker in (("ssim", "full frame", "o"), ("ssim_brain", "inside the brain", "s")):
-        known = [point for point in points if point.get(key) is not None]
-        if known:
-            rates, values = [point["bits_per_pixel"] for point in known], [point[key] for point in known]
-            axis.scatter(rates, values, label=label, marker=marker)
-        for point in known:
-            axis.annotate(point["name"], (point["bits_per_pixel"], point[key]), fontsize=7, xytext=(4, 3),
-                          textcoords="offset points")  # fmt: skip
-    axis.set(xlabel="bits per pixel of the code map", ylabel="SSIM", xscale="log", title="Rate against distortion")
-    axis.legend(frameon=False)
+    figure, axes = start_figure(1, 2, width=11, height=4.8)
+    for axis, (key, title) in zip(axes[0], (("ssim", "full frame"), ("ssim_brain", "inside the brain")), strict=True):
+        known = sorted((point for point in points if point.get(key) is not None), key=lambda point: point[key])
+        axis.scatter([point["bits_per_pixel"] for point in known], [point[key] for point in known], color=BLUE)
+        for number, point in enumerate(known):
+            # Names go left and right in turn, since models of one rate lie close together.
+            side = {"xytext": (6, -3)} if number % 2 else {"xytext": (-6, -3), "ha": "right"}
+            place = (point["bits_per_pixel"], point[key])
+            axis.annotate(point["name"], place, fontsize=7, textcoords="offset points", **side)
+        axis.set(xlabel="bits per pixel of the code map", ylabel=f"SSIM, {title}", xscale="log", title=title)
+        axis.margins(x=0.35, y=0.08)
+    figure.suptitle(f"Rate against distortion on {split}")
     return save_figure(figure, path)
 
 

@@ -1,6 +1,7 @@
 """The figures that `vqdist.evaluate` draws beside its numbers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,16 @@ def illustrate_vqvae(
     assert evaluation.usage is not None, "a VQ-VAE's evaluation counts its codes"
     usage, path = evaluation.usage, out / f"codebook-{split}.png"
     return [drawn, charts.draw_codebook(usage, perplexity=perplexity(usage), split=split, path=path)]
+
+
+def illustrate_rates(metrics: dict[str, dict[str, Any]], *, split: str, out: Path) -> Path:
+    """Draw rate against distortion of several VQ-VAEs, given the metrics of each by its name."""
+    names = ("bits_per_pixel", "ssim", "ssim_brain")
+    points = [
+        {"name": run, **{name: found[name]["mean"] for name in names if name in found}}
+        for run, found in metrics.items()
+    ]
+    return charts.draw_rates(points, split=split, path=out / f"rates-{split}.png")
 
 
 def choose_slices(ssim: np.ndarray) -> list[tuple[str, int]]:
