@@ -18,17 +18,22 @@ from vqdist.errors import DataError
 WINDOW_RADIUS = 5
 WINDOW_SIGMA = 1.5
 MIN_SSIM_SIZE = 2 * WINDOW_RADIUS + 1
-_C1, _C2 = 0.01**2, 0.03**2
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a data range of 1
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SMALLEST_MSE = 1e-10
+
+
+def build_window(like: Tensor) -> Tensor:
+    """Return the weights of SSIM's Gaussian window along one side, in a tensor's type and on its device: (11,)."""
+    offsets = torch.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1, device=like.device, dtype=like.dtype)
+    window = torch.exp(-(offsets**2) / (2 * WINDOW_SIGMA**2))
+    return window / window.sum()
 
 
 def blur(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     """Blur with the Gaussian window of SSIM: 11 x 11, sigma 1.5, borders mirrored. Differentiable."""
     B, C, H, W = images.shape
-    offsets = torch.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1, device=images.device, dtype=images.dtype)
-    window = torch.exp(-(offsets**2) / (2 * WINDOW_SIGMA**2))
-    window = (window / window.sum()).expand(B * C, 1, 1, -1)
+    window = build_window(images).expand(B * C, 1, 1, -1)
     # One plane per group: a plain convolution over B * C images of one channel is 20 times slower on a CPU.
     planes = F.pad(images.reshape(1, B * C, H, W), (WINDOW_RADIUS,) * 4, mode="reflect")
     planes = F.conv2d(planes, window, groups=B * C)
@@ -59,8 +64,8 @@ def _ssim_parts(images: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
         x, y = images.to(dtype), recon.to(dtype)
         mean_x, mean_y, mean_squares, mean_xy = blur(torch.cat([x, y, x * x + y * y, x * y])).chunk(4)
         means, product = mean_x**2 + mean_y**2, mean_x * mean_y
-        luminance = (2 * product + _C1) / (means + _C1)
-        return luminance, (2 * (mean_xy - product) + _C2) / (mean_squares - means + _C2)
+        luminance = (2 * product + SSIM_C1) / (means + SSIM_C1)
+        return luminance, (2 * (mean_xy - product) + SSIM_C2) / (mean_squares - means + SSIM_C2)
 
 
 def ms_ssim(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:

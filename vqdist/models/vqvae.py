@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vqdist.errors import ConfigError, Problem, UserError
-from vqdist.metrics import ssim_map
 from vqdist.models.autoencoder import Decoder, Encoder, Sizes, init_weights
+from vqdist.models.dissimilarity import dissimilarity
 from vqdist.models.quantizer import VectorQuantizer, codebook_problems
 
 DOWNSAMPLES = (4, 8, 16)
@@ -143,7 +143,7 @@ class VQVAE(nn.Module):
             losses["l1"] = difference.abs().mean((1, 2, 3))
             loss = loss + self.l1_weight * losses["l1"]
         if self.ssim_weight:
-            losses["dissimilarity"] = 1 - ssim_map(images, recon).mean((1, 2, 3))
+            losses["dissimilarity"] = dissimilarity(images, recon)
             loss = loss + self.ssim_weight * losses["dissimilarity"]
         return {"loss": loss, **losses}
 

@@ -1,0 +1,96 @@
+"""1 - SSIM as a loss: the numbers of `vqdist.metrics.ssim_map` with its gradient written out, in a part of the time.
+
+Shapes: B batch, C channels, H W image, P = B * C planes.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from vqdist.metrics import SSIM_C1, SSIM_C2, WINDOW_RADIUS, build_window, require_ssim_size
+
+
+def dissimilarity(images: Tensor, recon: Tensor) -> Tensor:
+    """Return 1 - mean SSIM of each sample, for a data range of 1: (B,) fp32 (fp64 of fp64), whatever autocast says.
+
+    Differentiable once, with respect to the reconstruction alone.
+
+    Args:
+        images, recon: (B, C, H, W).
+    Raises:
+        DataError: images smaller than the window of 11 x 11.
+    """
+    require_ssim_size(images.shape[-2], images.shape[-1])
+    found: Tensor = _Dissimilarity.apply(images, recon)
+    return found
+
+
+class _Dissimilarity(torch.autograd.Function):
+    """Wang et al. 2004, eq. 13: luminance times structure, of moments under the window.
+
+    The map's derivatives by the window's mean of the reconstruction y, of its square and of its product with the
+    image x are three maps; under the adjoint of the window they give the gradient of y.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, recon: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            x, y = _to_planes(images), _to_planes(recon)
+            mean_x, mean_y, mean_xy = _blur(x), _blur(y), _blur(x * y)
+            mean_squares = _blur((x * x).addcmul_(y, y))
+            means, product = (mean_x * mean_x).addcmul_(mean_y, mean_y), mean_x * mean_y
+            per_structure = mean_squares.sub_(means).add_(SSIM_C2).reciprocal_()
+            per_luminance = means.add_(SSIM_C1).reciprocal_()
+            structure = mean_xy.sub_(product).mul_(2).add_(SSIM_C2).mul_(per_structure)
+            luminance = product.mul_(2).add_(SSIM_C1).mul_(per_luminance)
+            similarity = (luminance * structure).view(images.shape[0], -1, *images.shape[-2:]).mean((1, 2, 3))
+            if ctx.needs_input_grad[1]:
+                # Halves of the derivatives; that by the mean square is the one by the product times -structure.
+                by_product = per_structure.mul_(luminance)
+                by_mean = (structure * per_luminance).sub_(by_product).mul_(mean_x)
+                weight_y = luminance.mul_(per_luminance).sub_(by_product).mul_(structure)
+                by_mean.addcmul_(weight_y, mean_y, value=-1)
+                ctx.save_for_backward(x, y, by_mean, by_product, structure.mul_(by_product))
+            ctx.shape, ctx.dtype = recon.shape, recon.dtype
+            return 1 - similarity
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        x, y, by_mean, by_product, by_square = ctx.saved_tensors
+        B, C, H, W = ctx.shape
+        gradient = _blur_adjoint(by_mean)
+        gradient.addcmul_(x, _blur_adjoint(by_product)).addcmul_(y, _blur_adjoint(by_square), value=-1)
+        scale = grads[0].to(x.dtype).mul(-2 / (C * H * W)).repeat_interleave(C)
+        gradient.mul_(scale.view(1, B * C, 1, 1))
+        return None, gradient.reshape(ctx.shape).to(ctx.dtype).contiguous()
+
+
+def _to_planes(images: Tensor) -> Tensor:
+    """Return (1, P, H, W) in fp32 or fp64: one plane per group. Planes side by side are quickest on a CPU."""
+    planes = images.to(torch.float64 if images.dtype == torch.float64 else torch.float32)
+    planes = planes.detach().reshape(1, -1, *images.shape[-2:])
+    return planes.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else planes
+
+
+def _blur(planes: Tensor) -> Tensor:
+    """Blur under the window, borders mirrored: as `vqdist.metrics.blur`."""
+    padded = F.pad(planes, (WINDOW_RADIUS,) * 4, mode="reflect")
+    window = build_window(planes).expand(planes.shape[1], 1, 1, -1)
+    return F.conv2d(F.conv2d(padded, window, groups=len(window)), window.transpose(2, 3), groups=len(window))
+
+
+def _blur_adjoint(planes: Tensor) -> Tensor:
+    """Return what the transpose of `_blur` makes of planes: mirrored borders are added back to where they came from."""
+    r = WINDOW_RADIUS
+    window = build_window(planes).expand(planes.shape[1], 1, 1, -1)
+    for kernel, dim in ((window, 3), (window.transpose(2, 3), 2)):
+        size = planes.shape[dim]
+        wide = F.conv2d(planes, kernel, groups=len(window), padding=(0, 2 * r) if dim == 3 else (2 * r, 0))
+        planes = wide.narrow(dim, r, size).clone()
+        planes.narrow(dim, 1, r).add_(wide.narrow(dim, 0, r).flip(dim))
+        planes.narrow(dim, size - 1 - r, r).add_(wide.narrow(dim, size + r, r).flip(dim))
+    return planes
