@@ -193,6 +193,16 @@ def test_samples_are_held_against_real_slices(tmp_path: Path, capsys: pytest.Cap
     assert realism["copies"]["samples"]["near_copies"] == 0
     assert realism["diversity"]["test"] < 1
     assert realism["anatomy_by_slice"]["brain_area"]["test"]["slices"] == 0  # four people in train: too few
+    means = realism["anatomy_by_slice"]["means"]
+    assert {(found["group"], found["slice"], found["slices"]) for found in means if found["group"] != "samples"} == {
+        (group, number, count)
+        for group, count in (("train", 4), ("test", 3), ("reconstructions", 3))
+        for number in (0, 10, 20)
+    }
+    assert sum(found["slices"] for found in means if found["group"] == "samples") == 6
+    area = (read_split(images, "train")[0][1::3] > 0.1).float().mean().item()
+    (found,) = (found for found in means if (found["group"], found["slice"]) == ("train", 10))
+    assert found["brain_area"] == pytest.approx(area, rel=0.1)
     for figure in report["figures"]:
         with Image.open(figure) as picture:
             assert np.asarray(picture.convert("L")).std() > 5

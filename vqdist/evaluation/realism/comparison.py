@@ -127,7 +127,10 @@ def compare_positions(
         train_slices: (N,) slice number of each training slice, below 0 where it has none.
         others: name -> digest and slice numbers.
     """
-    report: dict[str, Any] = {"distance": "mean of |area - mean of train at that slice| / its deviation there"}
+    report: dict[str, Any] = {
+        "distance": "mean of |area - mean of train at that slice| / its deviation there",
+        "means": _list_means({"train": (train, train_slices), **others}),
+    }
     for area in ("brain_area", "ventricle_area"):
         values = getattr(train, area)
         known = {
@@ -139,6 +142,21 @@ def compare_positions(
             name: _mean_deviation(getattr(digest, area), numbers, known) for name, (digest, numbers) in others.items()
         }
     return report
+
+
+def _list_means(groups: dict[str, tuple[Digest, npt.NDArray[np.int64]]]) -> list[dict[str, Any]]:
+    """Return the mean areas of each group's slices of each number, which tell what a condition does."""
+    return [
+        {
+            "group": name,
+            "slice": int(number),
+            "slices": int((numbers == number).sum()),
+            "brain_area": float(digest.brain_area[numbers == number].mean()),
+            "ventricle_area": float(digest.ventricle_area[numbers == number].mean()),
+        }
+        for name, (digest, numbers) in groups.items()
+        for number in np.unique(numbers[numbers >= 0])
+    ]
 
 
 def _mean_deviation(
