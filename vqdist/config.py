@@ -73,6 +73,7 @@ class DataSection(Section):
     num_workers: Int = key(2, "loader processes per rank; 0: load in the loop", ge=0)
     order: Literal["windowed", "full"] = key("windowed", "how an epoch is permuted: inside shard windows, or fully")
     window_shards: Int = key(8, "shards that the windowed order mixes at a time", unit="shards", ge=1)
+    mirror: Bool = key(False, "train on half of the images mirrored left and right, other ones in each epoch")
     cache: Literal["none", "memory"] = key("none", "memory: decoded samples shared by ranks and workers of a node")
     cache_dir: str | None = key(
         None, "folder for fetched shards and indexes; null: the user's cache folder", min_length=1
@@ -216,6 +217,8 @@ def cross_problems(config: RunConfig) -> list[Problem]:
         problems.append(Problem("model.kernel", str(config.model.kernel), "an odd number"))
     if config.task == "pixelcnn" and config.data.path is None:
         problems.append(Problem("data.path", "null", "a data set of codes, made by vqdist.encode"))
+    if config.task == "pixelcnn" and config.data.mirror:
+        problems.append(Problem("data.mirror", "true for maps of codes", "false: vqdist.encode --views mirrors slices"))
     if config.checkpoint.every_steps is None and config.checkpoint.every_minutes is None:
         problems.append(
             Problem("checkpoint.every_steps", "null beside checkpoint.every_minutes null", "one of the two")

@@ -20,7 +20,7 @@ STEPS = 40
 # Checkpoints, train lines and evaluations fall on different steps.
 RHYTHM = ["--train.max_steps", STEPS, "--train.log_every", 3, "--train.eval_every", 7, "--checkpoint.every_steps", 4]
 CASES: dict[str, tuple[str, int, list[object]]] = {
-    "vqvae": ("vqvae", 1, ["--optim.weight_ema", 0.9, "--model.restart_every", 3]),
+    "vqvae": ("vqvae", 1, ["--optim.weight_ema", 0.9, "--model.restart_every", 3, "--data.mirror", "true"]),
     "vqvae by gradient, bf16, full order": (
         "vqvae",
         2,

@@ -114,11 +114,12 @@ def test_what_decides_the_result_may_not_change_and_the_rest_may(image_set: Path
     train(*words, "--train.max_steps", 10)
     owner = (tmp_path / "run" / "owner.json").read_bytes()
     deciding = ("--model.hidden", 12, "--optim.lr", 0.5, "--run.seed", 3, "--data.global_batch_size", 4)
-    refused = train(*words, *deciding, "--data.order", "full", "--train.precision", "bf16", check=False)
+    more = ("--data.order", "full", "--train.precision", "bf16", "--data.mirror", "true")
+    refused = train(*words, *deciding, *more, check=False)
     assert refused.code == 2
-    assert "error: 6 problems" in refused.logs[0]
-    for key in ("model.hidden", "optim.lr", "run.seed", "data.global_batch_size", "data.order", "train.precision"):
-        assert f"- {key}: found " in refused.logs[0]
+    assert "error: 7 problems" in refused.logs[0]
+    for key in (deciding + more)[::2]:
+        assert f"- {key[2:]}: found " in refused.logs[0]
     assert "found 8 in" in refused.logs[0]
     assert "asked is 12" in refused.logs[0]
     assert (tmp_path / "run" / "owner.json").read_bytes() == owner, "a start that is refused takes nothing over"

@@ -15,7 +15,16 @@ from vqdist.durable import sync, write_problems, write_whole
 from vqdist.errors import ConfigError, OwnershipError, Problem
 
 # What decides the result of a run; every other key may change from one start to the next.
-DECIDING = ("task", "model", "optim", "run.seed", "train.precision", "data.global_batch_size", "data.order")
+DECIDING = (
+    "task",
+    "model",
+    "optim",
+    "run.seed",
+    "train.precision",
+    "data.global_batch_size",
+    "data.order",
+    "data.mirror",
+)
 DECIDING_IN_WINDOWS = "data.window_shards"
 OWNER_RETRIES_S = (0.1, 0.5, 1.0)
 

@@ -7,6 +7,7 @@ import torch
 
 from vqdist.data.loader import Batch
 from vqdist.seeds import derive_seed
+from vqdist.training.mirror import mirror_half
 from vqdist.training.optim import compute_lr
 from vqdist.training.state import Session
 
@@ -122,7 +123,7 @@ def _backward(session: Session, micro_batches: list[Batch], step: int, count: fl
         kept = [tensor.clone() for tensor in quantizer.pending] if quantizer and len(batch) == 0 else None
         # The gradients of the ranks are summed in the last backward alone.
         with nullcontext() if last else session.accelerator.no_sync(session.model):
-            losses = session.task.compute_losses(session.model, batch.to(ranks.device), training=True)
+            losses = session.task.compute_losses(session.model, _place(session, batch, step), training=True)
             # DDP takes the mean over ranks; times W and over the global count it is the mean over samples.
             weight = ranks.world / count if len(batch) else 0.0
             session.accelerator.backward(losses.terms["loss"].sum() * weight)
@@ -133,6 +134,14 @@ def _backward(session: Session, micro_batches: list[Batch], step: int, count: fl
             part = term.detach().float().sum() if len(batch) else term.detach().new_zeros(()).float()
             totals[name] = totals[name] + part if name in totals else part
     return totals
+
+
+def _place(session: Session, batch: Batch, step: int) -> Batch:
+    """Return a micro-batch on the device, as it is trained on."""
+    batch, config = batch.to(session.ranks.device), session.config
+    if not config.data.mirror:
+        return batch
+    return mirror_half(batch, seed=config.run.seed, step=step, global_batch_size=config.data.global_batch_size)
 
 
 def _clip(session: Session) -> torch.Tensor:

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Makes every figure of the README's results from real slices: bash launch/results.sh SOURCE [OUT]
+# SOURCE is what vqdist.shard takes; OUT (default: results) receives data, runs, reports and figures, and table.md.
+# Some four hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so many
+# steps, to see that all of it works.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+source=$(realpath "${1:?the folder of slices, as vqdist.shard takes it}")
+out=${2:-results}
+mkdir -p "$out/reports"
+
+shard() { [[ -e $out/$1/dataset.json ]] || python -m vqdist.shard "$source" "$out/$1" "${@:2}"; }
+encode() { [[ -e $out/$2/dataset.json ]] || python -m vqdist.encode --run "$out/$1" --out "$out/$2" --data "$out/images" "${@:3}"; }
+sample() { [[ -e $out/$2/samples.json ]] || python -m vqdist.sample --prior "$out/$1" --out "$out/$2" "${@:3}"; }
+evaluate() { [[ -e $out/reports/$1.json ]] || python -m vqdist.evaluate --out "$out/reports/$1.json" "${@:2}"; }
+
+# train NAME CONFIG DATA [FLAGS]: a finished run is left as it is.
+train() {
+  local name=$1 config=$2 data=$3
+  python -m vqdist.train --config "$config" --data.path "$out/$data" --run.dir "$out" --run.name "$name" "${@:4}" \
+    ${STEPS:+--train.max_steps "$STEPS"}
+}
+
+# variant NAME [FLAGS]: a VQ-VAE of 1,000 steps, its SSIM, and the bits per code of a prior of 300 steps over its codes.
+variant() {
+  local name=$1
+  train "$name" vqvae_oasis images --train.max_steps 1000 --tracking.mode disabled "${@:2}"
+  evaluate "$name" --run "$out/$name" --data "$out/images"
+}
+short_prior() {
+  encode "$1" "$1-codes"
+  train "$1-prior" pixelcnn_oasis "$1-codes" --train.max_steps 300 --tracking.mode disabled
+  evaluate "$1-prior" --run "$out/$1-prior" --data "$out/$1-codes"
+}
+
+shard images
+train vqvae_oasis vqvae_oasis images
+evaluate vqvae_oasis --run "$out/vqvae_oasis" --data "$out/images"
+
+encode vqvae_oasis codes
+encode vqvae_oasis codes-views --views 4 --shift 4
+train pixelcnn_oasis pixelcnn_oasis codes-views
+evaluate pixelcnn_oasis --run "$out/pixelcnn_oasis" --data "$out/codes"
+sample pixelcnn_oasis samples --num 256
+evaluate samples --run "$out/pixelcnn_oasis" --data "$out/codes" --samples "$out/samples"
+
+# More bits per pixel: maps of 64 x 64.
+train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 3000
+evaluate fine --run "$out/fine" --data "$out/images"
+
+# Grids at one K, K at one grid, then the rest one at a time.
+for side in 4 8 16; do variant "downsample-$side" --model.downsample "$side" --model.patch "$((side < 8 ? 2 : 4))"; done
+for codes in 64 128 256 1024 2048; do variant "codes-$codes" --model.num_codes "$codes"; done
+for name in downsample-{4,8,16} codes-{64,128,256,1024,2048}; do short_prior "$name"; done
+variant gradient --model.codebook grad
+variant no-restart --model.restart false
+variant code-dim-16 --model.code_dim 16
+variant no-ssim --model.ssim_weight 0
+variant mse-alone --model.ssim_weight 0 --model.l1_weight 0
+variant weight-ema --optim.weight_ema 0.999
+variant lr-5e-3 --optim.lr 5e-3
+variant layers-of-2017 --model.patch 1 --model.fine_layers 0 --model.residual_layers 2 --model.residual_hidden 32
+evaluate rates --run "$out/vqvae_oasis" --data "$out/images" \
+  --beside "$out/fine" "$out"/downsample-{4,8,16} "$out"/codes-{64,128,256,1024,2048}
+
+# Does the codebook collapse from any seed?
+shard small --image-size 128
+for seed in 0 1 2 3 4; do
+  train "seed-$seed" vqvae_oasis small --train.max_steps 500 --run.seed "$seed" --tracking.mode disabled
+  evaluate "seed-$seed" --run "$out/seed-$seed" --data "$out/small" --split validate
+done
+
+[[ -e $out/reports/peers.json ]] ||
+  python -m vqdist.bench quality --run "$out/vqvae_oasis" --data "$out/images" --out "$out/reports/peers.json"
+
+python launch/results_table.py "$out" | tee "$out/table.md"

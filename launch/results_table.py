@@ -1,0 +1,106 @@
+"""Print what launch/results.sh found as Markdown tables: python launch/results_table.py OUT."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vqdist.curves import read_metrics
+
+CONDITIONS = (5, 25)
+
+
+def main(out: Path) -> None:
+    """Print all tables."""
+    reports = {path.stem: json.loads(path.read_text()) for path in sorted((out / "reports").glob("*.json"))}
+    tables = (
+        list_models(out, reports),
+        list_samples(reports["samples"]["realism"]),
+        list_variants(out, reports),
+        list_peers(reports["peers"]),
+    )
+    sys.stdout.writelines(f"{line}\n" for table in tables for line in table)
+
+
+def list_models(out: Path, reports: dict[str, Any]) -> Iterator[str]:
+    """Yield the recommended pair and the finer VQ-VAE, with intervals."""
+    yield "| model | figure | test |\n|---|---|---|"
+    for run in ("vqvae_oasis", "fine"):
+        metrics, first = reports[run]["metrics"], f"`{run}`, {describe_run(out / run)}"
+        for name, digits in (("ssim", 3), ("ssim_brain", 3), ("psnr", 1)):
+            yield f"| {first} | {name} | {show(metrics[name], digits)} |"
+            first = ""
+        used, rate = (metrics[name]["mean"] for name in ("codes_used", "bits_per_pixel"))
+        yield f"| | codes used; perplexity | {used:.0f}; {metrics['perplexity']['mean']:.0f} |"
+        yield f"| | bits per pixel | {rate:.3f} |"
+    metrics, first = reports["pixelcnn_oasis"]["metrics"], f"`pixelcnn_oasis`, {describe_run(out / 'pixelcnn_oasis')}"
+    for name in ("", "position_", "unigram_", "uniform_"):
+        yield f"| {first} | {name}bits_per_code | {show(metrics[f'{name}bits_per_code'], 3)} |"
+        first = ""
+    less = 1 - metrics["bits_per_code"]["mean"] / metrics["position_bits_per_code"]["mean"]
+    yield f"| | fewer than per position | {less:.1%} |"
+    yield f"| | bits per pixel | {show(metrics['bits_per_pixel'], 4)} |\n"
+
+
+def list_samples(realism: dict[str, Any]) -> Iterator[str]:
+    """Yield what the new slices are like beside real ones."""
+    features, copies, alike = realism["feature_distance"], realism["copies"], realism["diversity"]
+    means = realism["anatomy_by_slice"]["means"]
+    yield f"| of {realism['samples']} samples | figure |\n|---|---|"
+    yield f"| feature distance samples to test, over train to test | {features['ratio']:.2f} |"
+    yield f"| near copies; among test slices | {copies['samples']['near_copies']}; {copies['test']['near_copies']} |"
+    yield f"| nearest training slice, over that of test | {copies['samples']['median_over_test']:.2f} |"
+    shown = "; ".join(f"{name} {alike[name]:.3f}" for name in ("samples", "train", "test"))
+    yield f"| MS-SSIM between pairs | {shown} |"
+    for area in ("brain_area", "ventricle_area"):
+        for number in CONDITIONS:
+            at = {found["group"]: found[area] for found in means if found["slice"] == number}
+            shown = "; ".join(f"{name} {at[name]:.3f}" for name in ("samples", "train", "test") if name in at)
+            yield f"| {area} at slice {number} | {shown} |"
+    yield ""
+
+
+def list_variants(out: Path, reports: dict[str, Any]) -> Iterator[str]:
+    """Yield each configuration that was tried: what its maps keep, what they cost, and what a prior learns of them."""
+    yield "| run | SSIM | brain | bits per pixel | codes used | bits per code, of position | wall time |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, report in reports.items():
+        metrics = report.get("metrics", {})
+        if "ssim" not in metrics or not (out / name).is_dir():
+            continue
+        prior = reports.get(f"{name}-prior", {}).get("metrics")
+        learned = prior and "{:.2f}, {:.2f}".format(
+            *(prior[key]["mean"] for key in ("bits_per_code", "position_bits_per_code"))
+        )
+        figures = " | ".join(f"{metrics[key]['mean']:.3f}" for key in ("ssim", "ssim_brain", "bits_per_pixel"))
+        used = f"{metrics['codes_used']['mean']:.0f}"
+        yield f"| `{name}` | {figures} | {used} | {learned or ''} | {describe_run(out / name)} |"
+    yield ""
+
+
+def list_peers(report: dict[str, Any]) -> Iterator[str]:
+    """Yield what the peers reached in the same time."""
+    yield "| figure | ours | peer | theirs | ratio |\n|---|---|---|---|---|"
+    for result in report["results"]:
+        figures = f"{result['ours']:.3f} | {result['peer']} | {result['theirs']:.3f} | {result['ratio']:.2f}"
+        yield f"| {result['case']} | {figures} |"
+
+
+def describe_run(run: Path) -> str:
+    """Return a run's steps and wall time."""
+    lines = read_metrics(run / "metrics.jsonl")
+    minutes = sum(line["perf"]["seconds"] for line in lines) / 60
+    return f"{lines[-1]['step']:,} steps, {minutes:.1f} min"
+
+
+def show(value: dict[str, float | None], digits: int) -> str:
+    """Return a mean with its interval, where it has one."""
+    text = f"{value['mean']:.{digits}f}"
+    if value["low"] is None:
+        return text
+    return f"{text} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
