@@ -94,9 +94,9 @@ def test_an_empty_path_is_not_the_working_directory(key: str) -> None:
 
 def test_keys_that_do_not_fit_each_other_are_problems(tmp_path: Path) -> None:
     text = "task: pixelcnn\nmodel: {kernel: 4}\ncheckpoint: {every_steps: null, every_minutes: null}\n"
-    text += "data: {mirror: true}\n"
+    text += "data: {mirror: true, crop: 64}\n"
     _, problems = load(text, tmp_path=tmp_path)
-    assert problems.keys() == {"model.kernel", "data.path", "data.mirror", "checkpoint.every_steps"}
+    assert problems.keys() == {"model.kernel", "data.path", "data.mirror", "data.crop", "checkpoint.every_steps"}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

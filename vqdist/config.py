@@ -74,6 +74,7 @@ class DataSection(Section):
     order: Literal["windowed", "full"] = key("windowed", "how an epoch is permuted: inside shard windows, or fully")
     window_shards: Int = key(8, "shards that the windowed order mixes at a time", unit="shards", ge=1)
     mirror: Bool = key(False, "train on half of the images mirrored left and right, other ones in each epoch")
+    crop: Int | None = key(None, "train on a square of each image, elsewhere in each epoch; null: all", unit="px", ge=1)
     cache: Literal["none", "memory"] = key("none", "memory: decoded samples shared by ranks and workers of a node")
     cache_dir: str | None = key(
         None, "folder for fetched shards and indexes; null: the user's cache folder", min_length=1
@@ -217,13 +218,24 @@ def cross_problems(config: RunConfig) -> list[Problem]:
         problems.append(Problem("model.kernel", str(config.model.kernel), "an odd number"))
     if config.task == "pixelcnn" and config.data.path is None:
         problems.append(Problem("data.path", "null", "a data set of codes, made by vqdist.encode"))
-    if config.task == "pixelcnn" and config.data.mirror:
-        problems.append(Problem("data.mirror", "true for maps of codes", "false: vqdist.encode --views mirrors slices"))
+    problems += _augmentation_problems(config)
     if config.checkpoint.every_steps is None and config.checkpoint.every_minutes is None:
         problems.append(
             Problem("checkpoint.every_steps", "null beside checkpoint.every_minutes null", "one of the two")
         )
     return problems
+
+
+def _augmentation_problems(config: RunConfig) -> list[Problem]:
+    mirror, crop = config.data.mirror, config.data.crop
+    if isinstance(config.model, PixelCNNSection):
+        expected = "of images alone: vqdist.encode --views mirrors and moves slices for a prior"
+        asked = {"data.mirror": mirror, "data.crop": crop is not None}
+        return [Problem(name, "asked for maps of codes", expected) for name, is_asked in asked.items() if is_asked]
+    if crop is not None and crop % config.model.downsample:
+        expected = f"a multiple of model.downsample, {config.model.downsample}"
+        return [Problem("data.crop", str(crop), expected)]
+    return []
 
 
 def dump_yaml(config: RunConfig) -> str:

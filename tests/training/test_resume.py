@@ -20,13 +20,17 @@ STEPS = 40
 # Checkpoints, train lines and evaluations fall on different steps.
 RHYTHM = ["--train.max_steps", STEPS, "--train.log_every", 3, "--train.eval_every", 7, "--checkpoint.every_steps", 4]
 CASES: dict[str, tuple[str, int, list[object]]] = {
-    "vqvae": ("vqvae", 1, ["--optim.weight_ema", 0.9, "--model.restart_every", 3, "--data.mirror", "true"]),
+    "vqvae": ("vqvae", 1, ["--optim.weight_ema", 0.9, "--model.restart_every", 3, "--data.crop", 16]),
     "vqvae by gradient, bf16, full order": (
         "vqvae",
         2,
         ["--model.codebook", "grad", "--data.order", "full", "--train.precision", "bf16"],
     ),
-    "vqvae on 3 ranks": ("vqvae", 3, ["--data.micro_batch_size", 2, "--model.restart_every", 3]),
+    "vqvae on 3 ranks": (
+        "vqvae",
+        3,
+        ["--data.micro_batch_size", 2, "--model.restart_every", 3, "--data.mirror", "true"],
+    ),
     "pixelcnn": ("pixelcnn", 1, ["--model.dropout", 0.2, "--optim.weight_ema", 0.9, "--data.order", "full"]),
     "pixelcnn on 2 ranks": ("pixelcnn", 2, ["--model.dropout", 0.2, "--data.num_workers", 1]),
 }

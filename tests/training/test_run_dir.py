@@ -114,10 +114,10 @@ def test_what_decides_the_result_may_not_change_and_the_rest_may(image_set: Path
     train(*words, "--train.max_steps", 10)
     owner = (tmp_path / "run" / "owner.json").read_bytes()
     deciding = ("--model.hidden", 12, "--optim.lr", 0.5, "--run.seed", 3, "--data.global_batch_size", 4)
-    more = ("--data.order", "full", "--train.precision", "bf16", "--data.mirror", "true")
+    more = ("--data.order", "full", "--train.precision", "bf16", "--data.mirror", "true", "--data.crop", 16)
     refused = train(*words, *deciding, *more, check=False)
     assert refused.code == 2
-    assert "error: 7 problems" in refused.logs[0]
+    assert "error: 8 problems" in refused.logs[0]
     for key in (deciding + more)[::2]:
         assert f"- {key[2:]}: found " in refused.logs[0]
     assert "found 8 in" in refused.logs[0]

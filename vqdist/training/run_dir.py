@@ -24,6 +24,7 @@ DECIDING = (
     "data.global_batch_size",
     "data.order",
     "data.mirror",
+    "data.crop",
 )
 DECIDING_IN_WINDOWS = "data.window_shards"
 OWNER_RETRIES_S = (0.1, 0.5, 1.0)

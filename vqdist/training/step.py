@@ -7,7 +7,7 @@ import torch
 
 from vqdist.data.loader import Batch
 from vqdist.seeds import derive_seed
-from vqdist.training.mirror import mirror_half
+from vqdist.training.augmentation import augment
 from vqdist.training.optim import compute_lr
 from vqdist.training.state import Session
 
@@ -87,7 +87,7 @@ def settle(session: Session, blank: Batch) -> None:
     """
     if session.ranks.world == 1:
         return
-    losses = session.task.compute_losses(session.model, blank.to(session.ranks.device), training=True)
+    losses = session.task.compute_losses(session.model, _place(session, blank, step=0), training=True)
     session.accelerator.backward(losses.terms["loss"].sum() * 0.0)
     session.optimizer.zero_grad(set_to_none=True)
     if session.quantizer is not None:
@@ -138,10 +138,10 @@ def _backward(session: Session, micro_batches: list[Batch], step: int, count: fl
 
 def _place(session: Session, batch: Batch, step: int) -> Batch:
     """Return a micro-batch on the device, as it is trained on."""
-    batch, config = batch.to(session.ranks.device), session.config
-    if not config.data.mirror:
-        return batch
-    return mirror_half(batch, seed=config.run.seed, step=step, global_batch_size=config.data.global_batch_size)
+    data = session.config.data
+    if data.mirror or data.crop is not None:
+        batch = augment(batch, data, seed=session.config.run.seed, step=step)
+    return batch.to(session.ranks.device)
 
 
 def _clip(session: Session) -> torch.Tensor:

@@ -71,6 +71,10 @@ def _vqvae_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     if any(side % factor for side in manifest.image_size):
         expected = "a number that divides both sides"
         problems.append(Problem("model.downsample", f"{factor} for images of {size}", expected))
+    crop = config.data.crop
+    if crop is not None and not MIN_SSIM_SIZE <= crop <= min(manifest.image_size):
+        expected = f"{MIN_SSIM_SIZE} to {min(manifest.image_size)} pixels, the window of SSIM and the images' side"
+        problems.append(Problem("data.crop", str(crop), expected))
     if min(manifest.image_size) < MIN_SSIM_SIZE:
         expected = f"at least {MIN_SSIM_SIZE} pixels a side: the window of SSIM, which every evaluation measures"
         problems.append(Problem("data.path", f"images of {size}", expected))
