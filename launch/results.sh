@@ -21,12 +21,14 @@ train() {
     ${STEPS:+--train.max_steps "$STEPS"}
 }
 
-# variant NAME [FLAGS]: a VQ-VAE of 1,000 steps, its SSIM, and the bits per code of a prior of 300 steps over its codes.
+# variant NAME [FLAGS]: a shorter run of the recommended VQ-VAE that differs in some keys.
 variant() {
   local name=$1
-  train "$name" vqvae_oasis images --train.max_steps 1000 --tracking.mode disabled "${@:2}"
+  train "$name" vqvae_oasis images --train.max_steps 4000 --tracking.mode disabled "${@:2}"
   evaluate "$name" --run "$out/$name" --data "$out/images"
 }
+
+# short_prior NAME: what a shorter run of the recommended prior learns of a variant's codes.
 short_prior() {
   encode "$1" "$1-codes"
   train "$1-prior" pixelcnn_oasis "$1-codes" --train.max_steps 300 --tracking.mode disabled
@@ -45,20 +47,23 @@ sample pixelcnn_oasis samples --num 256
 evaluate samples --run "$out/pixelcnn_oasis" --data "$out/codes" --samples "$out/samples"
 
 # More bits per pixel: maps of 64 x 64.
-train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 3000
+train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 8000
 evaluate fine --run "$out/fine" --data "$out/images"
 
 # Grids at one K, K at one grid, then the rest one at a time.
 for side in 4 8 16; do variant "downsample-$side" --model.downsample "$side" --model.patch "$((side < 8 ? 2 : 4))"; done
 for codes in 64 128 256 1024 2048; do variant "codes-$codes" --model.num_codes "$codes"; done
 for name in downsample-{4,8,16} codes-{64,128,256,1024,2048}; do short_prior "$name"; done
+variant code-dim-16 --model.code_dim 16
 variant gradient --model.codebook grad
 variant no-restart --model.restart false
-variant code-dim-16 --model.code_dim 16
-variant no-ssim --model.ssim_weight 0
+variant commitment-0.25 --model.commitment_weight 0.25
 variant mse-alone --model.ssim_weight 0 --model.l1_weight 0
-variant weight-ema --optim.weight_ema 0.999
+variant no-ssim --model.ssim_weight 0
 variant lr-5e-3 --optim.lr 5e-3
+variant weight-ema --optim.weight_ema 0.999
+variant not-mirrored --data.mirror false
+variant whole-images --data.crop null --data.global_batch_size 2
 variant layers-of-2017 --model.patch 1 --model.fine_layers 0 --model.residual_layers 2 --model.residual_hidden 32
 evaluate rates --run "$out/vqvae_oasis" --data "$out/images" \
   --beside "$out/fine" "$out"/downsample-{4,8,16} "$out"/codes-{64,128,256,1024,2048}
