@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from support import digests, read_metrics, read_records, tiny_flags, train
 
+from vqdist.config import PixelCNNRun, VQVAERun
 from vqdist.durable import storing
 from vqdist.errors import OwnershipError, StorageError
-from vqdist.training.run_dir import JsonLines, RunDir, read_lines, read_status
+from vqdist.training.run_dir import JsonLines, RunDir, read_lines, read_status, resume_problems
 
 
 def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
@@ -106,6 +107,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         storing(tmp_path / "file/run"),
     ):
         RunDir.claim(tmp_path / "file/run")
+
+
+def test_a_run_of_an_older_version_goes_on_where_new_keys_have_their_defaults(tmp_path: Path) -> None:
+    asked = VQVAERun().model_dump(mode="json")
+    saved = VQVAERun().model_dump(mode="json")
+    del saved["data"]["mirror"], saved["model"]["patch"], saved["data"]["crop"]
+    assert not resume_problems(tmp_path, saved, asked)
+    changed = VQVAERun(data={"mirror": True}, model={"patch": 4}).model_dump(mode="json")
+    assert {problem.where for problem in resume_problems(tmp_path, saved, changed)} == {"data.mirror", "model.patch"}
+    other = PixelCNNRun().model_dump(mode="json")
+    assert "task" in {problem.where for problem in resume_problems(tmp_path, saved, other)}
 
 
 @pytest.mark.ranks

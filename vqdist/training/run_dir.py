@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vqdist.config import RunConfig
+from vqdist.config import RUN_TYPES, RunConfig
 from vqdist.durable import sync, write_problems, write_whole
 from vqdist.errors import ConfigError, OwnershipError, Problem
 
@@ -171,7 +171,12 @@ def is_over(config: RunConfig) -> bool:
 
 
 def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) -> list[Problem]:
-    """Return the keys that decide the result and differ between a run and what is asked of it now."""
+    """Return the keys that decide the result and differ between a run and what is asked of it now.
+
+    A key that the run's version did not know yet had what is now its default.
+    """
+    defaults = RUN_TYPES.get(str(saved.get("task")), RUN_TYPES["vqvae"])().model_dump(mode="json")
+    saved = _fill(saved, defaults)
     names = list(DECIDING)
     if asked["data"]["order"] == "windowed":
         names.append(DECIDING_IN_WINDOWS)
@@ -223,6 +228,16 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError.of(str(path / "config.yaml"), type(values).__name__, "the configuration of a run")
     return values
+
+
+def _fill(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return nested values with the defaults where they have none."""
+    filled = {
+        key: _fill(values[key], default)
+        for key, default in defaults.items()
+        if isinstance(default, dict) and isinstance(values.get(key), dict)
+    }
+    return defaults | values | filled
 
 
 def _lookup(values: dict[str, Any], name: str) -> Any:
