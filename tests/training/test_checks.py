@@ -35,6 +35,18 @@ def test_images_smaller_than_the_window_of_ssim_are_refused(image_set: Path, tmp
     assert "data.path: found images of 8 x 16; expected at least 11 pixels a side" in found
 
 
+@pytest.mark.parametrize(("crop", "fits"), [(32, True), (16, True), (40, False), (8, False)])
+def test_squares_must_fit_the_images_and_the_window_of_ssim(image_set: Path, crop: int, fits: bool) -> None:
+    expected = "" if fits else f"data.crop: found {crop}; expected 11 to 32 pixels"
+    assert problems_of("--data.path", image_set, "--data.crop", crop).startswith(expected)
+    assert (problems_of("--data.path", image_set, "--data.crop", crop) == "") is fits
+
+
+def test_squares_are_a_multiple_of_the_downsampling(image_set: Path) -> None:
+    _, problems = load_config(None, [("data.path", str(image_set)), ("data.crop", "20"), ("model.downsample", "8")])
+    assert [str(problem) for problem in problems] == ["data.crop: found 20; expected a multiple of model.downsample, 8"]
+
+
 def test_the_demos_data_are_looked_at_where_they_are_there(image_set: Path, code_set: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     assert problems_of("--run.dir", runs) == ""
