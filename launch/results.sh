@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes every figure of the README's results from real slices: bash launch/results.sh SOURCE [OUT]
 # SOURCE is what vqdist.shard takes; OUT (default: results) receives data, runs, reports and figures, and table.md.
-# Some four hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so many
+# Some five hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so many
 # steps, to see that all of it works.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -9,10 +9,10 @@ source=$(realpath "${1:?the folder of slices, as vqdist.shard takes it}")
 out=${2:-results}
 mkdir -p "$out/reports"
 
-shard() { [[ -e $out/$1/dataset.json ]] || python -m vqdist.shard "$source" "$out/$1" "${@:2}"; }
-encode() { [[ -e $out/$2/dataset.json ]] || python -m vqdist.encode --run "$out/$1" --out "$out/$2" --data "$out/images" "${@:3}"; }
-sample() { [[ -e $out/$2/samples.json ]] || python -m vqdist.sample --prior "$out/$1" --out "$out/$2" "${@:3}"; }
-evaluate() { [[ -e $out/reports/$1.json ]] || python -m vqdist.evaluate --out "$out/reports/$1.json" "${@:2}"; }
+shard() { [[ -e $out/$1/dataset.json ]] || python -m vqdist.shard "$source" "$out/$1" "${@:2}" > /dev/null; }
+encode() { [[ -e $out/$2/dataset.json ]] || python -m vqdist.encode --run "$out/$1" --out "$out/$2" --data "$out/images" "${@:3}" > /dev/null; }
+sample() { [[ -e $out/$2/samples.json ]] || python -m vqdist.sample --prior "$out/$1" --out "$out/$2" "${@:3}" > /dev/null; }
+evaluate() { [[ -e $out/reports/$1.json ]] || python -m vqdist.evaluate --out "$out/reports/$1.json" "${@:2}" > /dev/null; }
 
 # train NAME CONFIG DATA [FLAGS]: a finished run is left as it is.
 train() {
@@ -76,6 +76,6 @@ for seed in 0 1 2 3 4; do
 done
 
 [[ -e $out/reports/peers.json ]] ||
-  python -m vqdist.bench quality --run "$out/vqvae_oasis" --data "$out/images" --out "$out/reports/peers.json"
+  python -m vqdist.bench quality --run "$out/vqvae_oasis" --data "$out/images" --out "$out/reports/peers.json" > /dev/null
 
 python launch/results_table.py "$out" | tee "$out/table.md"
