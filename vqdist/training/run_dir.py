@@ -175,7 +175,8 @@ def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) ->
 
     A key that the run's version did not know yet had what is now its default.
     """
-    defaults = RUN_TYPES.get(str(saved.get("task")), RUN_TYPES["vqvae"])().model_dump(mode="json")
+    kind = RUN_TYPES.get(str(saved.get("task")), RUN_TYPES["vqvae"])
+    defaults = kind.model_validate({}).model_dump(mode="json")
     saved = _fill(saved, defaults)
     names = list(DECIDING)
     if asked["data"]["order"] == "windowed":
