@@ -100,11 +100,14 @@ def test_a_person_is_shown_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_more_runs_are_measured_and_drawn_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
-    others = [save_vqvae(tmp_path / name, num_codes=codes) for name, codes in (("a", 32), ("b", 64), ("again/a", 8))]
+    others = [
+        save_vqvae(tmp_path / name, num_codes=codes)
+        for name, codes in (("a", 32), ("b", 64), ("again/a", 8), ("again/run", 4))
+    ]
     arguments = ["--run", run, "--data", images, "--figures", tmp_path / "figures", "--device", "cpu", "--beside"]
     assert run_command(evaluate.main, [str(item) for item in [*arguments, *others]]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert list(report["beside"]) == [str(others[0]), "b", str(others[2])]
+    assert list(report["beside"]) == [str(others[0]), "b", str(others[2]), str(others[3])]
     assert str(tmp_path / "figures" / "rates-test.png") in report["figures"]
     for other, found in zip(others, report["beside"].values(), strict=True):
         assert found == run_evaluate(capsys, run=other, data=images, figures="null")["metrics"]

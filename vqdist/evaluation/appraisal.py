@@ -59,7 +59,7 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     (files, vqvae), (data, manifest), others, *_ = collect(
         lambda: on_main(ranks, lambda: read_models(args.run)),
         lambda: open_data_set(args.data),
-        lambda: on_main(ranks, lambda: read_others(args.beside)),
+        lambda: on_main(ranks, lambda: read_others(args.run, args.beside)),
         lambda: None if args.images is None else open_data_set(args.images),
         lambda: None if args.samples is None else find_samples(args.samples),
         problems=args.problems + on_main(ranks, lambda: find_problems(args)),
@@ -126,10 +126,12 @@ def appraise_prior(
     return evaluate_pixelcnn(model, data, manifest, vqvae_fingerprint=origin, **reading), lambda: []
 
 
-def read_others(runs: list[Path]) -> dict[str, ModelFiles]:
+def read_others(run: Path, others: list[Path]) -> dict[str, ModelFiles]:
     """Read more VQ-VAEs, by the names of their runs; those of one name are told apart by their paths."""
-    names = [run.name for run in runs]
-    return {run.name if names.count(run.name) == 1 else str(run): read_model_files(run, kind="vqvae") for run in runs}
+    names = [path.name for path in (run, *others)]
+    return {
+        path.name if names.count(path.name) == 1 else str(path): read_model_files(path, kind="vqvae") for path in others
+    }
 
 
 def appraise_others(

@@ -74,8 +74,12 @@ def draw_rates(points: list[dict[str, Any]], *, split: str, path: str | Path) ->
             # Names go left and right in turn, since models of one rate lie close together.
             side = {"xytext": (6, -3)} if number % 2 else {"xytext": (-6, -3), "ha": "right"}
             place = (point["bits_per_pixel"], point[key])
-            axis.annotate(point["name"], place, fontsize=7, textcoords="offset points", **side)
+            name = axis.annotate(point["name"], place, fontsize=7, textcoords="offset points", **side)
+            name.set_in_layout(False)  # a long path must not squeeze the diagram
         axis.set(xlabel="bits per pixel of the code map", ylabel=f"SSIM, {title}", xscale="log", title=title)
+        rates = sorted({point["bits_per_pixel"] for point in known})
+        axis.set_xticks(rates, [f"{rate:.3g}" for rate in rates], rotation=60)
+        axis.set_xticks([], minor=True)
         axis.margins(x=0.35, y=0.08)
     figure.suptitle(f"Rate against distortion on {split}")
     return save_figure(figure, path)
