@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vqdist.curves import read_metrics
+from vqdist.curves import read_metrics, training_seconds
 
 CONDITIONS = (5, 25)
 
@@ -90,8 +90,7 @@ def list_peers(report: dict[str, Any]) -> Iterator[str]:
 def describe_run(run: Path) -> str:
     """Return a run's steps and wall time."""
     lines = read_metrics(run / "metrics.jsonl")
-    minutes = sum(line["perf"]["seconds"] for line in lines) / 60
-    return f"{lines[-1]['step']:,} steps, {minutes:.1f} min"
+    return f"{lines[-1]['step']:,} steps, {training_seconds(lines) / 60:.1f} min"
 
 
 def show(value: dict[str, float | None], digits: int) -> str:

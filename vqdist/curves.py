@@ -71,6 +71,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def training_seconds(lines: list[dict[str, Any]]) -> float:
+    """Return the wall time that a run's metrics tell of, its evaluations included, over all of its starts."""
+    return sum(line["perf"]["seconds"] for line in lines)
+
+
 def _series(lines: list[dict[str, Any]], split: str, name: str) -> tuple[Values, Values]:
     pairs = [(line["step"], line[name]) for line in lines if line.get("split") == split and line.get(name) is not None]
     steps, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqdist.benchmarks.measure import Bench, Result, Unit, left_out
 from vqdist.benchmarks.usual import UsualVQVAE
-from vqdist.curves import read_metrics
+from vqdist.curves import read_metrics, training_seconds
 from vqdist.data.loader import to_images
 from vqdist.data.locate import open_data_set
 from vqdist.data.manifest import Manifest
@@ -60,7 +60,7 @@ def run(bench: Bench) -> list[Result]:
     assert isinstance(ours, VQVAE)
     if problems := vqvae_problems(ours, data, manifest):
         raise UserError(problems)
-    seconds = training_seconds(bench.run)
+    seconds = training_seconds(read_metrics(bench.run / "metrics.jsonl"))
     case = f"{bench.run.name}, {seconds / 60:.1f} min, K {ours.num_codes}, downsampling {ours.downsample}, test"
     train, test = read_split(data, manifest, "train"), read_split(data, manifest, "test")
     scores = {
@@ -82,11 +82,6 @@ def run(bench: Bench) -> list[Result]:
         for figure, unit in figures.items()
         for name, theirs in scores.items()
     ]
-
-
-def training_seconds(run: Path) -> float:
-    """Return the wall time of a run, its evaluations included, over all of its starts."""
-    return sum(line["perf"]["seconds"] for line in read_metrics(run / "metrics.jsonl"))
 
 
 def read_split(data: Path, manifest: Manifest, split: str) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vqdist.metrics import SSIM_C1, SSIM_C2, WINDOW_RADIUS, build_window, require_ssim_size
+from vqdist.metrics import SSIM_C1, SSIM_C2, WINDOW_RADIUS, blur_planes, build_window, require_ssim_size
 
 
 def dissimilarity(images: Tensor, recon: Tensor) -> Tensor:
@@ -39,8 +39,8 @@ class _Dissimilarity(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, recon: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
             x, y = _to_planes(images), _to_planes(recon)
-            mean_x, mean_y, mean_xy = _blur(x), _blur(y), _blur(x * y)
-            mean_squares = _blur((x * x).addcmul_(y, y))
+            mean_x, mean_y, mean_xy = blur_planes(x), blur_planes(y), blur_planes(x * y)
+            mean_squares = blur_planes((x * x).addcmul_(y, y))
             means, product = (mean_x * mean_x).addcmul_(mean_y, mean_y), mean_x * mean_y
             per_structure = mean_squares.sub_(means).add_(SSIM_C2).reciprocal_()
             per_luminance = means.add_(SSIM_C1).reciprocal_()
@@ -76,15 +76,8 @@ def _to_planes(images: Tensor) -> Tensor:
     return planes.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else planes
 
 
-def _blur(planes: Tensor) -> Tensor:
-    """Blur under the window, borders mirrored: as `vqdist.metrics.blur`."""
-    padded = F.pad(planes, (WINDOW_RADIUS,) * 4, mode="reflect")
-    window = build_window(planes).expand(planes.shape[1], 1, 1, -1)
-    return F.conv2d(F.conv2d(padded, window, groups=len(window)), window.transpose(2, 3), groups=len(window))
-
-
 def _blur_adjoint(planes: Tensor) -> Tensor:
-    """Return what the transpose of `_blur` makes of planes: mirrored borders are added back to where they came from."""
+    """Return what the transpose of `blur_planes` makes of planes: mirrored borders go back to where they came from."""
     r = WINDOW_RADIUS
     window = build_window(planes).expand(planes.shape[1], 1, 1, -1)
     for kernel, dim in ((window, 3), (window.transpose(2, 3), 2)):
