@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,10 @@ def damaged(image_set: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_damage_is_named_by_shard_and_sample(damaged: Path, num_workers: int) -> None:
     feed = open_feed(damaged, num_workers=num_workers)
+    others = active_children()
     with pytest.raises(DamagedDataError, match=r"shard-000000\.tar, sample s") as caught:
         take(feed.train_steps(0), 8)
+    assert [child for child in active_children() if child not in others] == []  # though the error keeps its frames
     assert caught.value.problems[0].expected == "the bytes that were written"
 
 

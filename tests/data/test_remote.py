@@ -78,7 +78,7 @@ def test_in_room_for_two_windows_the_batches_are_those_of_the_folder(image_set: 
                     continue
             most = max(most, sum(sizes))
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         with ShardServer(image_set) as server, remote_feed(server, tmp_path / "cache", total_bytes=bound) as feed:

@@ -207,7 +207,7 @@ def test_a_reader_never_sees_half_a_model(tmp_path: Path) -> None:
                 return
             artifact.save_model(models[count % 2], tmp_path / "m", step=count)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     try:
         seen = {load_model(tmp_path / "m").num_codes for _ in range(150)}

@@ -79,7 +79,7 @@ def bombard(started: Started, seconds: float = 60.0) -> threading.Thread:
                 started.send(number)
             time.sleep(0.002)
 
-    thread = threading.Thread(target=send)
+    thread = threading.Thread(target=send, daemon=True)
     thread.start()
     return thread
 

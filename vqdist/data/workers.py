@@ -88,10 +88,14 @@ def _load_by_workers(
             values = rows.array[filled.start : filled.start + filled.loaded.rows]
             yield filled.loaded.to_batch(values, pin_memory=pin_memory)
     except RuntimeError as error:
+        _kill(workers)
         if not is_worker_fault(error):
             raise
-        _kill(workers)
         raise StalledError(describe_worker_fault(error)) from error
+    finally:
+        # Workers end here. An error that is kept would keep this frame, and leave them to whichever thread then
+        # collects it: torch's handler would raise in the main thread, wherever that is.
+        del answers
 
 
 class Slots:
