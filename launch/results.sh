@@ -24,14 +24,14 @@ train() {
 # variant NAME [FLAGS]: a shorter run of the recommended VQ-VAE that differs in some keys.
 variant() {
   local name=$1
-  train "$name" vqvae_oasis images --train.max_steps 4000 --tracking.mode disabled "${@:2}"
+  train "$name" vqvae_oasis images --train.max_steps 2500 --tracking.mode disabled "${@:2}"
   evaluate "$name" --run "$out/$name" --data "$out/images"
 }
 
 # short_prior NAME: what a shorter run of the recommended prior learns of a variant's codes.
 short_prior() {
   encode "$1" "$1-codes"
-  train "$1-prior" pixelcnn_oasis "$1-codes" --train.max_steps 300 --tracking.mode disabled
+  train "$1-prior" pixelcnn_oasis "$1-codes" --train.max_steps 1000 --tracking.mode disabled
   evaluate "$1-prior" --run "$out/$1-prior" --data "$out/$1-codes"
 }
 
@@ -47,7 +47,7 @@ sample pixelcnn_oasis samples --num 256
 evaluate samples --run "$out/pixelcnn_oasis" --data "$out/codes" --samples "$out/samples"
 
 # More bits per pixel: maps of 64 x 64.
-train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 8000
+train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 6000
 evaluate fine --run "$out/fine" --data "$out/images"
 
 # Grids at one K, K at one grid, then the rest one at a time.
