@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
 # Makes every figure of the README's results from real slices: bash launch/results.sh SOURCE [OUT]
-# SOURCE is what vqdist.shard takes; OUT (default: results) receives data, runs, reports and figures, and table.md.
-# Some five hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so many
-# steps, to see that all of it works.
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-
+# SOURCE is what vqdist.shard takes; OUT (default: results beside this folder) receives data, runs, reports and figures,
+# and table.md. Some six hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so
+# many steps, to see that all of it works, in an OUT of its own (default: results-20-steps).
+here=$(dirname "${BASH_SOURCE[0]}")
 source=$(realpath "${1:?the folder of slices, as vqdist.shard takes it}")
-out=${2:-results}
+out=$(realpath --canonicalize-missing "${2:-$here/../results${STEPS:+-$STEPS-steps}}")
+# shellcheck source-path=SCRIPTDIR
+source "$here/environment.sh"
+
 mkdir -p "$out/reports"
+length=${STEPS:-all}
+[[ -e $out/steps ]] || echo "$length" > "$out/steps"
+if [[ $(<"$out/steps") != "$length" ]]; then
+  echo "results.sh: $out holds runs of $(<"$out/steps") steps, asked is $length; expected another OUT" >&2
+  exit 2
+fi
 
 shard() { [[ -e $out/$1/dataset.json ]] || python -m vqdist.shard "$source" "$out/$1" "${@:2}" > /dev/null; }
 encode() { [[ -e $out/$2/dataset.json ]] || python -m vqdist.encode --run "$out/$1" --out "$out/$2" --data "$out/images" "${@:3}" > /dev/null; }
@@ -64,7 +72,8 @@ variant lr-5e-3 --optim.lr 5e-3
 variant weight-ema --optim.weight_ema 0.999
 variant not-mirrored --data.mirror false
 variant whole-images --data.crop null --data.global_batch_size 2
-variant layers-of-2017 --model.patch 1 --model.fine_layers 0 --model.residual_layers 2 --model.residual_hidden 32
+variant layers-of-2017 --model.hidden 128 --model.residual_hidden 32 --model.residual_layers 2 \
+  --model.patch 1 --model.fine_layers 0
 evaluate rates --run "$out/vqvae_oasis" --data "$out/images" \
   --beside "$out/fine" "$out"/downsample-{4,8,16} "$out"/codes-{64,128,256,1024,2048}
 

@@ -18,6 +18,7 @@ def main(out: Path) -> None:
         list_models(out, reports),
         list_samples(reports["samples"]["realism"]),
         list_variants(out, reports),
+        list_seeds(out, reports),
         list_peers(reports["peers"]),
     )
     sys.stdout.writelines(f"{line}\n" for table in tables for line in table)
@@ -48,10 +49,10 @@ def list_samples(realism: dict[str, Any]) -> Iterator[str]:
     features, copies, alike = realism["feature_distance"], realism["copies"], realism["diversity"]
     means = realism["anatomy_by_slice"]["means"]
     yield f"| of {realism['samples']} samples | figure |\n|---|---|"
-    yield f"| feature distance samples to test, over train to test | {features['ratio']:.2f} |"
+    yield f"| feature distance samples to test, over train to test | {show_number(features['ratio'], 2)} |"
     yield f"| near copies; among test slices | {copies['samples']['near_copies']}; {copies['test']['near_copies']} |"
-    yield f"| nearest training slice, over that of test | {copies['samples']['median_over_test']:.2f} |"
-    shown = "; ".join(f"{name} {alike[name]:.3f}" for name in ("samples", "train", "test"))
+    yield f"| nearest training slice, over that of test | {show_number(copies['samples']['median_over_test'], 2)} |"
+    shown = "; ".join(f"{name} {show_number(alike[name], 3)}" for name in ("samples", "train", "test"))
     yield f"| MS-SSIM between pairs | {shown} |"
     for area in ("brain_area", "ventricle_area"):
         for number in CONDITIONS:
@@ -65,26 +66,39 @@ def list_variants(out: Path, reports: dict[str, Any]) -> Iterator[str]:
     """Yield each configuration that was tried: what its maps keep, what they cost, and what a prior learns of them."""
     yield "| run | SSIM | brain | bits per pixel | codes used | bits per code, of position | wall time |"
     yield "|---|---|---|---|---|---|---|"
-    for name, report in reports.items():
-        metrics = report.get("metrics", {})
-        if "ssim" not in metrics or not (out / name).is_dir():
-            continue
-        prior = reports.get(f"{name}-prior", {}).get("metrics")
-        learned = prior and "{:.2f}, {:.2f}".format(
-            *(prior[key]["mean"] for key in ("bits_per_code", "position_bits_per_code"))
-        )
-        figures = " | ".join(f"{metrics[key]['mean']:.3f}" for key in ("ssim", "ssim_brain", "bits_per_pixel"))
-        used = f"{metrics['codes_used']['mean']:.0f}"
-        yield f"| `{name}` | {figures} | {used} | {learned or ''} | {describe_run(out / name)} |"
+    for name in list_vqvaes(out, reports, "test"):
+        metrics, prior = reports[name]["metrics"], reports.get(f"{name}-prior", {}).get("metrics")
+        keys = ("bits_per_code", "position_bits_per_code")
+        learned = ", ".join(show_number(prior[key]["mean"], 2) for key in keys) if prior else ""
+        figures = " | ".join(show_number(metrics[key]["mean"], 3) for key in ("ssim", "ssim_brain", "bits_per_pixel"))
+        used = show_number(metrics["codes_used"]["mean"], 0)
+        yield f"| `{name}` | {figures} | {used} | {learned} | {describe_run(out / name)} |"
     yield ""
+
+
+def list_seeds(out: Path, reports: dict[str, Any]) -> Iterator[str]:
+    """Yield what became of the codebook from each seed."""
+    yield "| run | codes used on validate | perplexity | SSIM | wall time |\n|---|---|---|---|---|"
+    for name in list_vqvaes(out, reports, "validate"):
+        metrics = reports[name]["metrics"]
+        shown = (("codes_used", 0), ("perplexity", 1), ("ssim", 3))
+        figures = " | ".join(show_number(metrics[key]["mean"], digits) for key, digits in shown)
+        yield f"| `{name}` | {figures} | {describe_run(out / name)} |"
+    yield ""
+
+
+def list_vqvaes(out: Path, reports: dict[str, Any], split: str) -> list[str]:
+    """Return the names of the runs of VQ-VAEs that were measured on a split."""
+    of_split = {name: report.get("metrics", {}) for name, report in reports.items() if report.get("split") == split}
+    return [name for name, metrics in of_split.items() if "ssim" in metrics and (out / name).is_dir()]
 
 
 def list_peers(report: dict[str, Any]) -> Iterator[str]:
     """Yield what the peers reached in the same time."""
     yield "| figure | ours | peer | theirs | ratio |\n|---|---|---|---|---|"
     for result in report["results"]:
-        figures = f"{result['ours']:.3f} | {result['peer']} | {result['theirs']:.3f} | {result['ratio']:.2f}"
-        yield f"| {result['case']} | {figures} |"
+        ours, theirs = (show_number(result[key], 3) for key in ("ours", "theirs"))
+        yield f"| {result['case']} | {ours} | {result['peer']} | {theirs} | {show_number(result['ratio'], 2)} |"
 
 
 def describe_run(run: Path) -> str:
@@ -99,6 +113,11 @@ def show(value: dict[str, float | None], digits: int) -> str:
     if value["low"] is None:
         return text
     return f"{text} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
+
+
+def show_number(value: float | None, digits: int) -> str:
+    """Return a figure, or a dash where there was nothing to measure."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

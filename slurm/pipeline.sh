@@ -7,8 +7,9 @@
 #     OUT                    folder of all results: slices, vqvae, codes, pixelcnn, evaluate-*.json, samples
 #     --vqvae FILE           configuration of the first stage   (default: vqvae_oasis)
 #     --pixelcnn FILE        configuration of the second stage  (default: pixelcnn_oasis)
-#     --shard-args WORDS     more arguments of a command, in one word: also --vqvae-args, --encode-args,
-#                            --pixelcnn-args, --evaluate-args, --sample-args
+#     --shard-args WORDS     more arguments of a command, in one word: also --vqvae-args, --pixelcnn-args,
+#                            --evaluate-args, --sample-args
+#     --encode-args WORDS    the same for vqdist.encode         (default: --views 4 --shift 4)
 #     --dry-run              show the chain, submit nothing
 #
 # Run it again and it goes on where the chain stands: what is done is skipped, what is queued is left alone. When
@@ -22,7 +23,7 @@ usage() {
 }
 
 dry_run=0 vqvae=vqvae_oasis pixelcnn=pixelcnn_oasis places=()
-declare -A words=()
+declare -A words=([--encode-args]='--views 4 --shift 4')
 while (($# > 0)); do
   case $1 in
   --dry-run) dry_run=1 ;;

@@ -75,6 +75,15 @@ def test_quality_trains_the_peers_for_as_long_as_the_run_took(
 def test_quality_asks_for_a_run_and_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(main, ["quality", "--data", str(tmp_path)]) == 2
     assert "quality: found no --run; expected the run of a VQ-VAE" in capsys.readouterr().err
+    assert run_command(main, ["ddp", "--data", str(tmp_path)]) == 2
+    assert "expected only with the part quality" in capsys.readouterr().err
+
+
+def test_quality_needs_a_run_that_tells_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
+    (run / "metrics.jsonl").unlink(missing_ok=True)
+    assert run_command(main, ["quality", "--run", str(run), "--data", str(images)]) == 2
+    assert "metrics.jsonl: found no line of a run's record" in capsys.readouterr().err
 
 
 def test_the_ratio_of_ssim_is_one_of_distances_to_one() -> None:

@@ -13,6 +13,7 @@ from vqdist import encode, evaluate, load_model
 from vqdist.data.codecs import decode_codes, decode_png
 from vqdist.data.shards import ShardReader, load_manifest
 from vqdist.entry import run_command
+from vqdist.inference.views import View
 from vqdist.models.artifact import fingerprint
 
 
@@ -101,6 +102,12 @@ def test_views_are_the_codes_of_mirrored_and_moved_slices_of_train(
     assert {load_manifest(out).splits[name].samples for name in ("validate", "test")} == {3, 9}
 
 
+def test_a_slice_of_nobody_is_the_subject_of_its_views() -> None:
+    told = View(1, mirrored=True, down=2).describe("a", {"slice": 3})
+    assert told == {"slice": 3, "subject": "a", "view": {"mirrored": True, "shift": [2, 0]}}
+    assert View().describe("a", {"slice": 3}) == {"slice": 3}
+
+
 @pytest.mark.ranks
 def test_two_ranks_write_the_same_bytes(tmp_path: Path) -> None:
     images, run = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run")
@@ -127,6 +134,7 @@ def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     fails_with("channels: found 3; expected 1", "image size: found 30 x 30; expected multiples")
     fails_with("--views: found 3; expected at most 2", data=images, views=3)
     fails_with("--shift: found 32; expected less than the sides", data=images, views=2, shift=32)
+    fails_with("--shift: found 2 with one view of each slice; expected also --views", data=images, shift=2)
     fails_with("no such folder", data=tmp_path / "nowhere")
     fails_with("nowhere: found nothing", run=tmp_path / "nowhere")
     fails_with("not empty", out=odd, data=images)

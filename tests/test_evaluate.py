@@ -224,7 +224,7 @@ def test_real_slices_pass_for_samples(tmp_path: Path, capsys: pytest.CaptureFixt
     assert realism["feature_distance"]["samples_test"] < 2 * abs(realism["feature_distance"]["train_test"])
     assert realism["copies"]["samples"]["near_copies"] == 1
     assert realism["copies"]["samples"]["smallest"] == 0
-    assert realism["copies"]["nearest"][-1] == {"file": "train-7.png", "train": "s2_10", "ratio": 0}
+    assert realism["copies"]["nearest"][-1] == {"file": "train-7.png", "train": "s2_10", "mirrored": False, "ratio": 0}
 
 
 def test_samples_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

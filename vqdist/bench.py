@@ -70,6 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _find_problems(args: argparse.Namespace) -> list[Problem]:
     problems = [] if args.out is None else write_problems("--out", args.out, folder=False)
+    for flag, value in (("--run", args.run), ("--data", args.data)):
+        if value is not None and QUALITY not in args.parts:
+            problems.append(Problem(flag, str(value), f"only with the part {QUALITY}"))
     if QUALITY in args.parts and (args.run is None or args.data is None):
         missing = " and ".join(flag for flag, value in (("--run", args.run), ("--data", args.data)) if value is None)
         problems.append(

@@ -1,11 +1,14 @@
 """A run's curves, drawn from its metrics.jsonl with matplotlib, and what every diagram begins and ends with."""
 
-import json
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from vqdist.durable import write_whole
+from vqdist.training.run_dir import read_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,25 +57,22 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     """Write a figure as PNG; a reader never sees half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    partial.replace(path)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    write_whole(path, picture.getvalue())
     return path
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a metrics.jsonl; one cut off by a kill ends them."""
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+    return [record for _, record in read_lines(path)]
 
 
 def training_seconds(lines: list[dict[str, Any]]) -> float:
-    """Return the wall time that a run's metrics tell of, its evaluations included, over all of its starts."""
+    """Return the wall time that a run's metrics tell of, its evaluations included.
+
+    What a start did after its last line is not among them: of each stop at most `train.log_every` steps.
+    """
     return sum(line["perf"]["seconds"] for line in lines)
 
 

@@ -18,7 +18,7 @@ def build_parser() -> Parser:
         "maps of each slice of train: the slice itself, then mirrored and moved ones, for a prior that learns by heart"
     )
     parser.option("--views", within(int, 1), default=1, unit="maps", help=views)
-    moved = "how far such maps move their slice at most, up, down, left and right"
+    moved = "how far such maps move their slice at most, up, down, left and right; 0 only mirrors"
     parser.option("--shift", within(int, 0), default=0, unit="pixels", help=moved)
     parser.option("--batch-size", within(int, 1), default=16, unit="samples", help="slices per forward")
     parser.option("--device", str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
     if args.views > 2 and not args.shift:
         expected = "at most 2, the slice and its mirror image, or a --shift above 0"
         args.problems.append(Problem("--views", str(args.views), expected))
+    if args.shift and args.views == 1:
+        args.problems.append(Problem("--shift", f"{args.shift} with one view of each slice", "also --views, above 1"))
 
     from vqdist.inference.encoding import encode
     from vqdist.training.ranks import end_ranks, start_ranks

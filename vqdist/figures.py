@@ -1,7 +1,6 @@
 """Grids of slices as PNG files: previews of training, samples, reconstructions of a user's own pictures."""
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqdist.data.codecs import encode_png
+from vqdist.durable import write_whole
 
 GAP_PIXELS = 2
 _BACKDROP = 96
@@ -58,9 +58,7 @@ def save_png(pixels: npt.NDArray[np.uint8], path: str | Path) -> Path:
     """Write a (C, H, W) uint8 picture; a reader never sees half of it. Makes the folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_bytes(encode_png(pixels))
-    temporary.replace(path)
+    write_whole(path, encode_png(pixels))
     return path
 
 

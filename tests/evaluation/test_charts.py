@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import label
 
 from vqdist.curves import draw_losses
 from vqdist.evaluation import charts
@@ -32,7 +33,11 @@ def test_losses_are_drawn_up_to_a_line_that_was_cut(tmp_path: Path) -> None:
 
 def test_losses_of_a_run_that_just_began(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
-    assert read(draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png")).std() > 0
+    empty = read(draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png"))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "validate", "loss": 0.5}\n')
+    begun = read(draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png"))
+    red = [(abs(figure - np.array([0xD1, 0x49, 0x5B])).sum(axis=2) < 30).sum() for figure in (empty, begun)]
+    assert red[0] == 0 < red[1]
 
 
 def test_codebook_bars_stand_by_rank(tmp_path: Path) -> None:
@@ -64,7 +69,10 @@ def test_rates_with_and_without_a_brain(tmp_path: Path) -> None:
         {"name": "32 x 32", "bits_per_pixel": 0.14, "ssim": 0.96, "ssim_brain": 0.9},
         {"name": "64 x 64", "bits_per_pixel": 0.56, "ssim": 0.98, "ssim_brain": None},
     ]
-    assert read(charts.draw_rates(points, split="test", path=tmp_path / "rates.png")).std() > 0
+    figure = read(charts.draw_rates(points, split="test", path=tmp_path / "rates.png"))
+    blue = abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30
+    left, right = label(blue[:, : blue.shape[1] // 2])[1], label(blue[:, blue.shape[1] // 2 :])[1]
+    assert (left, right) == (2, 1)
 
 
 def test_best_median_and_worst_slices() -> None:

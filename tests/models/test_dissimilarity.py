@@ -48,11 +48,16 @@ def test_autocast_leaves_it_in_fp32() -> None:
     images, recon = make_pair((2, 1, 16, 16), torch.float32)
     expected = structural_similarity_index_measure(recon, images, data_range=1.0, reduction="none")
     half = recon.bfloat16().requires_grad_()
+    full, inside = (recon.clone().requires_grad_() for _ in range(2))
+    dissimilarity(images, full).sum().backward()
     with torch.autocast("cpu", torch.bfloat16):
         found, of_half = dissimilarity(images, recon), dissimilarity(images, half)
     assert found.dtype == of_half.dtype == torch.float32
     torch.testing.assert_close(1 - found, expected, atol=1e-5, rtol=1e-5)
     of_half.sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        dissimilarity(images, inside).sum().backward()
+    torch.testing.assert_close(inside.grad, full.grad, atol=0, rtol=0)
     assert half.grad is not None
     assert half.grad.dtype == torch.bfloat16
 

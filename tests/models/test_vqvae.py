@@ -68,7 +68,7 @@ def test_the_layers_are_those_of_the_paper() -> None:
 def test_patches_fold_pixels_and_halve_the_widths_above_the_grid(
     downsample: int, patch: int, widths: list[int]
 ) -> None:
-    model, images = build(downsample=downsample, patch=patch, fine_layers=2), images_of()
+    model, images = build(downsample=downsample, patch=patch, fine_layers=2 * (patch < downsample)), images_of()
     inward = [layer.in_channels for layer in model.encoder.down]
     outward = [layer.out_channels for layer in model.encoder.down]
     assert [*inward, outward[-1]] == widths
@@ -171,6 +171,11 @@ def test_all_odd_arguments_are_named_together() -> None:
         "fine_layers",
     }
     assert named == {f"model.{key}" for key in expected}
+
+
+def test_residual_layers_finer_than_the_grid_need_something_finer() -> None:
+    with pytest.raises(ConfigError, match=r"model\.fine_layers: found 1, with patches of 4 pixels"):
+        build(downsample=4, patch=4, fine_layers=1)
 
 
 def test_the_encoder_sees_every_pixel() -> None:

@@ -73,6 +73,8 @@ def test_in_one_go_then_again(jobs: Jobs) -> None:
     chain = Chain(jobs, "chain", VQDIST_SCRATCH="/mnt/scratch")
     shown = chain.submit("--dry-run")
     assert [line.split(":")[0] for line in shown.splitlines()] == list(STAGES)
+    (encode,) = (line for line in shown.splitlines() if line.startswith("encode:"))
+    assert encode.endswith("--views 4 --shift 4")  # what the recommended prior was chosen on
     assert not (chain.out / "jobs/shard").exists()
     chain.submit()
     assert "queued or runs" in chain.submit()

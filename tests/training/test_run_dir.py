@@ -9,7 +9,7 @@ from support import digests, read_metrics, read_records, tiny_flags, train
 from vqdist.config import PixelCNNRun, VQVAERun
 from vqdist.durable import storing
 from vqdist.errors import OwnershipError, StorageError
-from vqdist.training.run_dir import JsonLines, RunDir, read_lines, read_status, resume_problems
+from vqdist.training.run_dir import OWNER_RETRIES_S, JsonLines, RunDir, read_lines, read_status, resume_problems
 
 
 def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
@@ -46,14 +46,18 @@ def test_records_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     assert [line["step"] for line in read_records(ledger)] == [5, 10]
 
 
-def test_only_the_newest_start_writes(tmp_path: Path) -> None:
+def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = RunDir.claim(tmp_path / "run")
     lines = JsonLines(older.path / "metrics.jsonl", older.check_owner)
     lines.append({"step": 1})
     older.write_status("running", 1)
-    (tmp_path / "run" / ".status.json.123.tmp").touch()
+    names = (".status.json.123.tmp", ".metrics.jsonl.123.tmp", "ledger/.rank-0.jsonl.123.tmp")
+    left_behind = [tmp_path / "run" / name for name in names]
+    left_behind[-1].parent.mkdir()
+    for path in left_behind:
+        path.touch()
     newer = RunDir.claim(tmp_path / "run")
-    assert not (tmp_path / "run" / ".status.json.123.tmp").exists()
+    assert not any(path.exists() for path in left_behind)
     before = digests(tmp_path)
     for write in (
         lambda: lines.append({"step": 2}),
@@ -66,8 +70,18 @@ def test_only_the_newest_start_writes(tmp_path: Path) -> None:
     assert digests(tmp_path) == before
     newer.write_status("running", 5)
     assert read_status(tmp_path / "run") == {"state": "running", "step": 5}
-    (tmp_path / "run" / "owner.json").unlink()
-    with pytest.raises(OwnershipError):
+    owner = tmp_path / "run" / "owner.json"
+    told = owner.read_text()
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    owner.write_text("")
+    with pytest.raises(OwnershipError, match="does not tell which start owns this run"):
+        newer.check_owner()
+    assert tuple(pauses) == OWNER_RETRIES_S
+    monkeypatch.setattr("time.sleep", lambda _: owner.write_text(told))
+    newer.check_owner()  # readable again after the last pause
+    owner.unlink()
+    with pytest.raises(OwnershipError, match="does not tell which start owns this run"):
         newer.check_owner()
     lines.close()
 

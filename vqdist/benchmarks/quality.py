@@ -18,10 +18,10 @@ from vqdist.curves import read_metrics, training_seconds
 from vqdist.data.loader import to_images
 from vqdist.data.locate import open_data_set
 from vqdist.data.manifest import Manifest
-from vqdist.errors import UserError
+from vqdist.errors import Problem, UserError
 from vqdist.inference.fit import require_kind, vqvae_problems
 from vqdist.inference.passes import fixed_batches, open_split, read_batches
-from vqdist.metrics import codes_used, compute_image_metrics, count_codes
+from vqdist.metrics import Means, codes_used, compute_image_metrics, count_codes
 from vqdist.models.artifact import build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
 from vqdist.progress import Progress
@@ -49,7 +49,7 @@ def run(bench: Bench) -> list[Result]:
     """Measure the part.
 
     Raises:
-        UserError: the run is not one of a VQ-VAE, or does not fit the data.
+        UserError: the run is not one of a VQ-VAE, tells no wall time, or does not fit the data.
     """
     assert bench.run is not None, "the command asks for both"
     assert bench.data is not None, "the command asks for both"
@@ -58,9 +58,13 @@ def run(bench: Bench) -> list[Result]:
     require_kind(data, manifest, "images", "a VQ-VAE is trained on images")
     ours = build_model(files)
     assert isinstance(ours, VQVAE)
-    if problems := vqvae_problems(ours, data, manifest):
+    metrics_file = bench.run / "metrics.jsonl"
+    seconds = training_seconds(read_metrics(metrics_file)) if metrics_file.is_file() else 0.0
+    problems = vqvae_problems(ours, data, manifest)
+    if not seconds:
+        problems.append(Problem(str(metrics_file), "no line of a run's record", "the folder of a run that has trained"))
+    if problems:
         raise UserError(problems)
-    seconds = training_seconds(read_metrics(bench.run / "metrics.jsonl"))
     case = f"{bench.run.name}, {seconds / 60:.1f} min, K {ours.num_codes}, downsampling {ours.downsample}, test"
     train, test = read_split(data, manifest, "train"), read_split(data, manifest, "test")
     scores = {
@@ -68,7 +72,7 @@ def run(bench: Bench) -> list[Result]:
     }
     for name, build in (("usual form", build_usual), ("MONAI", build_monai)):
         try:
-            peer = build(ours, train)
+            peer = build(ours)
         except ImportError as error:
             left_out("quality", f"{case}: {name}", f"{error}; pip install vqdist[bench]")
             continue
@@ -94,17 +98,16 @@ def score(images: Tensor, reconstruct: Callable[[Tensor], tuple[Tensor, Tensor]]
     """Return the means over slices of ssim, ssim_brain and psnr, and how many codes are used."""
     device = next(model.parameters()).device
     model.eval()
-    found: list[dict[str, Tensor]] = []
+    means = Means()
     codes: list[Tensor] = []
     with torch.inference_mode():
         for numbers in fixed_batches(len(images), batch_size=BATCH_SIZE):
             batch = to_images(images[numbers].to(device))
             recon, batch_codes = reconstruct(batch)
-            found.append(compute_image_metrics(batch, recon))
+            means.add(compute_image_metrics(batch, recon))
             codes.append(batch_codes.cpu())
-    means = {name: torch.cat([values[name] for values in found]).nanmean().item() for name in found[0]}
     every = torch.cat(codes)
-    return {**means, "codes_used": codes_used(count_codes(every, int(every.max()) + 1))}
+    return {**means.compute(), "codes_used": codes_used(count_codes(every, int(every.max()) + 1))}
 
 
 def fit(peer: Peer, images: Tensor, seconds: float, name: str) -> None:
@@ -131,16 +134,15 @@ def _shuffled(count: int) -> Iterator[Tensor]:
         yield from torch.randperm(count, generator=generator).split(BATCH_SIZE)
 
 
-def build_usual(ours: VQVAE, train: Tensor) -> Peer:
+def build_usual(ours: VQVAE) -> Peer:
     """Return the layers of 2017 in their usual form; loss and learning rate are those of the paper."""
     config = ours.config
     sizes = {"hidden": 128, "residual_hidden": 32, "code_dim": config["code_dim"], "num_codes": config["num_codes"]}
     model = UsualVQVAE(**sizes, downsample=ours.downsample, channels=ours.channels)
-    variance = (train.double() / 255).var().item()
 
     def loss(images: Tensor) -> Tensor:
         recon, codebook_loss, _ = model(images)
-        return F.mse_loss(recon, images) / variance + codebook_loss
+        return F.mse_loss(recon, images) / ours.data_variance + codebook_loss
 
     def reconstruct(images: Tensor) -> tuple[Tensor, Tensor]:
         recon, _, codes = model(images)
@@ -149,7 +151,7 @@ def build_usual(ours: VQVAE, train: Tensor) -> Peer:
     return Peer(model, 2e-4, loss, reconstruct)
 
 
-def build_monai(ours: VQVAE, train: Tensor) -> Peer:
+def build_monai(ours: VQVAE) -> Peer:
     """Return MONAI's net with its EMA quantizer; loss and learning rate are those of its tutorials."""
     from monai.networks import nets
 

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from vqdist.data.rows import SharedRows
 from vqdist.errors import StalledError, VqdistError
 
 BATCHES_AHEAD = 4  # of each worker
+KILL_S = 10.0
 CHECK_EVERY = 64  # batches between two looks whether all samples are in memory
 
 
@@ -136,12 +138,14 @@ class _Filler(Dataset[Any]):
 
 
 def _kill(workers: Sequence[BaseProcess]) -> None:
+    """Kill workers; one that a dead disk holds in the kernel is left to it after a while."""
+    deadline = time.monotonic() + KILL_S
     for worker in workers:
-        while worker.is_alive():
+        while worker.is_alive() and (left := deadline - time.monotonic()) > 0:
             # Torch raises from a signal handler when a worker ends by a signal, wherever the main thread is.
             with suppress(RuntimeError):
                 worker.kill()
-                worker.join()
+                worker.join(left)
 
 
 def _as_is(filled: Any) -> Any:

@@ -78,7 +78,11 @@ def illustrate_samples(
     ratios = nearest.distance[closest] / max(float(np.median(realism.nearest["test"].distance)), 1e-12)
     with torch.inference_mode():
         samples, neighbours = folder.read(closest), to_images(batch.values)
+        mirrored = torch.from_numpy(nearest.mirrored[closest]).view(-1, 1, 1, 1)
+        neighbours = torch.where(mirrored, neighbours.flip(-1), neighbours)
+    words = np.where(nearest.mirrored[closest], ", mirrored", "")
+    keys = [f"{key}{word}" for key, word in zip(batch.keys, words, strict=True)]
     return [
         draw_realism(realism.report, realism.digests, realism.nearest, out / f"samples-{split}.png"),
-        draw_neighbours(samples, neighbours, ratios=ratios, keys=batch.keys, path=out / "samples-nearest.png"),
+        draw_neighbours(samples, neighbours, ratios=ratios, keys=keys, path=out / "samples-nearest.png"),
     ]

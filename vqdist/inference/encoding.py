@@ -93,17 +93,22 @@ def encode_shard(
         for number in range(views.number):
             shown = [views.choose(sample["__key__"], number) for sample in samples]
             with torch.inference_mode():
-                seen = torch.stack([view.apply(image) for view, image in zip(shown, images, strict=True)])
+                turned = (view.apply(image) for view, image in zip(shown, images, strict=True))
+                seen = torch.stack(list(turned)) if number else images
                 codes = model.encode(seen).cpu().numpy()
             encoded += [
-                (view.name(sample["__key__"]), encode_codes(grid, model.num_codes), view.describe(sample["json"]))
+                (
+                    view.name(sample["__key__"]),
+                    encode_codes(grid, model.num_codes),
+                    view.describe(sample["__key__"], sample["json"]),
+                )
                 for view, sample, grid in zip(shown, samples, codes, strict=True)
             ]
     return encoded
 
 
 def open_writer(args: Namespace, manifest: Manifest, model: VQVAE, origin: str) -> ShardSetWriter:
-    """Return the writer of the data set of codes; its shards mirror those of the images."""
+    """Return the writer of the data set of codes; a shard of train holds the views of one of the images."""
     sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
     views = {"views": args.views, "shift": args.shift} if args.views > 1 else {}
     return ShardSetWriter(

@@ -41,10 +41,12 @@ class View:
         """Return the key of the view of a sample."""
         return f"{key}-view{self.number}" if self.number else key
 
-    def describe(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return what is known of a sample, and of its view."""
+    def describe(self, key: str, info: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of a sample, and of its view. A sample without a subject is its views' subject."""
+        if not self.number:
+            return info
         seen = {"mirrored": self.mirrored, "shift": [self.down, self.right]}
-        return {**info, "view": seen} if self.number else info
+        return {**info, "subject": info.get("subject") or key, "view": seen}
 
 
 def _overlap(offset: int, size: int) -> tuple[slice, slice]:
@@ -60,7 +62,7 @@ class Views:
     shift: int = 0
 
     def choose(self, key: str, number: int) -> View:
-        """Return a view of a sample: 0 is the slice itself, odd ones are mirrored, all others are moved at random."""
+        """Return a view of a sample: 0 is the slice itself, all others are moved at random, odd ones mirrored too."""
         if number == 0:
             return View()
         rng = np.random.default_rng(derive_seed(0, "view", key, number))

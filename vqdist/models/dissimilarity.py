@@ -62,10 +62,11 @@ class _Dissimilarity(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
         x, y, by_mean, by_product, by_square = ctx.saved_tensors
         B, C, H, W = ctx.shape
-        gradient = _blur_adjoint(by_mean)
-        gradient.addcmul_(x, _blur_adjoint(by_product)).addcmul_(y, _blur_adjoint(by_square), value=-1)
-        scale = grads[0].to(x.dtype).mul(-2 / (C * H * W)).repeat_interleave(C)
-        gradient.mul_(scale.view(1, B * C, 1, 1))
+        with torch.autocast(x.device.type, enabled=False):
+            gradient = _blur_adjoint(by_mean)
+            gradient.addcmul_(x, _blur_adjoint(by_product)).addcmul_(y, _blur_adjoint(by_square), value=-1)
+            scale = grads[0].to(x.dtype).mul(-2 / (C * H * W)).repeat_interleave(C)
+            gradient.mul_(scale.view(1, B * C, 1, 1))
         return None, gradient.reshape(ctx.shape).to(ctx.dtype).contiguous()
 
 

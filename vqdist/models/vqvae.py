@@ -23,7 +23,7 @@ class VQVAEOutput(NamedTuple):
 
     recon: Tensor  # (B, C, H, W), not clipped
     codes: Tensor  # (B, h, w) int64
-    losses: dict[str, Tensor]  # name -> (B,) fp32; "loss" is the one to minimise, the others its parts, unweighted
+    losses: dict[str, Tensor]  # name -> (B,) fp32; "loss" is the one to minimise, the others its parts
 
 
 class VQVAE(nn.Module):
@@ -211,5 +211,8 @@ def _require_valid(config: dict[str, Any]) -> None:
         problems.append(Problem("model.downsample", str(config["downsample"]), "4, 8 or 16"))
     if config["patch"] not in PATCHES:
         problems.append(Problem("model.patch", str(config["patch"]), "1, 2 or 4"))
+    elif config["fine_layers"] > 0 and config["patch"] == config["downsample"]:
+        found = f"{config['fine_layers']}, with patches of {config['patch']} pixels, as coarse as the code map"
+        problems.append(Problem("model.fine_layers", found, "0, or a smaller model.patch"))
     if problems:
         raise ConfigError(problems)

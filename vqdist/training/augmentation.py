@@ -27,4 +27,6 @@ def augment(batch: Batch, data: DataSection, *, seed: int, step: int) -> Batch:
         values = torch.stack([image[:, y : y + data.crop, x : x + data.crop] for image, (y, x) in squares])
     if data.mirror:
         values = torch.where((draws[:, 2] < 0.5).view(-1, 1, 1, 1), values.flip(-1), values)
+    if batch.values.is_pinned():  # so that its way to a GPU need not be waited for
+        values = values.pin_memory()
     return replace(batch, values=values)

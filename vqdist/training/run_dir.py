@@ -46,7 +46,7 @@ class RunDir:
     def claim(cls, path: Path) -> "RunDir":
         """Take the directory for this start: older processes find another token and write nothing more."""
         path.mkdir(parents=True, exist_ok=True)
-        for stale in path.glob(".*.json.*.tmp"):
+        for stale in (*path.glob(".*.tmp"), *path.glob("ledger/.*.tmp")):
             stale.unlink(missing_ok=True)  # of a start that was killed while it wrote
         run_dir = cls(path, uuid.uuid4().hex)
         owner = {
@@ -60,19 +60,21 @@ class RunDir:
         return run_dir
 
     def check_owner(self) -> None:
-        """Raise OwnershipError if a newer start has taken the directory."""
+        """Raise OwnershipError if a newer start has taken the directory, or nothing tells who has."""
         if self._read_token() != self.token:
             raise OwnershipError(f"{self.path}: a newer start owns this run; this process writes nothing more")
 
-    def _read_token(self) -> str | None:
-        for pause_s in OWNER_RETRIES_S:  # a network file system may fail for a moment
+    def _read_token(self) -> str:
+        owner = self.path / "owner.json"
+        for pause_s in (*OWNER_RETRIES_S, None):  # a network file system may fail for a moment
             try:
-                return str(json.loads((self.path / "owner.json").read_text())["token"])
-            except FileNotFoundError:
-                return None
-            except (OSError, ValueError, KeyError, TypeError):
+                return str(json.loads(owner.read_text())["token"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                if pause_s is None or isinstance(error, FileNotFoundError):
+                    found = f"{owner} does not tell which start owns this run ({error!r})"
+                    raise OwnershipError(f"{found}; this process writes nothing more") from error
                 time.sleep(pause_s)
-        return None
+        raise AssertionError("the last try returns or raises")
 
     def write_status(self, state: str, step: int, **facts: Any) -> None:
         """Write status.json: state is running, stopped, finished or failed."""

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from vqdist.data.phantom import phantom_slice
-from vqdist.evaluation.realism import comparison
+from vqdist.evaluation.realism import comparison, copies
 from vqdist.evaluation.realism.digest import Digest
 
 NUMBERS = (4, 12, 20, 28)
@@ -38,18 +38,27 @@ def test_new_people_are_as_far_as_test_and_noise_is_not(sets: dict[str, np.ndarr
     assert ratios[0] < 0.2 * min(ratios[1:])
 
 
-def test_nearest_training_slice_and_copies(sets: dict[str, np.ndarray]) -> None:
+def test_copies_are_found_mirrored_and_moved_too(sets: dict[str, np.ndarray]) -> None:
     rng = np.random.default_rng(0)
-    copied = np.clip(sets["train"][[5, 17]] + rng.normal(0, 0.02, (2, 64, 64)), 0, 1)
+    mirrored, moved = sets["train"][17, :, ::-1], np.roll(sets["train"][30], (1, -1), axis=(0, 1))
+    copied = np.stack([sets["train"][5], mirrored, moved])
+    copied = np.clip(copied + rng.normal(0, 0.02, copied.shape), 0, 1)
     train, samples = digest(sets["train"]), digest(np.concatenate([copied, sets["new"]]))
-    nearest = {name: comparison.find_nearest(digest(slices), train) for name, slices in {"test": sets["test"]}.items()}
-    nearest["samples"] = comparison.find_nearest(samples, train)
-    assert nearest["samples"].index[:2].tolist() == [5, 17]
-    flat = samples.thumbnails.astype(np.float64)
-    distances = np.sqrt(((flat[:, None] - train.thumbnails[None]) ** 2).mean(axis=2))
-    np.testing.assert_allclose(nearest["samples"].distance, distances.min(axis=1), atol=1e-6)
-    report = comparison.count_copies(nearest)
-    assert report["samples"]["near_copies"] == 2
+    nearest = {"test": copies.find_nearest(digest(sets["test"]), train), "samples": copies.find_nearest(samples, train)}
+    assert nearest["samples"].index[:3].tolist() == [5, 17, 30]
+    assert nearest["samples"].mirrored[:3].tolist() == [False, True, False]
+    pictures = train.thumbnails.astype(np.float64).reshape(-1, 64, 64)
+    shown = [
+        np.roll(turned, (down, right), axis=(1, 2)).reshape(len(pictures), -1)
+        for turned in (pictures, pictures[:, :, ::-1])
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    ]
+    flat = samples.thumbnails[:, None].astype(np.float64)
+    least = np.min([((flat - one[None]) ** 2).mean(axis=2).min(axis=1) for one in shown], axis=0)
+    np.testing.assert_allclose(nearest["samples"].distance, np.sqrt(least), atol=1e-6)
+    report = copies.count_copies(nearest)
+    assert report["samples"]["near_copies"] == 3
     assert report["test"]["near_copies"] == 0
     assert report["test"]["median_over_test"] == 1
 

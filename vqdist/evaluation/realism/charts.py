@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqdist.curves import BLUE, GREEN, GREY, RED, save_figure, start_figure
 from vqdist.evaluation.charts import hide_ticks, to_picture
-from vqdist.evaluation.realism.comparison import NEAR_COPY, Nearest
+from vqdist.evaluation.realism.copies import NEAR_COPY, Nearest
 from vqdist.evaluation.realism.digest import GREY_BINS, SPECTRUM_BINS, Digest
 
 if TYPE_CHECKING:

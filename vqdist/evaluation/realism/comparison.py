@@ -1,6 +1,5 @@
-"""Samples beside real slices: copies of training slices, variety, grey values, spectrum, anatomy by position."""
+"""Samples beside real slices: features, grey values, spectrum, anatomy by position."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,6 @@ from vqdist.evaluation.realism.digest import GREY_BINS, Digest
 from vqdist.evaluation.realism.features import NAME, Scaling, Values, energy_distance
 
 MOST_COMPARED = 2000
-# A sample is a near copy where its nearest training slice is closer than this share of the median distance that
-# real, unseen slices have to theirs.
-NEAR_COPY = 0.5
 FEWEST_AT_POSITION = 5
 
 
@@ -41,48 +37,6 @@ def thin(features: Values) -> Values:
     if len(features) <= MOST_COMPARED:
         return features
     return features[np.linspace(0, len(features) - 1, MOST_COMPARED).astype(int)]
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest training slice of each slice of a set: its number, and the root mean square difference."""
-
-    index: npt.NDArray[np.int64]
-    distance: Values
-
-
-def find_nearest(digest: Digest, train: Digest) -> Nearest:
-    """Return the nearest training slice of each slice, by the pixels of their thumbnails."""
-    squares = (train.thumbnails.astype(np.float64) ** 2).sum(axis=1)
-    index, distance = [], []
-    for block in np.array_split(digest.thumbnails, max(len(digest) // 256, 1)):
-        nearest = (squares[None] - 2 * (block @ train.thumbnails.T)).argmin(axis=1)
-        index.append(nearest)
-        distance.append(np.sqrt(((block - train.thumbnails[nearest]) ** 2).mean(axis=1, dtype=np.float64)))
-    return Nearest(np.concatenate(index), np.concatenate(distance))
-
-
-def count_copies(nearest: dict[str, Nearest]) -> dict[str, Any]:
-    """Return how near each set comes to training slices, against the real slices of test.
-
-    Args:
-        nearest: "test", and the sets to judge.
-    """
-    usual = float(np.median(nearest["test"].distance))
-    threshold = NEAR_COPY * usual
-    report: dict[str, Any] = {
-        "distance": "root mean square of pixel differences at 64 x 64, to the nearest training slice",
-        "threshold": threshold,
-    }
-    for name, found in nearest.items():
-        report[name] = {
-            "median": float(np.median(found.distance)),
-            "smallest": float(found.distance.min()),
-            "median_over_test": float(np.median(found.distance)) / usual if usual else None,
-            "near_copies": int((found.distance < threshold).sum()),
-            "slices": len(found.distance),
-        }
-    return report
 
 
 def compare_grey_values(train: Digest, test: Digest, others: dict[str, Digest]) -> dict[str, Any]:

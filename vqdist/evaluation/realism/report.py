@@ -11,15 +11,14 @@ from torch import Tensor
 
 from vqdist.data.loader import to_images
 from vqdist.data.reader import ShardReader
+from vqdist.errors import DataError
 from vqdist.evaluation.realism.comparison import (
-    Nearest,
     compare_features,
     compare_grey_values,
     compare_positions,
     compare_spectra,
-    count_copies,
-    find_nearest,
 )
+from vqdist.evaluation.realism.copies import Nearest, count_copies, find_nearest
 from vqdist.evaluation.realism.digest import Digest
 from vqdist.evaluation.realism.samples import NO_SLICE, Integers, SampleFolder
 from vqdist.inference.passes import map_batches, open_split, read_batch, subjects_of
@@ -55,10 +54,15 @@ def judge_samples(
         data: the data set of real images; folder.manifest is its manifest.
         split: of unseen slices, test.
         vqvae: whose reconstructions of the split tell what the codes alone cost.
+    Raises:
+        DataError: a split has fewer than two slices, so that there is no distance within it.
     Collective: all ranks.
     """
     manifest = folder.manifest
     train, test = open_split(data, manifest, "train"), open_split(data, manifest, split)
+    for name, reader in (("train", train), (split, test)):
+        if len(reader) < 2:
+            raise DataError.of(f"{data}, {name}", f"{len(reader)} slices", "at least two, to hold samples against")
     model, device = vqvae.to(ranks.device), ranks.device
 
     def real(reader: ShardReader, numbers: Integers) -> Tensor:
@@ -105,8 +109,15 @@ def list_nearest(folder: SampleFolder, train: ShardReader, nearest: dict[str, Ne
     usual = max(float(np.median(nearest["test"].distance)), 1e-12)
     found = nearest["samples"]
     return [
-        {"file": path.name, "train": train.key(int(index)), "ratio": float(distance) / usual}
-        for path, index, distance in zip(folder.paths, found.index, found.distance, strict=True)
+        {
+            "file": path.name,
+            "train": train.key(int(index)),
+            "mirrored": bool(mirrored),
+            "ratio": float(distance) / usual,
+        }
+        for path, index, mirrored, distance in zip(
+            folder.paths, found.index, found.mirrored, found.distance, strict=True
+        )
     ]
 
 
