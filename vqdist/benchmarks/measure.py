@@ -97,7 +97,7 @@ class Bench:
 
 
 def left_out(part: str, case: str, why: object) -> list[Result]:
-    """Say that a case is not measured, and why; nothing is estimated."""
+    """Say that a case is not measured, and why; no figure takes its place."""
     say(f"bench: {part}, {case}: left out: {why}")
     return []
 
