@@ -53,6 +53,11 @@ train pixelcnn_oasis pixelcnn_oasis codes-views
 evaluate pixelcnn_oasis --run "$out/pixelcnn_oasis" --data "$out/codes"
 sample pixelcnn_oasis samples --num 256
 evaluate samples --run "$out/pixelcnn_oasis" --data "$out/codes" --samples "$out/samples"
+for slice in 5 25; do
+  sample pixelcnn_oasis "samples-slice-$slice" --num 64 --slice "$slice"
+  evaluate "samples-slice-$slice" --run "$out/pixelcnn_oasis" --data "$out/codes" \
+    --samples "$out/samples-slice-$slice" --figures null
+done
 
 # More bits per pixel: maps of 64 x 64.
 train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 6000

@@ -16,7 +16,7 @@ def main(out: Path) -> None:
     reports = {path.stem: json.loads(path.read_text()) for path in sorted((out / "reports").glob("*.json"))}
     tables = (
         list_models(out, reports),
-        list_samples(reports["samples"]["realism"]),
+        list_samples({name: report["realism"] for name, report in reports.items() if "realism" in report}),
         list_variants(out, reports),
         list_seeds(out, reports),
         list_peers(reports["peers"]),
@@ -44,10 +44,10 @@ def list_models(out: Path, reports: dict[str, Any]) -> Iterator[str]:
     yield f"| | bits per pixel | {show(metrics['bits_per_pixel'], 4)} |\n"
 
 
-def list_samples(realism: dict[str, Any]) -> Iterator[str]:
-    """Yield what the new slices are like beside real ones."""
+def list_samples(reports: dict[str, Any]) -> Iterator[str]:
+    """Yield what the new slices are like beside real ones; areas are those of samples asked for at one slice number."""
+    realism = reports["samples"]
     features, copies, alike = realism["feature_distance"], realism["copies"], realism["diversity"]
-    means = realism["anatomy_by_slice"]["means"]
     yield f"| of {realism['samples']} samples | figure |\n|---|---|"
     yield f"| feature distance samples to test, over train to test | {show_number(features['ratio'], 2)} |"
     yield f"| near copies; among test slices | {copies['samples']['near_copies']}; {copies['test']['near_copies']} |"
@@ -56,6 +56,7 @@ def list_samples(realism: dict[str, Any]) -> Iterator[str]:
     yield f"| MS-SSIM between pairs | {shown} |"
     for area in ("brain_area", "ventricle_area"):
         for number in CONDITIONS:
+            means = reports[f"samples-slice-{number}"]["anatomy_by_slice"]["means"]
             at = {found["group"]: found[area] for found in means if found["slice"] == number}
             shown = "; ".join(f"{name} {at[name]:.3f}" for name in ("samples", "train", "test") if name in at)
             yield f"| {area} at slice {number} | {shown} |"

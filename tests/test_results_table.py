@@ -30,7 +30,8 @@ def write_results(out: Path) -> None:
     reports["seed-0"] = {"split": "validate", "metrics": measured(IMAGES | {"ssim": 0.75})}
     for name in ("pixelcnn_oasis", "codes-64-prior"):
         reports[name] = {"split": "test", "metrics": measured(CODES | {"bits_per_pixel": 0.04})}
-    reports |= {"samples": {"realism": realism}, "peers": {"results": [peer]}}
+    reports |= {name: {"realism": realism} for name in ("samples", "samples-slice-5", "samples-slice-25")}
+    reports |= {"peers": {"results": [peer]}}
     (out / "reports").mkdir(parents=True)
     for name, report in reports.items():
         (out / "reports" / f"{name}.json").write_text(json.dumps(report))
