@@ -18,7 +18,7 @@ from vqdist.config import RunConfig
 from vqdist.config_file import load_config
 from vqdist.data.manifest import Manifest
 from vqdist.diagnosis.job import check_main_address, check_slurm, check_tracking
-from vqdist.diagnosis.machine import check_devices, check_memory, check_signals, check_versions
+from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_problems, to_json
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
 from vqdist.entry import emit, run_command, say
@@ -131,7 +131,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
 def _examine_together(config: RunConfig, checks: list[Check], ranks: Any, meeting_s: float) -> list[Check]:
     from vqdist.diagnosis import trial
 
-    alone = [*checks, check_versions(), check_devices(ranks.device.type), check_memory(), check_signals()]
+    alone = [*checks, *check_machine(config.train.precision, ranks.device.type)]
     return [
         *merge(ranks.gather_objects(alone), ranks.gather_objects(socket.gethostname())),
         trial.describe_ranks(ranks, meeting_s),

@@ -10,7 +10,8 @@ from statistics import median
 
 import torch
 
-from vqdist.benchmarks.measure import Bench, Result, compare, has_fast_bf16, left_out
+from vqdist.benchmarks.measure import Bench, Result, compare, left_out
+from vqdist.training.precision import has_fast_bf16
 
 GLOBAL_BATCH = 8
 STEPS = 5

@@ -13,6 +13,7 @@ import torch
 
 from vqdist.progress import say
 from vqdist.training.environment import PACKAGES, find_versions
+from vqdist.training.precision import has_fast_bf16
 
 Unit = Literal["ms", "s", "MiB", "samples/s", "steps/s", "%", "SSIM", "dB", "codes"]
 _MORE_IS_BETTER = ("samples/s", "steps/s", "dB", "codes")
@@ -105,15 +106,6 @@ def left_out(part: str, case: str, why: object) -> list[Result]:
 def choose_device() -> torch.device:
     """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether bf16 is done in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # The only test that torch 2.15 has for a CPU, and only where it knows the question.
-    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(check is not None and check() for check in checks)
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.benchmarks.measure import Bench, Result, compare, has_fast_bf16
+from vqdist.benchmarks.measure import Bench, Result, compare
 from vqdist.benchmarks.sessions import build_paper_session, make_batch, make_images
 from vqdist.benchmarks.usual import UsualVQVAE
 from vqdist.data.loader import to_images
+from vqdist.training.precision import has_fast_bf16
 from vqdist.training.ranks import Ranks
 from vqdist.training.step import Wishes, train_step
 

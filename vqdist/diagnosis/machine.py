@@ -30,6 +30,12 @@ while True:
 """
 
 
+def check_machine(precision: str, device: str) -> list[Check]:
+    """Return all checks of this rank's machine, for a run of this precision on this device."""
+    of_device = [check_devices(device), check_precision(precision, device)]
+    return [check_versions(), *of_device, check_memory(), check_signals()]
+
+
 def check_versions() -> Check:
     """Compare what is installed with what the package asks for."""
     versions = {"python": platform.python_version(), **find_versions(PACKAGES)}
@@ -84,6 +90,18 @@ def check_devices(device: str, environ: Mapping[str, str] = os.environ) -> Check
     if local * threads > cores:
         return Check("devices", "note", found, f"OMP_NUM_THREADS={max(cores // local, 1)}: threads outnumber the cores")
     return Check("devices", "ok", found)
+
+
+def check_precision(precision: str, device: str) -> Check:
+    """Tell whether the device of this rank has instructions for the precision of the run."""
+    import torch
+
+    from vqdist.training.precision import find_slow_precision
+
+    slow = find_slow_precision(precision, torch.device(device))
+    if slow:
+        return Check("precision", "note", slow, "--train.precision fp32, in a new run")
+    return Check("precision", "ok", precision)
 
 
 def check_memory(environ: Mapping[str, str] = os.environ) -> Check:

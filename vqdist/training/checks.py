@@ -17,7 +17,8 @@ from vqdist.data.transfer import is_address
 from vqdist.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.models.artifact import fingerprint
 from vqdist.training.checkpoint import read_newest_state
-from vqdist.training.ranks import device_problems, launch_problems, wants_cpu
+from vqdist.training.precision import precision_problems
+from vqdist.training.ranks import device_problems, launch_problems
 from vqdist.training.run_dir import claimable, is_over, resume_problems
 from vqdist.training.setup import COMPANION, demo_folder
 from vqdist.training.state import find_misfits, read_weights
@@ -40,17 +41,6 @@ def find_problems(config: RunConfig) -> list[Problem]:
     problems += precision_problems(config.train.precision, config.run.device)
     problems += _compiler_problems(config)
     return problems + data_problems(config)
-
-
-def precision_problems(precision: str, device: str) -> list[Problem]:
-    """Return what is wrong with a precision on the device that a run would take: fp16 needs CUDA and its scaler."""
-    on_cuda = torch.cuda.is_available() and not wants_cpu(device)
-    on_mps = torch.backends.mps.is_available() and not wants_cpu(device) and not on_cuda
-    if precision == "fp16" and not on_cuda:
-        return [Problem("train.precision", "fp16 without a CUDA device", "fp32 or bf16")]
-    if precision == "bf16" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
-        return [Problem("train.precision", "bf16 on mps before macOS 14", "fp32")]
-    return []
 
 
 def _compiler_problems(config: RunConfig) -> list[Problem]:

@@ -19,6 +19,7 @@ from vqdist.training.checks import data_problems
 from vqdist.training.feeding import build_feed
 from vqdist.training.lineage import log_inputs, log_model
 from vqdist.training.loop import Run, train
+from vqdist.training.precision import find_slow_precision
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
 from vqdist.training.run_dir import RunDir, is_over, read_status
@@ -48,6 +49,8 @@ def run(config: RunConfig, stop: StopRequest) -> int:
             say(f"{config.run_dir}: finished before, nothing to do")
         return 0
     path, manifest = _open_data(config, ranks)
+    if ranks.is_main and (slow := find_slow_precision(config.train.precision, ranks.device)):
+        say(f"notice: {slow}; a run with --train.precision fp32 takes less time here")
     with storing(config.run_dir):
         token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
     run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))

@@ -1,0 +1,38 @@
+"""What a device makes of a precision: what it cannot do, and what it does slowly."""
+
+import platform
+
+import torch
+
+from vqdist.errors import Problem
+from vqdist.training.ranks import wants_cpu
+
+
+def precision_problems(precision: str, device: str) -> list[Problem]:
+    """Return what is wrong with a precision on the device that a run would take: fp16 needs CUDA and its scaler."""
+    on_cuda = torch.cuda.is_available() and not wants_cpu(device)
+    on_mps = torch.backends.mps.is_available() and not wants_cpu(device) and not on_cuda
+    if precision == "fp16" and not on_cuda:
+        return [Problem("train.precision", "fp16 without a CUDA device", "fp32 or bf16")]
+    if precision == "bf16" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
+        return [Problem("train.precision", "bf16 on mps before macOS 14", "fp32")]
+    return []
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Tell whether bf16 is known to be done in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # The only test that torch 2.15 has for a CPU, and only where it knows the question.
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(check is not None and check() for check in checks)
+
+
+def find_slow_precision(precision: str, device: torch.device) -> str | None:
+    """Return why a precision costs time on a device; None where it does not, or where torch cannot tell."""
+    if precision != "bf16" or device.type == "mps" or has_fast_bf16(device):
+        return None
+    if device.type == "cpu" and platform.machine() not in {"x86_64", "AMD64"}:
+        return None
+    name = "GPU" if device.type == "cuda" else "CPU"
+    return f"train.precision is bf16, for which this {name} has no instructions"
