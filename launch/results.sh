@@ -2,8 +2,8 @@
 # Makes every figure of the README's results from real slices: bash launch/results.sh SOURCE [OUT]
 # SOURCE is what vqdist.shard takes; OUT (default: results beside this folder) receives data, runs, reports and figures,
 # and table.md. Some six hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so
-# many steps, to see that all of it works, in an OUT of its own (default: results-20-steps). PRECISION=fp32 is for a CPU without bf16
-# instructions.
+# many steps, to see that all of it works, in an OUT of its own (default: results-20-steps). PRECISION=fp32 is for a CPU
+# without bf16 instructions.
 here=$(dirname "${BASH_SOURCE[0]}")
 source=$(realpath "${1:?the folder of slices, as vqdist.shard takes it}")
 out=$(realpath --canonicalize-missing "${2:-$here/../results${STEPS:+-$STEPS-steps}}")
@@ -76,7 +76,7 @@ variant mse-alone --model.ssim_weight 0 --model.l1_weight 0
 variant no-ssim --model.ssim_weight 0
 variant lr-5e-3 --optim.lr 5e-3
 variant weight-ema --optim.weight_ema 0.999
-variant not-mirrored --data.mirror false
+variant not-mirrored --data.mirror none
 variant whole-images --data.crop null --data.global_batch_size 2
 variant layers-of-2017 --model.hidden 128 --model.residual_hidden 32 --model.residual_layers 2 \
   --model.patch 1 --model.fine_layers 0

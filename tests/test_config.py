@@ -94,9 +94,19 @@ def test_an_empty_path_is_not_the_working_directory(key: str) -> None:
 
 def test_keys_that_do_not_fit_each_other_are_problems(tmp_path: Path) -> None:
     text = "task: pixelcnn\nmodel: {kernel: 4}\ncheckpoint: {every_steps: null, every_minutes: null}\n"
-    text += "data: {mirror: true, crop: 64}\n"
+    text += "data: {mirror: rows, crop: 64}\n"
     _, problems = load(text, tmp_path=tmp_path)
     assert problems.keys() == {"model.kernel", "data.path", "data.mirror", "data.crop", "checkpoint.every_steps"}
+
+
+def test_a_mirror_that_was_told_by_true_or_false_is_known(tmp_path: Path) -> None:
+    for told, mirror in (("true", "columns"), ("false", "none"), ("rows", "rows")):
+        config, problems = load(f"data: {{mirror: {told}}}\n", tmp_path=tmp_path)
+        assert not problems
+        assert config.data.mirror == mirror
+        assert load_config(None, [("data.mirror", told)])[0].data.mirror == mirror
+    _, problems = load("data: {mirror: sideways}\n", tmp_path=tmp_path)
+    assert "none|rows|columns" in problems["data.mirror"]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -68,11 +68,14 @@ def test_shards_that_somebody_else_made_go_the_whole_way(
     assert not (foreign / "dataset.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("chosen", "mirror"), [((), "rows"), (("--mirror", "columns"), "columns"), (("--mirror", "none"), "none")]
+)
 def test_views_are_the_codes_of_mirrored_and_moved_slices_of_train(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], chosen: tuple[str, ...], mirror: str
 ) -> None:
     images, run, out = write_images(tmp_path / "images"), save_vqvae(tmp_path / "run"), tmp_path / "codes"
-    arguments = ["--run", run, "--data", images, "--out", out, "--views", 4, "--shift", 3]
+    arguments = ["--run", run, "--data", images, "--out", out, "--views", 4, "--shift", 3, *chosen]
     assert run_command(encode.main, [str(item) for item in arguments]) == 0
     assert json.loads(capsys.readouterr().out)["samples"] == 4 * 12 + 3 + 9
     source, codes, model = load_manifest(images), load_manifest(out), load_model(run)
@@ -86,11 +89,11 @@ def test_views_are_the_codes_of_mirrored_and_moved_slices_of_train(
         for number in range(4):
             sample = found.pop(slice_of_train["__key__"] + (f"-view{number}" if number else ""))
             info = dict(sample["json"])
-            view = info.pop("view", {"mirrored": False, "shift": [0, 0]})
+            view = info.pop("view", {"mirror": "none", "shift": [0, 0]})
             assert info == slice_of_train["json"]
-            assert view["mirrored"] == (number % 2 == 1)
-            seen = torch.tensor(pixels)
-            seen = seen.flip(-1) if view["mirrored"] else seen
+            assert view["mirror"] == (mirror if number % 2 == 1 else "none")
+            flipped = {"none": pixels, "rows": pixels[:, ::-1], "columns": pixels[:, :, ::-1]}[view["mirror"]]
+            seen = torch.tensor(flipped.copy())
             down, right = view["shift"]
             padded = torch.nn.functional.pad(seen, (3, 3, 3, 3))[:, 3 - down : 35 - down, 3 - right : 35 - right]
             expected = model.encode(padded[None] / 255)[0].numpy()
@@ -103,8 +106,8 @@ def test_views_are_the_codes_of_mirrored_and_moved_slices_of_train(
 
 
 def test_a_slice_of_nobody_is_the_subject_of_its_views() -> None:
-    told = View(1, mirrored=True, down=2).describe("a", {"slice": 3})
-    assert told == {"slice": 3, "subject": "a", "view": {"mirrored": True, "shift": [2, 0]}}
+    told = View(1, mirror="rows", down=2).describe("a", {"slice": 3})
+    assert told == {"slice": 3, "subject": "a", "view": {"mirror": "rows", "shift": [2, 0]}}
     assert View().describe("a", {"slice": 3}) == {"slice": 3}
 
 
@@ -132,7 +135,8 @@ def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     before = sorted(path.name for path in tmp_path.iterdir())
     fails_with("channels: found 3; expected 1", "image size: found 30 x 30; expected multiples")
-    fails_with("--views: found 3; expected at most 2", data=images, views=3)
+    fails_with("--views: found 3; expected at most 2, the slice and its mirror image", data=images, views=3)
+    fails_with("--views: found 2; expected at most 1, the slice, or", data=images, views=2, mirror="none")
     fails_with("--shift: found 32; expected less than the sides", data=images, views=2, shift=32)
     fails_with("--shift: found 2 with one view of each slice; expected also --views", data=images, shift=2)
     fails_with("no such folder", data=tmp_path / "nowhere")

@@ -15,7 +15,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vqdist import evaluate, load_model, sample
 from vqdist.data.codecs import decode_codes, decode_png
-from vqdist.data.shards import ShardReader, load_manifest
+from vqdist.data.shards import ShardReader, ShardSetWriter, load_manifest
 from vqdist.entry import run_command
 from vqdist.evaluation.summary import format_figure
 
@@ -224,7 +224,7 @@ def test_real_slices_pass_for_samples(tmp_path: Path, capsys: pytest.CaptureFixt
     assert realism["feature_distance"]["samples_test"] < 2 * abs(realism["feature_distance"]["train_test"])
     assert realism["copies"]["samples"]["near_copies"] == 1
     assert realism["copies"]["samples"]["smallest"] == 0
-    assert realism["copies"]["nearest"][-1] == {"file": "train-7.png", "train": "s2_10", "mirrored": False, "ratio": 0}
+    assert realism["copies"]["nearest"][-1] == {"file": "train-7.png", "train": "s2_10", "mirror": "none", "ratio": 0}
 
 
 def test_samples_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,6 +242,22 @@ def test_samples_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.Captur
     fails_with("a.png: found 16 x 16 pixels")
     (folder / "samples.json").write_text('{"samples": [{"file": "../a.png"}]}')
     fails_with("samples.json: found no list of samples")
+
+
+def test_a_split_of_one_slice_has_no_distances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, images, folder = save_vqvae(tmp_path / "run"), write_images(tmp_path / "images"), tmp_path / "samples"
+    folder.mkdir()
+    few = tmp_path / "few"
+    with ShardSetWriter(few, kind="images", image_size=(32, 32), channels=1, samples_per_shard=5) as writer:
+        for split, numbers in (("train", (0, 1)), ("test", (2,))):
+            reader = ShardReader(images, load_manifest(images), split)
+            for number in numbers:
+                sample = reader.read(number)
+                writer.write(split, sample["__key__"], sample["png"], "png", sample["json"])
+                (folder / f"{number}.png").write_bytes(sample["png"])
+    arguments = ["--run", run, "--data", few, "--samples", folder, "--device", "cpu", "--figures", "null"]
+    assert run_command(evaluate.main, [str(item) for item in arguments]) == 2
+    assert f"{few}, test: found 1 slices; expected at least two, to hold samples against" in capsys.readouterr().err
 
 
 def test_misfits_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,10 +31,16 @@ def _true_or_false(value: Any) -> Any:
     raise ValueError("true or false")
 
 
+def _which_mirror(value: Any) -> Any:
+    """Take what this key was before there was a choice: false, or true for columns."""
+    return {"false": "none", "true": "columns"}.get(str(value).lower(), value)
+
+
 def _whole_number(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+Mirror = Literal["none", "rows", "columns"]
 Bool = Annotated[bool, BeforeValidator(_true_or_false)]
 Int = Annotated[int, BeforeValidator(_no_boolean)]
 Real = Annotated[float, BeforeValidator(_no_boolean)]
@@ -73,7 +79,9 @@ class DataSection(Section):
     num_workers: Int = key(2, "loader processes per rank; 0: load in the loop", ge=0)
     order: Literal["windowed", "full"] = key("windowed", "how an epoch is permuted: inside shard windows, or fully")
     window_shards: Int = key(8, "shards that the windowed order mixes at a time", unit="shards", ge=1)
-    mirror: Bool = key(False, "train on half of the images mirrored left and right, other ones in each epoch")
+    mirror: Annotated[Mirror, BeforeValidator(_which_mirror)] = key(
+        "none", "train on half of the images mirrored, others at each step; rows: left and right of an OASIS slice"
+    )
     crop: Int | None = key(None, "train on a square of each image, elsewhere in each epoch; null: all", unit="px", ge=1)
     cache: Literal["none", "memory"] = key("none", "memory: decoded samples shared by ranks and workers of a node")
     cache_dir: str | None = key(
@@ -230,7 +238,7 @@ def _augmentation_problems(config: RunConfig) -> list[Problem]:
     mirror, crop = config.data.mirror, config.data.crop
     if isinstance(config.model, PixelCNNSection):
         expected = "of images alone: vqdist.encode --views mirrors and moves slices for a prior"
-        asked = {"data.mirror": mirror, "data.crop": crop is not None}
+        asked = {"data.mirror": mirror != "none", "data.crop": crop is not None}
         return [Problem(name, "asked for maps of codes", expected) for name, is_asked in asked.items() if is_asked]
     if crop is not None and crop % config.model.downsample:
         expected = f"a multiple of model.downsample, {config.model.downsample}"

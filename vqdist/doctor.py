@@ -22,9 +22,9 @@ from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_problems, to_json
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
 from vqdist.entry import emit, run_command, say
-from vqdist.errors import Problem, StalledError, UserError
+from vqdist.errors import Problem, StalledError
 from vqdist.progress import is_first_rank
-from vqdist.training.run_dir import claimable, is_over, read_config, resume_problems
+from vqdist.training.run_dir import claimable, is_over, resume_problems
 from vqdist.world import number_problems
 
 SWITCHES = (
@@ -82,13 +82,12 @@ def find_run_problems(config: RunConfig) -> list[Problem]:
     path = config.run_dir
     problems = claimable(path, config.checkpoint.resume)
     if not problems and (path / "config.yaml").exists() and config.checkpoint.resume != "never":
-        try:
-            saved = read_config(path)
-        except UserError as error:
-            return error.problems
-        asked = config.model_dump(mode="json")
+        first, problems = load_config(path / "config.yaml", [])
+        if first is None or problems:
+            return problems
+        saved, asked = first.model_dump(mode="json"), config.model_dump(mode="json")
         if asked["optim"]["decay_steps"] is None:  # then the first start's holds
-            asked["optim"]["decay_steps"] = saved.get("optim", {}).get("decay_steps")
+            asked["optim"]["decay_steps"] = saved["optim"]["decay_steps"]
         problems = resume_problems(path, saved, asked)
     return problems
 

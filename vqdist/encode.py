@@ -18,6 +18,8 @@ def build_parser() -> Parser:
         "maps of each slice of train: the slice itself, then mirrored and moved ones, for a prior that learns by heart"
     )
     parser.option("--views", within(int, 1), default=1, unit="maps", help=views)
+    mirrored = "what changes places in every second such map; rows: left and right of an OASIS slice"
+    parser.option("--mirror", str, default="rows", choices=["none", "rows", "columns"], help=mirrored)
     moved = "how far such maps move their slice at most, up, down, left and right; 0 only mirrors"
     parser.option("--shift", within(int, 0), default=0, unit="pixels", help=moved)
     parser.option("--batch-size", within(int, 1), default=16, unit="samples", help="slices per forward")
@@ -28,8 +30,9 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
     args = build_parser().parse_args(argv)
-    if args.views > 2 and not args.shift:
-        expected = "at most 2, the slice and its mirror image, or a --shift above 0"
+    different = 1 if args.mirror == "none" else 2
+    if args.views > different and not args.shift:
+        expected = f"at most {different}, the slice{' and its mirror image' * (different - 1)}, or a --shift above 0"
         args.problems.append(Problem("--views", str(args.views), expected))
     if args.shift and args.views == 1:
         args.problems.append(Problem("--shift", f"{args.shift} with one view of each slice", "also --views, above 1"))

@@ -5,6 +5,7 @@ import torch
 
 from vqdist.config import DataSection
 from vqdist.data.loader import Batch
+from vqdist.data.mirror import mirror_images
 from vqdist.training.augmentation import augment
 
 GLOBAL_BATCH = 64
@@ -20,27 +21,30 @@ def make_batch(rank: int = 0, world: int = 1) -> Batch:
     return Batch(1, True, values, nothing, nothing, positions, [f"k{place}" for place in positions.tolist()])
 
 
-def see(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) -> list[tuple[bool, int, int]]:
-    """Return of each image whether it was mirrored, and the corner of what was cut out."""
+def see(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) -> list[tuple[str, int, int]]:
+    """Return of each image how it was mirrored, and the corner of what was cut out."""
     data = DataSection(global_batch_size=GLOBAL_BATCH, **keys)
     found = []
     for image in augment(batch, data, seed=seed, step=step).values:
-        mirrored = bool(image[0, 0, 0] > image[0, 0, -1])
-        upright = image.flip(-1) if mirrored else image
+        down, right = int(image[0, -1, 0]) - int(image[0, 0, 0]), int(image[0, 0, -1]) - int(image[0, 0, 0])
+        mirror = "rows" if down < 0 else "columns" if right < 0 else "none"
+        upright = mirror_images(image, mirror)
         y, x = divmod(int(upright[0, 0, 0]), WIDTH)
         height, width = image.shape[-2:]
         assert torch.equal(upright, batch.values[0, :, y : y + height, x : x + width])
-        found.append((mirrored, y, x))
+        found.append((mirror, y, x))
     return found
 
 
-def test_half_of_the_images_are_mirrored_at_each_step_others() -> None:
-    draws = [see(make_batch(), step=step, mirror=True) for step in range(1, 21)]
-    mirrored = [image[0] for draw in draws for image in draw]
+@pytest.mark.parametrize("mirror", ["rows", "columns"])
+def test_half_of_the_images_are_mirrored_at_each_step_others(mirror: str) -> None:
+    draws = [see(make_batch(), step=step, mirror=mirror) for step in range(1, 21)]
+    mirrored = [image[0] == mirror for draw in draws for image in draw]
+    assert {image[0] for draw in draws for image in draw} == {"none", mirror}
     assert 0.45 < sum(mirrored) / len(mirrored) < 0.55
     assert len(set(map(tuple, draws))) == 20
-    assert draws[0] == see(make_batch(), mirror=True)
-    assert draws[0] != see(make_batch(), mirror=True, seed=1)
+    assert draws[0] == see(make_batch(), mirror=mirror)
+    assert draws[0] != see(make_batch(), mirror=mirror, seed=1)
     assert {image[1:] for draw in draws for image in draw} == {(0, 0)}
 
 
@@ -54,6 +58,6 @@ def test_squares_come_from_everywhere() -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_ranks_change_nothing(world: int) -> None:
-    alone = see(make_batch(), mirror=True, crop=4)
+    alone = see(make_batch(), mirror="rows", crop=4)
     for rank in range(world):
-        assert see(make_batch(rank, world), mirror=True, crop=4) == alone[rank::world]
+        assert see(make_batch(rank, world), mirror="rows", crop=4) == alone[rank::world]

@@ -60,7 +60,7 @@ def test_ranks_and_accumulation_change_nothing(task: str, image_set: Path, code_
     ]
     if task == "vqvae":  # codes die and restart, and the batch is no multiple of the ranks
         flags += ["--model.restart_every", 4, "--model.restart_threshold", 0.5, "--data.global_batch_size", 7]
-        flags += ["--data.mirror", "true", "--data.crop", 16]
+        flags += ["--data.mirror", "rows", "--data.crop", 16]
     train_on(1, "alone", tmp_path, *flags)
     for ranks, micro_batch_size in CASES[task]:
         name = f"{ranks}-{micro_batch_size}"

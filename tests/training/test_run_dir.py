@@ -128,7 +128,7 @@ def test_a_run_of_an_older_version_goes_on_where_new_keys_have_their_defaults(tm
     saved = VQVAERun().model_dump(mode="json")
     del saved["data"]["mirror"], saved["model"]["patch"], saved["data"]["crop"]
     assert not resume_problems(tmp_path, saved, asked)
-    changed = VQVAERun(data={"mirror": True}, model={"patch": 4}).model_dump(mode="json")
+    changed = VQVAERun(data={"mirror": "rows"}, model={"patch": 4}).model_dump(mode="json")
     assert {problem.where for problem in resume_problems(tmp_path, saved, changed)} == {"data.mirror", "model.patch"}
     other = PixelCNNRun().model_dump(mode="json")
     assert "task" in {problem.where for problem in resume_problems(tmp_path, saved, other)}
@@ -140,7 +140,7 @@ def test_what_decides_the_result_may_not_change_and_the_rest_may(image_set: Path
     train(*words, "--train.max_steps", 10)
     owner = (tmp_path / "run" / "owner.json").read_bytes()
     deciding = ("--model.hidden", 12, "--optim.lr", 0.5, "--run.seed", 3, "--data.global_batch_size", 4)
-    more = ("--data.order", "full", "--train.precision", "bf16", "--data.mirror", "true", "--data.crop", 16)
+    more = ("--data.order", "full", "--train.precision", "bf16", "--data.mirror", "rows", "--data.crop", 16)
     refused = train(*words, *deciding, *more, check=False)
     assert refused.code == 2
     assert "error: 8 problems" in refused.logs[0]

@@ -9,6 +9,7 @@ import torch
 from vqdist.curves import draw_losses
 from vqdist.data.loader import to_images
 from vqdist.data.manifest import Manifest
+from vqdist.data.mirror import mirror_images
 from vqdist.data.reader import ShardReader
 from vqdist.evaluation import charts
 from vqdist.evaluation.measures import Evaluation
@@ -78,9 +79,9 @@ def illustrate_samples(
     ratios = nearest.distance[closest] / max(float(np.median(realism.nearest["test"].distance)), 1e-12)
     with torch.inference_mode():
         samples, neighbours = folder.read(closest), to_images(batch.values)
-        mirrored = torch.from_numpy(nearest.mirrored[closest]).view(-1, 1, 1, 1)
-        neighbours = torch.where(mirrored, neighbours.flip(-1), neighbours)
-    words = np.where(nearest.mirrored[closest], ", mirrored", "")
+    mirrors = nearest.mirror[closest]
+    neighbours = torch.stack([mirror_images(image, how) for image, how in zip(neighbours, mirrors, strict=True)])
+    words = np.where(mirrors == "none", "", ", mirrored")
     keys = [f"{key}{word}" for key, word in zip(batch.keys, words, strict=True)]
     return [
         draw_realism(realism.report, realism.digests, realism.nearest, out / f"samples-{split}.png"),

@@ -48,7 +48,7 @@ def encode(args: Namespace, ranks: Ranks) -> int:
         problems.append(Problem("--shift", str(args.shift), expected))
     if problems:
         raise UserError(problems)
-    views = Views(args.views, args.shift)
+    views = Views(args.views, args.shift, args.mirror)
     rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, views, batch_size=args.batch_size)
     if not ranks.is_main:
         return sum(len(shard) for _, shard in rounds)
@@ -110,7 +110,7 @@ def encode_shard(
 def open_writer(args: Namespace, manifest: Manifest, model: VQVAE, origin: str) -> ShardSetWriter:
     """Return the writer of the data set of codes; a shard of train holds the views of one of the images."""
     sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
-    views = {"views": args.views, "shift": args.shift} if args.views > 1 else {}
+    views = {"views": args.views, "shift": args.shift, "mirror": args.mirror} if args.views > 1 else {}
     return ShardSetWriter(
         args.out,
         kind="codes",

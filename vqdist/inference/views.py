@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqdist.config import Mirror
+from vqdist.data.mirror import mirror_images
 from vqdist.seeds import derive_seed
 
 
@@ -23,13 +25,13 @@ class View:
     """
 
     number: int = 0
-    mirrored: bool = False
+    mirror: Mirror = "none"
     down: int = 0
     right: int = 0
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the image, (C, H, W), as it is seen."""
-        seen = image.flip(2) if self.mirrored else image
+        seen = mirror_images(image, self.mirror)
         if not (self.down or self.right):
             return seen
         moved = torch.zeros_like(seen)
@@ -45,7 +47,7 @@ class View:
         """Return what is known of a sample, and of its view. A sample without a subject is its views' subject."""
         if not self.number:
             return info
-        seen = {"mirrored": self.mirrored, "shift": [self.down, self.right]}
+        seen = {"mirror": self.mirror, "shift": [self.down, self.right]}
         return {**info, "subject": info.get("subject") or key, "view": seen}
 
 
@@ -56,10 +58,16 @@ def _overlap(offset: int, size: int) -> tuple[slice, slice]:
 
 @dataclass(frozen=True)
 class Views:
-    """How many views of a slice, and how far they are moved at most, in pixels, up, down and to the sides."""
+    """How many views of a slice, and what they are.
+
+    Attributes:
+        shift: how far they are moved at most, in pixels, up, down and to the sides.
+        mirror: how odd ones are mirrored.
+    """
 
     number: int = 1
     shift: int = 0
+    mirror: Mirror = "rows"
 
     def choose(self, key: str, number: int) -> View:
         """Return a view of a sample: 0 is the slice itself, all others are moved at random, odd ones mirrored too."""
@@ -67,4 +75,4 @@ class Views:
             return View()
         rng = np.random.default_rng(derive_seed(0, "view", key, number))
         down, right = rng.integers(-self.shift, self.shift, size=2, endpoint=True).tolist()
-        return View(number, number % 2 == 1, down, right)
+        return View(number, self.mirror if number % 2 == 1 else "none", down, right)

@@ -6,6 +6,7 @@ import torch
 
 from vqdist.config import DataSection
 from vqdist.data.loader import Batch
+from vqdist.data.mirror import mirror_images
 from vqdist.seeds import derive_seed
 
 
@@ -25,8 +26,8 @@ def augment(batch: Batch, data: DataSection, *, seed: int, step: int) -> Batch:
         corners = (draws[:, :2] * (room + 1)).long().tolist()
         squares = zip(values, corners, strict=True)
         values = torch.stack([image[:, y : y + data.crop, x : x + data.crop] for image, (y, x) in squares])
-    if data.mirror:
-        values = torch.where((draws[:, 2] < 0.5).view(-1, 1, 1, 1), values.flip(-1), values)
+    if data.mirror != "none":
+        values = torch.where((draws[:, 2] < 0.5).view(-1, 1, 1, 1), mirror_images(values, data.mirror), values)
     if batch.values.is_pinned():  # so that its way to a GPU need not be waited for
         values = values.pin_memory()
     return replace(batch, values=values)

@@ -139,7 +139,7 @@ def _backward(session: Session, micro_batches: list[Batch], step: int, count: fl
 def _place(session: Session, batch: Batch, step: int) -> Batch:
     """Return a micro-batch on the device, as it is trained on."""
     data = session.config.data
-    if data.mirror or data.crop is not None:
+    if data.mirror != "none" or data.crop is not None:
         batch = augment(batch, data, seed=session.config.run.seed, step=step)
     return batch.to(session.ranks.device)
 

@@ -40,17 +40,18 @@ def test_new_people_are_as_far_as_test_and_noise_is_not(sets: dict[str, np.ndarr
 
 def test_copies_are_found_mirrored_and_moved_too(sets: dict[str, np.ndarray]) -> None:
     rng = np.random.default_rng(0)
-    mirrored, moved = sets["train"][17, :, ::-1], np.roll(sets["train"][30], (1, -1), axis=(0, 1))
-    copied = np.stack([sets["train"][5], mirrored, moved])
+    mirrored, turned = sets["train"][17, ::-1], sets["train"][20, :, ::-1]
+    moved = np.roll(sets["train"][30], (1, -1), axis=(0, 1))
+    copied = np.stack([sets["train"][5], mirrored, moved, turned])
     copied = np.clip(copied + rng.normal(0, 0.02, copied.shape), 0, 1)
     train, samples = digest(sets["train"]), digest(np.concatenate([copied, sets["new"]]))
     nearest = {"test": copies.find_nearest(digest(sets["test"]), train), "samples": copies.find_nearest(samples, train)}
-    assert nearest["samples"].index[:3].tolist() == [5, 17, 30]
-    assert nearest["samples"].mirrored[:3].tolist() == [False, True, False]
+    assert nearest["samples"].index[:4].tolist() == [5, 17, 30, 20]
+    assert nearest["samples"].mirror[:4].tolist() == ["none", "rows", "none", "columns"]
     pictures = train.thumbnails.astype(np.float64).reshape(-1, 64, 64)
     shown = [
         np.roll(turned, (down, right), axis=(1, 2)).reshape(len(pictures), -1)
-        for turned in (pictures, pictures[:, :, ::-1])
+        for turned in (pictures, pictures[:, ::-1], pictures[:, :, ::-1])
         for down in (-1, 0, 1)
         for right in (-1, 0, 1)
     ]
@@ -58,7 +59,7 @@ def test_copies_are_found_mirrored_and_moved_too(sets: dict[str, np.ndarray]) ->
     least = np.min([((flat - one[None]) ** 2).mean(axis=2).min(axis=1) for one in shown], axis=0)
     np.testing.assert_allclose(nearest["samples"].distance, np.sqrt(least), atol=1e-6)
     report = copies.count_copies(nearest)
-    assert report["samples"]["near_copies"] == 3
+    assert report["samples"]["near_copies"] == 4
     assert report["test"]["near_copies"] == 0
     assert report["test"]["median_over_test"] == 1
 

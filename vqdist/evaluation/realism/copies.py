@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.config import Mirror
+from vqdist.data.mirror import AXES
 from vqdist.evaluation.realism.digest import THUMBNAIL, Digest
 
 # A sample is a near copy where its nearest training slice is closer than this share of the median distance that
@@ -25,12 +27,12 @@ class Nearest:
 
     Attributes:
         index: (N,) its number.
-        mirrored: (N,) whether it is nearest as seen in a mirror.
+        mirror: (N,) what changes places in it where it is nearest: "none", "rows" or "columns".
         distance: (N,) root mean square difference of the thumbnails.
     """
 
     index: npt.NDArray[np.int64]
-    mirrored: npt.NDArray[np.bool_]
+    mirror: npt.NDArray[np.str_]
     distance: npt.NDArray[np.float64]
 
 
@@ -38,13 +40,13 @@ def find_nearest(digest: Digest, train: Digest) -> Nearest:
     """Return the nearest training slice of each slice, by the pixels of their thumbnails.
 
     A prior that was trained on mirrored and moved slices would copy those: each training slice counts with its mirror
-    image, both also moved by up to MOST_MOVED pixels.
+    images, all also moved by up to MOST_MOVED pixels.
     """
     count = len(digest)
-    index, mirrored = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    index, mirrors = np.zeros(count, np.int64), np.full(count, "none", dtype="<U7")
     distance = np.full(count, np.inf)
     squares = (train.thumbnails.astype(np.float64) ** 2).sum(axis=1)  # of all views: what leaves comes in opposite
-    for is_mirrored, seen in _view(train.thumbnails):
+    for mirror, seen in _view(train.thumbnails):
         for start in range(0, count, BLOCK):
             here = slice(start, start + BLOCK)
             block = digest.thumbnails[here]
@@ -52,19 +54,20 @@ def find_nearest(digest: Digest, train: Digest) -> Nearest:
             apart = np.sqrt(((block - seen[found]) ** 2).mean(axis=1, dtype=np.float64))
             nearer = apart < distance[here]
             index[here] = np.where(nearer, found, index[here])
-            mirrored[here] = np.where(nearer, is_mirrored, mirrored[here])
+            mirrors[here] = np.where(nearer, mirror, mirrors[here])
             distance[here] = np.minimum(apart, distance[here])
-    return Nearest(index, mirrored, distance)
+    return Nearest(index, mirrors, distance)
 
 
-def _view(thumbnails: Thumbnails) -> Iterator[tuple[bool, Thumbnails]]:
+def _view(thumbnails: Thumbnails) -> Iterator[tuple[Mirror, Thumbnails]]:
     """Yield the thumbnails, (N, P), in each way that they count: mirrored or not, and moved."""
     pictures = thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL)
     moves = sorted(product(range(-MOST_MOVED, MOST_MOVED + 1), repeat=2), key=lambda move: move != (0, 0))
-    for is_mirrored in (False, True):
-        turned = pictures[:, :, ::-1] if is_mirrored else pictures
+    turned: dict[Mirror, Thumbnails] = {"none": pictures}
+    turned |= {mirror: np.flip(pictures, axis) for mirror, axis in AXES.items()}
+    for mirror, seen in turned.items():
         for move in moves:
-            yield is_mirrored, np.roll(turned, move, axis=(1, 2)).reshape(thumbnails.shape)
+            yield mirror, np.roll(seen, move, axis=(1, 2)).reshape(thumbnails.shape)
 
 
 def count_copies(nearest: dict[str, Nearest]) -> dict[str, Any]:

@@ -112,12 +112,10 @@ def list_nearest(folder: SampleFolder, train: ShardReader, nearest: dict[str, Ne
         {
             "file": path.name,
             "train": train.key(int(index)),
-            "mirrored": bool(mirrored),
+            "mirror": str(mirror),
             "ratio": float(distance) / usual,
         }
-        for path, index, mirrored, distance in zip(
-            folder.paths, found.index, found.mirrored, found.distance, strict=True
-        )
+        for path, index, mirror, distance in zip(folder.paths, found.index, found.mirror, found.distance, strict=True)
     ]
 
 
