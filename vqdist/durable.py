@@ -1,6 +1,7 @@
 """Files that survive a crash: bytes that have reached the disk, and files that are seen whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,27 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def partial_path(path: Path) -> Path:
+    """Return where this process writes what is to be a file or folder at a path, before it is renamed."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_partials(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left in a folder while they wrote a file or folder of that name.
+
+    Args:
+        name: a glob pattern of names to be.
+    """
+    for partial in folder.glob(f".{name}.*.tmp"):
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = partial_path(path)
     try:
         write_synced(partial, data)
         partial.replace(path)

@@ -56,6 +56,9 @@ def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.Monkey
     left_behind[-1].parent.mkdir()
     for path in left_behind:
         path.touch()
+    left_behind.append(tmp_path / "run" / ".model.123.tmp")
+    (left_behind[-1] / "config.json").parent.mkdir()
+    (left_behind[-1] / "config.json").touch()
     newer = RunDir.claim(tmp_path / "run")
     assert not any(path.exists() for path in left_behind)
     before = digests(tmp_path)

@@ -9,6 +9,7 @@ A folder is written under another name and renamed into place. The one before it
 and a reader holds the folder open while it reads, so it sees the old model or the new one.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from vqdist.durable import sync, write_synced
+from vqdist.durable import partial_path, remove_partials, sync, write_synced
 from vqdist.errors import CheckpointError, Problem, UserError
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -250,11 +251,10 @@ def _read_in(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _replace_folder(folder: Path, files: Mapping[str, bytes], check_owner: Callable[[], None] | None) -> None:
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    partial = partial_path(folder)
     aside = _set_aside(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)
+    remove_partials(folder.parent, glob.escape(folder.name))
     try:
         for name, data in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdist.config import RUN_TYPES, RunConfig
-from vqdist.durable import sync, write_problems, write_whole
+from vqdist.durable import remove_partials, sync, write_problems, write_whole
 from vqdist.errors import ConfigError, OwnershipError, Problem
 
 # What decides the result of a run; every other key may change from one start to the next.
@@ -46,8 +46,8 @@ class RunDir:
     def claim(cls, path: Path) -> "RunDir":
         """Take the directory for this start: older processes find another token and write nothing more."""
         path.mkdir(parents=True, exist_ok=True)
-        for stale in (*path.glob(".*.tmp"), *path.glob("ledger/.*.tmp")):
-            stale.unlink(missing_ok=True)  # of a start that was killed while it wrote
+        for folder in (path, path / "ledger"):
+            remove_partials(folder)  # of a start that was killed while it wrote
         run_dir = cls(path, uuid.uuid4().hex)
         owner = {
             "token": run_dir.token,
