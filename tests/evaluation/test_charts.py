@@ -51,6 +51,13 @@ def test_codebook_bars_stand_by_rank(tmp_path: Path) -> None:
     np.testing.assert_array_equal(figure, read(shuffled))
 
 
+def test_a_rare_code_is_seen_beside_the_background(tmp_path: Path) -> None:
+    usage = torch.tensor([1, 100_000, 0, 1])
+    figure = read(charts.draw_codebook(usage, perplexity=1.0, split="test", path=tmp_path / "codebook.png"))
+    blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).any(axis=0)
+    assert 0.6 < blue.sum() / (figure.shape[1] * 0.88) < 0.85  # three bars of four
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_reconstructions_with_their_differences(tmp_path: Path, channels: int) -> None:
     images = torch.rand(2, channels, 16, 16, generator=torch.Generator().manual_seed(0))

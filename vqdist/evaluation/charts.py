@@ -43,18 +43,20 @@ def draw_reconstructions(
 
 
 def draw_codebook(usage: Tensor, *, perplexity: float, split: str, path: str | Path) -> Path:
-    """Draw how often each code occurs, from the most to the least used.
+    """Draw how often each code occurs, from the most to the least used, on a logarithmic scale: one is the background.
 
     Args:
         usage: (K,) counts.
     """
-    shares = np.sort(usage.double().numpy() / max(int(usage.sum()), 1))[::-1]
+    positions = max(int(usage.sum()), 1)
+    shares = np.sort(usage.double().numpy() / positions)[::-1]
     used = int((shares > 0).sum())
     figure, axes = start_figure(1, 1, width=7, height=4)
     axis = axes[0][0]
     axis.bar(np.arange(len(shares)), 100 * shares, width=1.0, color=BLUE)
     axis.axhline(100 / len(shares), color="black", linestyle="--", linewidth=1, label="all codes alike")
-    axis.set(xlabel="code, by rank", ylabel="share of the positions (%)", xlim=(-0.5, len(shares) - 0.5))
+    axis.set(xlabel="code, by rank", xlim=(-0.5, len(shares) - 0.5))
+    axis.set(ylabel="share of the positions (%)", yscale="log", ylim=(50 / positions, 200))  # a code used once is seen
     axis.set_title(f"Codebook use on {split}: {used} of {len(shares)} codes, perplexity {perplexity:.0f}")
     axis.legend(frameon=False)
     return save_figure(figure, path)
