@@ -66,15 +66,16 @@ class RunDir:
 
     def _read_token(self) -> str:
         owner = self.path / "owner.json"
-        for pause_s in (*OWNER_RETRIES_S, None):  # a network file system may fail for a moment
+        pauses_s = iter(OWNER_RETRIES_S)  # a network file system may fail for a moment
+        while True:
             try:
                 return str(json.loads(owner.read_text())["token"])
             except (OSError, ValueError, KeyError, TypeError) as error:
+                pause_s = next(pauses_s, None)
                 if pause_s is None or isinstance(error, FileNotFoundError):
                     found = f"{owner} does not tell which start owns this run ({error!r})"
                     raise OwnershipError(f"{found}; this process writes nothing more") from error
                 time.sleep(pause_s)
-        raise AssertionError("the last try returns or raises")
 
     def write_status(self, state: str, step: int, **facts: Any) -> None:
         """Write status.json: state is running, stopped, finished or failed."""
