@@ -217,6 +217,20 @@ def test_max_steps_may_grow_and_the_schedule_stays(image_set: Path, tmp_path: Pa
     assert yaml.safe_load((tmp_path / "more" / "config.yaml").read_text())["optim"]["decay_steps"] == 3
 
 
+def test_the_first_start_settles_the_precision(
+    image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [*tiny_flags(), "--data.path", str(image_set), "--run.dir", str(tmp_path), "--run.name", "open"]
+    flags += ["--train.precision", "auto"]
+    for chosen, steps in ("fp32", 2), ("bf16", 4):
+        monkeypatch.setattr("vqdist.training.setup.choose_precision", lambda device, chosen=chosen: chosen)
+        assert run_command(train.main, [*flags, "--train.max_steps", str(steps)]) == 0
+        assert yaml.safe_load((tmp_path / "open" / "config.yaml").read_text())["train"]["precision"] == "fp32"
+    assert json.loads((tmp_path / "open" / "status.json").read_text())["step"] == 4
+    flags[-1] = "bf16"
+    assert run_command(train.main, [*flags, "--train.max_steps", "6"]) == 2
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_stop_asked_for_exits_with_75_and_goes_on(tmp_path: Path, channels: int) -> None:
     data = write_image_set(tmp_path / "data", channels=channels)

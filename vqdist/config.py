@@ -152,7 +152,10 @@ class TrainSection(Section):
 
     max_steps: Int = key(400, "steps of the whole run", unit="steps", ge=1)
     stop_at_step: Int | None = key(None, "checkpoint at this step and exit with 75", unit="steps", ge=1)
-    precision: Literal["fp32", "bf16", "fp16"] = key("fp32", "of the forward and backward pass")
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = key(
+        "fp32",
+        "of the forward and backward pass; auto: bf16 where the device of the first start is made for it, else fp32",
+    )
     compile: Bool = key(False, "compile the model with torch.compile")
     log_every: Int = key(20, "steps between train lines", unit="steps", ge=1)
     eval_every: Int = key(100, "steps between validate lines; the last step always evaluates", unit="steps", ge=1)

@@ -24,7 +24,7 @@ from vqdist.diagnosis.storage import check_file_system, check_manifest, check_sp
 from vqdist.entry import emit, run_command, say
 from vqdist.errors import Problem, StalledError
 from vqdist.progress import is_first_rank
-from vqdist.training.run_dir import claimable, is_over, resume_problems
+from vqdist.training.run_dir import claimable, follow_first_start, is_over, resume_problems
 from vqdist.world import number_problems
 
 SWITCHES = (
@@ -85,10 +85,8 @@ def find_run_problems(config: RunConfig) -> list[Problem]:
         first, problems = load_config(path / "config.yaml", [])
         if first is None or problems:
             return problems
-        saved, asked = first.model_dump(mode="json"), config.model_dump(mode="json")
-        if asked["optim"]["decay_steps"] is None:  # then the first start's holds
-            asked["optim"]["decay_steps"] = saved["optim"]["decay_steps"]
-        problems = resume_problems(path, saved, asked)
+        asked = follow_first_start(config)
+        problems = resume_problems(path, first.model_dump(mode="json"), asked.model_dump(mode="json"))
     return problems
 
 

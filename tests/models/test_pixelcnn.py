@@ -119,6 +119,33 @@ def test_first_loss_is_about_log_k(condition: str) -> None:
     assert loss.item() == pytest.approx(math.log(512), abs=0.05)
 
 
+@pytest.mark.parametrize("D", [3, 8, 40])
+def test_codes_that_look_alike_start_alike(D: int) -> None:
+    model = PixelCNN(32, hidden=16, layers=2)
+    codebook = torch.randn(32, D, generator=torch.Generator().manual_seed(0)) * 5 + 3
+    model.start_from_codebook(codebook)
+    among_codes = torch.cdist(codebook, codebook).flatten()
+    for weight, std in (model.embedding.weight, 1.0), (model.head[-1].weight, 0.01):
+        assert weight.std().item() == pytest.approx(std, rel=0.2)
+        distances = torch.cdist(weight.detach(), weight.detach()).flatten()
+        # As many dimensions as the codebook has keep all distances; fewer keep what they can.
+        likeness = torch.corrcoef(torch.stack([among_codes, distances]))[0, 1].item()
+        assert likeness > (0.9999 if weight.shape[1] >= D else 0.7)
+    codes = torch.randint(32, (4, 6, 6))
+    assert F.cross_entropy(model(codes), codes).item() == pytest.approx(math.log(32), rel=0.05)
+
+
+def test_a_codebook_of_another_size_is_refused() -> None:
+    with pytest.raises(UserError, match=r"codebook: found shape \(16, 4\); expected \(32, D\)"):
+        PixelCNN(32, hidden=8, layers=1).start_from_codebook(torch.randn(16, 4))
+
+
+def test_a_codebook_of_equal_vectors_starts_from_zero_not_from_nan() -> None:
+    model = PixelCNN(32, hidden=8, layers=1)
+    model.start_from_codebook(torch.ones(32, 4))
+    assert model.embedding.weight.isfinite().all()
+
+
 def test_learns_maps_by_heart() -> None:
     torch.manual_seed(0)
     codes = torch.randint(8, (4, 6, 5))

@@ -5,7 +5,7 @@ import platform
 import pytest
 import torch
 
-from vqdist.training.precision import find_slow_precision, has_fast_bf16
+from vqdist.training.precision import choose_precision, find_slow_precision, has_fast_bf16
 
 CPU = torch.device("cpu")
 
@@ -21,6 +21,24 @@ def test_bf16_is_slow_only_where_a_cpu_lacks_it(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(torch.cpu, f"_is_{instructions}_supported", lambda: True)
     assert has_fast_bf16(CPU)
     assert find_slow_precision("bf16", CPU) is None
+
+
+@pytest.mark.parametrize(("cuda", "mps", "fast"), [(True, False, True), (False, False, True), (False, True, False)])
+def test_auto_is_bf16_where_the_device_is_made_for_it(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, fast: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(
+        "vqdist.training.precision.has_fast_bf16", lambda device: asked.append(device.type) or device.type in made_for
+    )
+    made_for = {"cuda", "cpu"}
+    assert choose_precision("auto") == ("bf16" if fast else "fp32")
+    assert choose_precision("cpu") == "bf16"
+    made_for = set()
+    assert choose_precision("auto") == choose_precision("cpu") == "fp32"
+    assert set(asked) == {"cpu", "cuda"} if cuda else {"cpu"}
 
 
 def test_nothing_is_said_of_what_torch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,32 @@
-"""What a stage is, without a run: its previews."""
+"""What a stage is, without a run: its first weights and its previews."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from vqdist.config_file import load_config
 from vqdist.data.loader import Batch
+from vqdist.data.manifest import load_manifest
 from vqdist.figures import GAP_PIXELS as GAP
+from vqdist.models.artifact import load_model
+from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.training.tasks import get_task
+
+
+def test_a_prior_starts_with_the_codebook_of_its_companion(code_set: Path) -> None:
+    config, problems = load_config(None, [("task", "pixelcnn"), ("data.path", str(code_set)), ("model.hidden", "32")])
+    assert config is not None
+    assert problems == []
+    companion = load_model(code_set)
+    assert isinstance(companion, VQVAE)
+    codebook = companion.quantizer.codebook
+    model = get_task("pixelcnn").build(config, load_manifest(code_set), companion)
+    assert isinstance(model, PixelCNN)
+    distances = torch.stack([torch.pdist(codebook), torch.pdist(model.embedding.weight.detach())])
+    assert torch.corrcoef(distances)[0, 1].item() > 0.9999
 
 
 @pytest.mark.parametrize("count", [3, 8])

@@ -16,6 +16,8 @@ CONDITIONS = ("none", "label", "slice", "label+slice")
 POSITION_WAVES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 SLICE_WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 
+FIRST_LOGIT_STD = 0.01  # an almost flat first guess: the loss starts at log K
+
 
 class PixelCNN(nn.Module):
     """Model the distribution of a map of codes, each code given all before it in raster order.
@@ -71,8 +73,7 @@ class PixelCNN(nn.Module):
         )
         last = nn.Linear(2 * hidden, num_codes)
         self.head = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden), nn.SiLU(), last)
-        # An almost flat first guess: the loss starts at log K.
-        nn.init.normal_(last.weight, std=0.01)
+        nn.init.normal_(last.weight, std=FIRST_LOGIT_STD)
         nn.init.zeros_(last.bias)
 
     def forward(self, codes: Tensor, label: Tensor | None = None, slice: Tensor | None = None) -> Tensor:
@@ -94,6 +95,27 @@ class PixelCNN(nn.Module):
         for layer in self.layers:
             above, left = layer(above, left, context)
         return self.head(left).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def start_from_codebook(self, codebook: Tensor) -> None:
+        """Let codes that look alike start alike, both as what is seen and as what is foretold.
+
+        What is learned of a code then holds from the start for those near it in the codebook; the weights are free
+        to leave that behind.
+
+        Args:
+            codebook: (K, D) float, the vectors of the VQ-VAE that the codes came from.
+        Raises:
+            UserError: it is of another K.
+        """
+        if codebook.ndim != 2 or len(codebook) != self.num_codes:
+            raise UserError.of("codebook", f"shape {tuple(codebook.shape)}", f"({self.num_codes}, D)")
+        vectors = codebook.float() - codebook.float().mean(0)
+        vectors = vectors / vectors.std().clamp(min=1e-6)
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        for weight, std in ((self.embedding.weight, 1.0), (last.weight, FIRST_LOGIT_STD)):
+            weight.copy_(std * _turn(vectors, weight.shape[1]))
 
     def sample(
         self,
@@ -231,6 +253,13 @@ def waves(share: Tensor, frequencies: tuple[int, ...]) -> Tensor:
 def _convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:
     """Apply a convolution to (B, h, w, C) features; a permuted view is what channels_last means."""
     return conv(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _turn(vectors: Tensor, size: int) -> Tensor:
+    """Return vectors (n, D) in another number of dimensions, (n, size): turned at random, their variance kept."""
+    D = vectors.shape[1]
+    turn = nn.init.orthogonal_(vectors.new_empty(D, size))
+    return vectors @ turn * math.sqrt(max(size / D, 1.0))
 
 
 def _spread(value: int | Tensor | None, num: int) -> Tensor | None:

@@ -135,7 +135,7 @@ def _weights_problems(config: RunConfig, manifest: Manifest | None) -> list[Prob
     if manifest is None:
         return []
     with torch.device("meta"):  # names and shapes, without memory
-        model = get_task(config.task).build(config, manifest)
+        model = get_task(config.task).build(config, manifest, None)
     return _at(f"checkpoint.resume {path}", find_misfits(model, weights))
 
 

@@ -49,6 +49,8 @@ def run(config: RunConfig, stop: StopRequest) -> int:
             say(f"{config.run_dir}: finished before, nothing to do")
         return 0
     path, manifest = _open_data(config, ranks)
+    # Nodes may differ in what they are made for, but a run has one precision.
+    config = config.replace("train", precision=ranks.broadcast_object(config.train.precision))
     if ranks.is_main and (slow := find_slow_precision(config.train.precision, ranks.device)):
         say(f"notice: {slow}; a run with --train.precision fp32 takes less time here")
     with storing(config.run_dir):
@@ -59,11 +61,11 @@ def run(config: RunConfig, stop: StopRequest) -> int:
 
 def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir, stop: StopRequest) -> int:
     with _last_word(config, ranks, run_dir) as ending, ExitStack() as parts:
-        session = build_session(config, get_task(config.task), manifest, ranks)
+        companion, companion_dir = load_companion(path, manifest, ranks.device)
+        session = build_session(config, get_task(config.task), manifest, ranks, companion)
         resume(session, run_dir)
         ending.session = session
         ending.views = tracker, terminal = _begin(config, session.progress, path, manifest, ranks, run_dir)
-        companion, companion_dir = load_companion(path, manifest, ranks.device)
         feed = parts.enter_context(closing(build_feed(config, path, manifest, ranks, run_dir.token)))
         with storing(run_dir.path):
             recorder = parts.enter_context(closing(Recorder(session, run_dir, tracker, terminal)))

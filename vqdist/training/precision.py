@@ -19,6 +19,14 @@ def precision_problems(precision: str, device: str) -> list[Problem]:
     return []
 
 
+def choose_precision(device: str) -> str:
+    """Return bf16 where the device that a run would take has instructions for it, else fp32."""
+    if torch.cuda.is_available() and not wants_cpu(device):
+        return "bf16" if has_fast_bf16(torch.device("cuda")) else "fp32"
+    on_cpu = wants_cpu(device) or not torch.backends.mps.is_available()
+    return "bf16" if on_cpu and has_fast_bf16(torch.device("cpu")) else "fp32"
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Tell whether bf16 is known to be done in hardware."""
     if device.type == "cuda":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdist.config import RUN_TYPES, RunConfig
+from vqdist.config_file import load_config
 from vqdist.durable import remove_partials, sync, write_problems, write_whole
 from vqdist.errors import ConfigError, OwnershipError, Problem
 
@@ -26,6 +27,8 @@ DECIDING = (
     "data.mirror",
     "data.crop",
 )
+# What a configuration may leave open, and how it says so. The first start of a run settles it for all.
+LEFT_OPEN = {("optim", "decay_steps"): None, ("train", "precision"): "auto"}
 DECIDING_IN_WINDOWS = "data.window_shards"
 OWNER_RETRIES_S = (0.1, 0.5, 1.0)
 
@@ -171,6 +174,18 @@ def is_over(config: RunConfig) -> bool:
     status = read_status(config.run_dir)
     early = status.get("ended_early") and config.train.patience is not None
     return status.get("state") == "finished" and bool(early or status.get("step", 0) >= config.train.max_steps)
+
+
+def follow_first_start(config: RunConfig) -> RunConfig:
+    """Return a configuration with what it leaves open as the run's first start settled it, if there was one."""
+    saved = config.run_dir / "config.yaml"
+    first = load_config(saved, [])[0] if saved.exists() and config.checkpoint.resume != "never" else None
+    if first is None:
+        return config
+    for (section, name), unsaid in LEFT_OPEN.items():
+        if getattr(getattr(config, section), name) == unsaid:
+            config = config.replace(section, **{name: getattr(getattr(first, section), name)})
+    return config
 
 
 def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) -> list[Problem]:

@@ -11,13 +11,14 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from vqdist.config import RunConfig, VQVAESection
-from vqdist.config_file import load_config
 from vqdist.data.loader import NO_NUMBER, Batch
 from vqdist.data.manifest import Manifest
 from vqdist.entry import say
 from vqdist.models.artifact import find_model, load_model
 from vqdist.training.optim import WeightEMA, build_optimizer
+from vqdist.training.precision import choose_precision
 from vqdist.training.ranks import Ranks
+from vqdist.training.run_dir import follow_first_start
 from vqdist.training.state import Progress, Session, load_weights, read_weights
 from vqdist.training.step import settle
 from vqdist.training.tasks import Task
@@ -28,19 +29,16 @@ COMPANION = "vqvae"
 def resolve(config: RunConfig) -> RunConfig:
     """Return the configuration with nothing left open.
 
-    decay_steps is that of the first start; a checkpoint to start from is named so that any folder can ask for it.
+    What the run's first start settled holds; a checkpoint to start from is named so that any folder can ask for it.
     """
     if config.checkpoint.resume not in {"auto", "never"}:
         config = config.replace("checkpoint", resume=str(Path(config.checkpoint.resume).absolute()))
-    if config.optim.decay_steps is not None:
-        return config
-    steps = config.train.max_steps
-    saved = config.run_dir / "config.yaml"
-    if saved.exists() and config.checkpoint.resume != "never":
-        first, _ = load_config(saved, [])
-        if first is not None and first.optim.decay_steps is not None:
-            steps = first.optim.decay_steps
-    return config.replace("optim", decay_steps=steps)
+    config = follow_first_start(config)
+    if config.optim.decay_steps is None:
+        config = config.replace("optim", decay_steps=config.train.max_steps)
+    if config.train.precision == "auto":
+        config = config.replace("train", precision=choose_precision(config.run.device))
+    return config
 
 
 def demo_folder(config: RunConfig) -> Path:
@@ -48,11 +46,18 @@ def demo_folder(config: RunConfig) -> Path:
     return Path(config.run.dir) / "demo-data"
 
 
-def build_session(config: RunConfig, task: Task, manifest: Manifest, ranks: Ranks) -> Session:
-    """Build model, optimizer and their wrappings. Collective: DDP gives every rank the weights of rank 0."""
+def build_session(
+    config: RunConfig, task: Task, manifest: Manifest, ranks: Ranks, companion: nn.Module | None = None
+) -> Session:
+    """Build model, optimizer and their wrappings.
+
+    Args:
+        companion: the VQ-VAE that codes came from, whose codebook a prior starts with.
+    Collective: DDP gives every rank the weights of rank 0.
+    """
     _set_backends(config, ranks)
     accelerator = _build_accelerator(config)
-    inner = task.build(config, manifest)
+    inner = task.build(config, manifest, companion)
     if config.checkpoint.resume not in {"auto", "never"}:
         load_weights(inner, read_weights(config.checkpoint.resume))
     inner = inner.to(ranks.device)

@@ -47,14 +47,15 @@ class Task:
     Attributes:
         data_kind: of the data set that it trains on: `images` or `codes`.
         problems: (config, manifest) -> what of the two does not fit.
-        build: (config, manifest) -> the model, on the CPU, its weights drawn from the run's seed.
+        build: (config, manifest, companion) -> the model, on the CPU, its weights drawn from the run's seed. The
+            companion is the VQ-VAE that codes came from, or None.
         compute_losses: (model, batch, training) -> Losses; the model may be wrapped for DDP.
         preview: (model, batch, companion, seed) -> one picture of the batch's first samples, (C, height, width) uint8.
     """
 
     data_kind: str
     problems: Callable[[RunConfig, Manifest], list[Problem]]
-    build: Callable[[RunConfig, Manifest], VQVAE | PixelCNN]
+    build: Callable[[RunConfig, Manifest, nn.Module | None], VQVAE | PixelCNN]
     compute_losses: Callable[..., Losses]
     preview: Callable[..., npt.NDArray[np.uint8]]
 
@@ -81,7 +82,7 @@ def _vqvae_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     return problems
 
 
-def _build_vqvae(config: RunConfig, manifest: Manifest) -> VQVAE:
+def _build_vqvae(config: RunConfig, manifest: Manifest, companion: nn.Module | None) -> VQVAE:
     variance = manifest.splits["train"].variance
     assert variance is not None, "image manifests carry it"
     torch.manual_seed(derive_seed(config.run.seed, "weights"))
@@ -114,12 +115,15 @@ def _pixelcnn_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     return problems
 
 
-def _build_pixelcnn(config: RunConfig, manifest: Manifest) -> PixelCNN:
+def _build_pixelcnn(config: RunConfig, manifest: Manifest, companion: nn.Module | None) -> PixelCNN:
     assert manifest.num_codes is not None, "code manifests carry it"
     torch.manual_seed(derive_seed(config.run.seed, "weights"))
     known = {"num_labels": manifest.num_labels, "num_slices": manifest.num_slices}
     arguments = config.model.model_dump() | {name: count for name, count in known.items() if count}
-    return PixelCNN(manifest.num_codes, **arguments)
+    model = PixelCNN(manifest.num_codes, **arguments)
+    if isinstance(companion, VQVAE):
+        model.start_from_codebook(companion.quantizer.codebook.detach().cpu())
+    return model
 
 
 def _pixelcnn_losses(model: nn.Module, batch: Batch, *, training: bool) -> Losses:
