@@ -10,21 +10,18 @@ from vqdist.training.ranks import wants_cpu
 
 def precision_problems(precision: str, device: str) -> list[Problem]:
     """Return what is wrong with a precision on the device that a run would take: fp16 needs CUDA and its scaler."""
-    on_cuda = torch.cuda.is_available() and not wants_cpu(device)
-    on_mps = torch.backends.mps.is_available() and not wants_cpu(device) and not on_cuda
-    if precision == "fp16" and not on_cuda:
+    where = _find_device(device).type
+    if precision == "fp16" and where != "cuda":
         return [Problem("train.precision", "fp16 without a CUDA device", "fp32 or bf16")]
-    if precision == "bf16" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
+    if precision == "bf16" and where == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
         return [Problem("train.precision", "bf16 on mps before macOS 14", "fp32")]
     return []
 
 
 def choose_precision(device: str) -> str:
     """Return bf16 where the device that a run would take has instructions for it, else fp32."""
-    if torch.cuda.is_available() and not wants_cpu(device):
-        return "bf16" if has_fast_bf16(torch.device("cuda")) else "fp32"
-    on_cpu = wants_cpu(device) or not torch.backends.mps.is_available()
-    return "bf16" if on_cpu and has_fast_bf16(torch.device("cpu")) else "fp32"
+    where = _find_device(device)
+    return "bf16" if where.type != "mps" and has_fast_bf16(where) else "fp32"
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -44,3 +41,12 @@ def find_slow_precision(precision: str, device: torch.device) -> str | None:
         return None
     name = "GPU" if device.type == "cuda" else "CPU"
     return f"train.precision is bf16, for which this {name} has no instructions"
+
+
+def _find_device(device: str) -> torch.device:
+    """Return the device that a run would take: cuda, else mps, else the CPU."""
+    if wants_cpu(device):
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
