@@ -2,8 +2,7 @@
 # Makes every figure of the README's results from real slices: bash launch/results.sh SOURCE [OUT]
 # SOURCE is what vqdist.shard takes; OUT (default: results beside this folder) receives data, runs, reports and figures,
 # and table.md. Some six hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so
-# many steps, to see that all of it works, in an OUT of its own (default: results-20-steps). PRECISION=fp32 is for a CPU
-# without bf16 instructions.
+# many steps, to see that all of it works, in an OUT of its own (default: results-20-steps).
 here=$(dirname "${BASH_SOURCE[0]}")
 source=$(realpath "${1:?the folder of slices, as vqdist.shard takes it}")
 out=$(realpath --canonicalize-missing "${2:-$here/../results${STEPS:+-$STEPS-steps}}")
@@ -27,7 +26,7 @@ evaluate() { [[ -e $out/reports/$1.json ]] || python -m vqdist.evaluate --out "$
 train() {
   local name=$1 config=$2 data=$3
   python -m vqdist.train --config "$config" --data.path "$out/$data" --run.dir "$out" --run.name "$name" "${@:4}" \
-    ${STEPS:+--train.max_steps "$STEPS"} ${PRECISION:+--train.precision "$PRECISION"}
+    ${STEPS:+--train.max_steps "$STEPS"}
 }
 
 # variant NAME [FLAGS]: a shorter run of the recommended VQ-VAE that differs in some keys.
