@@ -22,9 +22,9 @@ from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_problems, to_json
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
 from vqdist.entry import emit, run_command, say
-from vqdist.errors import Problem, StalledError
+from vqdist.errors import StalledError
 from vqdist.progress import is_first_rank
-from vqdist.training.run_dir import claimable, follow_first_start, is_over, resume_problems
+from vqdist.training.run_dir import follow_first_start, is_over, run_dir_problems
 from vqdist.world import number_problems
 
 SWITCHES = (
@@ -63,7 +63,7 @@ def finish(checks: list[Check], config: RunConfig | None) -> int:
 
 def look(config: RunConfig) -> tuple[list[Check], Manifest | None]:
     """Return what can be told without torch, from one process, and the data set's manifest."""
-    problems = find_run_problems(config)
+    problems = run_dir_problems(follow_first_start(config))
     if not problems and is_over(config):
         return [Check("run directory", "ok", f"{config.run_dir}: finished, nothing left to do")], None
     data, manifest = check_manifest(config, sizes=is_first_rank())
@@ -75,19 +75,6 @@ def look(config: RunConfig) -> tuple[list[Check], Manifest | None]:
         check_main_address(),
     ]
     return checks, manifest
-
-
-def find_run_problems(config: RunConfig) -> list[Problem]:
-    """Return why the run directory does not take this configuration."""
-    path = config.run_dir
-    problems = claimable(path, config.checkpoint.resume)
-    if not problems and (path / "config.yaml").exists() and config.checkpoint.resume != "never":
-        first, problems = load_config(path / "config.yaml", [])
-        if first is None or problems:
-            return problems
-        asked = follow_first_start(config)
-        problems = resume_problems(path, first.model_dump(mode="json"), asked.model_dump(mode="json"))
-    return problems
 
 
 def examine(config: RunConfig, tracking: str | None) -> list[Check]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from vqdist.config import RunConfig
-from vqdist.config_file import load_config
 from vqdist.data.locate import locate_data_set
 from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.data.places import resolve_cache_dir
@@ -19,7 +18,7 @@ from vqdist.models.artifact import fingerprint
 from vqdist.training.checkpoint import read_newest_state
 from vqdist.training.precision import precision_problems
 from vqdist.training.ranks import device_problems, launch_problems
-from vqdist.training.run_dir import claimable, is_over, resume_problems
+from vqdist.training.run_dir import is_over, run_dir_problems
 from vqdist.training.setup import COMPANION, demo_folder
 from vqdist.training.state import find_misfits, read_weights
 from vqdist.training.tasks import get_task
@@ -31,7 +30,7 @@ def find_problems(config: RunConfig) -> list[Problem]:
 
     Of a run that is over, launch and run directory alone: it needs its data no more.
     """
-    problems = launch_problems(config.run.device) + device_problems(config.run.device) + _run_dir_problems(config)
+    problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
     if not problems and is_over(config):
         return []
     world = read_world()
@@ -49,17 +48,6 @@ def _compiler_problems(config: RunConfig) -> list[Problem]:
     if not config.train.compile or shutil.which(compiler) or (sys.platform == "darwin" and shutil.which("clang++")):
         return []
     return [Problem("train.compile", f"no {compiler}", "a C++ compiler on the PATH or named by CXX, or false")]
-
-
-def _run_dir_problems(config: RunConfig) -> list[Problem]:
-    problems = claimable(config.run_dir, config.checkpoint.resume)
-    path = config.run_dir / "config.yaml"
-    if not path.exists() or config.checkpoint.resume == "never":
-        return problems
-    saved, damage = load_config(path, [])
-    if damage or saved is None:
-        return [*problems, Problem(str(path), "; ".join(map(str, damage)), "a run's configuration")]
-    return problems + resume_problems(config.run_dir, saved.model_dump(mode="json"), config.model_dump(mode="json"))
 
 
 def data_problems(config: RunConfig) -> list[Problem]:

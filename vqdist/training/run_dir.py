@@ -188,6 +188,18 @@ def follow_first_start(config: RunConfig) -> RunConfig:
     return config
 
 
+def run_dir_problems(config: RunConfig) -> list[Problem]:
+    """Return why the run directory does not take a configuration that leaves nothing open."""
+    problems = claimable(config.run_dir, config.checkpoint.resume)
+    path = config.run_dir / "config.yaml"
+    if not path.exists() or config.checkpoint.resume == "never":
+        return problems
+    saved, damage = load_config(path, [])
+    if damage or saved is None:
+        return [*problems, Problem(str(path), "; ".join(map(str, damage)), "a run's configuration")]
+    return problems + resume_problems(config.run_dir, saved.model_dump(mode="json"), config.model_dump(mode="json"))
+
+
 def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) -> list[Problem]:
     """Return the keys that decide the result and differ between a run and what is asked of it now.
 
