@@ -131,6 +131,9 @@ class PixelCNNSection(Section):
     kernel: Int = key(5, "width of the kernels; odd", ge=3)
     dropout: Real = key(0.0, "share of activations dropped in training", ge=0, lt=1)
     condition: Literal["none", "label", "slice", "label+slice"] = key("none", "what the prior is told of a map")
+    symmetry: Literal["none", "rows"] = key(
+        "none", "rows: the lower half of a map resembles the upper one mirrored, as in OASIS slices"
+    )
 
 
 class OptimSection(Section):

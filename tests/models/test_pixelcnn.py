@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqdist.errors import UserError
-from vqdist.models.pixelcnn import CONDITIONS, PixelCNN
+from vqdist.models.pixelcnn import CONDITIONS, SYMMETRIES, PixelCNN
 
 CODES, LABELS, SLICES = 3, 4, 9
 
@@ -71,8 +71,28 @@ def test_reach_ends_where_the_kernels_end(kernel: int, layers: int) -> None:
     assert torch.equal(compute_reach(build_model(kernel=kernel, layers=layers), 5, 8), expected_reach(5, 8, reach))
 
 
-def test_later_codes_change_no_earlier_logit() -> None:
-    model = build_model(layers=4)
+@pytest.mark.parametrize(("h", "w"), [(1, 4), (2, 5), (3, 3), (9, 2), (10, 3), (4, 9)])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_rows_across_the_middle_are_seen_as_far_as_two_kernels_carry(h: int, w: int, kernel: int) -> None:
+    reach = kernel // 2
+    expected = expected_reach(h, w, reach).reshape(h, w, h, w)
+    for y in range(h - h // 2, h):
+        for x in range(w):
+            across, columns = h - 1 - y, slice(max(0, x - 2 * reach), x + 2 * reach + 1)
+            expected[y, x, max(0, across - 2 * reach) : min(h // 2, across + 2 * reach + 1), columns] = True
+    model = build_model(layers=1, kernel=kernel, symmetry="rows")
+    assert torch.equal(compute_reach(model, h, w), expected.reshape(h * w, h * w))
+
+
+@pytest.mark.parametrize("layers", [2, 3, 15])
+def test_the_rows_across_are_no_later_codes(layers: int) -> None:
+    reached = compute_reach(build_model(layers=layers, symmetry="rows", condition="slice"), 5, 4)
+    assert not reached.triu().any()
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_later_codes_change_no_earlier_logit(symmetry: str) -> None:
+    model = build_model(layers=4, symmetry=symmetry)
     codes = torch.randint(CODES, (2, 5, 4))
     before = model(codes)
     for position in range(20):
@@ -82,9 +102,10 @@ def test_later_codes_change_no_earlier_logit() -> None:
         assert torch.equal(after[..., : position + 1], before.flatten(2)[..., : position + 1])
 
 
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_every_parameter_gets_a_gradient(condition: str) -> None:
-    model = build_model(layers=3, condition=condition)
+def test_every_parameter_gets_a_gradient(condition: str, symmetry: str) -> None:
+    model = build_model(layers=3, condition=condition, symmetry=symmetry)
     codes = torch.randint(CODES, (4, 5, 4))
     F.cross_entropy(model(codes, **build_conditions(condition, 4)), codes).backward()
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
@@ -109,10 +130,11 @@ def test_place_alone_tells_codes_apart() -> None:
     assert (logits - logits[:, :1, :1]).flatten(1)[:, 1:].abs().amax(0).min() > 1e-6
 
 
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_first_loss_is_about_log_k(condition: str) -> None:
+def test_first_loss_is_about_log_k(condition: str, symmetry: str) -> None:
     torch.manual_seed(0)
-    model = PixelCNN(512, hidden=32, layers=15, condition=condition)
+    model = PixelCNN(512, hidden=32, layers=15, condition=condition, symmetry=symmetry)
     codes = torch.randint(512, (4, 8, 8))
     with torch.no_grad():
         loss = F.cross_entropy(model(codes, **build_conditions(condition, 4)), codes)
@@ -161,8 +183,26 @@ def test_learns_maps_by_heart() -> None:
     assert torch.equal(model.sample(4, (6, 5), temperature=0, label=torch.arange(4)), codes)
 
 
-def test_dropout_only_in_training() -> None:
-    model = build_model(dropout=0.5)
+def test_symmetry_lets_the_lower_half_follow_the_upper() -> None:
+    """Codes at random above, the same mirrored below: nothing but the rows across can foretell them."""
+    torch.manual_seed(0)
+    model = PixelCNN(8, hidden=24, layers=2, kernel=3, symmetry="rows")
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        upper = torch.randint(8, (8, 6, 5))
+        codes = torch.cat([upper, upper.flip(1)], dim=1)
+        loss = F.cross_entropy(model(codes)[:, :, 6:], codes[:, 6:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+    drawn = model.sample(4, (12, 5), temperature=0.2)
+    assert torch.equal(drawn[:, 6:], drawn[:, :6].flip(1))
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_dropout_only_in_training(symmetry: str) -> None:
+    model = build_model(dropout=0.5, symmetry=symmetry)
     codes = torch.randint(CODES, (1, 4, 4))
     assert torch.equal(model(codes), model(codes))
     model.train()
@@ -188,17 +228,18 @@ def test_bad_conditions_are_refused(condition: str, given: dict[str, Tensor], na
 
 def test_bad_arguments_are_named_together() -> None:
     with pytest.raises(UserError) as error:
-        PixelCNN(0, kernel=4, dropout=1.0, condition="sex")
+        PixelCNN(0, kernel=4, dropout=1.0, condition="sex", symmetry="columns")
     assert [problem.where for problem in error.value.problems] == [
         "num_codes",
         "kernel",
         "dropout",
         "condition",
+        "symmetry",
     ]
 
 
 def test_config_rebuilds_the_model() -> None:
-    model = build_model(condition="slice", kernel=3, layers=3)
+    model = build_model(condition="slice", kernel=3, layers=3, symmetry="rows")
     rebuilt = PixelCNN(**model.config).double().eval()
     rebuilt.load_state_dict(model.state_dict())
     codes = torch.randint(CODES, (2, 3, 5))

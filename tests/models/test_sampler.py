@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqdist.errors import UserError
-from vqdist.models.pixelcnn import CONDITIONS, PixelCNN
+from vqdist.models.pixelcnn import CONDITIONS, SYMMETRIES, PixelCNN
 from vqdist.models.sampler import Draw, sample_codes
 
 LABELS, SLICES = 4, 9
@@ -58,10 +58,11 @@ def test_codes_are_those_of_the_naive_form(condition: str, temperature: float, t
     assert torch.equal(codes, sample_naively(model, (5, 7), noise, temperature, top_k, **given))
 
 
-@pytest.mark.parametrize("grid", [(1, 1), (1, 6), (6, 1), (2, 2), (12, 12), (3, 8)])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 6), (6, 1), (2, 2), (12, 12), (3, 8), (7, 4)])
 @pytest.mark.parametrize(("layers", "kernel"), [(1, 3), (1, 5), (2, 7), (5, 5)])
-def test_any_grid_and_depth(grid: tuple[int, int], layers: int, kernel: int) -> None:
-    model = build_model(layers=layers, kernel=kernel).double()
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_any_grid_and_depth(grid: tuple[int, int], layers: int, kernel: int, symmetry: str) -> None:
+    model = build_model(layers=layers, kernel=kernel, symmetry=symmetry).double()
     noise = build_noise(2, grid[0] * grid[1], 11)
     assert torch.equal(model.sample(2, grid, noise), sample_naively(model, grid, noise, 1.0, 0))
 
@@ -78,9 +79,9 @@ class Replay(Draw):
         return self.codes.flatten(1)[:, len(self.seen) - 1]
 
 
-@pytest.mark.parametrize("hidden", [64, 20])
-def test_cached_logits_in_fp32_are_those_of_forward(hidden: int) -> None:
-    model = build_model(512, hidden=hidden, layers=15, condition="slice")
+@pytest.mark.parametrize(("hidden", "symmetry"), [(64, "none"), (20, "none"), (64, "rows")])
+def test_cached_logits_in_fp32_are_those_of_forward(hidden: int, symmetry: str) -> None:
+    model = build_model(512, hidden=hidden, layers=15, condition="slice", symmetry=symmetry)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=hidden**-0.5)
     codes, slices = torch.randint(512, (2, 6, 9)), torch.tensor([2, 7])

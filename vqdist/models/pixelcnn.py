@@ -1,7 +1,7 @@
 """The prior over maps of codes: a gated PixelCNN with two stacks (van den Oord et al. 2016)."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from vqdist.errors import ConfigError, Problem, UserError
 from vqdist.models import sampler
 
 CONDITIONS = ("none", "label", "slice", "label+slice")
+SYMMETRIES = ("none", "rows")
 
 # Half waves over the map and over the range of slices; the highest tells single codes of a 32 x 32 map apart.
 POSITION_WAVES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -27,6 +28,9 @@ class PixelCNN(nn.Module):
     their shape. Where in the map a code lies, and what the map is to show, enters both stacks behind the
     first layer as a context that the residual streams carry to every gate. van den Oord 2016, section 2.
 
+    Of something that is alike on both sides of its middle row, the rows below the middle are foretold with the rows
+    above it at hand, mirrored: all of those come first in raster order.
+
     Args:
         num_codes: K.
         hidden: channels of both stacks.
@@ -34,6 +38,7 @@ class PixelCNN(nn.Module):
         kernel: odd width of the full kernel of which a layer holds the causal part.
         dropout: share of the gated values that are dropped in training.
         condition: none, label, slice or label+slice.
+        symmetry: rows for maps whose lower half looks like the upper one mirrored, as the two sides of a brain do.
         num_labels: labels are in [0, num_labels).
         num_slices: slice numbers are in [0, num_slices); also the length over which slices vary smoothly.
     Raises:
@@ -49,6 +54,7 @@ class PixelCNN(nn.Module):
         kernel: int = 5,
         dropout: float = 0.0,
         condition: str = "none",
+        symmetry: str = "none",
         num_labels: int = 64,
         num_slices: int = 256,
     ) -> None:
@@ -60,6 +66,7 @@ class PixelCNN(nn.Module):
             "kernel": kernel,
             "dropout": dropout,
             "condition": condition,
+            "symmetry": symmetry,
             "num_labels": num_labels,
             "num_slices": num_slices,
         }
@@ -68,6 +75,7 @@ class PixelCNN(nn.Module):
         self.num_labels, self.num_slices = num_labels, num_slices
         self.embedding = nn.Embedding(num_codes, hidden)
         self.context = Context(hidden, condition=condition, num_labels=num_labels, num_slices=num_slices)
+        self.opposite = Opposite(hidden, kernel, dropout=dropout) if symmetry == "rows" else None
         self.layers = nn.ModuleList(
             GatedLayer(hidden, kernel, first=index == 0, dropout=dropout) for index in range(layers)
         )
@@ -92,6 +100,8 @@ class PixelCNN(nn.Module):
         self.check_conditions(B, label, slice)
         above = left = self.embedding(codes)  # (B, h, w, C)
         context = self.context.rows(h, w, label=label, slice=slice)
+        if self.opposite is not None and h > 1:
+            context = context + F.pad(self.opposite(above[:, : h // 2]), (0, 0, 0, 0, h - h // 2, 0))
         for layer in self.layers:
             above, left = layer(above, left, context)
         return self.head(left).permute(0, 3, 1, 2)
@@ -204,6 +214,29 @@ class Context(nn.Module):
         return self.out(F.silu(hidden))
 
 
+class Opposite(nn.Module):
+    """What the rows above the middle of a map tell of those below it, each row of the row across from it.
+
+    All rows above the middle come before any below it, so they are read in every direction.
+    """
+
+    LAYERS = 2
+
+    def __init__(self, hidden: int, kernel: int, *, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(hidden, 2 * hidden, kernel, padding=kernel // 2) for _ in range(self.LAYERS)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return what the embedded rows above the middle, (B, h // 2, w, C), tell of the h // 2 rows below it."""
+        for layer in self.layers:
+            features = features + self.dropout(gate(_convolve(cast("nn.Conv2d", layer), features)))
+        return self.out(features).flip(1)
+
+
 class GatedLayer(nn.Module):
     """One layer of both stacks, channels last.
 
@@ -298,7 +331,8 @@ def _check_config(config: dict[str, Any]) -> None:
         problems.append(Problem("kernel", str(config["kernel"]), "an odd number of at least 3"))
     if not 0 <= config["dropout"] < 1:
         problems.append(Problem("dropout", str(config["dropout"]), "a share in [0, 1)"))
-    if config["condition"] not in CONDITIONS:
-        problems.append(Problem("condition", repr(config["condition"]), "one of " + ", ".join(CONDITIONS)))
+    for name, choices in (("condition", CONDITIONS), ("symmetry", SYMMETRIES)):
+        if config[name] not in choices:
+            problems.append(Problem(name, repr(config[name]), "one of " + ", ".join(choices)))
     if problems:
         raise ConfigError(problems)

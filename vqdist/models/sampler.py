@@ -84,9 +84,14 @@ def sample_codes(
         h, w = grid
         cache = _Cache(model, num, w)
         codes = torch.empty(h, w, num, dtype=torch.int64, device=weight.device)
+        middle, opposite = h - h // 2, None  # the first row below the middle; what is known of those from above it
         for y in range(h if num else 0):
-            context = model.context.rows(h, w, first=y, last=y + 1, label=label, slice=slice)
-            cache.advance_rows(y, context[:, 0])
+            context = model.context.rows(h, w, first=y, last=y + 1, label=label, slice=slice)[:, 0]
+            if model.opposite is not None and y == middle:
+                opposite = model.opposite(model.embedding(codes[: h - middle].permute(2, 0, 1)))
+            if opposite is not None:
+                context = context + opposite[:, y - middle]
+            cache.advance_rows(y, context)
             cache.draw_row(draw, draw.row_noise(y, (num, w, model.num_codes), weight), codes[y])
     # Outside of inference mode, so that the caller may do with it whatever a tensor is good for.
     return codes.permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
