@@ -137,8 +137,11 @@ class PixelCNNSection(Section):
 
 
 class OptimSection(Section):
-    """Adam (AdamW where weight_decay is above 0) and its schedule."""
+    """Adam (AdamW where weight_decay is above 0) or Muon, and the schedule of its learning rate."""
 
+    name: Literal["adam", "muon"] = key(
+        "adam", "muon: orthogonal steps for the weights between the first and the last layer, Adam for the others"
+    )
     lr: Real = key(1e-3, "learning rate at its peak", gt=0)
     schedule: Literal["constant", "cosine", "linear"] = key("cosine", "course of the learning rate after the warm-up")
     warmup_steps: Int = key(0, "steps of linear warm-up", unit="steps", ge=0)

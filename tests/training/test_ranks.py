@@ -70,6 +70,18 @@ def test_ranks_and_accumulation_change_nothing(task: str, image_set: Path, code_
             assert other == told[0]
 
 
+@pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
+def test_with_muon_the_weights_stay_equal_though_each_rank_works_out_its_own_share(
+    task: str, image_set: Path, code_set: Path, tmp_path: Path
+) -> None:
+    data = {"vqvae": image_set, "pixelcnn": code_set}[task]
+    flags = [*tiny_flags(task), "--data.path", data, "--optim.name", "muon"]
+    train_on(1, "alone", tmp_path, *flags)
+    told = train_on(3, "three", tmp_path, *flags)
+    check_close(tmp_path / "three", tmp_path / "alone")
+    assert told[1] == told[0] == told[2]
+
+
 def test_a_codebook_learned_by_gradient_too(image_set: Path, tmp_path: Path) -> None:
     flags = [*tiny_flags(), "--data.path", image_set, "--model.codebook", "grad", "--model.restart_every", 4]
     train_on(1, "alone", tmp_path, *flags)

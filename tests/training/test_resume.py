@@ -32,7 +32,11 @@ CASES: dict[str, tuple[str, int, list[object]]] = {
         ["--data.micro_batch_size", 2, "--model.restart_every", 3, "--data.mirror", "rows"],
     ),
     "pixelcnn": ("pixelcnn", 1, ["--model.dropout", 0.2, "--optim.weight_ema", 0.9, "--data.order", "full"]),
-    "pixelcnn on 2 ranks": ("pixelcnn", 2, ["--model.dropout", 0.2, "--data.num_workers", 1]),
+    "pixelcnn on 2 ranks": (
+        "pixelcnn",
+        2,
+        ["--model.dropout", 0.2, "--data.num_workers", 1, "--optim.name", "muon", "--model.symmetry", "rows"],
+    ),
 }
 
 

@@ -106,6 +106,11 @@ class PixelCNN(nn.Module):
             above, left = layer(above, left, context)
         return self.head(left).permute(0, 3, 1, 2)
 
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the matrices and kernels between what goes in and what comes out: those of the gated layers."""
+        parts = [self.layers] if self.opposite is None else [self.opposite, self.layers]
+        return [weight for part in parts for weight in part.parameters() if weight.ndim > 1]
+
     @torch.no_grad()
     def start_from_codebook(self, codebook: Tensor) -> None:
         """Let codes that look alike start alike, both as what is seen and as what is foretold.

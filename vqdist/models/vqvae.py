@@ -147,6 +147,12 @@ class VQVAE(nn.Module):
             loss = loss + self.ssim_weight * losses["dissimilarity"]
         return {"loss": loss, **losses}
 
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the kernels between what goes in and what comes out: all but those next to the image."""
+        next_to_image = {id(self.encoder.down[0].weight), id(self.decoder.up[-1].weight)}
+        parts = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return [weight for weight in parts if weight.ndim > 1 and id(weight) not in next_to_image]
+
     def latents(self, images: Tensor) -> Tensor:
         """Return the latents before quantization: (B, C, H, W) -> (B, D, h, w)."""
         return self.encoder(images)

@@ -8,20 +8,28 @@ import torch
 from torch import nn
 
 from vqdist.config import OptimSection
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.vqvae import VQVAE
+from vqdist.training.muon import Muon
+from vqdist.training.ranks import Ranks
 
 FINAL_LR_SHARE = 0.01
 
 
-def build_optimizer(model: nn.Module, settings: OptimSection) -> torch.optim.AdamW:
-    """Return Adam (with decoupled weight decay if asked for); biases and other vectors are not decayed."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+def build_optimizer(model: VQVAE | PixelCNN, settings: OptimSection, ranks: Ranks) -> torch.optim.AdamW:
+    """Return Adam or Muon (with decoupled weight decay if asked for); biases and other vectors are not decayed."""
+    hidden = {id(weight) for weight in model.hidden_weights()} if settings.name == "muon" else set()
+    others = [parameter for parameter in model.parameters() if id(parameter) not in hidden]
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [weight for weight in others if weight.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [weight for weight in others if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = next(model.parameters()).device.type in {"cuda", "cpu"}
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=fused)
+    groups = [group for group in groups if group["params"]]
+    fused = ranks.device.type in {"cuda", "cpu"}
+    if settings.name == "adam":
+        return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
+    muon = {"params": model.hidden_weights(), "weight_decay": settings.weight_decay, "orthogonal": True}
+    return Muon([muon, *groups], lr=settings.lr, ranks=ranks, fused=fused)
 
 
 def compute_lr(step: int, settings: OptimSection) -> float:

@@ -68,7 +68,7 @@ def build_session(
     with warnings.catch_warnings():
         # Accelerate 1.15 has no other word for it yet than the one that torch 2.15 calls deprecated.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-        model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim))
+        model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim, ranks))
     weight_ema = WeightEMA(inner, config.optim.weight_ema) if config.optim.weight_ema else None
     usage = torch.zeros(config.model.num_codes, device=ranks.device) if isinstance(config.model, VQVAESection) else None
     session = Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)

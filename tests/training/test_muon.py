@@ -1,0 +1,113 @@
+"""Muon: orthogonal to what its quintic makes of singular values, torch's own where that takes the weights."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vqdist.config import OptimSection
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.vqvae import VQVAE
+from vqdist.training.muon import Muon, orthogonalize
+from vqdist.training.optim import build_optimizer
+from vqdist.training.ranks import Ranks
+
+ALONE = Ranks(0, 1, 0, torch.device("cpu"))
+
+
+def iterate_quintic(values: Tensor) -> Tensor:
+    """Return what five iterations make of singular values that are divided by their norm before."""
+    values = values / values.norm(dim=-1, keepdim=True)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return values
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6), (4, 1, 9), (0, 3, 5)])
+def test_orthogonalize_moves_the_singular_values_alone(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape, dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    expected = left @ torch.diag_embed(iterate_quintic(values)) @ right
+    torch.testing.assert_close(orthogonalize(matrices), expected, rtol=0, atol=1e-9)
+
+
+def test_singular_values_come_near_one() -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(4, 32, 128) * 1e-3))
+    assert 0.6 < values.min() <= values.max() < 1.25
+
+
+def test_zeros_stay_zeros() -> None:
+    assert not orthogonalize(torch.zeros(2, 3, 4)).any()
+
+
+def take_steps(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], steps: int = 4) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+
+
+def build_weights() -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((6, 10), (6, 10), (12, 5), (7,))]
+
+
+def test_steps_are_those_of_torch_where_it_takes_the_weights() -> None:
+    ours, theirs = build_weights(), build_weights()
+    groups = [
+        {"params": ours[:3], "weight_decay": 0.1, "orthogonal": True},
+        {"params": ours[3:], "weight_decay": 0.0},
+    ]
+    take_steps(Muon(groups, lr=0.01, ranks=ALONE, fused=True), ours)
+    muon = torch.optim.Muon(theirs[:3], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW(theirs[3:], lr=0.01, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        for weight in theirs:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        muon.step()
+        adam.step()
+    for our, their, start in zip(ours, theirs, build_weights(), strict=True):
+        moved = (their - start).norm()
+        assert (our - their).norm() < 0.02 * moved  # torch works in bf16
+    torch.testing.assert_close(ours[3], theirs[3])
+
+
+def test_a_kernel_is_the_matrix_of_its_outputs() -> None:
+    flat = build_weights()[0]
+    kernel = nn.Parameter(flat.detach().clone().view(6, 2, 1, 5).contiguous(memory_format=torch.channels_last))
+    take_steps(Muon([{"params": [flat], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True), [flat])
+    take_steps(Muon([{"params": [kernel], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True), [kernel])
+    # The same gradients in the same order: a kernel that lies otherwise in memory takes the same steps.
+    torch.testing.assert_close(kernel.flatten(1), flat, rtol=0, atol=1e-6)
+
+
+def test_weights_without_a_gradient_stay() -> None:
+    weights = build_weights()
+    optimizer = Muon([{"params": weights[:3], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True)
+    optimizer.step()
+    for weight, start in zip(weights, build_weights(), strict=True):
+        assert torch.equal(weight, start)
+
+
+@pytest.mark.parametrize(
+    ("model", "ends"),
+    [
+        (PixelCNN(8, hidden=8, layers=2, symmetry="rows"), ("embedding.", "context.", "head.")),
+        (VQVAE(hidden=8, residual_hidden=4), ("encoder.down.0.", "decoder.up.2.")),
+        (VQVAE(hidden=8, residual_hidden=4, patch=4, fine_layers=1), ("encoder.down.0.", "decoder.up.1.")),
+    ],
+    ids=["prior", "2017", "patch"],
+)
+def test_first_and_last_layers_and_vectors_are_left_to_adam(model: PixelCNN | VQVAE, ends: tuple[str, ...]) -> None:
+    optimizer = build_optimizer(model, OptimSection(name="muon", weight_decay=0.1), ALONE)
+    orthogonal = {id(p) for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_hidden = parameter.ndim > 1 and not name.startswith(ends) and "codebook" not in name
+        assert (id(parameter) in orthogonal) == is_hidden, name
+    every = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(every) == sorted(map(id, model.parameters()))
+    decay = {group["weight_decay"] for group in optimizer.param_groups for p in group["params"] if p.ndim < 2}
+    assert decay == {0.0}
