@@ -84,7 +84,9 @@ class Muon(torch.optim.AdamW):
         assert weight.grad is not None
         state = self.state[weight]
         if not state:
-            state["momentum"] = torch.zeros_like(weight)
+            # AdamW, which takes saved state back, looks for a count of steps.
+            state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
+        state["step"] += 1
         state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
         return weight.grad.lerp(state["momentum"], MOMENTUM)
 
