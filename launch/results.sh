@@ -43,6 +43,13 @@ short_prior() {
   evaluate "$1-prior" --run "$out/$1-prior" --data "$out/$1-codes"
 }
 
+# prior_variant NAME [FLAGS]: a shorter run of the recommended prior that differs in some keys.
+prior_variant() {
+  local name=$1
+  train "$name" pixelcnn_oasis codes-views --train.max_steps 1000 --tracking.mode disabled "${@:2}"
+  evaluate "$name" --run "$out/$name" --data "$out/codes"
+}
+
 shard images
 train vqvae_oasis vqvae_oasis images
 evaluate vqvae_oasis --run "$out/vqvae_oasis" --data "$out/images"
@@ -81,6 +88,13 @@ variant layers-of-2017 --model.hidden 128 --model.residual_hidden 32 --model.res
   --model.patch 1 --model.fine_layers 0
 evaluate rates --run "$out/vqvae_oasis" --data "$out/images" \
   --beside "$out/fine" "$out"/downsample-{4,8,16} "$out"/codes-{64,128,256,1024,2048}
+
+# The prior, one change at a time.
+prior_variant prior-as-it-is
+prior_variant prior-adam --optim.name adam --optim.lr 7e-3 --optim.weight_decay 0.01
+prior_variant prior-no-symmetry --model.symmetry none
+prior_variant prior-kernel-5 --model.kernel 5 --model.hidden 64
+prior_variant prior-no-dropout --model.dropout 0
 
 # Does the codebook collapse from any seed?
 shard small --image-size 128

@@ -18,6 +18,7 @@ def main(out: Path) -> None:
         list_models(out, reports),
         list_samples({name: report["realism"] for name, report in reports.items() if "realism" in report}),
         list_variants(out, reports),
+        list_priors(out, reports),
         list_seeds(out, reports),
         list_peers(reports["peers"]),
     )
@@ -74,6 +75,14 @@ def list_variants(out: Path, reports: dict[str, Any]) -> Iterator[str]:
         figures = " | ".join(show_number(metrics[key]["mean"], 3) for key in ("ssim", "ssim_brain", "bits_per_pixel"))
         used = show_number(metrics["codes_used"]["mean"], 0)
         yield f"| `{name}` | {figures} | {used} | {learned} | {describe_run(out / name)} |"
+    yield ""
+
+
+def list_priors(out: Path, reports: dict[str, Any]) -> Iterator[str]:
+    """Yield what each prior that was tried needs of the same maps."""
+    yield "| run | bits per code | wall time |\n|---|---|---|"
+    for name in (name for name in reports if name.startswith("prior-")):
+        yield f"| `{name}` | {show(reports[name]['metrics']['bits_per_code'], 3)} | {describe_run(out / name)} |"
     yield ""
 
 

@@ -28,7 +28,7 @@ def write_results(out: Path) -> None:
     reports: dict[str, Any] = {name: {"split": "test", "metrics": measured(IMAGES)} for name in ("vqvae_oasis", "fine")}
     reports["codes-64"] = {"split": "test", "metrics": measured(IMAGES | {"ssim": 0.875})}
     reports["seed-0"] = {"split": "validate", "metrics": measured(IMAGES | {"ssim": 0.75})}
-    for name in ("pixelcnn_oasis", "codes-64-prior"):
+    for name in ("pixelcnn_oasis", "codes-64-prior", "prior-adam"):
         reports[name] = {"split": "test", "metrics": measured(CODES | {"bits_per_pixel": 0.04})}
     reports |= {name: {"realism": realism} for name in ("samples", "samples-slice-5", "samples-slice-25")}
     reports |= {"peers": {"results": [peer]}}
@@ -51,6 +51,7 @@ def test_every_report_has_its_line(tmp_path: Path) -> None:
         "| MS-SSIM between pairs | samples 0.100; train 0.200; test – |",
         "| brain_area at slice 5 | test 0.250 |",
         "| `codes-64` | 0.875 | 0.800 | 0.141 | 512 | 2.50, 3.50 | 2,500 steps, 1.5 min |",
+        "| `prior-adam` | 2.500 | 2,500 steps, 1.5 min |",
         "| `seed-0` | 512 | 40.0 | 0.750 | 2,500 steps, 1.5 min |",
         "| run, test: ssim | 0.900 | MONAI | 0.500 | 5.00 |",
     ):
