@@ -93,7 +93,7 @@ evaluate rates --run "$out/vqvae_oasis" --data "$out/images" \
 prior_variant prior-as-it-is
 prior_variant prior-adam --optim.name adam --optim.lr 7e-3 --optim.weight_decay 0.01
 prior_variant prior-no-symmetry --model.symmetry none
-prior_variant prior-kernel-5 --model.kernel 5 --model.hidden 64
+prior_variant prior-kernel-5 --model.kernel 5 --model.hidden 64 --model.layers 8
 prior_variant prior-no-dropout --model.dropout 0
 
 # Does the codebook collapse from any seed?
