@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes every figure of the README's results from real slices: bash launch/results.sh SOURCE [OUT]
 # SOURCE is what vqdist.shard takes; OUT (default: results beside this folder) receives data, runs, reports and figures,
-# and table.md. Some six hours on two cores. Stopped and run again, it goes on where it was. STEPS=20 gives every run so
-# many steps, to see that all of it works, in an OUT of its own (default: results-20-steps).
+# and table.md. Some eight hours on two cores with bf16 instructions, twice that without. Stopped and run again, it goes
+# on where it was. STEPS=20 gives every run so many steps, to see that all of it works, in an OUT of its own (default:
+# results-20-steps).
 here=$(dirname "${BASH_SOURCE[0]}")
 source=$(realpath "${1:?the folder of slices, as vqdist.shard takes it}")
 out=$(realpath --canonicalize-missing "${2:-$here/../results${STEPS:+-$STEPS-steps}}")
