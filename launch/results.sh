@@ -37,18 +37,11 @@ variant() {
   evaluate "$name" --run "$out/$name" --data "$out/images"
 }
 
-# short_prior NAME: what a shorter run of the recommended prior learns of a variant's codes.
-short_prior() {
-  encode "$1" "$1-codes"
-  train "$1-prior" pixelcnn_oasis "$1-codes" --train.max_steps 1000 --tracking.mode disabled
-  evaluate "$1-prior" --run "$out/$1-prior" --data "$out/$1-codes"
-}
-
-# prior_variant NAME [FLAGS]: a shorter run of the recommended prior that differs in some keys.
-prior_variant() {
-  local name=$1
-  train "$name" pixelcnn_oasis codes-views --train.max_steps 1000 --tracking.mode disabled "${@:2}"
-  evaluate "$name" --run "$out/$name" --data "$out/codes"
+# prior NAME TRAIN TEST [FLAGS]: a shorter run of the recommended prior, which may differ in some keys; two sets of codes.
+prior() {
+  local name=$1 codes=$2 test=$3
+  train "$name" pixelcnn_oasis "$codes" --train.max_steps 1000 --tracking.mode disabled "${@:4}"
+  evaluate "$name" --run "$out/$name" --data "$out/$test"
 }
 
 shard images
@@ -74,7 +67,10 @@ evaluate fine --run "$out/fine" --data "$out/images"
 # Grids at one K, K at one grid, then the rest one at a time.
 for side in 4 8 16; do variant "downsample-$side" --model.downsample "$side" --model.patch "$((side < 8 ? 2 : 4))"; done
 for codes in 64 128 256 1024 2048; do variant "codes-$codes" --model.num_codes "$codes"; done
-for name in downsample-{4,8,16} codes-{64,128,256,1024,2048}; do short_prior "$name"; done
+for name in downsample-{4,8,16} codes-{64,128,256,1024,2048}; do
+  encode "$name" "$name-codes"
+  prior "$name-prior" "$name-codes" "$name-codes"
+done
 variant code-dim-16 --model.code_dim 16
 variant gradient --model.codebook grad
 variant no-restart --model.restart false
@@ -91,11 +87,11 @@ evaluate rates --run "$out/vqvae_oasis" --data "$out/images" \
   --beside "$out/fine" "$out"/downsample-{4,8,16} "$out"/codes-{64,128,256,1024,2048}
 
 # The prior, one change at a time.
-prior_variant prior-as-it-is
-prior_variant prior-adam --optim.name adam --optim.lr 7e-3 --optim.weight_decay 0.01
-prior_variant prior-no-symmetry --model.symmetry none
-prior_variant prior-kernel-5 --model.kernel 5 --model.hidden 64 --model.layers 8
-prior_variant prior-no-dropout --model.dropout 0
+prior prior-as-it-is codes-views codes
+prior prior-adam codes-views codes --optim.name adam --optim.lr 7e-3 --optim.weight_decay 0.01
+prior prior-no-symmetry codes-views codes --model.symmetry none
+prior prior-kernel-5 codes-views codes --model.kernel 5 --model.hidden 64 --model.layers 8
+prior prior-no-dropout codes-views codes --model.dropout 0
 
 # Does the codebook collapse from any seed?
 shard small --image-size 128

@@ -41,12 +41,13 @@ def test_zeros_stay_zeros() -> None:
     assert not orthogonalize(torch.zeros(2, 3, 4)).any()
 
 
-def take_steps(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], steps: int = 4) -> None:
+def take_steps(weights: list[nn.Parameter], *optimizers: torch.optim.Optimizer) -> None:
     generator = torch.Generator().manual_seed(1)
-    for _ in range(steps):
+    for _ in range(4):
         for weight in weights:
             weight.grad = torch.randn(weight.shape, generator=generator)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
 
 def build_weights() -> list[nn.Parameter]:
@@ -60,15 +61,10 @@ def test_steps_are_those_of_torch_where_it_takes_the_weights() -> None:
         {"params": ours[:3], "weight_decay": 0.1, "orthogonal": True},
         {"params": ours[3:], "weight_decay": 0.0},
     ]
-    take_steps(Muon(groups, lr=0.01, ranks=ALONE, fused=True), ours)
+    take_steps(ours, Muon(groups, lr=0.01, ranks=ALONE, fused=True))
     muon = torch.optim.Muon(theirs[:3], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     adam = torch.optim.AdamW(theirs[3:], lr=0.01, weight_decay=0.0)
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(4):
-        for weight in theirs:
-            weight.grad = torch.randn(weight.shape, generator=generator)
-        muon.step()
-        adam.step()
+    take_steps(theirs, muon, adam)
     for our, their, start in zip(ours, theirs, build_weights(), strict=True):
         moved = (their - start).norm()
         assert (our - their).norm() < 0.02 * moved  # torch works in bf16
@@ -78,8 +74,8 @@ def test_steps_are_those_of_torch_where_it_takes_the_weights() -> None:
 def test_a_kernel_is_the_matrix_of_its_outputs() -> None:
     flat = build_weights()[0]
     kernel = nn.Parameter(flat.detach().clone().view(6, 2, 1, 5).contiguous(memory_format=torch.channels_last))
-    take_steps(Muon([{"params": [flat], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True), [flat])
-    take_steps(Muon([{"params": [kernel], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True), [kernel])
+    for weight in (flat, kernel):
+        take_steps([weight], Muon([{"params": [weight], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True))
     # The same gradients in the same order: a kernel that lies otherwise in memory takes the same steps.
     torch.testing.assert_close(kernel.flatten(1), flat, rtol=0, atol=1e-6)
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqdist.training.precision import has_fast_bf16
 from vqdist.training.ranks import Ranks
 
 MOMENTUM = 0.95
@@ -23,7 +22,7 @@ class Muon(torch.optim.AdamW):
     """Muon for the weights between a model's first and last layers, AdamW for all others.
 
     A kernel counts as the matrix of its outputs by everything that it looks at. torch.optim.Muon takes no kernels, and
-    works in bf16 wherever it is.
+    works in bf16 wherever it is: slowly on most CPUs, and with other weights than fp32 gives.
 
     Each rank works out a share of the matrices and gets the others' from the ranks that did: less work for each,
     and weights that stay the same to the bit on all, whatever their processors make of a product of matrices.
@@ -58,17 +57,17 @@ class Muon(torch.optim.AdamW):
         by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
         for weight in group["params"]:
             if weight.grad is not None:
-                by_shape[weight.flatten(1).shape].append(weight)
+                by_shape[weight.shape].append(weight)
         stacks = [self._orthogonalize_share(weights) for weights in by_shape.values()]
         if self._ranks.world > 1 and stacks:
             flat = self._ranks.all_reduce(torch.cat([stack.flatten() for stack in stacks]))
             parts = flat.split([stack.numel() for stack in stacks])
             stacks = [part.view_as(stack) for part, stack in zip(parts, stacks, strict=True)]
-        for (shape, weights), stack in zip(by_shape.items(), stacks, strict=True):
-            lr = group["lr"]
+        for weights, stack in zip(by_shape.values(), stacks, strict=True):
+            lr, longer = group["lr"], max(stack.shape[1:])
             for weight, update in zip(weights, stack, strict=True):
                 weight.mul_(1 - lr * group["weight_decay"])
-                weight.add_(update.view(weight.shape), alpha=-lr * ADAM_RMS * math.sqrt(max(shape)))
+                weight.add_(update.view(weight.shape), alpha=-lr * ADAM_RMS * math.sqrt(longer))
                 weight.grad = None
 
     def _orthogonalize_share(self, weights: list[nn.Parameter]) -> Tensor:
@@ -92,20 +91,18 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring all singular values near 1 and leave the singular vectors as they are.
-
-    By products of matrices alone, in bf16 where the device has instructions for it.
+    """Bring all singular values near 1 and leave the singular vectors as they are, by products of matrices alone.
 
     Args:
         matrices: (n, rows, columns).
     Returns:
         (n, rows, columns), of the same type.
     """
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalize(matrices.mT).mT
     a, b, c = QUINTIC
-    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
-    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    wide = wide.bfloat16() if has_fast_bf16(matrices.device) else wide
+    result = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        square = wide @ wide.mT
-        wide = torch.baddbmm(wide, torch.baddbmm(square, square, square, beta=b, alpha=c), wide, beta=a)
-    return (wide.mT if matrices.shape[1] > matrices.shape[2] else wide).to(matrices)
+        square = result @ result.mT
+        result = torch.baddbmm(result, torch.baddbmm(square, square, square, beta=b, alpha=c), result, beta=a)
+    return result

@@ -18,8 +18,9 @@ FINAL_LR_SHARE = 0.01
 
 def build_optimizer(model: VQVAE | PixelCNN, settings: OptimSection, ranks: Ranks) -> torch.optim.AdamW:
     """Return Adam or Muon (with decoupled weight decay if asked for); biases and other vectors are not decayed."""
-    hidden = {id(weight) for weight in model.hidden_weights()} if settings.name == "muon" else set()
-    others = [parameter for parameter in model.parameters() if id(parameter) not in hidden]
+    hidden = model.hidden_weights() if settings.name == "muon" else []
+    taken = {id(weight) for weight in hidden}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     groups = [
         {"params": [weight for weight in others if weight.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [weight for weight in others if weight.ndim <= 1], "weight_decay": 0.0},
@@ -28,8 +29,8 @@ def build_optimizer(model: VQVAE | PixelCNN, settings: OptimSection, ranks: Rank
     fused = ranks.device.type in {"cuda", "cpu"}
     if settings.name == "adam":
         return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
-    muon = {"params": model.hidden_weights(), "weight_decay": settings.weight_decay, "orthogonal": True}
-    return Muon([muon, *groups], lr=settings.lr, ranks=ranks, fused=fused)
+    matrices = {"params": hidden, "weight_decay": settings.weight_decay, "orthogonal": True}
+    return Muon([matrices, *groups], lr=settings.lr, ranks=ranks, fused=fused)
 
 
 def compute_lr(step: int, settings: OptimSection) -> float:
