@@ -77,7 +77,8 @@ variant no-restart --model.restart false
 variant commitment-0.25 --model.commitment_weight 0.25
 variant mse-alone --model.ssim_weight 0 --model.l1_weight 0
 variant no-ssim --model.ssim_weight 0
-variant lr-5e-3 --optim.lr 5e-3
+variant adam --optim.name adam --optim.lr 1.5e-3 --optim.weight_decay 0
+variant lr-6e-3 --optim.lr 6e-3
 variant weight-ema --optim.weight_ema 0.999
 variant not-mirrored --data.mirror none
 variant whole-images --data.crop null --data.global_batch_size 2

@@ -19,17 +19,21 @@ FROM_STEP, TO_STEP = 15, 75
 CODES, CODE_DIM, GLOBAL_BATCH = 256, 64, 24
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_bytes_and_reads_of_a_step(jobs: Jobs, slices: Path, ranks: int) -> None:
-    job, run = jobs.train("traffic", flags=f"--nodes={ranks} --ntasks-per-node=1 --exclusive")
+@pytest.mark.parametrize(("ranks", "optimizer"), [(2, "adam"), (4, "adam"), (2, "muon")])
+def test_bytes_and_reads_of_a_step(jobs: Jobs, slices: Path, ranks: int, optimizer: str) -> None:
+    flags = f"--nodes={ranks} --ntasks-per-node=1 --exclusive"
+    job, run = jobs.train("traffic", "--optim.name", optimizer, flags=flags)
     before, after = count_at(jobs, job, run, FROM_STEP), count_at(jobs, job, run, TO_STEP)
     jobs.assert_completed(job)
     steps = after["step"] - before["step"]
     per_step = {name: (after[name] - before[name]) / steps for name in before}
 
-    parameters = sum(parameter.numel() for parameter in load_model(run.path).parameters())
-    # Gradients, counts and sums of the codebook; candidates every fourth step; the loss terms are a few numbers.
-    summed_bytes = 4 * (parameters + CODES + CODES * CODE_DIM * (1 + 1 / 4))
+    model = load_model(run.path)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    orthogonal = sum(weight.numel() for weight in model.hidden_weights()) if optimizer == "muon" else 0
+    # Gradients and Muon's updates, counts and sums of the codebook; candidates every fourth step; the loss terms are a
+    # few numbers.
+    summed_bytes = 4 * (parameters + orthogonal + CODES + CODES * CODE_DIM * (1 + 1 / 4))
     sent_bytes = summed_bytes * 2 * (ranks - 1) / ranks
     assert per_step["sent_bytes"] == pytest.approx(sent_bytes, rel=0.15)
     assert per_step["received_bytes"] == pytest.approx(sent_bytes, rel=0.15)
@@ -38,8 +42,8 @@ def test_bytes_and_reads_of_a_step(jobs: Jobs, slices: Path, ranks: int) -> None
     assert per_step["reads"] == pytest.approx(2 * GLOBAL_BATCH / ranks, abs=6)
     assert per_step["read_bytes"] == pytest.approx(sample_bytes(slices) * GLOBAL_BATCH / ranks, rel=0.05)
 
-    # The weights and Adam's two moments of each, the codebook and three numbers of each code.
-    checkpoint_bytes = 12 * parameters + 4 * CODES * CODE_DIM + 12 * CODES
+    # The weights and Adam's two moments of each or Muon's one, the codebook and three numbers of each code.
+    checkpoint_bytes = 12 * parameters - 4 * orthogonal + 4 * CODES * CODE_DIM + 12 * CODES
     newest = max((run.path / "checkpoints").glob("step-*"))
     assert sum(path.stat().st_size for path in newest.iterdir()) == pytest.approx(checkpoint_bytes, rel=0.02)
 
