@@ -56,7 +56,8 @@ sample pixelcnn_oasis samples --num 256
 evaluate samples --run "$out/pixelcnn_oasis" --data "$out/codes" --samples "$out/samples"
 for slice in 5 25; do
   sample pixelcnn_oasis "samples-slice-$slice" --num 64 --slice "$slice"
-  evaluate "samples-slice-$slice" --run "$out/pixelcnn_oasis" --data "$out/codes" \
+  # Not to W&B, where they would take the place of the 256 above.
+  WANDB_MODE=disabled evaluate "samples-slice-$slice" --run "$out/pixelcnn_oasis" --data "$out/codes" \
     --samples "$out/samples-slice-$slice" --figures null
 done
 
@@ -72,7 +73,7 @@ for name in downsample-{4,8,16} codes-{64,128,256,1024,2048}; do
   prior "$name-prior" "$name-codes" "$name-codes"
 done
 variant code-dim-16 --model.code_dim 16
-variant gradient --model.codebook grad
+variant gradient --model.codebook grad --optim.weight_decay 0
 variant no-restart --model.restart false
 variant commitment-0.25 --model.commitment_weight 0.25
 variant mse-alone --model.ssim_weight 0 --model.l1_weight 0

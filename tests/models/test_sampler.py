@@ -111,8 +111,9 @@ def test_one_condition_serves_all_maps() -> None:
     assert torch.equal(one, many)
 
 
-def test_sampling_leaves_the_model_as_it_was_and_ignores_dropout() -> None:
-    model = build_model(dropout=0.9).double()
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_sampling_leaves_the_model_as_it_was_and_ignores_dropout(symmetry: str) -> None:
+    model = build_model(dropout=0.9, symmetry=symmetry).double()
     noise = build_noise(2, 12, 11)
     quiet = model.sample(2, (3, 4), noise)
     model.train()

@@ -235,10 +235,15 @@ class Opposite(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, hidden)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return what the embedded rows above the middle, (B, h // 2, w, C), tell of the h // 2 rows below it."""
+    def forward(self, features: Tensor, *, drop: bool = True) -> Tensor:
+        """Return what the embedded rows above the middle, (B, h // 2, w, C), tell of the h // 2 rows below it.
+
+        Args:
+            drop: False for no dropout in training mode either, as the sampler wants it.
+        """
         for layer in self.layers:
-            features = features + self.dropout(gate(_convolve(cast("nn.Conv2d", layer), features)))
+            gated = gate(_convolve(cast("nn.Conv2d", layer), features))
+            features = features + (self.dropout(gated) if drop else gated)
         return self.out(features).flip(1)
 
 

@@ -88,7 +88,7 @@ def sample_codes(
         for y in range(h if num else 0):
             context = model.context.rows(h, w, first=y, last=y + 1, label=label, slice=slice)[:, 0]
             if model.opposite is not None and y == middle:
-                opposite = model.opposite(model.embedding(codes[: h - middle].permute(2, 0, 1)))
+                opposite = model.opposite(model.embedding(codes[: h - middle].permute(2, 0, 1)), drop=False)
             if opposite is not None:
                 context = context + opposite[:, y - middle]
             cache.advance_rows(y, context)

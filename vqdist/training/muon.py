@@ -21,8 +21,9 @@ ITERATIONS = 5
 class Muon(torch.optim.AdamW):
     """Muon for the weights between a model's first and last layers, AdamW for all others.
 
-    A kernel counts as the matrix of its outputs by everything that it looks at. torch.optim.Muon takes no kernels, and
-    works in bf16 wherever it is: slowly on most CPUs, and with other weights than fp32 gives.
+    A kernel counts as the matrix of its outputs by everything that it looks at, a transposed one as that of its inputs
+    by everything that they reach. torch.optim.Muon takes no kernels, and works in bf16 wherever it is: slowly on most
+    CPUs, and with other weights than fp32 gives.
 
     Each rank works out a share of the matrices and gets the others' from the ranks that did: less work for each,
     and weights that stay the same to the bit on all, whatever their processors make of a product of matrices.
