@@ -30,6 +30,15 @@ def test_distance_is_unbiased_and_grows_with_the_shift() -> None:
     assert apart[-1] == pytest.approx(2 * apart[-2], rel=0.3)
 
 
+def test_distance_of_pairs_is_zero_to_the_set_itself_and_nearly_so_beside_it() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(40, 3))
+    near = base + rng.normal(0, 0.01, size=base.shape)
+    assert features.energy_distance(base, base.copy(), paired=True) == pytest.approx(0, abs=1e-6)
+    assert abs(features.energy_distance(near, base, paired=True)) < 0.002
+    assert features.energy_distance(near, base) < -0.05  # that of each slice to itself counted as if to another
+
+
 @pytest.mark.parametrize("angle", [0, 30, 90])
 def test_filters_answer_to_their_scale_and_orientation(angle: int) -> None:
     wavelength, theta = 8, np.deg2rad(angle)

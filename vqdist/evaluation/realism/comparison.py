@@ -16,12 +16,15 @@ def compare_features(train: Digest, test: Digest, others: dict[str, Digest]) -> 
     """Return the unbiased distances of each set to test, beside that of train, the floor.
 
     Args:
-        others: "samples", "reconstructions".
+        others: "samples"; "reconstructions", of test in its order.
     """
     scaling = Scaling(train.features)
     thinned = {name: scaling(thin(digest.features)) for name, digest in {"train": train, **others}.items()}
     real = scaling(thin(test.features))
-    distances = {f"{name}_test": energy_distance(features, real) for name, features in thinned.items()}
+    distances = {
+        f"{name}_test": energy_distance(features, real, paired=name == "reconstructions")
+        for name, features in thinned.items()
+    }
     floor = distances["train_test"]
     ratio = distances["samples_test"] / floor if floor > 0 else None
     return {

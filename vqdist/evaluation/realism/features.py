@@ -91,7 +91,7 @@ def squared_distances(first: Values, second: Values) -> Values:
     return distances
 
 
-def energy_distance(first: Values, second: Values) -> float:
+def energy_distance(first: Values, second: Values, *, paired: bool = False) -> float:
     """Return the unbiased energy distance between two sets, below 0 where they agree by luck.
 
     2 E|x - y| - E|x - x'| - E|y - y'|, the squared maximum mean discrepancy for the kernel -|x - y|: it needs no
@@ -99,12 +99,16 @@ def energy_distance(first: Values, second: Values) -> float:
 
     Args:
         first: (N, F), N at least 2; second: (M, F), likewise.
+        paired: row n of both is of the same slice (then M is N): such pairs are left out, as are those of a row with
+            itself, and 0 is what a set has to itself.
     """
 
-    def within(features: Values) -> float:
-        # A slice is nearest to itself: such pairs would bias the mean.
-        count = len(features)
-        return float(np.sqrt(squared_distances(features, features)).sum() / (count * (count - 1)))
+    def between(one: Values, other: Values, *, same: bool) -> float:
+        distances = np.sqrt(squared_distances(one, other))
+        if not same:
+            return float(distances.mean())
+        count = len(one)
+        return float((distances.sum() - distances.trace()) / (count * (count - 1)))
 
-    between = float(np.sqrt(squared_distances(first, second)).mean())
-    return 2 * between - within(first) - within(second)
+    within = between(first, first, same=True) + between(second, second, same=True)
+    return 2 * between(first, second, same=paired) - within
