@@ -11,7 +11,7 @@ if sys.version_info < (3, 11):
 CHECK
 
 stamp=.venv/installed
-wanted=$(sha256sum pyproject.toml | cut -d ' ' -f 1)
+wanted=$("$python" -c 'import hashlib; print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())')
 if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
   echo "making the environment in .venv (some minutes: torch alone is several GB)" >&2
   "$python" -m venv .venv
