@@ -85,10 +85,7 @@ class Scaling:
 def squared_distances(first: Values, second: Values) -> Values:
     """Return the squared Euclidean distances between rows, (N, M)."""
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None]
-    distances = np.maximum(squares - 2 * first @ second.T, 0)
-    if first is second:
-        np.fill_diagonal(distances, 0)  # what rounding leaves there would grow under a root
-    return distances
+    return np.maximum(squares - 2 * first @ second.T, 0)
 
 
 def energy_distance(first: Values, second: Values, *, paired: bool = False) -> float:
@@ -103,12 +100,13 @@ def energy_distance(first: Values, second: Values, *, paired: bool = False) -> f
             itself, and 0 is what a set has to itself.
     """
 
-    def between(one: Values, other: Values, *, same: bool) -> float:
+    def mean_distance(one: Values, other: Values, *, paired: bool) -> float:
         distances = np.sqrt(squared_distances(one, other))
-        if not same:
+        if not paired:
             return float(distances.mean())
-        count = len(one)
-        return float((distances.sum() - distances.trace()) / (count * (count - 1)))
+        # A slice is nearest to itself: such pairs would bias the mean, and rounding grows under the root.
+        np.fill_diagonal(distances, 0)
+        return float(distances.sum() / (len(one) * (len(one) - 1)))
 
-    within = between(first, first, same=True) + between(second, second, same=True)
-    return 2 * between(first, second, same=paired) - within
+    within = mean_distance(first, first, paired=True) + mean_distance(second, second, paired=True)
+    return 2 * mean_distance(first, second, paired=paired) - within
