@@ -73,7 +73,7 @@ for name in downsample-{4,8,16} codes-{64,128,256,1024,2048}; do
   prior "$name-prior" "$name-codes" "$name-codes"
 done
 variant code-dim-16 --model.code_dim 16
-variant gradient --model.codebook grad --optim.weight_decay 0
+variant gradient --model.codebook grad
 variant no-restart --model.restart false
 variant commitment-0.25 --model.commitment_weight 0.25
 variant mse-alone --model.ssim_weight 0 --model.l1_weight 0

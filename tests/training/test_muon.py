@@ -94,8 +94,9 @@ def test_weights_without_a_gradient_stay() -> None:
         (PixelCNN(8, hidden=8, layers=2, symmetry="rows"), ("embedding.", "context.", "head.")),
         (VQVAE(hidden=8, residual_hidden=4), ("encoder.down.0.", "decoder.up.2.")),
         (VQVAE(hidden=8, residual_hidden=4, patch=4, fine_layers=1), ("encoder.down.0.", "decoder.up.1.")),
+        (VQVAE(hidden=8, residual_hidden=4, codebook="grad"), ("encoder.down.0.", "decoder.up.2.")),
     ],
-    ids=["prior", "2017", "patch"],
+    ids=["prior", "2017", "patch", "gradient"],
 )
 def test_first_and_last_layers_and_vectors_are_left_to_adam(model: PixelCNN | VQVAE, ends: tuple[str, ...]) -> None:
     optimizer = build_optimizer(model, OptimSection(name="muon", weight_decay=0.1), ALONE)
@@ -105,5 +106,7 @@ def test_first_and_last_layers_and_vectors_are_left_to_adam(model: PixelCNN | VQ
         assert (id(parameter) in orthogonal) == is_hidden, name
     every = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(every) == sorted(map(id, model.parameters()))
-    decay = {group["weight_decay"] for group in optimizer.param_groups for p in group["params"] if p.ndim < 2}
-    assert decay == {0.0}
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        spared = parameter.ndim < 2 or name.endswith("codebook")
+        assert decay[id(parameter)] == (0.0 if spared else 0.1), name

@@ -17,13 +17,17 @@ FINAL_LR_SHARE = 0.01
 
 
 def build_optimizer(model: VQVAE | PixelCNN, settings: OptimSection, ranks: Ranks) -> torch.optim.AdamW:
-    """Return Adam or Muon (with decoupled weight decay if asked for); biases and other vectors are not decayed."""
+    """Return Adam or Muon, with decoupled weight decay if asked for.
+
+    Biases, other vectors and a codebook are not decayed: the latents set how long a code is.
+    """
     hidden = model.hidden_weights() if settings.name == "muon" else []
     taken = {id(weight) for weight in hidden}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    others = {name: weight for name, weight in model.named_parameters() if id(weight) not in taken}
+    decayed = {name for name, weight in others.items() if weight.ndim > 1 and not name.endswith("codebook")}
     groups = [
-        {"params": [weight for weight in others if weight.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in others if weight.ndim <= 1], "weight_decay": 0.0},
+        {"params": [others[name] for name in others if name in decayed], "weight_decay": settings.weight_decay},
+        {"params": [others[name] for name in others if name not in decayed], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     fused = ranks.device.type in {"cuda", "cpu"}
