@@ -86,7 +86,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
     """
     from vqdist.training.checks import find_problems
     from vqdist.training.ranks import end_ranks, start_ranks
-    from vqdist.training.setup import resolve
+    from vqdist.training.setup import agree_on_precision, resolve
 
     config = resolve(config)
     checks, manifest = look(config)
@@ -103,6 +103,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         mend = "the same MASTER_ADDR and MASTER_PORT on all ranks, a port that is free, a network between them"
         return [*checks, Check("ranks", "mend", f"they did not meet: {reason}", mend)]
     try:
+        config = agree_on_precision(config, ranks)
         found = _examine_together(config, checks, ranks, time.perf_counter() - start)
         # Rank 0 alone asks the outside: a thousand ranks would be a crowd.
         asked = [check_slurm(), check_tracking(tracking, config)] if ranks.is_main else []

@@ -23,7 +23,7 @@ from vqdist.training.precision import find_slow_precision
 from vqdist.training.ranks import Ranks, name_faults, start_ranks
 from vqdist.training.recorder import Recorder
 from vqdist.training.run_dir import RunDir, is_over, read_status
-from vqdist.training.setup import build_session, demo_folder, describe_data, load_companion
+from vqdist.training.setup import agree_on_precision, build_session, demo_folder, describe_data, load_companion
 from vqdist.training.state import Progress, Session, resume
 from vqdist.training.stopping import StopRequest
 from vqdist.training.tasks import get_task
@@ -49,8 +49,7 @@ def run(config: RunConfig, stop: StopRequest) -> int:
             say(f"{config.run_dir}: finished before, nothing to do")
         return 0
     path, manifest = _open_data(config, ranks)
-    # Nodes may differ in what they are made for, but a run has one precision.
-    config = config.replace("train", precision=ranks.broadcast_object(config.train.precision))
+    config = agree_on_precision(config, ranks)
     if ranks.is_main and (slow := find_slow_precision(config.train.precision, ranks.device)):
         say(f"notice: {slow}; a run with --train.precision fp32 takes less time here")
     with storing(config.run_dir):

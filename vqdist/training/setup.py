@@ -41,6 +41,11 @@ def resolve(config: RunConfig) -> RunConfig:
     return config
 
 
+def agree_on_precision(config: RunConfig, ranks: Ranks) -> RunConfig:
+    """Return the configuration with rank 0's precision: nodes may differ in what they are made for. Collective."""
+    return config.replace("train", precision=ranks.broadcast_object(config.train.precision))
+
+
 def demo_folder(config: RunConfig) -> Path:
     """Return where the data of a run without data.path lie, made up at its first start."""
     return Path(config.run.dir) / "demo-data"
