@@ -148,7 +148,7 @@ class OptimSection(Section):
     decay_steps: Int | None = key(
         None, "step at which the schedule ends; null: train.max_steps of the first start", unit="steps", ge=1
     )
-    weight_decay: Real = key(0.0, "decoupled weight decay, of matrices and kernels", ge=0)
+    weight_decay: Real = key(0.0, "decoupled weight decay, of matrices and kernels but the codebook", ge=0)
     grad_clip: Real | None = key(1.0, "greatest norm of the gradient; null: no clipping", gt=0)
     weight_ema: Real | None = key(None, "decay of the moving average of the weights; null: none", gt=0, lt=1)
 

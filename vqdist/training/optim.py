@@ -23,11 +23,14 @@ def build_optimizer(model: VQVAE | PixelCNN, settings: OptimSection, ranks: Rank
     """
     hidden = model.hidden_weights() if settings.name == "muon" else []
     taken = {id(weight) for weight in hidden}
-    others = {name: weight for name, weight in model.named_parameters() if id(weight) not in taken}
-    decayed = {name for name, weight in others.items() if weight.ndim > 1 and not name.endswith("codebook")}
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, weight in model.named_parameters():
+        if id(weight) not in taken:
+            (spared if weight.ndim <= 1 or name.endswith("codebook") else decayed).append(weight)
     groups = [
-        {"params": [others[name] for name in others if name in decayed], "weight_decay": settings.weight_decay},
-        {"params": [others[name] for name in others if name not in decayed], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     fused = ranks.device.type in {"cuda", "cpu"}
