@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import label
+from scipy.ndimage import binary_opening, label
 
 from vqdist.curves import draw_losses
 from vqdist.evaluation import charts
@@ -56,6 +56,18 @@ def test_a_rare_code_is_seen_beside_the_background(tmp_path: Path) -> None:
     figure = read(charts.draw_codebook(usage, perplexity=1.0, split="test", path=tmp_path / "codebook.png"))
     blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).any(axis=0)
     assert 0.6 < blue.sum() / (figure.shape[1] * 0.88) < 0.85  # three bars of four
+
+
+def test_the_background_code_is_seen_among_hundreds(tmp_path: Path) -> None:
+    usage = torch.full((512,), 100)
+    usage[7] = 60_000
+    figure = read(charts.draw_codebook(usage, perplexity=25.0, split="test", path=tmp_path / "codebook.png"))
+    discs, found = label(binary_opening(figure.sum(axis=2) < 100, np.ones((5, 5))))
+    assert found == 2  # the mark at the axis and that of the legend
+    mark, legend = sorted(np.argwhere(discs == number).mean(axis=0).tolist() for number in (1, 2))[::-1]
+    blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).sum(axis=1)
+    assert mark[1] < legend[1]
+    assert legend[0] < mark[0] < np.flatnonzero(blue > 100)[0]  # far above the bars of the others
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -54,6 +54,8 @@ def draw_codebook(usage: Tensor, *, perplexity: float, split: str, path: str | P
     figure, axes = start_figure(1, 1, width=7, height=4)
     axis = axes[0][0]
     axis.bar(np.arange(len(shares)), 100 * shares, width=1.0, color=BLUE)
+    # Of hundreds of bars the first lies behind the axis: a mark shows how high it is.
+    axis.plot(0, 100 * shares[0], "ko", clip_on=False, label=f"most used code, {100 * shares[0]:.0f} %")
     axis.axhline(100 / len(shares), color="black", linestyle="--", linewidth=1, label="all codes alike")
     axis.set(xlabel="code, by rank", xlim=(-0.5, len(shares) - 0.5))
     axis.set(ylabel="share of the positions (%)", yscale="log", ylim=(50 / positions, 200))  # a code used once is seen
