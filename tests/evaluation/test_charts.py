@@ -83,6 +83,19 @@ def test_reconstructions_with_their_differences(tmp_path: Path, channels: int) -
     assert redness[1] > redness[0] + 20
 
 
+def test_long_names_keep_to_their_columns(tmp_path: Path) -> None:
+    dark = torch.zeros(2, 1, 16, 16)
+    names = ["median: sub-0023_ses-01_slice_017_of_a_long_name", "worst: phantom_0023_slice_017"]
+    figure = read(
+        charts.draw_reconstructions(dark, dark, ssim=[0.9, 0.8], names=names, path=tmp_path / "figure.png")
+    ).sum(axis=2)
+    top = np.flatnonzero((figure < 30).mean(axis=1) > 0.5)[0]  # where the first slices begin
+    black = np.flatnonzero(figure[top + 20] < 30)
+    (end,) = np.flatnonzero(np.diff(black) > 1)
+    titles = figure[40 : top - 1, black[end] + 1 : black[end + 1]]  # below the figure's own title
+    assert (titles > 700).all()
+
+
 def test_rates_with_and_without_a_brain(tmp_path: Path) -> None:
     points = [
         {"name": "32 x 32", "bits_per_pixel": 0.14, "ssim": 0.96, "ssim_brain": 0.9},

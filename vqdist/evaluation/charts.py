@@ -3,6 +3,7 @@
 Each function writes one PNG and returns its path, so that a run's directory and W&B show the same.
 """
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def draw_reconstructions(
             hide_ticks(axes[row][column])
         axes[row][0].set_ylabel(label)
     for column, (name, value) in enumerate(zip(names, ssim, strict=True)):
-        axes[0][column].set_title(f"{name}\nSSIM {value:.3f}", fontsize=9)
+        axes[0][column].set_title(f"{textwrap.fill(name, 28)}\nSSIM {value:.3f}", fontsize=9)
     bar = figure.colorbar(shown, ax=[axes[2][column] for column in range(len(originals))], fraction=0.02, pad=0.01)
     bar.set_label("reconstruction - original", fontsize=8)
     figure.suptitle("Best, median and worst reconstructions by SSIM")

@@ -1,5 +1,6 @@
 """Diagrams of the report on samples."""
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def draw_neighbours(
             axes[row][column].imshow(to_picture(image), cmap="gray", vmin=0, vmax=1)
             hide_ticks(axes[row][column])
         axes[0][column].set_title(f"distance {ratio:.2f}", fontsize=9)
-        axes[1][column].set_xlabel(key, fontsize=7)
+        axes[1][column].set_xlabel(textwrap.fill(key, 34), fontsize=7)
     axes[0][0].set_ylabel("sample")
     axes[1][0].set_ylabel("nearest in train")
     figure.suptitle("Samples that come closest to a training slice (1 = median of real test slices)")
