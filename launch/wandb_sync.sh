@@ -21,7 +21,7 @@ check=true
 [[ ${DRY_RUN:-0} == 1 ]] && check=false
 
 for run in "$@"; do
-    listing=$("$python" -m vqdist.training.fragments --check-server "$check" "$run")
+    listing=$("$python" -m vqdist.tracking.sync --check-server "$check" "$run")
     if [[ -z $listing ]]; then
         echo "$run: nothing new to send" >&2
         continue

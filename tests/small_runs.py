@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from vqdist import encode
-from vqdist.data.codecs import encode_png
-from vqdist.data.phantom import phantom_slice
-from vqdist.data.shards import ShardSetWriter, load_manifest
+from vqdist.data.shards.codecs import encode_png
+from vqdist.data.shards.writer import ShardSetWriter, load_manifest
+from vqdist.data.sources.phantom import phantom_slice
+from vqdist.distributed.process_group import Ranks
 from vqdist.inference.encoding import encode as encode_images
-from vqdist.models.artifact import save_model
+from vqdist.models.io import save_model
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.ranks import Ranks
 
 ALONE = Ranks(0, 1, 0, torch.device("cpu"))
 SIZE = 32

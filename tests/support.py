@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from vqdist.data.phantom import phantom_slice
-from vqdist.data.shards import ShardSetWriter
-from vqdist.models.artifact import fingerprint, save_model
+from vqdist.data.shards.writer import ShardSetWriter
+from vqdist.data.sources.phantom import phantom_slice
+from vqdist.models.io import fingerprint, save_model
 from vqdist.models.vqvae import VQVAE
 
 SIZE, NUM_CODES, GRID = 32, 16, (8, 8)
@@ -38,7 +38,7 @@ SLICES = (4, 12, 20)
 TINY_VQVAE = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "downsample": 4, "code_dim": 4, "num_codes": 16}
 TINY_PIXELCNN = {"hidden": 8, "layers": 2, "kernel": 3, "condition": "label+slice"}
 QUIET = ("--tracking.mode", "disabled", "--run.device", "cpu")
-PRELOADED = ("torch._dynamo", "vqdist.train", "vqdist.training.launch", "accelerate", "PIL.PngImagePlugin", "pytest")
+PRELOADED = ("torch._dynamo", "vqdist.train", "vqdist.training.run", "accelerate", "PIL.PngImagePlugin", "pytest")
 PRELOADED += ("matplotlib.figure", "matplotlib.backends.backend_agg")
 
 _context = get_context("forkserver")
@@ -285,14 +285,14 @@ def _run_rank(settings: dict[str, str], log: str, target: Callable[..., Any], ar
 
 
 def _train(words: list[str]) -> int:
-    from vqdist.entry import run_command
+    from vqdist.foundation.command import run_command
     from vqdist.train import main
 
     return run_command(main, words)
 
 
 def _keep_result(folder: str, module: str, name: str, arguments: Sequence[Any]) -> int:
-    from vqdist.training.ranks import end_ranks
+    from vqdist.distributed.process_group import end_ranks
 
     try:
         result = getattr(importlib.import_module(module), name)(*arguments)

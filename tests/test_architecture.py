@@ -11,7 +11,17 @@ PACKAGE = Path(__file__).parents[1] / "vqdist"
 COMMANDS = {"shard", "train", "encode", "sample", "evaluate", "bench", "doctor"}
 LAZY = {"wandb", "webdataset", "nibabel", "matplotlib", "fsspec", "vector_quantize_pytorch", "monai"}
 # A room may import from its own and from lower ones.
-FLOORS = {"data": 1, "models": 1, "training": 2, "inference": 3, "evaluation": 4, "diagnosis": 4, "benchmarks": 4}
+FLOORS = {
+    "foundation": 0,
+    "config": 1,
+    "metrics": 1,
+    "models": 2,
+    "data": 2,
+    "distributed": 2,
+    "plotting": 3,
+    "runs": 3,
+}
+FLOORS |= {"tracking": 4, "training": 5, "inference": 6, "evaluation": 7, "diagnosis": 7, "benchmarks": 7}
 
 
 def module_name(path: Path) -> str:

@@ -12,9 +12,9 @@ from small_runs import ALONE, save_vqvae, write_images
 from vqdist import evaluate
 from vqdist.bench import PARTS, main
 from vqdist.benchmarks.measure import Result, compare
-from vqdist.benchmarks.usual import UsualVQVAE
-from vqdist.entry import run_command
-from vqdist.evaluation.appraisal import appraise
+from vqdist.benchmarks.reference_vqvae import UsualVQVAE
+from vqdist.evaluation.run import appraise
+from vqdist.foundation.command import run_command
 from vqdist.models.vqvae import VQVAE
 
 # Since Python 3.12 every fork beside a thread is warned of; torch has threads.

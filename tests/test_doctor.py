@@ -13,14 +13,14 @@ import yaml
 from small_runs import launch
 
 from vqdist import doctor
-from vqdist.config import dump_yaml
-from vqdist.config_file import load_config
-from vqdist.diagnosis.job import parse_time
+from vqdist.config.loading import load_config
+from vqdist.config.schema import dump_yaml
+from vqdist.diagnosis.cluster_job import parse_time
 from vqdist.diagnosis.machine import check_signals
 from vqdist.diagnosis.report import Check, build_table, merge, of_problems, to_json
-from vqdist.errors import Problem
-from vqdist.training.ranks import Ranks
-from vqdist.training.run_dir import RunDir
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.errors import Problem
+from vqdist.runs.run_dir import RunDir
 
 SMALL = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 4, "num_codes": 16}
 
@@ -76,7 +76,7 @@ def test_two_ranks(config: Path) -> None:
 def test_a_rank_of_another_kind_takes_the_precision_of_rank_0(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqdist.training.setup.choose_precision", lambda device: "bf16")
+    monkeypatch.setattr("vqdist.training.build.choose_precision", lambda device: "bf16")
     monkeypatch.setattr(Ranks, "broadcast_object", lambda ranks, told: "fp32" if told == "bf16" else told)
     _, report, _ = examine(capsys, "--config", config, "--train.precision", "auto", "--run.device", "cpu")
     (found,) = [check["found"] for check in report["checks"] if check["name"] == "precision"]

@@ -10,11 +10,11 @@ from PIL import Image
 from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import encode, evaluate, load_model
-from vqdist.data.codecs import decode_codes, decode_png
-from vqdist.data.shards import ShardReader, load_manifest
-from vqdist.entry import run_command
-from vqdist.inference.views import View
-from vqdist.models.artifact import fingerprint
+from vqdist.data.shards.codecs import decode_codes, decode_png
+from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.foundation.command import run_command
+from vqdist.inference.augmented_views import View
+from vqdist.models.io import fingerprint
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:

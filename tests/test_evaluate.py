@@ -14,10 +14,10 @@ from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vqdist import evaluate, load_model, sample
-from vqdist.data.codecs import decode_codes, decode_png
-from vqdist.data.shards import ShardReader, ShardSetWriter, load_manifest
-from vqdist.entry import run_command
-from vqdist.evaluation.summary import format_figure
+from vqdist.data.shards.codecs import decode_codes, decode_png
+from vqdist.data.shards.writer import ShardReader, ShardSetWriter, load_manifest
+from vqdist.evaluation.table import format_figure
+from vqdist.foundation.command import run_command
 
 
 def run_evaluate(capsys: pytest.CaptureFixture[str], **options: object) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import torch
 from mps_stand_in import NAME, StandIn, has_kernel
 from support import on_ranks, tiny_flags, write_image_set
 
+from vqdist.distributed.process_group import device_problems
 from vqdist.training.precision import precision_problems
-from vqdist.training.ranks import device_problems
 
 SHARED = ("--tracking.mode", "disabled", "--train.max_steps", 8, "--train.preview_every", 8, "--train.eval_every", 8)
 
@@ -29,7 +29,7 @@ def run(command: str, *arguments: object) -> None:
     """Run a command in this process and expect it to end well."""
     from importlib import import_module
 
-    from vqdist.entry import run_command
+    from vqdist.foundation.command import run_command
 
     code = run_command(import_module(f"vqdist.{command}").main, [str(word) for word in arguments])
     assert code == 0, f"{command} ended with {code}"

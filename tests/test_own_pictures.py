@@ -11,8 +11,8 @@ from PIL import Image
 from support import QUIET, tiny_flags
 
 from vqdist import load_model
-from vqdist.data.shards import ShardReader, load_manifest
-from vqdist.entry import run_command
+from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.foundation.command import run_command
 
 SIZE = 32
 COLOURS = {"daisies": (250, 240, 120), "roses": (210, 30, 60)}
@@ -101,7 +101,7 @@ def test_a_trained_model_takes_colour_pictures_in_python(tmp_path: Path, capsys:
     images = tmp_path / "images"
     call(capsys, "shard", draw_flowers(tmp_path / "flowers"), images, "--image-size", SIZE)
     train(capsys, "vqvae", images, tmp_path / "mine")
-    from vqdist.inference.pictures import load_pictures
+    from vqdist.inference.reconstruction import load_pictures
 
     shown = load_pictures(tmp_path / "flowers", image_size=SIZE, channels=3)
     recon = load_model(tmp_path / "mine").reconstruct(shown)

@@ -8,7 +8,7 @@ import pytest
 
 import vqdist
 from vqdist import VQVAE, PixelCNN, VectorQuantizer, load_model
-from vqdist.config import PixelCNNSection, Section, VQVAESection
+from vqdist.config.schema import PixelCNNSection, Section, VQVAESection
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

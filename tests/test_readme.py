@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vqdist.arguments import describe_keys
-from vqdist.config_file import find_config
+from vqdist.config.command_line import describe_keys
+from vqdist.config.loading import find_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_table_of_keys_is_that_of_the_configuration() -> None:
     table = README.split("<!-- keys -->\n")[1].split("<!-- /keys -->")[0]
-    assert table == describe_keys(), "put there what vqdist.arguments.describe_keys returns"
+    assert table == describe_keys(), "put there what vqdist.config.command_line.describe_keys returns"
 
 
 def test_the_library_example_runs() -> None:

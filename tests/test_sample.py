@@ -12,11 +12,11 @@ from scipy import stats
 from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import load_model, sample
-from vqdist.entry import run_command
-from vqdist.errors import UserError
+from vqdist.foundation.command import run_command
+from vqdist.foundation.errors import UserError
 from vqdist.inference.conditions import draw_conditions
 from vqdist.inference.sampling import draw_noise
-from vqdist.models.artifact import load_vqvae_of
+from vqdist.models.io import load_vqvae_of
 
 TABLE = [[0, 3, 10], [0, 7, 30], [1, 3, 60]]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqdist.data.codecs import decode_png
-from vqdist.data.shards import ShardReader, load_manifest
-from vqdist.entry import run_command
+from vqdist.data.shards.codecs import decode_png
+from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.foundation.command import run_command
 from vqdist.shard import main
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -191,7 +191,7 @@ def test_a_short_volume_is_taken_whole_and_told(capsys: pytest.CaptureFixture[st
 
 
 def test_help_is_complete_and_imports_little() -> None:
-    script = "import sys; from vqdist.entry import run_command; from vqdist.shard import main\n"
+    script = "import sys; from vqdist.foundation.command import run_command; from vqdist.shard import main\n"
     script += "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
     script += "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL', 'webdataset')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

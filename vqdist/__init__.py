@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vqdist.models.artifact import load_model
+    from vqdist.models.io import load_model
     from vqdist.models.pixelcnn import PixelCNN
     from vqdist.models.quantizer import VectorQuantizer
     from vqdist.models.vqvae import VQVAE
@@ -16,7 +16,7 @@ _HOMES = {
     "VQVAE": "vqdist.models.vqvae",
     "PixelCNN": "vqdist.models.pixelcnn",
     "VectorQuantizer": "vqdist.models.quantizer",
-    "load_model": "vqdist.models.artifact",
+    "load_model": "vqdist.models.io",
 }
 
 

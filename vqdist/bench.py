@@ -15,9 +15,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vqdist.durable import write_problems
-from vqdist.entry import Parser, boolean, emit, optional, path, run_command, say, within
-from vqdist.errors import Problem, collect
+from vqdist.foundation.atomic_files import write_problems
+from vqdist.foundation.command import Parser, boolean, emit, optional, path, run_command, say, within
+from vqdist.foundation.errors import Problem, collect
 
 PARTS = ("quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp")
 QUALITY = "quality"

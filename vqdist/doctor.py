@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from vqdist.arguments import build_help, parse_arguments
-from vqdist.config import RunConfig
-from vqdist.config_file import load_config
-from vqdist.data.manifest import Manifest
-from vqdist.diagnosis.job import check_main_address, check_slurm, check_tracking
+from vqdist.config.command_line import build_help, parse_arguments
+from vqdist.config.loading import load_config
+from vqdist.config.schema import RunConfig
+from vqdist.data.shards.manifest import Manifest
+from vqdist.diagnosis.cluster_job import check_main_address, check_slurm, check_tracking
 from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_problems, to_json
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
-from vqdist.entry import emit, run_command, say
-from vqdist.errors import StalledError
-from vqdist.progress import is_first_rank
-from vqdist.training.run_dir import follow_first_start, is_over, run_dir_problems
-from vqdist.world import number_problems
+from vqdist.foundation.command import emit, run_command, say
+from vqdist.foundation.errors import StalledError
+from vqdist.foundation.launcher_environment import number_problems
+from vqdist.foundation.progress import is_first_rank
+from vqdist.runs.run_dir import follow_first_start, is_over, run_dir_problems
 
 SWITCHES = (
     "--preflight      what can be known in a second and by one process, as slurm/train.sbatch asks "
@@ -84,9 +84,9 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         tracking: the mode of the command line, None where there is none.
     Collective: every rank of the allocation.
     """
+    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.training.build import agree_on_precision, resolve
     from vqdist.training.checks import find_problems
-    from vqdist.training.ranks import end_ranks, start_ranks
-    from vqdist.training.setup import agree_on_precision, resolve
 
     config = resolve(config)
     checks, manifest = look(config)

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from vqdist.entry import Parser, emit, path, run_command, within
-from vqdist.errors import Problem
+from vqdist.foundation.command import Parser, emit, path, run_command, within
+from vqdist.foundation.errors import Problem
 
 
 def build_parser() -> Parser:
@@ -37,8 +37,8 @@ def main(argv: Sequence[str]) -> None:
     if args.shift and args.views == 1:
         args.problems.append(Problem("--shift", f"{args.shift} with one view of each slice", "also --views, above 1"))
 
+    from vqdist.distributed.process_group import end_ranks, start_ranks
     from vqdist.inference.encoding import encode
-    from vqdist.training.ranks import end_ranks, start_ranks
 
     ranks = start_ranks(args.device)
     try:

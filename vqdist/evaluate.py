@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqdist.entry import Parser, emit, optional, path, run_command, say, within
+from vqdist.foundation.command import Parser, emit, optional, path, run_command, say, within
 
 AUTO = Path("auto")
 
@@ -56,10 +56,10 @@ def main(argv: Sequence[str]) -> None:
     if args.pictures is not None and args.figures is None:
         parser.error("--figures: found null beside --pictures; expected the folder for the reconstructions")
 
-    from vqdist.evaluation.appraisal import appraise, show_pictures
-    from vqdist.evaluation.publication import publish
-    from vqdist.evaluation.summary import describe_report
-    from vqdist.training.ranks import end_ranks, start_ranks
+    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.evaluation.run import appraise, show_pictures
+    from vqdist.evaluation.table import describe_report
+    from vqdist.tracking.publication import publish
 
     ranks = start_ranks(args.device)
     try:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from vqdist.entry import Parser, emit, optional, path, run_command, say, within
+from vqdist.foundation.command import Parser, emit, optional, path, run_command, say, within
 
 
 def build_parser() -> Parser:
@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
     args = build_parser().parse_args(argv)
 
+    from vqdist.distributed.process_group import end_ranks, start_ranks
     from vqdist.inference.sampling import sample
-    from vqdist.training.ranks import end_ranks, start_ranks
 
     ranks = start_ranks(args.device)
     try:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqdist.entry import Parser, emit, path, run_command, text, within
-from vqdist.errors import Problem, VqdistError, collect
-from vqdist.progress import count_noun, say
+from vqdist.foundation.command import Parser, emit, path, run_command, text, within
+from vqdist.foundation.errors import Problem, VqdistError, collect
+from vqdist.foundation.progress import count_noun, say
 
 if TYPE_CHECKING:
-    from vqdist.data.shards import Manifest
-    from vqdist.data.sources import Source
+    from vqdist.data.shards.writer import Manifest
+    from vqdist.data.sources.layouts import Source
 
 _SHARES = (0.8, 0.1, 0.1)
 _DESCRIPTION = """\
@@ -60,10 +60,10 @@ def main(argv: Sequence[str]) -> None:
     """Run the command; see the module's docstring."""
     args = build_parser().parse_args(argv)
 
-    from vqdist.data.sharding import write_source
-    from vqdist.data.sources import open_source
-    from vqdist.data.splits import assign_splits
-    from vqdist.data.staging import check_output, find_leftovers
+    from vqdist.data.shards.build import write_source
+    from vqdist.data.sources.layouts import open_source
+    from vqdist.data.sources.splits import assign_splits
+    from vqdist.foundation.staging import check_output, find_leftovers
 
     def open_it() -> "Source":
         return open_source(

@@ -11,11 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vqdist.arguments import build_help, parse_arguments
-from vqdist.config_file import load_config
-from vqdist.entry import run_command
-from vqdist.errors import ConfigError
-from vqdist.training.stopping import StopRequest, listen_for_stops
+from vqdist.config.command_line import build_help, parse_arguments
+from vqdist.config.loading import load_config
+from vqdist.distributed.stop_requests import StopRequest, listen_for_stops
+from vqdist.foundation.command import run_command
+from vqdist.foundation.errors import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,11 +36,11 @@ def train(argv: Sequence[str], stop: StopRequest) -> int:
         raise ConfigError(problems)
 
     # Torch is imported from here on, so that --help answers at once.
+    from vqdist.distributed.process_group import end_ranks
+    from vqdist.tracking.tracker import resolve_mode
+    from vqdist.training.build import resolve
     from vqdist.training.checks import find_problems
-    from vqdist.training.launch import run
-    from vqdist.training.ranks import end_ranks
-    from vqdist.training.setup import resolve
-    from vqdist.training.tracking import resolve_mode
+    from vqdist.training.run import run
 
     mode = config.tracking.mode
     try:

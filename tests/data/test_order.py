@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vqdist.data.loader import TrainRequests
+from vqdist.data.loading.batch import TrainRequests
 from vqdist.data.order import Order, permute, rank_positions
 
 KINDS = ("windowed", "full")

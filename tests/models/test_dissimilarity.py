@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from vqdist.errors import DataError
-from vqdist.metrics import ssim_map
+from vqdist.foundation.errors import DataError
+from vqdist.metrics.images import ssim_map
 from vqdist.models.dissimilarity import dissimilarity
 
 SHAPES = [(2, 1, 16, 20), (3, 3, 11, 12), (1, 1, 32, 11)]

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from vqdist import VQVAE, PixelCNN, load_model
-from vqdist.models.artifact import FORMAT_VERSION, fingerprint, load_vqvae_of, read_config
+from vqdist.models.io import FORMAT_VERSION, fingerprint, load_vqvae_of, read_config
 
 KEPT = sorted(path for path in (Path(__file__).parent / "kept").iterdir() if (path / "expected.safetensors").exists())
 # A set of codes names its VQ-VAE by this, so that it may not change either.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqdist.errors import UserError
+from vqdist.foundation.errors import UserError
 from vqdist.models.pixelcnn import CONDITIONS, SYMMETRIES, PixelCNN
 
 CODES, LABELS, SLICES = 3, 4, 9

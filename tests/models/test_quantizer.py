@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vqdist.errors import ConfigError
-from vqdist.models import search
+from vqdist.foundation.errors import ConfigError
+from vqdist.models import nearest_code as search
+from vqdist.models.nearest_code import nearest_code
 from vqdist.models.quantizer import VectorQuantizer
-from vqdist.models.search import nearest_code
 
 
 def build(
@@ -72,7 +72,7 @@ def test_the_search_never_keeps_all_distances() -> None:
     script = """
 import resource, torch
 from vqdist.models.quantizer import VectorQuantizer
-from vqdist.models.search import nearest_code
+from vqdist.models.nearest_code import nearest_code
 quantizer = VectorQuantizer(8192, 64).eval()
 latents = torch.randn(2, 64, 64, 64)
 quantizer(latents[..., :32])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqdist.errors import UserError
+from vqdist.foundation.errors import UserError
 from vqdist.models.pixelcnn import CONDITIONS, SYMMETRIES, PixelCNN
 from vqdist.models.sampler import Draw, sample_codes
 

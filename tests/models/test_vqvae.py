@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from vqdist.errors import ConfigError, UserError
-from vqdist.metrics import ssim_map
+from vqdist.foundation.errors import ConfigError, UserError
+from vqdist.metrics.images import ssim_map
 from vqdist.models.autoencoder import Encoder, Sizes
 from vqdist.models.vqvae import VQVAE
 

@@ -9,11 +9,11 @@ import pytest
 from slurm_cluster import Machine
 from slurm_jobs import Jobs, Run
 
-from vqdist.config import DataSection
-from vqdist.data.feed import Feed
-from vqdist.data.index import index_path
-from vqdist.data.shards import load_manifest
-from vqdist.models.artifact import load_model
+from vqdist.config.schema import DataSection
+from vqdist.data.loading.pipeline import Feed
+from vqdist.data.shards.index import index_path
+from vqdist.data.shards.writer import load_manifest
+from vqdist.models.io import load_model
 
 FROM_STEP, TO_STEP = 15, 75
 CODES, CODE_DIM, GLOBAL_BATCH = 256, 64, 24

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vqdist.training.checkpoint import save_checkpoint
+from vqdist.runs.checkpoint import save_checkpoint
 
 FILES = ("COMMIT.json", "model.safetensors", "optimizer.safetensors", "state.json")
 

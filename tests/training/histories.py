@@ -11,8 +11,8 @@ import numpy as np
 from support import digests, read_metrics, read_records, start_train, train, wait_until
 
 from vqdist.data.order import Order
-from vqdist.data.shards import ShardReader, load_manifest
-from vqdist.training.checkpoint import list_checkpoints
+from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.runs.checkpoint import list_checkpoints
 
 
 def describe_run(run: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 
 def run_train(words: list[str]) -> int:
     """Run the train command."""
-    from vqdist.entry import run_command
+    from vqdist.foundation.command import run_command
     from vqdist.train import main
 
     return run_command(main, words)
@@ -22,7 +22,7 @@ def run_train(words: list[str]) -> int:
 
 def train_and_tell(words: list[str], folder: str) -> int:
     """Train, then write what this rank holds to FOLDER/rank-R.json."""
-    from vqdist.training import launch
+    from vqdist.training import run as launch
 
     real = launch.train
 
@@ -68,7 +68,7 @@ def train_poisoned(words: list[str], folder: str, kind: str, steps: list[int], r
     Args:
         times: how often in all; a poison that wears off lets the run go on after it went back.
     """
-    from vqdist.training import tasks
+    from vqdist.training.tasks import tasks
 
     real, left = tasks.VQVAE_TASK.compute_losses, iter(range(times))
 
@@ -105,7 +105,7 @@ def train_with_a_bug(words: list[str], at_step: int, bug: Callable[[Any], Any]) 
 
 def train_slowly(words: list[str], step_s: float = 0.0, validate_s: float = 0.0) -> int:
     """Train, but take some time over every step and every batch of the validate split."""
-    from vqdist.training import tasks
+    from vqdist.training.tasks import tasks
 
     real = tasks.VQVAE_TASK.compute_losses
 

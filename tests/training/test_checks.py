@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from support import TINY_VQVAE, tiny_flags, train, write_image_set
 
-from vqdist.config import RunConfig
-from vqdist.config_file import load_config
-from vqdist.models.artifact import save_model
+from vqdist.config.loading import load_config
+from vqdist.config.schema import RunConfig
+from vqdist.models.io import save_model
 from vqdist.models.vqvae import VQVAE
+from vqdist.runs.run_dir import is_over
+from vqdist.training.build import resolve
 from vqdist.training.checks import find_problems
-from vqdist.training.run_dir import is_over
-from vqdist.training.setup import resolve
 
 
 def config_of(*words: object) -> RunConfig:

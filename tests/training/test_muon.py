@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vqdist.config import OptimSection
+from vqdist.config.schema import OptimSection
+from vqdist.distributed.process_group import Ranks
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.training.muon import Muon, orthogonalize
 from vqdist.training.optim import build_optimizer
-from vqdist.training.ranks import Ranks
 
 ALONE = Ranks(0, 1, 0, torch.device("cpu"))
 

@@ -8,7 +8,7 @@ import pytest
 from probes import train_poisoned
 from support import QUIET, Ended, read_metrics, read_records, start, tiny_flags
 
-from vqdist.training.checkpoint import list_checkpoints, load_checkpoint
+from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.ranks
 

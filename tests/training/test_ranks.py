@@ -13,8 +13,8 @@ import torch
 from probes import train_and_tell
 from support import QUIET, on_ranks, read_metrics, start, tiny_flags
 
-from vqdist.errors import StalledError
-from vqdist.training.ranks import Ranks, end_ranks, start_ranks
+from vqdist.distributed.process_group import Ranks, end_ranks, start_ranks
+from vqdist.foundation.errors import StalledError
 
 pytestmark = pytest.mark.ranks
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import NUM_CODES, read_metrics, tiny_flags, train
 
-from vqdist.training.checkpoint import list_checkpoints, load_checkpoint
+from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.ranks
 

@@ -12,7 +12,7 @@ import pytest
 from histories import check_ledger, describe_run, live_through, train_with_kills
 from support import digests, read_metrics, tiny_flags, train
 
-from vqdist.training.checkpoint import list_checkpoints, load_checkpoint
+from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.ranks
 

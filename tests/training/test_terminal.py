@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vqdist import progress
+from vqdist.foundation import progress
 from vqdist.training.terminal import TrainingTerminal, describe_metrics
 
 PROGRAM = """

@@ -1,1 +1,1 @@
-"""What `python -m vqdist.bench` measures: a file for each part, ours and the peers' in turn."""
+"""The benchmarks of `vqdist bench`, one module per part."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from vqdist.benchmarks.measure import Bench, Result, compare
-from vqdist.benchmarks.sessions import build_paper_session, make_batch, make_images
-from vqdist.config import CheckpointSection
-from vqdist.training.checkpoint import load_checkpoint, save_checkpoint
-from vqdist.training.ranks import Ranks
+from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
+from vqdist.config.schema import CheckpointSection
+from vqdist.distributed.process_group import Ranks
+from vqdist.runs.checkpoint import load_checkpoint, save_checkpoint
 from vqdist.training.state import capture
 from vqdist.training.step import Wishes, train_step
 

@@ -76,8 +76,8 @@ def _rank_environment(rank: int, world: int, port: int) -> dict[str, str]:
 
 def train_as_rank(task: str) -> None:
     """Train a few steps as one rank and print the steps a second; what a child process runs."""
-    from vqdist.benchmarks.sessions import build_paper_session, make_batch, make_images
-    from vqdist.training.ranks import end_ranks, start_ranks
+    from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
+    from vqdist.distributed.process_group import end_ranks, start_ranks
     from vqdist.training.step import Wishes, train_step
 
     facts = json.loads(task)

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from vqdist.benchmarks.measure import Bench, Result, compare
-from vqdist.config import DataSection
-from vqdist.data.codecs import decode_png
-from vqdist.data.feed import Feed
-from vqdist.data.manifest import load_manifest
-from vqdist.data.memory import open_caches
-from vqdist.data.phantom import phantom_slice
-from vqdist.data.reader import ShardReader
-from vqdist.data.shards import ShardSetWriter
+from vqdist.config.schema import DataSection
+from vqdist.data.loading.pipeline import Feed
+from vqdist.data.loading.sample_cache import open_caches
+from vqdist.data.shards.codecs import decode_png
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.writer import ShardSetWriter
+from vqdist.data.sources.phantom import phantom_slice
 
 BATCH_SIZE = 16
 WORKERS = 2

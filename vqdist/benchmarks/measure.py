@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import torch
 
-from vqdist.progress import say
-from vqdist.training.environment import PACKAGES, find_versions
+from vqdist.foundation.progress import say
+from vqdist.runs.environment import PACKAGES, find_versions
 from vqdist.training.precision import has_fast_bf16
 
 Unit = Literal["ms", "s", "MiB", "samples/s", "steps/s", "%", "SSIM", "dB", "codes"]

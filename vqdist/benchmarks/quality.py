@@ -13,18 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqdist.benchmarks.measure import Bench, Result, Unit, left_out
-from vqdist.benchmarks.usual import UsualVQVAE
-from vqdist.curves import read_metrics, training_seconds
-from vqdist.data.loader import to_images
-from vqdist.data.locate import open_data_set
-from vqdist.data.manifest import Manifest
-from vqdist.errors import Problem, UserError
-from vqdist.inference.fit import require_kind, vqvae_problems
-from vqdist.inference.passes import fixed_batches, open_split, read_batches
-from vqdist.metrics import Means, codes_used, compute_image_metrics, count_codes
-from vqdist.models.artifact import build_model, read_model_files
+from vqdist.benchmarks.reference_vqvae import UsualVQVAE
+from vqdist.data.loading.batch import to_images
+from vqdist.data.open import open_data_set
+from vqdist.data.shards.manifest import Manifest
+from vqdist.foundation.errors import Problem, UserError
+from vqdist.foundation.progress import Progress
+from vqdist.inference.batches import fixed_batches, open_split, read_batches
+from vqdist.inference.compatibility import require_kind, vqvae_problems
+from vqdist.metrics.images import Means, codes_used, compute_image_metrics, count_codes
+from vqdist.models.io import build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
-from vqdist.progress import Progress
+from vqdist.plotting.curves import read_metrics, training_seconds
 
 BATCH_SIZE = 8
 READ_BATCH = 64

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqdist.benchmarks.measure import Bench, Result, compare
-from vqdist.benchmarks.sessions import build_paper_session, make_batch, make_images
-from vqdist.benchmarks.usual import UsualVQVAE
-from vqdist.data.loader import to_images
+from vqdist.benchmarks.reference_vqvae import UsualVQVAE
+from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
+from vqdist.data.loading.batch import to_images
+from vqdist.distributed.process_group import Ranks
 from vqdist.training.precision import has_fast_bf16
-from vqdist.training.ranks import Ranks
 from vqdist.training.step import Wishes, train_step
 
 Work = Callable[[], object]

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from vqdist.config import Mirror
+from vqdist.config.schema import Mirror
 
 # The side of a tensor that ends in rows and columns, (..., H, W).
 AXES: dict[Mirror, int] = {"rows": -2, "columns": -1}

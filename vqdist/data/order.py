@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.seeds import derive_seed
+from vqdist.foundation.seeds import derive_seed
 
 Indexes = npt.NDArray[np.int64]
 

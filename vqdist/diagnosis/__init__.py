@@ -1,1 +1,1 @@
-"""What `vqdist.doctor` looks at: each room tries one side of a machine or an allocation and tells what it found."""
+"""The checks of `vqdist doctor`."""

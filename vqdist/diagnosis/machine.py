@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from vqdist.diagnosis.report import Check
-from vqdist.training.environment import PACKAGES, find_versions
+from vqdist.runs.environment import PACKAGES, find_versions
 
 LITTLE_MEMORY_BYTES = 2 * 2**30
 # A process that only waits for the signals that a cluster sends, and tells of each.

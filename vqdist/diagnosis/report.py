@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vqdist.errors import Problem
+from vqdist.foundation.errors import Problem
 
 # From good to bad; what must be mended is last.
 STATES = ("ok", "note", "mend")

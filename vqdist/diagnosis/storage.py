@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vqdist.config import RunConfig
-from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.config.schema import RunConfig
+from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.diagnosis.report import Check, of_problems
-from vqdist.errors import DataError, Problem
+from vqdist.foundation.errors import DataError, Problem
 
 SLOW_SYNC_S = 1.0
 MOST_CLOCK_SKEW_S = 2.0
@@ -105,8 +105,8 @@ def check_manifest(config: RunConfig, *, sizes: bool = True) -> tuple[list[Check
 
 def measure_reading(path: str, manifest: Manifest, rank: int, world: int) -> float:
     """Return how many samples of train this rank reads and decodes in a second, in the worst case of no order."""
-    from vqdist.data.feed import Decoder
-    from vqdist.data.reader import ShardReader
+    from vqdist.data.loading.pipeline import Decoder
+    from vqdist.data.shards.reader import ShardReader
 
     reader, decode = ShardReader(path, manifest, "train"), Decoder(manifest)
     share = np.random.default_rng(rank).permutation(len(reader))[rank % max(len(reader), 1) :: world]

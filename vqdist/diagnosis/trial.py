@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from vqdist.config import RunConfig
-from vqdist.data.manifest import Manifest
+from vqdist.config.schema import RunConfig
+from vqdist.data.shards.manifest import Manifest
 from vqdist.diagnosis.report import Check
 from vqdist.diagnosis.storage import MOST_CLOCK_SKEW_S, measure_reading, nearest_folder
-from vqdist.training.feeding import build_feed
-from vqdist.training.ranks import Ranks
-from vqdist.training.setup import build_session
+from vqdist.distributed.process_group import Ranks
+from vqdist.training.build import build_session
+from vqdist.training.data_pipeline import build_feed
 from vqdist.training.state import Session, capture
 from vqdist.training.step import Wishes, train_step
-from vqdist.training.tasks import get_task
+from vqdist.training.tasks.tasks import get_task
 
 REDUCE_BYTES = 2**24
 REDUCE_ROUNDS = 5

@@ -1,1 +1,1 @@
-"""What is measured of trained models and their samples, beside what, and the figures of it."""
+"""Metrics of trained models and of their samples, baselines, figures."""

@@ -1,1 +1,1 @@
-"""Passes of a trained model over data: encoding, sampling, a user's own pictures; the same on any number of ranks."""
+"""Trained models applied to data: encoding, sampling, reconstruction."""

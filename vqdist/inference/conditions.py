@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqdist.errors import CheckpointError, UserError
-from vqdist.seeds import derive_seed
+from vqdist.foundation.errors import CheckpointError, UserError
+from vqdist.foundation.seeds import derive_seed
 
 NAMES = ("label", "slice")
 Row = tuple[int | None, int | None, int]  # label, slice number, samples of train that have both

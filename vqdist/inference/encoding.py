@@ -11,22 +11,22 @@ from typing import Any
 
 import torch
 
-from vqdist.data.codecs import encode_codes
-from vqdist.data.loader import to_images
-from vqdist.data.locate import open_data_set
-from vqdist.data.manifest import Manifest
-from vqdist.data.reader import ShardReader
-from vqdist.data.shards import ShardSetWriter
-from vqdist.data.staging import check_output
-from vqdist.durable import storing
-from vqdist.errors import Problem, UserError, collect
-from vqdist.inference.fit import require_kind, vqvae_problems
-from vqdist.inference.passes import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
-from vqdist.inference.views import Views
-from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
+from vqdist.data.loading.batch import to_images
+from vqdist.data.open import open_data_set
+from vqdist.data.shards.codecs import encode_codes
+from vqdist.data.shards.manifest import Manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.writer import ShardSetWriter
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.atomic_files import storing
+from vqdist.foundation.errors import Problem, UserError, collect
+from vqdist.foundation.progress import Progress
+from vqdist.foundation.staging import check_output
+from vqdist.inference.augmented_views import Views
+from vqdist.inference.batches import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
+from vqdist.inference.compatibility import require_kind, vqvae_problems
+from vqdist.models.io import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.vqvae import VQVAE
-from vqdist.progress import Progress
-from vqdist.training.ranks import Ranks
 
 Encoded = list[tuple[str, bytes, dict[str, Any]]]  # key, payload and info of each sample of a shard
 

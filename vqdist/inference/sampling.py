@@ -14,18 +14,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqdist.durable import storing, write_problems
-from vqdist.errors import CheckpointError, Problem, UserError, collect
-from vqdist.figures import save_grid, save_png, to_uint8
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.atomic_files import storing, write_problems
+from vqdist.foundation.errors import CheckpointError, Problem, UserError, collect
+from vqdist.foundation.progress import Progress
+from vqdist.foundation.seeds import derive_seed
+from vqdist.inference.batches import gather_outcomes, on_main
 from vqdist.inference.conditions import Conditions, draw_conditions
-from vqdist.inference.passes import gather_outcomes, on_main
-from vqdist.models.artifact import ModelFiles, build_model, fingerprint_of, read_model_files
+from vqdist.models.io import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import Draw
 from vqdist.models.vqvae import VQVAE
-from vqdist.progress import Progress
-from vqdist.seeds import derive_seed
-from vqdist.training.ranks import Ranks
+from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
 GRID_SLICES = 64
 NAMED_CLASSES = 20

@@ -1,1 +1,1 @@
-"""The two models, the quantizer between them, and how they are saved."""
+"""The VQ-VAE, its quantizer, the PixelCNN and its sampler, and how models are saved."""

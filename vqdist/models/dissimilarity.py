@@ -1,4 +1,4 @@
-"""1 - SSIM as a loss: the numbers of `vqdist.metrics.ssim_map` with its gradient written out, in a part of the time.
+"""1 - SSIM as a loss: the numbers of `vqdist.metrics.images.ssim_map` with a written-out gradient.
 
 Shapes: B batch, C channels, H W image, P = B * C planes.
 """
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vqdist.metrics import SSIM_C1, SSIM_C2, WINDOW_RADIUS, blur_planes, build_window, require_ssim_size
+from vqdist.metrics.images import SSIM_C1, SSIM_C2, WINDOW_RADIUS, blur_planes, build_window, require_ssim_size
 
 
 def dissimilarity(images: Tensor, recon: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.errors import ConfigError, Problem, UserError
+from vqdist.foundation.errors import ConfigError, Problem, UserError
 from vqdist.models import sampler
 
 CONDITIONS = ("none", "label", "slice", "label+slice")

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.errors import ConfigError, Problem
-from vqdist.models.search import Assignment, assign_codes, nearest_code
-from vqdist.seeds import derive_seed
+from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.foundation.seeds import derive_seed
+from vqdist.models.nearest_code import Assignment, assign_codes, nearest_code
 
 # A count below this would underflow after some thousand idle steps; the code itself does not depend on it.
 MIN_COUNT = 1e-6

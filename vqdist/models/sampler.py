@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqdist.errors import Problem, UserError
+from vqdist.foundation.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from vqdist.models.pixelcnn import GatedLayer, PixelCNN

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vqdist.errors import ConfigError, Problem, UserError
+from vqdist.foundation.errors import ConfigError, Problem, UserError
 from vqdist.models.autoencoder import Decoder, Encoder, Sizes, init_weights
 from vqdist.models.dissimilarity import dissimilarity
 from vqdist.models.quantizer import VectorQuantizer, codebook_problems

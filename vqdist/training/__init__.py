@@ -1,1 +1,1 @@
-"""One loop for both stages, and what lets it stop and go on."""
+"""The training loop that both tasks share."""

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import torch
 
-from vqdist.config import RunConfig
-from vqdist.data.locate import locate_data_set
-from vqdist.data.manifest import MANIFEST, Manifest, load_manifest
-from vqdist.data.places import resolve_cache_dir
-from vqdist.data.remote import plan_room
-from vqdist.data.transfer import is_address
-from vqdist.errors import CheckpointError, DataError, Problem, UserError
-from vqdist.models.artifact import fingerprint
-from vqdist.training.checkpoint import read_newest_state
+from vqdist.config.schema import RunConfig
+from vqdist.data.cache_dir import resolve_cache_dir
+from vqdist.data.open import locate_data_set
+from vqdist.data.remote.download import is_address
+from vqdist.data.remote.remote_dataset import plan_room
+from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.distributed.process_group import device_problems, launch_problems
+from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
+from vqdist.foundation.launcher_environment import read_world
+from vqdist.models.io import fingerprint
+from vqdist.runs.checkpoint import read_newest_state
+from vqdist.runs.run_dir import is_over, run_dir_problems
+from vqdist.training.build import COMPANION, demo_folder
 from vqdist.training.precision import precision_problems
-from vqdist.training.ranks import device_problems, launch_problems
-from vqdist.training.run_dir import is_over, run_dir_problems
-from vqdist.training.setup import COMPANION, demo_folder
 from vqdist.training.state import find_misfits, read_weights
-from vqdist.training.tasks import get_task
-from vqdist.world import read_world
+from vqdist.training.tasks.tasks import get_task
 
 
 def find_problems(config: RunConfig) -> list[Problem]:

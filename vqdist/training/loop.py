@@ -10,20 +10,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vqdist.data.feed import Feed
-from vqdist.data.loader import Batch, to_images
-from vqdist.entry import say
-from vqdist.errors import DivergedError, StorageError
-from vqdist.figures import save_png
-from vqdist.models.artifact import save_model
-from vqdist.training.checkpoint import save_checkpoint
-from vqdist.training.evaluation import evaluate_split
+from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.loading.pipeline import Feed
+from vqdist.distributed.stop_requests import StopRequest
+from vqdist.foundation.command import say
+from vqdist.foundation.errors import DivergedError, StorageError
+from vqdist.models.io import save_model
+from vqdist.plotting.image_grids import save_png
+from vqdist.runs.checkpoint import save_checkpoint
+from vqdist.runs.run_dir import RunDir
 from vqdist.training.recorder import Recorder
-from vqdist.training.run_dir import RunDir
 from vqdist.training.state import Session, capture, resume
 from vqdist.training.step import StepResult, Wishes, train_step
-from vqdist.training.stopping import StopRequest
-from vqdist.training.tasks import PREVIEW_MAPS
+from vqdist.training.tasks.tasks import PREVIEW_MAPS
+from vqdist.training.validation import evaluate_split
 
 FIRST_CODES_BATCH = 16
 FIRST_LATENTS_PER_CODE = 16

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqdist.training.ranks import Ranks
+from vqdist.distributed.process_group import Ranks
 
 MOMENTUM = 0.95
 # A step's root mean square beside that of Adam's, so that both get along with one learning rate (Liu et al. 2025).

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from vqdist.config import OptimSection
+from vqdist.config.schema import OptimSection
+from vqdist.distributed.process_group import Ranks
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.training.muon import Muon
-from vqdist.training.ranks import Ranks
 
 FINAL_LR_SHARE = 0.01
 

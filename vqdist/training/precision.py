@@ -4,8 +4,8 @@ import platform
 
 import torch
 
-from vqdist.errors import Problem
-from vqdist.training.ranks import wants_cpu
+from vqdist.distributed.process_group import wants_cpu
+from vqdist.foundation.errors import Problem
 
 
 def precision_problems(precision: str, device: str) -> list[Problem]:

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from vqdist.data.loader import Batch
-from vqdist.entry import say
-from vqdist.training.evaluation import describe_usage
-from vqdist.training.run_dir import JsonLines, RunDir
+from vqdist.data.loading.batch import Batch
+from vqdist.foundation.command import say
+from vqdist.runs.run_dir import JsonLines, RunDir
+from vqdist.tracking.tracker import Tracker
 from vqdist.training.state import Session
 from vqdist.training.step import StepResult
 from vqdist.training.terminal import TrainingTerminal
-from vqdist.training.tracking import Tracker
+from vqdist.training.validation import describe_usage
 
 
 class Recorder:

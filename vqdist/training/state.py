@@ -8,17 +8,17 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from vqdist.config import RunConfig
-from vqdist.errors import CheckpointError, Problem
-from vqdist.models.artifact import load_model
+from vqdist.config.schema import RunConfig
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.errors import CheckpointError, Problem
+from vqdist.models.io import load_model
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.quantizer import VectorQuantizer
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.checkpoint import Tensors, load_checkpoint, parse_checkpoint, read_newest, sweep
+from vqdist.runs.checkpoint import Tensors, load_checkpoint, parse_checkpoint, read_newest, sweep
+from vqdist.runs.run_dir import RunDir
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
-from vqdist.training.ranks import Ranks
-from vqdist.training.run_dir import RunDir
-from vqdist.training.tasks import Task
+from vqdist.training.tasks.tasks import Task
 
 
 @dataclass

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from vqdist.data.loader import Batch
-from vqdist.seeds import derive_seed
-from vqdist.training.augmentation import augment
+from vqdist.data.augmentation import augment
+from vqdist.data.loading.batch import Batch
+from vqdist.foundation.seeds import derive_seed
 from vqdist.training.optim import compute_lr
 from vqdist.training.state import Session
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.progress import Progress, format_duration, format_rate, say
-from vqdist.world import read_world
+from vqdist.foundation.launcher_environment import read_world
+from vqdist.foundation.progress import Progress, format_duration, format_rate, say
 
 # key of a metric -> how a person reads it, the most telling first
 _LABELS = {

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from vqdist import VQVAE, PixelCNN
-from vqdist.models.artifact import save_model
+from vqdist.models.io import save_model
 
 GRID = (4, 6)
 

@@ -1,0 +1,172 @@
+"""Configuration: merged once, validated once, all problems told together."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vqdist.config.loading import find_config, load_config
+from vqdist.config.schema import CONFIGS, PixelCNNSection, dump_yaml, list_keys
+from vqdist.foundation.errors import ConfigError
+
+
+def load(text: str, *flags: tuple[str, str], tmp_path: Path) -> tuple[object, dict[str, str]]:
+    path = tmp_path / "some_run.yaml"
+    path.write_text(text)
+    config, problems = load_config(path, flags)
+    return config, {problem.where: f"{problem.found}; {problem.expected}" for problem in problems}
+
+
+def test_flags_beat_the_file_and_the_file_beats_the_defaults(tmp_path: Path) -> None:
+    config, problems = load("optim: {lr: 3e-4, warmup_steps: 7}", ("optim.lr", "5e-4"), tmp_path=tmp_path)
+    assert problems == {}
+    assert (config.optim.lr, config.optim.warmup_steps, config.optim.grad_clip) == (5e-4, 7, 1.0)
+    assert config.run.name == "some_run"
+
+
+def test_yaml_reads_an_exponent_without_a_dot_as_text_and_we_read_a_number(tmp_path: Path) -> None:
+    assert yaml.safe_load("lr: 3e-4") == {"lr": "3e-4"}
+    config, problems = load("optim:\n  lr: 3e-4\n", tmp_path=tmp_path)
+    assert not problems
+    assert config.optim.lr == 3e-4
+
+
+def test_null_and_lists_are_read_from_flags(tmp_path: Path) -> None:
+    flags = [("optim.grad_clip", "null"), ("tracking.tags", "[a, b]"), ("run.deterministic", "true")]
+    config, problems = load("", *flags, tmp_path=tmp_path)
+    assert not problems
+    assert config.optim.grad_clip is None
+    assert config.tracking.tags == ("a", "b")
+    assert config.run.deterministic is True
+
+
+def test_every_problem_is_told_at_once_and_near_keys_are_named(tmp_path: Path) -> None:
+    text = "model: {hiden: 3, num_codes: many}\noptim: {warmpu: 3}\ntrain: {lr: 2}\ndata: {global_batch_size: 0}\n"
+    flags = [("run.seed", "true"), ("run.deterministic", "yes"), ("nosuch.key", "1"), ("optim.lr", "nan")]
+    config, problems = load(text, *flags, tmp_path=tmp_path)
+    assert "did you mean model.hidden?" in problems["model.hiden"]
+    assert "did you mean optim.warmup_steps?" in problems["optim.warmpu"]
+    assert "did you mean optim.lr?" in problems["train.lr"]
+    assert problems.keys() == {
+        "model.hiden",
+        "model.num_codes",
+        "optim.warmpu",
+        "train.lr",
+        "data.global_batch_size",
+        "run.seed",
+        "run.deterministic",
+        "nosuch",
+        "optim.lr",
+    }
+    assert config is not None, "what else is wrong can still be looked for"
+    assert config.optim.lr == 1e-3
+
+
+BAD_FILES = ["task: [", "- a\n- b", "optim: {lr: 1, lr: 2}", "task: vae", "task: [vqvae]", "at: 2001-99-99", "1: 2"]
+BAD_FILES += ["run: foo", *(f"run: {{name: {name}}}" for name in ("a/b", "a b", ".", "..", "''", "123"))]
+
+
+@pytest.mark.parametrize("text", BAD_FILES)
+def test_a_file_that_is_no_configuration_is_a_problem(text: str, tmp_path: Path) -> None:
+    config, problems = load(text, tmp_path=tmp_path)
+    assert len(problems) == 1
+    assert config.run_dir == Path("runs/some_run"), "what else is wrong can still be looked for"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("a.b.yaml", "a.b"), ("sp ace/my (first) run.yaml", "my-first-run"), ("...yaml", "run")]
+)
+def test_a_run_is_named_after_its_file(file: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("run:\n")
+    config, problems = load_config(path, [])
+    assert problems == []
+    assert config.run.name == name
+
+
+@pytest.mark.parametrize("key", ["run.dir", "data.path", "data.cache_dir", "checkpoint.resume"])
+def test_an_empty_path_is_not_the_working_directory(key: str) -> None:
+    config, problems = load_config(None, [(key, "")])
+    assert [problem.where for problem in problems] == [key]
+    assert config == load_config(None, [])[0]
+
+
+def test_keys_that_do_not_fit_each_other_are_problems(tmp_path: Path) -> None:
+    text = "task: pixelcnn\nmodel: {kernel: 4}\ncheckpoint: {every_steps: null, every_minutes: null}\n"
+    text += "data: {mirror: rows, crop: 64}\n"
+    _, problems = load(text, tmp_path=tmp_path)
+    assert problems.keys() == {"model.kernel", "data.path", "data.mirror", "data.crop", "checkpoint.every_steps"}
+
+
+def test_a_mirror_that_was_told_by_true_or_false_is_known(tmp_path: Path) -> None:
+    for told, mirror in (("true", "columns"), ("false", "none"), ("rows", "rows")):
+        config, problems = load(f"data: {{mirror: {told}}}\n", tmp_path=tmp_path)
+        assert not problems
+        assert config.data.mirror == mirror
+        assert load_config(None, [("data.mirror", told)])[0].data.mirror == mirror
+    _, problems = load("data: {mirror: sideways}\n", tmp_path=tmp_path)
+    assert "none|rows|columns" in problems["data.mirror"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_is_sound_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
+    config, problems = load_config(path.stem, [])
+    assert problems == []
+    assert config.run.name == path.stem
+    (tmp_path / "again.yaml").write_text(dump_yaml(config))
+    assert load_config(tmp_path / "again.yaml", []) == (config, [])
+
+
+def test_the_paper_configuration_has_the_layers_of_the_paper() -> None:
+    model = load_config("vqvae_paper", [])[0].model
+    assert (model.hidden, model.residual_hidden, model.residual_layers, model.downsample) == (128, 32, 2, 4)
+    assert (model.num_codes, model.code_dim, model.commitment_weight, model.codebook) == (512, 64, 0.25, "grad")
+
+
+def test_without_a_file_the_defaults_are_the_demo() -> None:
+    config, problems = load_config(None, [])
+    assert problems == []
+    assert (config.task, config.run.name, config.data.path) == ("vqvae", "demo", None)
+
+
+def test_a_missing_file_names_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match="vqvae_oasis"):
+        find_config("nosuch")
+
+
+def test_shipped_names_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("vqvae_debug", "vqvae_debug.yaml", "configs/vqvae_debug.yaml"):
+        assert find_config(name) == CONFIGS / "vqvae_debug.yaml"
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "nosuchdir/vqvae_debug.yaml", "vqvae_debug.json", "x" * 300])
+def test_a_file_that_is_not_there_hides_no_other_problem(path: str) -> None:
+    _, problems = load_config(path, [("optim.lr", "x"), ("task", "[vqvae]")])
+    assert len(problems) == 3
+    assert {problem.where for problem in problems[1:]} == {"optim.lr", "task"}
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    (tmp_path / "a.yaml").touch()
+    _, problems = load_config(tmp_path / "a.yaml", [])
+    assert "Permission denied" in str(problems)
+
+
+@pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
+def test_every_key_has_a_help_text(task: str) -> None:
+    rows = list_keys(task)
+    assert all(row[4] for row in rows if row[0] != "task"), [row for row in rows if not row[4]]
+    assert len({row[0] for row in rows}) == len(rows)
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config, _ = load_config("pixelcnn_debug", [])
+    assert isinstance(config.model, PixelCNNSection)
+    with pytest.raises(ValueError, match="frozen"):
+        config.model.hidden = 3

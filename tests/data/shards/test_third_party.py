@@ -1,0 +1,119 @@
+"""Tars without a manifest are indexed once and then read like any data set."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqdist.data.shards.codecs import decode_png
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.third_party import find_data_set
+from vqdist.foundation.errors import DamagedDataError, DataError
+
+
+def encode(number: int, kind: str, size: tuple[int, int] = (8, 6)) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, (number * 20, 100, 200)).save(stream, kind)
+    return stream.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Two shards of PNG and JSON for train, one of JPEG and a class for test."""
+    for shard in range(2):
+        members = {}
+        for number in range(3 * shard, 3 * shard + 3):
+            info = {"subject": f"p{number // 2}", "slice": number, "label": "odd"}
+            members |= {f"été/{number}.png": encode(number, "PNG"), f"été/{number}.json": json.dumps(info).encode()}
+        write_tar(tmp_path / "set" / f"train-{shard:03d}.tar", members)
+    write_tar(tmp_path / "set" / "test-000.tar", {"x.jpg": encode(7, "JPEG"), "x.cls": b"4\n"})
+    return tmp_path / "set"
+
+
+def read_all(root: Path, split: str) -> list[dict]:
+    reader = ShardReader(root, load_manifest(root), split)
+    return [reader.read(number) for number in range(len(reader))]
+
+
+def test_foreign_shards_are_read_like_our_own(shards: Path, tmp_path: Path) -> None:
+    root = find_data_set(shards, tmp_path / "cache")
+    manifest = load_manifest(root)
+    assert (manifest.image_size, manifest.channels, manifest.num_slices, manifest.num_labels) == ((6, 8), 3, 6, 5)
+    train, test = manifest.splits["train"], manifest.splits["test"]
+    assert (train.samples, train.subjects, test.samples) == (6, 3, 1)
+    assert train.mean == pytest.approx((np.mean([20 * n for n in range(6)]) / 255, 100 / 255, 200 / 255))
+    for number, sample in enumerate(read_all(root, "train")):
+        assert sample["__key__"] == f"été/{number}"
+        assert sample["json"] == {"subject": f"p{number // 2}", "slice": number, "label": None, "source": None}
+        pixels = decode_png(sample["png"], image_size=(6, 8), channels=3)
+        assert (pixels[0] == number * 20).all()
+    (sample,) = read_all(root, "test")
+    assert sample["json"]["label"] == 4
+    assert decode_png(sample["png"], image_size=(6, 8), channels=3).shape == (3, 6, 8)
+    assert find_data_set(shards, tmp_path / "cache") == root
+    assert find_data_set(root, tmp_path / "cache") == root
+
+
+def test_a_folder_of_pictures_is_told_from_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").write_bytes(encode(0, "PNG"))
+    expected = r"mine: found no dataset\.json and no shards; expected a data set: `python -m vqdist\.shard`"
+    with pytest.raises(DataError, match=expected):
+        find_data_set(tmp_path / "mine", tmp_path / "cache")
+
+
+def test_damage_after_the_index_is_seen(shards: Path, tmp_path: Path) -> None:
+    root = find_data_set(shards, tmp_path / "cache")
+    data = bytearray((shards / "train-001.tar").read_bytes())
+    data[data.index(b"IDAT") + 6] ^= 1
+    (shards / "train-001.tar").write_bytes(data)
+    with pytest.raises(DamagedDataError, match=r"shard-000001\.tar, sample été/3"):
+        read_all(root, "train")
+    write_tar(shards / "train-002.tar", {"y.png": encode(0, "PNG")})
+    with pytest.raises(DataError, match="other shards than were indexed"):
+        find_data_set(shards, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"a.png": encode(0, "PNG", (9, 9))}, "pictures of one size"),
+        ({"a.pickle": b"x"}, "expected a picture"),
+        ({"a.png": b"no png"}, "no PNG"),
+        ({"a.png": encode(0, "PNG"), "a.cls": b"cat"}, "a whole number"),
+        ({"a.png": encode(0, "PNG"), "a.json": b"{"}, "no valid JSON"),
+        ({"../a.png": encode(0, "PNG")}, "a member named"),
+    ],
+)
+def test_odd_shards_are_refused(shards: Path, tmp_path: Path, members: dict[str, bytes], message: str) -> None:
+    write_tar(shards / "train-009.tar", members)
+    with pytest.raises(DataError, match=message):
+        find_data_set(shards, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cut_tar_is_refused(shards: Path, tmp_path: Path) -> None:
+    path = shards / "train-001.tar"
+    path.write_bytes(path.read_bytes()[: 1024 * 3])
+    with pytest.raises(DamagedDataError, match=r"train-001\.tar, offset"):
+        find_data_set(shards, tmp_path / "cache")
+
+
+def test_an_empty_folder_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset\.json"):
+        find_data_set(tmp_path, tmp_path / "cache")

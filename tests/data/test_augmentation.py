@@ -1,0 +1,63 @@
+"""Images mirrored and cut: other ones at each step, the same on any number of ranks, never beyond the border."""
+
+import pytest
+import torch
+
+from vqdist.config.schema import DataSection
+from vqdist.data.augmentation import augment
+from vqdist.data.loading.batch import Batch
+from vqdist.data.mirror import mirror_images
+
+GLOBAL_BATCH = 64
+HEIGHT, WIDTH = 6, 10
+
+
+def make_batch(rank: int = 0, world: int = 1) -> Batch:
+    """Return a rank's share of a global batch; each pixel tells its place in its image."""
+    positions = torch.arange(rank, GLOBAL_BATCH, world)
+    image = torch.arange(HEIGHT * WIDTH, dtype=torch.uint8).view(1, 1, HEIGHT, WIDTH)
+    values = image.expand(len(positions), 2, HEIGHT, WIDTH).clone()
+    nothing = torch.full_like(positions, -1)
+    return Batch(1, True, values, nothing, nothing, positions, [f"k{place}" for place in positions.tolist()])
+
+
+def see(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) -> list[tuple[str, int, int]]:
+    """Return of each image how it was mirrored, and the corner of what was cut out."""
+    data = DataSection(global_batch_size=GLOBAL_BATCH, **keys)
+    found = []
+    for image in augment(batch, data, seed=seed, step=step).values:
+        down, right = int(image[0, -1, 0]) - int(image[0, 0, 0]), int(image[0, 0, -1]) - int(image[0, 0, 0])
+        mirror = "rows" if down < 0 else "columns" if right < 0 else "none"
+        upright = mirror_images(image, mirror)
+        y, x = divmod(int(upright[0, 0, 0]), WIDTH)
+        height, width = image.shape[-2:]
+        assert torch.equal(upright, batch.values[0, :, y : y + height, x : x + width])
+        found.append((mirror, y, x))
+    return found
+
+
+@pytest.mark.parametrize("mirror", ["rows", "columns"])
+def test_half_of_the_images_are_mirrored_at_each_step_others(mirror: str) -> None:
+    draws = [see(make_batch(), step=step, mirror=mirror) for step in range(1, 21)]
+    mirrored = [image[0] == mirror for draw in draws for image in draw]
+    assert {image[0] for draw in draws for image in draw} == {"none", mirror}
+    assert 0.45 < sum(mirrored) / len(mirrored) < 0.55
+    assert len(set(map(tuple, draws))) == 20
+    assert draws[0] == see(make_batch(), mirror=mirror)
+    assert draws[0] != see(make_batch(), mirror=mirror, seed=1)
+    assert {image[1:] for draw in draws for image in draw} == {(0, 0)}
+
+
+def test_squares_come_from_everywhere() -> None:
+    corners = [corner for step in range(20) for _, *corner in see(make_batch(), step=step, crop=4)]
+    counts = {place: corners.count(list(place)) for place in map(tuple, corners)}
+    assert set(counts) == {(y, x) for y in range(3) for x in range(7)}
+    assert min(counts.values()) > len(corners) / 21 / 2
+    assert {tuple(corner) for _, *corner in see(make_batch(), crop=6)} <= {(0, x) for x in range(5)}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_ranks_change_nothing(world: int) -> None:
+    alone = see(make_batch(), mirror="rows", crop=4)
+    for rank in range(world):
+        assert see(make_batch(rank, world), mirror="rows", crop=4) == alone[rank::world]

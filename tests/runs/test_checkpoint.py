@@ -1,0 +1,284 @@
+"""Checkpoints are there or are not: damage, kills and full disks cost at most what came after the one before.
+
+The long version, `pytest -m long tests/training/test_checkpoint.py`, kills 400 times.
+"""
+
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import FILES, make_tensors, save
+from support import digests, read_metrics, start, tiny_flags, train, wait_until
+
+from vqdist.foundation.errors import CheckpointError, OwnershipError
+from vqdist.runs import checkpoint
+from vqdist.runs.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+    read_newest_state,
+    sweep,
+)
+
+
+def check_whole(folder: Path, step: int) -> None:
+    """Check that the newest good checkpoint is that of a step, to the bit."""
+    found = load_newest(folder, set_aside=False)
+    assert found is not None
+    assert found[0].name == f"step-{step:08d}"
+    assert found[2] == {"step": step, "loss": 0.1 * step}
+    for group, tensors in make_tensors(step).items():
+        assert found[1][group].keys() == tensors.keys()
+        assert all(torch.equal(found[1][group][name], tensor) for name, tensor in tensors.items())
+
+
+def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
+    assert load_newest(tmp_path / "none", set_aside=True) is None
+    assert read_newest_state(tmp_path / "none") is None
+    save(tmp_path, 7)
+    check_whole(tmp_path, 7)
+    assert sorted(path.name for path in (tmp_path / "step-00000007").iterdir()) == list(FILES)
+    assert read_newest_state(tmp_path) == {"step": 7, "loss": 0.1 * 7}
+    with pytest.raises(CheckpointError, match="COMMIT"):
+        load_checkpoint(tmp_path / "step-00000008")
+
+
+def flip(data: bytes, place: float) -> bytes:
+    index = int(place * (len(data) - 1))
+    return data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    **{f"a bit at {place:.0%} flipped": lambda data, place=place: flip(data, place) for place in (0, 0.3, 0.7, 1)},
+    **{f"cut to {part:.0%}": lambda data, part=part: data[: int(part * len(data))] for part in (0, 0.5, 0.99)},
+    "a byte more": lambda data: data + b"x",
+    "gone": lambda data: None,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_named_set_aside_and_passed_over(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, (kind, damage) in enumerate(DAMAGES.items()):
+        folder = tmp_path / str(number)
+        save(folder, 1), save(folder, 2)
+        file = folder / "step-00000002" / name
+        damaged = damage(file.read_bytes())
+        file.unlink() if damaged is None else file.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=f"step-00000002/{name}: found .*; expected"):
+            load_checkpoint(folder / "step-00000002")
+        capsys.readouterr()
+        found = load_newest(folder, set_aside=True)
+        assert found is not None, kind
+        assert found[0].name == "step-00000001"
+        assert f"step-00000002/{name}" in capsys.readouterr().err
+        assert sorted(path.name for path in folder.iterdir()) == ["damaged-step-00000002-0", "step-00000001"]
+        check_whole(folder, 1)
+
+
+def test_no_bit_of_a_commit_can_flip(tmp_path: Path) -> None:
+    file = save(tmp_path, 1) / "COMMIT.json"
+    data = file.read_bytes()
+    for bit in range(0, 8 * len(data), 7):  # every place in a byte, and most bytes
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="COMMIT"):
+            load_checkpoint(file.parent)
+
+
+def test_two_checkpoints_swapped_file_by_file_are_refused(tmp_path: Path) -> None:
+    first, second = save(tmp_path, 1), save(tmp_path, 2)
+    os.replace(first / "model.safetensors", second / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"step-00000002/model\.safetensors: found sha256"):
+        load_checkpoint(second)
+
+
+def test_old_ones_go_after_the_commit_and_two_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(folder: Path) -> None:
+        seen.append(sorted(path.name for path in list_checkpoints(tmp_path)))
+
+    monkeypatch.setattr(checkpoint, "sync", look)
+    for step in (5, 10, 15, 100_000_000):
+        save(tmp_path, step, keep=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000015", "step-100000000"]
+    # Before each rename all that was there still is; right after it, the new one as well.
+    assert [len(names) for names in seen] == [0, 1, 1, 2, 2, 3, 2, 3]
+    save(tmp_path, 15, keep=3)
+    assert len(list_checkpoints(tmp_path)) == 2
+
+
+def test_a_writer_that_lost_the_run_leaves_nothing(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise OwnershipError("another start owns this run")
+
+    save(tmp_path, 1)
+    before = digests(tmp_path)
+    with pytest.raises(OwnershipError):
+        save(tmp_path, 2, check_owner=refuse)
+    assert digests(tmp_path) == before
+
+
+def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1), save(tmp_path, 2)
+    before = digests(tmp_path)
+    real, fsync = checkpoint.write_synced, os.fsync
+    for doomed in range(4):
+        count = iter(range(10))
+
+        def write(path: Path, data: bytes, count: Any = count, doomed: int = doomed) -> None:
+            if next(count) == doomed:
+                path.write_bytes(data[: len(data) // 2])
+                raise OSError(28, "No space left on device")
+            real(path, data)
+
+        monkeypatch.setattr(checkpoint, "write_synced", write)
+        with pytest.raises(OSError, match="No space"):
+            save(tmp_path, 3, keep=2)
+        assert digests(tmp_path) == before
+    monkeypatch.setattr(checkpoint, "write_synced", real)
+    for doomed in range(5):
+        count = iter(range(10))
+
+        def sync(handle: int, count: Any = count, doomed: int = doomed) -> None:
+            if next(count) == doomed:
+                raise OSError(5, "Input/output error")
+            fsync(handle)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        with pytest.raises(OSError, match="Input/output"):
+            save(tmp_path, 3, keep=2)
+        assert digests(tmp_path) == before
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(tmp_path, 3)
+    check_whole(tmp_path, 3)
+
+
+def limited_train(words: list[str], first: int, last: int) -> int:
+    """Train while no file may grow beyond 1,500 bytes from one step to another, as on a full disk."""
+    from vqdist.foundation.command import run_command
+    from vqdist.train import main
+    from vqdist.training import loop
+
+    real = loop.train_step
+
+    def step(session: Any, *rest: Any) -> Any:
+        limit = 1500 if first <= session.progress.step < last else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        return real(session, *rest)
+
+    loop.train_step = step
+    return run_command(main, words)
+
+
+def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tmp_path: Path) -> None:
+    flags = [*tiny_flags(), "--data.path", str(image_set), "--run.dir", str(tmp_path), "--tracking.mode", "disabled"]
+    flags += ["--data.ledger", "true", "--train.eval_every", "7", "--train.preview_every", "7"]
+    with start(limited_train, [*flags, "--run.name", "stops"], 8, 99) as started:
+        stopped = started.wait()
+    assert stopped.code == 1
+    assert "File too large; what was written before is whole" in stopped.logs[0]
+    assert "Traceback" not in stopped.logs[0]
+    assert [path.name for path in list_checkpoints(tmp_path / "stops" / "checkpoints")] == ["step-00000005"]
+    load_checkpoint(tmp_path / "stops" / "checkpoints" / "step-00000005")
+    train(*flags, "--run.name", "stops")
+    with start(limited_train, [*flags, "--run.name", "goes-on", "--checkpoint.on_error", "continue"], 8, 16) as started:
+        ended = started.wait()
+    assert ended.code == 0, ended.describe()
+    assert ended.logs[0].count("not written") == ended.logs[0].count("the run goes on") >= 2
+    with start(limited_train, [*flags, "--run.name", "ends", "--checkpoint.on_error", "continue"], 16, 99) as started:
+        assert started.wait().code == 1, "a run that could not save its end has not finished"
+    train(*flags, "--run.name", "ends")
+    train(*flags, "--run.name", "undisturbed")
+    for name in ("stops", "goes-on", "ends"):
+        assert read_metrics(tmp_path / name) == read_metrics(tmp_path / "undisturbed")
+        ledgers = [(tmp_path / run / "ledger" / "rank-0.jsonl").read_bytes() for run in (name, "undisturbed")]
+        assert ledgers[0] == ledgers[1]
+        models = [digests(tmp_path / run / "model")["model.safetensors"] for run in (name, "undisturbed")]
+        assert models[0] == models[1]
+
+
+def test_checkpoints_come_by_time_as_well(image_set: Path, tmp_path: Path) -> None:
+    """Rank 0 calls it when the time is over, and all ranks sync their ledgers for it."""
+    flags = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--data.ledger", "true"]
+    train(*flags, "--run.name", "steps", "--checkpoint.every_minutes", "null", "--checkpoint.keep", 9, ranks=2)
+    train(*flags, "--run.name", "time", "--checkpoint.every_minutes", 1e-6, "--checkpoint.keep", 99, ranks=2)
+    by_steps, by_time = (list_checkpoints(tmp_path / name / "checkpoints") for name in ("steps", "time"))
+    assert [path.name for path in by_steps] == [f"step-{step:08d}" for step in (5, 10, 15, 20)]
+    assert len(by_time) > 15
+    assert digests(by_time[-1]) == digests(by_steps[-1])
+
+
+SLOW_SYNC_S = 0.004  # so that a write of several files can be hit
+
+
+def write_for_ever(folder: str, log: str) -> int:
+    """Write checkpoints one after the other to a slow disk, and into the log which ones are done."""
+    sync = os.fsync
+    os.fsync = lambda handle: (sync(handle), time.sleep(SLOW_SYNC_S))[0]
+    sweep(Path(folder))
+    found = load_newest(Path(folder), set_aside=False)
+    step = found[2]["step"] if found else 0
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    while True:
+        step += 1
+        save(Path(folder), step, tensors=make_tensors(step))
+        os.write(handle, b"%d\n" % step)
+
+
+def kill_while_it_writes(folder: Path, times: int) -> None:
+    """Kill a writer again and again; no checkpoint that it had finished may be lost, and each must be whole."""
+    rng = random.Random(0)
+    log, torn = folder.with_suffix(".log"), 0
+    for _ in range(times):
+        before = len(log.read_bytes()) if log.exists() else 0
+        with start(write_for_ever, str(folder), str(log)) as started:
+            wait_until(lambda before=before: log.exists() and len(log.read_bytes()) > before)
+            if rng.random() < 0.9:  # in a write; else wherever it is
+                end = time.monotonic() + 60
+                while not list(folder.glob("*.tmp")):
+                    assert time.monotonic() < end
+                time.sleep(rng.uniform(0, 4 * SLOW_SYNC_S))
+            else:
+                time.sleep(rng.uniform(0, 0.05))
+            started.send(signal.SIGKILL)
+            assert started.wait().code == -signal.SIGKILL
+        done = int(log.read_text().split()[-1])
+        torn += bool(list(folder.glob("*.tmp")))
+        found = load_newest(folder, set_aside=False)
+        assert found is not None
+        assert found[2]["step"] in {done, done + 1}
+        check_whole(folder, found[2]["step"])
+    assert torn > times // 2, f"only {torn} of {times} kills hit a write"
+
+
+def test_no_kill_loses_a_checkpoint(tmp_path: Path) -> None:
+    kill_while_it_writes(tmp_path / "checkpoints", 40)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_no_kill_of_400_loses_a_checkpoint(tmp_path: Path) -> None:
+    kill_while_it_writes(tmp_path / "checkpoints", 400)
+
+
+def test_a_kill_between_two_renames_is_mended(tmp_path: Path) -> None:
+    final = save(tmp_path, 2)
+    save(tmp_path, 1)
+    final.rename(tmp_path / "step-00000002.old")
+    (tmp_path / "step-00000003.0a1b2c3d.tmp").mkdir()
+    sweep(tmp_path)
+    check_whole(tmp_path, 2)
+    (tmp_path / "step-00000002.old").mkdir()
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]

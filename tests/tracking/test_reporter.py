@@ -1,0 +1,118 @@
+"""The reporter's own parts: what was sent is known across starts, and a message stream may break off anywhere."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vqdist.runs.environment import find_commit, find_slurm_facts, find_versions
+from vqdist.tracking import sent
+from vqdist.tracking.lifeline import read_messages
+from vqdist.tracking.sent import SentSteps, new_run_id
+
+
+def test_a_step_is_claimed_once_across_starts(tmp_path: Path) -> None:
+    first = SentSteps(tmp_path)
+    assert first.claim("train", 10)
+    assert first.claim("validate", 10)
+    assert not first.claim("train", 10)
+    again = SentSteps(tmp_path)
+    assert again.run_id == first.run_id
+    assert not again.claim("train", 8)
+    assert again.claim("train", 12)
+
+
+def test_a_failed_call_gives_its_step_back(tmp_path: Path) -> None:
+    steps = SentSteps(tmp_path)
+    steps.claim("train", 5)
+    steps.claim("train", 10)
+    steps.release()
+    steps.release()
+    assert steps.claim("train", 10)
+    assert not steps.claim("train", 5)
+
+
+def test_a_full_disk_forgets_nothing_within_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sent, "write_whole", fail)
+    steps = SentSteps(tmp_path)
+    assert steps.claim("train", 1)
+    assert not steps.claim("train", 1)
+
+
+def test_the_id_is_that_of_the_pieces_when_the_file_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "offline-run-20260101_000000-abc12345"
+    folder.mkdir()
+    (folder / "run-abc12345.wandb").touch()
+    assert SentSteps(tmp_path).run_id == "abc12345"
+
+
+def test_a_sweep_chooses_the_id() -> None:
+    assert new_run_id({"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "r"}) == "r"
+    assert new_run_id({"WANDB_RUN_ID": "r"}) != "r"
+    assert new_run_id({}) != new_run_id({})
+
+
+def test_who_wrote_last_is_known(tmp_path: Path) -> None:
+    steps = SentSteps(tmp_path)
+    assert steps.writer_is_alive() is None
+    steps.own()
+    assert SentSteps(tmp_path).writer_is_alive() is True
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    steps.writer["pid"] = ended.pid
+    assert steps.writer_is_alive() is False
+
+
+def test_messages_end_where_a_kill_cut_them() -> None:
+    stream = io.StringIO('{"do": "log"}\n{"do": "al')
+    assert list(read_messages(stream, os.getppid())) == [{"do": "log"}]
+
+
+def test_messages_end_when_training_is_gone() -> None:
+    reader, writer = os.pipe()
+    try:
+        with os.fdopen(reader) as stream:
+            os.write(writer, b'{"do": "log"}\n')
+            messages = read_messages(stream, parent_pid=-1)
+            assert next(messages) == {"do": "log"}
+            assert list(messages) == []
+            os.close(writer)
+            writer = -1
+    finally:
+        if writer >= 0:
+            os.close(writer)
+
+
+def test_the_environment_is_told_without_imports(tmp_path: Path) -> None:
+    assert find_slurm_facts({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2", "HOME": "/"}) == {
+        "job_id": "7",
+        "restart_count": "2",
+    }
+    assert set(find_versions(["numpy", "no-such-package"])) == {"numpy"}
+    (tmp_path / "module.py").touch()
+    assert find_commit(tmp_path / "module.py") is None
+
+
+def test_the_commit_is_that_of_the_repository(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    git("init")
+    (tmp_path / "module.py").write_text("a = 1\n")
+    (tmp_path / "other.py").touch()
+    git("add", "module.py")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    assert find_commit(tmp_path / "module.py") == commit
+    assert find_commit(tmp_path / "other.py") is None
+    (tmp_path / "module.py").write_text("a = 2\n")
+    assert find_commit(tmp_path / "module.py") == commit + "-dirty"

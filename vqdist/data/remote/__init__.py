@@ -1,0 +1,1 @@
+"""Datasets at a URL: download, prefetch and the local cache."""

@@ -1,0 +1,1 @@
+"""Shards on disk: manifest, index, writer, reader, payload codecs."""

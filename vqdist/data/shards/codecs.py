@@ -1,0 +1,148 @@
+"""The two payloads of a sample, as bytes: a PNG slice and an .npy map of codes. Nothing decoded here can execute.
+
+Both decoders read the header by themselves and compare it with what the manifest promises before they
+touch the payload, so that a few bytes can never ask for gigabytes.
+"""
+
+import io
+import re
+import struct
+import zlib
+
+import numpy as np
+
+from vqdist.data.shards.png import pack_png, unpack_png
+from vqdist.foundation.errors import DamagedDataError
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3}  # colour type -> channels
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError),
+    *(struct.error, zlib.error, OverflowError, MemoryError),
+)
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_NPY_HEADER = re.compile(
+    r"\{'descr': '(\|u1|<u2|<i4)', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \} *\n"
+)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Return the PNG bytes of one slice.
+
+    Args:
+        image: (C, H, W) uint8, C 1 or 3.
+    """
+    assert image.dtype == np.uint8, image.dtype
+    assert image.ndim == 3, image.shape
+    return pack_png(image.transpose(1, 2, 0))
+
+
+def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where: str = "a PNG") -> np.ndarray:
+    """Return the slice that a PNG holds; a JPEG is taken too, for shards that somebody else made.
+
+    Args:
+        data: the bytes of an 8-bit grey or RGB PNG.
+        image_size: (H, W) that the manifest promises; anything else is refused before pixels are decoded.
+        channels: 1 or 3, likewise.
+        where: what to call the PNG in an error, best its shard and key.
+    Returns:
+        (C, H, W) uint8.
+    Raises:
+        DamagedDataError: not a PNG, of another size or kind, or cut off.
+    """
+    found = read_picture_size(data, where)
+    if found != (tuple(image_size), channels):
+        (rows, columns), depth = found
+        raise DamagedDataError.of(
+            where,
+            f"{rows} x {columns} pixels of {depth} channels",
+            f"{image_size[0]} x {image_size[1]} pixels of {channels}",
+        )
+    try:
+        pixels = unpack_png(data, image_size, channels) if data[:8] == _PNG_MAGIC else _decode_jpeg(data)
+    except _BROKEN as error:
+        raise DamagedDataError.of(where, f"a picture that does not decode ({error})", "a whole one") from error
+    expected = (*image_size, channels)
+    if pixels.shape != expected or pixels.dtype != np.uint8:
+        raise DamagedDataError.of(where, f"{pixels.dtype} pixels of {pixels.shape}", f"uint8 of {expected}")
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+        pixels = np.asarray(picture)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def read_picture_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
+    """Return (H, W) and channels of an 8-bit grey or RGB PNG or JPEG from its header; no pixel is decoded."""
+    if data[:3] == _JPEG_MAGIC:
+        return _read_jpeg_size(data, where)
+    if len(data) < 33 or data[:8] != _PNG_MAGIC or data[12:16] != b"IHDR":
+        raise DamagedDataError.of(where, f"{len(data)} bytes that are no PNG", "a PNG")
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    if depth != 8 or colour not in _PNG_CHANNELS:
+        raise DamagedDataError.of(where, f"a PNG of {depth} bits, colour type {colour}", "8 bits, grey or RGB")
+    return (height, width), _PNG_CHANNELS[colour]
+
+
+def _read_jpeg_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
+    """Walk a JPEG's segments to its frame header."""
+    place = 2
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker in _JPEG_FRAMES:
+            height, width, channels = struct.unpack(">HHB", data[place + 5 : place + 10])
+            if data[place + 4] == 8 and channels in (1, 3):
+                return (height, width), channels
+            break
+        place += 2 + length if length >= 2 else len(data)
+    raise DamagedDataError.of(where, "a JPEG without a plain frame", "8 bits, grey or RGB")
+
+
+def encode_codes(codes: np.ndarray, num_codes: int) -> bytes:
+    """Return the .npy bytes of a map of codes, in the smallest integer type that holds num_codes.
+
+    Args:
+        codes: (h, w) integers in [0, num_codes).
+        num_codes: K.
+    """
+    codes = np.asarray(codes)
+    assert codes.ndim == 2, codes.shape
+    assert codes.size == 0 or (codes.min() >= 0 and codes.max() < num_codes), "a code out of range"
+    dtype = "|u1" if num_codes <= 2**8 else "<u2" if num_codes <= 2**16 else "<i4"
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({codes.shape[0]}, {codes.shape[1]}), }}"
+    header += " " * (-(len(_NPY_MAGIC) + 2 + len(header) + 1) % 64) + "\n"
+    return _NPY_MAGIC + struct.pack("<H", len(header)) + header.encode() + codes.astype(dtype).tobytes()
+
+
+def decode_codes(data: bytes, *, grid: tuple[int, int], num_codes: int, where: str = "an .npy") -> np.ndarray:
+    """Return the map of codes that an .npy holds.
+
+    The header is matched by a pattern of our own: NumPy's reader would also take pickled objects.
+
+    Args:
+        data: the bytes of an .npy, version 1.0, of uint8, uint16 or int32.
+        grid: (h, w) that the manifest promises.
+        num_codes: K; a code of K or more is refused.
+        where: what to call the map in an error, best its shard and key.
+    Returns:
+        (h, w) int64 in [0, K).
+    Raises:
+        DamagedDataError: another header, shape or length, or a code out of range.
+    """
+    length = struct.unpack("<H", data[8:10])[0] if data[:8] == _NPY_MAGIC and len(data) >= 10 else 0
+    match = _NPY_HEADER.fullmatch(data[10 : 10 + length].decode("latin-1"))
+    if match is None:
+        raise DamagedDataError.of(where, "no .npy of plain integers", "a map of uint8, uint16 or int32 codes")
+    dtype, shape = np.dtype(match[1]), (int(match[2]), int(match[3]))
+    if shape != tuple(grid) or len(data) != 10 + length + shape[0] * shape[1] * dtype.itemsize:
+        raise DamagedDataError.of(where, f"a map of {shape} in {len(data)} bytes", f"a whole map of {tuple(grid)}")
+    codes = np.frombuffer(data, dtype, offset=10 + length).reshape(shape).astype(np.int64)
+    if codes.size and (codes.min() < 0 or codes.max() >= num_codes):
+        raise DamagedDataError.of(where, f"codes from {codes.min()} to {codes.max()}", f"0 to {num_codes - 1}")
+    return codes

@@ -1,0 +1,196 @@
+"""The index of a shard: where each member of each sample lies in the tar, and the crc32 that its bytes must have.
+
+A tar alone cannot tell that it was cut or that a bit of a header flipped: readers stop early and say
+nothing. With the index a sample is read by its offset and held against its checksum.
+"""
+
+import json
+import tarfile
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from vqdist.data.shards.manifest import ShardInfo
+from vqdist.foundation.errors import DamagedDataError
+from vqdist.foundation.json_validation import parse_json
+
+INDEX_VERSION = 1
+MAX_MEMBER_BYTES = 2**28
+MAX_INFO_BYTES = 2**20
+_MAX_INDEX_BYTES_PER_SAMPLE = 2**14
+BLOCK = 512
+
+
+def index_path(shard: Path) -> Path:
+    """Return where the index of a shard lies: shard-000000.index.json beside shard-000000.tar."""
+    return shard.with_name(shard.name.removesuffix(".tar") + ".index.json")
+
+
+def max_index_bytes(samples: int) -> int:
+    """Return the greatest size that the index of a shard of so many samples may have."""
+    return 4096 + samples * _MAX_INDEX_BYTES_PER_SAMPLE
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """A parsed index, kept small: 48 bytes a sample besides its key.
+
+    Attributes:
+        keys, subjects: one per sample; a subject may be None in shards that somebody else made.
+        spans: six numbers per sample: offset, size and crc32 of the payload, then of the JSON.
+        infos: in shards that somebody else made, what a sample's JSON would say; else empty.
+    """
+
+    keys: list[str]
+    subjects: list[str | None]
+    spans: array
+    infos: list[dict[str, Any]]
+
+
+def is_sound_header(header: bytes) -> bool:
+    """Tell whether a block of 512 bytes is a tar header whose checksum, the sum of its bytes, is right."""
+    told = header[148:156].strip(b" \0")
+    if len(header) != BLOCK or not told or told.strip(b"01234567"):
+        return False
+    # Adler-32 holds the sum of all bytes, plus 1, modulo 65521; the checksum counts its own field as spaces.
+    rest = zlib.adler32(header[:148] + b" " * 8 + header[156:]) & 0xFFFF
+    return (rest - 1 - int(told, 8)) % 65521 == 0 or _has_signed_checksum(header)
+
+
+def _has_signed_checksum(header: bytes) -> bool:
+    """Tell whether the header of an old tar, which summed its bytes as signed ones, is right."""
+    try:
+        tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) -> ShardIndex:
+    """Decode an index and check every value of it against the shard's size in the manifest.
+
+    Args:
+        data: the bytes of the index.
+        extension: of the payload, "png" or "npy".
+        where: what to call the index in an error.
+    Raises:
+        DamagedDataError: another number of samples, a member outside the shard, a key twice, and so on.
+    """
+    values = parse_json(data, where)
+    samples = values.get("samples") if isinstance(values, dict) else None
+    if not isinstance(samples, list) or len(samples) != shard.samples:
+        found = len(samples) if isinstance(samples, list) else "no list of"
+        raise DamagedDataError.of(where, f"{found} samples", f"{shard.samples}, as the manifest says")
+    index = ShardIndex([], [], array("q"), [])
+    for number, sample in enumerate(samples):
+        problem = _add_sample(index, sample, shard.bytes, extension)
+        if problem:
+            raise DamagedDataError.of(f"{where}, sample {number}", problem, f"{extension} and json in the shard")
+    if index.infos and len(index.infos) != len(index.keys):
+        raise DamagedDataError.of(where, f"{len(index.infos)} infos", f"none or {len(index.keys)}")
+    if len(set(index.keys)) != len(index.keys):
+        raise DamagedDataError.of(where, "a key twice", "each key once")
+    return index
+
+
+def _add_sample(index: ShardIndex, sample: Any, shard_bytes: int, extension: str) -> str | None:
+    """Append one sample to the index; return what is wrong with it, if anything."""
+    if not isinstance(sample, dict) or not isinstance(sample.get("members"), dict):
+        return "no key and members"
+    key, subject, members = sample.get("key"), sample.get("subject"), sample["members"]
+    if not isinstance(key, str) or not (subject is None or isinstance(subject, str)):
+        return f"key {str(key)[:80]!r}, subject {str(subject)[:80]!r}"
+    if isinstance(sample.get("info"), dict):
+        index.infos.append(sample["info"])
+        members = {**members, "json": [0, 0, 0]}
+    for name, limit in ((extension, MAX_MEMBER_BYTES), ("json", MAX_INFO_BYTES)):
+        span = members.get(name)
+        if not isinstance(span, list) or len(span) != 3 or any(type(x) is not int or x < 0 for x in span):
+            return f"{name} at {str(span)[:80]}"
+        if span[0] + span[1] > shard_bytes or span[1] > limit or span[2] >= 2**32:
+            return f"{name} at {str(span)[:80]} of a shard of {shard_bytes} bytes"
+        index.spans.extend(span)
+    index.keys.append(key)
+    index.subjects.append(subject)
+    return None
+
+
+def build_index(shard: Path) -> dict[str, Any]:
+    """Read a whole tar and return its index as plain JSON values.
+
+    Every block of the file is accounted for: a tar that was cut, that has a broken header or anything
+    behind its end mark is refused, where `tarfile` and WebDataset would stop early in silence.
+
+    Raises:
+        DamagedDataError: naming the shard and the offset of the damage.
+    """
+    samples: dict[str, dict[str, Any]] = {}
+    with open(shard, "rb") as file:
+        for member, data in _read_members(file, shard):
+            key, _, extension = member.name.rpartition("/")[2].partition(".")
+            key = member.name[: len(member.name) - len(extension) - 1] if extension else member.name
+            sample = samples.setdefault(key, {"key": key, "subject": None, "members": {}})
+            if not extension or extension in sample["members"]:
+                _refuse(shard, member.offset, f"a member {member.name!r}")
+            sample["members"][extension] = [member.offset_data, member.size, zlib.crc32(data)]
+            if extension == "json":
+                sample["subject"] = _subject(data, f"{shard}, {member.name}")
+    return {"format_version": INDEX_VERSION, "shard": shard.name, "samples": list(samples.values())}
+
+
+def encode_index(index: dict[str, Any]) -> bytes:
+    """Return the bytes of an index file: one line a sample, so that people can look into it."""
+    lines = ",\n".join(json.dumps(sample) for sample in index["samples"])
+    head = json.dumps({"format_version": index["format_version"], "shard": index["shard"]})
+    return f'{head[:-1]}, "samples": [\n{lines}\n]}}\n'.encode()
+
+
+def _subject(data: bytes, where: str) -> str | None:
+    info = parse_json(data, where)
+    subject = info.get("subject") if isinstance(info, dict) else None
+    return subject if isinstance(subject, str) else None
+
+
+def _read_members(file: BinaryIO, shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    size = file.seek(0, 2)
+    file.seek(0)
+    end = 0
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                _check_member(member, size, shard)
+                file.seek(member.offset_data)
+                yield member, file.read(member.size)
+                end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+    except (tarfile.TarError, OSError, ValueError, EOFError, UnicodeError) as error:
+        raise DamagedDataError.of(f"{shard}, offset {end}", str(error), "a whole tar") from error
+    _check_end(file, end, size, shard)
+
+
+def _check_member(member: tarfile.TarInfo, size: int, shard: Path) -> None:
+    parts = member.name.split("/")
+    if member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name:
+        _refuse(shard, member.offset, f"a member named {member.name[:200]!r}")
+    if not member.isreg() or member.issparse():
+        _refuse(shard, member.offset, f"{member.name[:200]!r}, which is no plain file")
+    if not 0 <= member.size <= MAX_MEMBER_BYTES or member.offset_data + member.size > size:
+        _refuse(shard, member.offset, f"{member.name[:200]!r} of {member.size} bytes in a tar of {size}")
+
+
+def _check_end(file: BinaryIO, end: int, size: int, shard: Path) -> None:
+    """Hold the rest of the file against the end mark of a tar: two blocks of zeros, and nothing but zeros behind."""
+    file.seek(end)
+    rest = 0
+    while chunk := file.read(2**20):
+        if chunk.count(0) != len(chunk):
+            _refuse(shard, end + rest, "bytes that are no tar header")
+        rest += len(chunk)
+    if rest < 2 * BLOCK:
+        _refuse(shard, size, "the end of the file")
+
+
+def _refuse(shard: Path, offset: int, found: str) -> NoReturn:
+    raise DamagedDataError.of(f"{shard}, offset {offset}", found, "a whole tar of plain KEY.EXTENSION files")

@@ -1,0 +1,176 @@
+"""Volumes, NIfTI and Analyze 7.5, as axial slices.
+
+A slice's rows run from the subject's left to right and its columns from back to front, as in the OASIS slices.
+Headers are held against limits before data is read: a compressed volume may claim any size.
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vqdist.data.sources.pictures import pad_to_square, resize, robust_range
+from vqdist.foundation.errors import DataError
+
+_MAX_VOXELS = 2**28
+_MAX_HEADER_BYTES = 2**20
+# Volumes of about a human head's size are brought to 1 mm and to the 256 mm frame of the OASIS slices.
+_HEAD_MM = (100.0, 400.0)
+_FRAME = 256
+_ANALYZE_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"}
+
+Volume = npt.NDArray[np.float32]
+
+
+def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.NDArray[np.uint8]:
+    """Read a volume and return its middle axial slices, the lowest first.
+
+    Voxels are brought to equal sides (1 mm for a human head); one factor for the whole volume makes the
+    99.8th percentile inside the brain white.
+
+    Args:
+        path: a .nii, .nii.gz or .hdr with its .img beside it.
+        num_slices: how many; fewer come back where the volume has fewer.
+        image_size: rows and columns.
+    Returns:
+        (n, image_size, image_size) uint8.
+    Raises:
+        DataError: naming the file and what is odd about it.
+    """
+    try:
+        volume, sides_mm = _read(Path(path))
+        return _slices(volume, sides_mm, num_slices, image_size)
+    except (OSError, ValueError, EOFError, zlib.error, struct.error, OverflowError, MemoryError) as error:
+        found = str(error)[:200] or type(error).__name__
+        raise DataError.of(str(path), found, "a whole volume of one 3-D scan") from error
+
+
+def _read(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
+    return _read_analyze(path) if path.suffix.lower() == ".hdr" else _read_nifti(path)
+
+
+def _slices(volume: Volume, sides_mm: npt.NDArray[np.float64], num_slices: int, image_size: int) -> np.ndarray:
+    low, high = robust_range(volume)
+    extent_mm = sides_mm * volume.shape
+    is_head = _HEAD_MM[0] <= extent_mm.max() <= _HEAD_MM[1]
+    target_mm = 1.0 if is_head else float(sides_mm.min())
+    rows, columns, depth = np.maximum(np.round(extent_mm / target_mm), 1).astype(int).tolist()
+    if max(rows, columns, depth) > 4096:
+        raise ValueError(f"voxels of {sides_mm.round(3).tolist()} mm, too unequal to be made equal")
+    start = max((depth - num_slices) // 2, 0)
+    side = _FRAME if is_head and _FRAME / 2 <= max(rows, columns) <= _FRAME else max(rows, columns)
+    slices = []
+    for number in range(start, min(start + num_slices, depth)):
+        plane = _plane(volume, number, depth)
+        plane = np.nan_to_num((plane - low) * np.float32(255 / (high - low)), nan=0.0, posinf=255.0)
+        plane = resize(np.clip(plane, 0, 255).astype(np.float32), (rows, columns))
+        plane = resize(pad_to_square(plane, side), (image_size, image_size))
+        slices.append(np.clip(np.round(plane), 0, 255).astype(np.uint8))
+    return np.stack(slices)
+
+
+def _plane(volume: Volume, number: int, depth: int) -> Volume:
+    """Return axial plane `number` of `depth` equal ones, interpolated between the planes that there are."""
+    planes = volume.shape[2]
+    if planes == depth:
+        return volume[:, :, number]
+    ratio = planes / depth
+    inside = math.ceil(ratio)
+    places = (number + (np.arange(inside) + 0.5) / inside) * ratio - 0.5
+    places = np.clip(places, 0, planes - 1)
+    below = np.floor(places).astype(int)
+    above = np.minimum(below + 1, planes - 1)
+    weight = (places - below).astype(np.float32)
+    return (volume[:, :, below] * (1 - weight) + volume[:, :, above] * weight).mean(axis=2)
+
+
+def _check_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 2:
+        raise ValueError(f"an array of {' x '.join(map(str, shape))}")
+    if math.prod(shape) > _MAX_VOXELS:
+        raise ValueError(f"{' x '.join(map(str, shape))} voxels, more than {_MAX_VOXELS}")
+    return shape[0], shape[1], shape[2]
+
+
+def _check_sides(sides: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    sides_mm = np.abs(np.asarray(sides, np.float64))
+    if sides_mm.shape != (3,) or not np.isfinite(sides_mm).all() or not (sides_mm > 0).all():
+        raise ValueError(f"voxels of {np.asarray(sides).tolist()} mm")
+    return sides_mm
+
+
+def _read_analyze(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
+    """Read an Analyze 7.5 pair; its axes are taken as left to right, back to front, bottom to top.
+
+    The format cannot say so itself; OASIS-1 documents that order for its T88 volumes.
+    """
+    with open(path, "rb") as file:
+        header = file.read(348)
+    order = {348: "<", 0x5C010000: ">"}.get(struct.unpack("<i", header[:4])[0]) if len(header) == 348 else None
+    if order is None:
+        raise ValueError("no Analyze 7.5 header of 348 bytes")
+    dims = struct.unpack(f"{order}8h", header[40:56])
+    code = struct.unpack(f"{order}h", header[70:72])[0]
+    sides = struct.unpack(f"{order}3f", header[80:92])
+    start = struct.unpack(f"{order}f", header[108:112])[0]
+    if code not in _ANALYZE_TYPES or not 3 <= dims[0] <= 7 or not 0 <= start <= _MAX_HEADER_BYTES:
+        raise ValueError(f"data type {code}, {dims[0]} dimensions, data from byte {start}")
+    if any(size < 1 for size in dims[1 : dims[0] + 1]):
+        raise ValueError(f"dimensions {dims}")
+    shape = _check_shape(dims[1 : dims[0] + 1])
+    dtype = np.dtype(order + _ANALYZE_TYPES[code])
+    image = path.with_suffix(".IMG" if path.suffix == ".HDR" else ".img")
+    expected = int(start) + math.prod(shape) * dtype.itemsize
+    if image.stat().st_size != expected:
+        raise ValueError(f"{image.stat().st_size} bytes in {image.name}, where the header needs {expected}")
+    values = np.fromfile(image, dtype, offset=int(start)).reshape(shape, order="F")
+    return values.astype(np.float32), _check_sides(sides)
+
+
+def _read_nifti(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
+    """Read a NIfTI and turn its axes by its affine: left to right, back to front, bottom to top."""
+    import nibabel
+    from nibabel.affines import voxel_sizes
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.orientations import OrientationError
+    from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+
+    _check_nifti_header(path)
+    try:
+        picture = nibabel.load(path)
+        _check_shape(picture.shape)
+        if picture.get_data_dtype().kind not in "iuf":
+            raise ValueError(f"voxels of type {picture.get_data_dtype()}")
+        _check_sides(picture.header.get_zooms()[:3])
+        canonical = nibabel.as_closest_canonical(picture)
+        values = np.asanyarray(canonical.dataobj, dtype=np.float32)
+    except (
+        *(ImageFileError, HeaderDataError, HeaderTypeError, OrientationError, np.linalg.LinAlgError),
+        *(KeyError, TypeError, IndexError),
+    ) as error:
+        raise ValueError(str(error)) from error
+    sides = voxel_sizes(canonical.affine)
+    return values.reshape(_check_shape(values.shape)), _check_sides(sides)
+
+
+def _check_nifti_header(path: Path) -> None:
+    """Refuse what is no NIfTI, and one whose header claims to be long: nibabel would read all of it."""
+    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+        header = file.read(176)
+    if len(header) < 176:
+        raise ValueError(f"a header of {len(header)} bytes")
+    size = header[:4]
+    order = "<" if size in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
+    length = struct.unpack(f"{order}i", size)[0]
+    if length not in (348, 540):
+        raise ValueError("no NIfTI header")
+    at, kind = (108, "f") if length == 348 else (168, "q")
+    start = struct.unpack_from(order + kind, header, at)[0]
+    if not 0 <= start <= _MAX_HEADER_BYTES:
+        raise ValueError(f"data from byte {start}")

@@ -1,0 +1,1 @@
+"""The process group, the launcher's environment and stop requests."""

@@ -1,1 +1,0 @@
-"""How real new slices are: their features, their variety, how close they come to training slices."""

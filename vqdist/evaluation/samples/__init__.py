@@ -1,0 +1,1 @@
+"""Comparison of samples with real slices: features, diversity, copies of training slices."""

@@ -1,0 +1,1 @@
+"""Image and code metrics, exact means over ranks, and intervals over subjects."""

@@ -1,0 +1,1 @@
+"""The two stages, one class each."""
