@@ -245,11 +245,17 @@ def find_port() -> int:
         return listener.getsockname()[1]
 
 
-def rank_environment(rank: int, world: int, port: int) -> dict[str, str]:
+def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
     """Return what a launcher tells a rank; nothing to one that is alone."""
-    if world == 1:
+    if world_size == 1:
         return {}
-    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
+    numbers = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": world_size,
+        "LOCAL_WORLD_SIZE": world_size,
+        "MASTER_PORT": port,
+    }
     told = {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
     return told | {name: str(value) for name, value in numbers.items()}
 

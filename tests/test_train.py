@@ -14,7 +14,7 @@ from vqdist.foundation.command import run_command
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No world, whatever the tests themselves were started by."""
+    """No world_size, whatever the tests themselves were started by."""
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
 

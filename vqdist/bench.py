@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vqdist.foundation.atomic_files import write_problems
-from vqdist.foundation.command import Parser, boolean, emit, optional, path, run_command, say, within
+from vqdist.foundation.atomic_files import write_access_problems
+from vqdist.foundation.command import Parser, boolean, emit, optional, path, print_from_any_rank, run_command, within
 from vqdist.foundation.errors import Problem, collect
 
 PARTS = ("quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp")
@@ -35,14 +35,14 @@ def main(argv: Sequence[str]) -> int:
 
     device = choose_device()
     machine = describe_machine(device)
-    say(f"bench: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, load {machine['load']}")
+    print_from_any_rank(f"bench: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, load {machine['load']}")
     bench = Bench(device, args.repeats, args.small, args.run, args.data)
     results: list[Result] = []
     for part in dict.fromkeys(args.parts or PARTS):
-        say(f"bench: {part} ...")
+        print_from_any_rank(f"bench: {part} ...")
         torch.manual_seed(0)
         found = importlib.import_module(f"vqdist.benchmarks.{part}").run(bench)
-        say(format_table([result.to_json() for result in found]))
+        print_from_any_rank(format_table([result.to_json() for result in found]))
         results += found
     report = {"machine": machine, "results": [result.to_json() for result in results]}
     emit(report, args.out)
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _find_problems(args: argparse.Namespace) -> list[Problem]:
-    problems = [] if args.out is None else write_problems("--out", args.out, folder=False)
+    problems = [] if args.out is None else write_access_problems("--out", args.out, folder=False)
     for flag, value in (("--run", args.run), ("--data", args.data)):
         if value is not None and QUALITY not in args.parts:
             problems.append(Problem(flag, str(value), f"only with the part {QUALITY}"))

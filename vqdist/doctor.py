@@ -21,7 +21,7 @@ from vqdist.diagnosis.cluster_job import check_main_address, check_slurm, check_
 from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_problems, to_json
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
-from vqdist.foundation.command import emit, run_command, say
+from vqdist.foundation.command import emit, print_from_any_rank, run_command
 from vqdist.foundation.errors import StalledError
 from vqdist.foundation.launcher_environment import number_problems
 from vqdist.foundation.progress import is_first_rank
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 def finish(checks: list[Check], config: RunConfig | None) -> int:
     """Report on rank 0 and return the exit code."""
     if is_first_rank():
-        say(build_table(checks))
+        print_from_any_rank(build_table(checks))
         facts: dict[str, Any] = {"run_dir": None, "data_path": None}
         if config is not None:
             facts = {"run_dir": str(config.run_dir), "data_path": config.data.path}

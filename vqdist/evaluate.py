@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqdist.foundation.command import Parser, emit, optional, path, run_command, say, within
+from vqdist.foundation.command import Parser, emit, optional, path, print_from_any_rank, run_command, within
 
 AUTO = Path("auto")
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         report = appraise(args, ranks) if args.pictures is None else show_pictures(args, ranks)
         if ranks.is_main:
-            say(describe_report(report))
+            print_from_any_rank(describe_report(report))
             emit(report, args.out)
         if ranks.is_main and args.pictures is None:
             publish(args.run, report)

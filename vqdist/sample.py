@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from vqdist.foundation.command import Parser, emit, optional, path, run_command, say, within
+from vqdist.foundation.command import Parser, emit, optional, path, print_from_any_rank, run_command, within
 
 
 def build_parser() -> Parser:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         sample(args, ranks)
         if ranks.is_main:
-            say(f"look at {args.out / 'grid.png'}")
+            print_from_any_rank(f"look at {args.out / 'grid.png'}")
             emit({"out": str(args.out), "num": args.num})
     finally:
         end_ranks()

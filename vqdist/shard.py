@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqdist.foundation.command import Parser, emit, path, run_command, text, within
 from vqdist.foundation.errors import Problem, VqdistError, collect
-from vqdist.foundation.progress import count_noun, say
+from vqdist.foundation.progress import count_noun, print_message
 
 if TYPE_CHECKING:
     from vqdist.data.shards.writer import Manifest
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
 
     source, _ = collect(open_it, check_out, problems=args.problems + _find_problems(args))
     for left in find_leftovers(args.out):
-        say(f"{left} was left behind by a killed command, or is being written; it is no data set")
+        print_message(f"{left} was left behind by a killed command, or is being written; it is no data set")
     _describe(source)
     shares = dict(zip(("train", "validate", "test"), args.split, strict=True))
     given = [(file.subject, file.split) for file in source.files]
@@ -123,25 +123,27 @@ def _describe(source: "Source") -> None:
     """Say what was found, so that a wrong guess is seen."""
     subjects = list(dict.fromkeys(file.subject for file in source.files))
     names = ", ".join(subjects[:3]) + (" ..." if len(subjects) > 3 else "")
-    say(f"{source.layout}: {count_noun(len(source.files), 'file')} of {count_noun(len(subjects), 'subject')} ({names})")
+    print_message(
+        f"{source.layout}: {count_noun(len(source.files), 'file')} of {count_noun(len(subjects), 'subject')} ({names})"
+    )
     if source.class_names:
-        say(f"classes: {', '.join(f'{i} {name}' for i, name in enumerate(source.class_names[:20]))}")
+        print_message(f"classes: {', '.join(f'{i} {name}' for i, name in enumerate(source.class_names[:20]))}")
     if source.passed_over:
         many = count_noun(len(source.passed_over), "file")
-        say(f"passed over, not of this layout: {many}, such as {source.passed_over[0]}")
+        print_message(f"passed over, not of this layout: {many}, such as {source.passed_over[0]}")
 
 
 def _warn(manifest: "Manifest", shares: dict[str, float], *, given_splits: bool) -> None:
     """Say what is likely not meant."""
     missing = [split for split, share in shares.items() if share > 0 and split not in manifest.splits]
     if given_splits and missing:
-        say(
+        print_message(
             f"the folders give no {' and no '.join(missing)} split, and none was made; "
             "with an explicit --split it is taken out of train"
         )
     for name, split in manifest.splits.items():
         if split.mean and max(split.mean) < 0.02:
-            say(f"{name} is very dark, {max(split.mean):.3f} of 1 on average: are its pixels of fewer bits?")
+            print_message(f"{name} is very dark, {max(split.mean):.3f} of 1 on average: are its pixels of fewer bits?")
 
 
 def _result(args: argparse.Namespace, manifest: "Manifest", skipped: list[str]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ GLOBAL_BATCH = 64
 HEIGHT, WIDTH = 6, 10
 
 
-def make_batch(rank: int = 0, world: int = 1) -> Batch:
+def make_batch(rank: int = 0, world_size: int = 1) -> Batch:
     """Return a rank's share of a global batch; each pixel tells its place in its image."""
-    positions = torch.arange(rank, GLOBAL_BATCH, world)
+    positions = torch.arange(rank, GLOBAL_BATCH, world_size)
     image = torch.arange(HEIGHT * WIDTH, dtype=torch.uint8).view(1, 1, HEIGHT, WIDTH)
     values = image.expand(len(positions), 2, HEIGHT, WIDTH).clone()
     nothing = torch.full_like(positions, -1)
@@ -56,8 +56,8 @@ def test_squares_come_from_everywhere() -> None:
     assert {tuple(corner) for _, *corner in see(make_batch(), crop=6)} <= {(0, x) for x in range(5)}
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_the_ranks_change_nothing(world: int) -> None:
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_ranks_change_nothing(world_size: int) -> None:
     alone = see(make_batch(), mirror="rows", crop=4)
-    for rank in range(world):
-        assert see(make_batch(rank, world), mirror="rows", crop=4) == alone[rank::world]
+    for rank in range(world_size):
+        assert see(make_batch(rank, world_size), mirror="rows", crop=4) == alone[rank::world_size]

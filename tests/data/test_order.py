@@ -103,10 +103,10 @@ def live_through(starts: list[tuple[int, int, bool, int]], first: int, batch_siz
     """Return the positions that each rank trained on in each step, as the ledgers tell after the last resume."""
     ledger: dict[int, list[np.ndarray]] = {}
     step = first
-    for world, steps, killed, lost in starts:
-        start, world = step, min(world, batch_size)
+    for world_size, steps, killed, lost in starts:
+        start, world_size = step, min(world_size, batch_size)
         for step in range(start, start + steps):
-            ledger[step] = [rank_positions(step, batch_size, rank, world) for rank in range(world)]
+            ledger[step] = [rank_positions(step, batch_size, rank, world_size) for rank in range(world_size)]
         step = start + steps
         if killed:
             step = max(step - lost, first)
@@ -217,12 +217,17 @@ def test_a_window_reads_its_shards_alone(window_shards: int) -> None:
 @pytest.mark.parametrize("micro_batch_size", [None, 1, 3])
 def test_ranks_load_what_the_order_says(kind: str, micro_batch_size: int | None) -> None:
     order = Order(np.array([7, 7, 7, 2]), kind=kind, window_shards=2, seed=4)
-    for world in (1, 2, 3, 5):
+    for world_size in (1, 2, 3, 5):
         for step in (0, 1, 9):
             loaded: dict[int, list[int]] = {}
-            for rank in range(world):
+            for rank in range(world_size):
                 requests = TrainRequests(
-                    order, global_batch_size=5, micro_batch_size=micro_batch_size, rank=rank, world=world, step=step
+                    order,
+                    global_batch_size=5,
+                    micro_batch_size=micro_batch_size,
+                    rank=rank,
+                    world_size=world_size,
+                    step=step,
                 )
                 for request in islice(requests, 40):
                     assert 1 <= len(request.samples) <= (micro_batch_size or 5)
@@ -235,8 +240,10 @@ def test_ranks_load_what_the_order_says(kind: str, micro_batch_size: int | None)
 def test_memory_does_not_grow_with_the_world() -> None:
     order = Order(np.full(4000, 256), kind="windowed", window_shards=8, seed=0)
     peaks = []
-    for world in (1, 1024):
-        requests = TrainRequests(order, global_batch_size=2048, micro_batch_size=None, rank=0, world=world, step=0)
+    for world_size in (1, 1024):
+        requests = TrainRequests(
+            order, global_batch_size=2048, micro_batch_size=None, rank=0, world_size=world_size, step=0
+        )
         tracemalloc.start()
         list(islice(requests, 20))
         peaks.append(tracemalloc.get_traced_memory()[1])

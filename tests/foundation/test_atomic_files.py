@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.foundation.atomic_files import write_problems
+from vqdist.foundation.atomic_files import write_access_problems
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_in_the_way_is_named(place: Path, path: str, as_folder: str, as_file: str) -> None:
     before = sorted(place.rglob("*"))
     for folder, expected in ((True, as_folder), (False, as_file)):
-        told = [str(problem) for problem in write_problems("--out", path, folder=folder)]
+        told = [str(problem) for problem in write_access_problems("--out", path, folder=folder)]
         assert len(told) == bool(expected)
         assert all(text.startswith(f"--out: found {place}/{expected}") for text in told)
     assert sorted(place.rglob("*")) == before
@@ -43,6 +43,6 @@ def test_what_is_in_the_way_is_named(place: Path, path: str, as_folder: str, as_
 
 def test_a_folder_without_leave_to_write_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != place / "folder")
-    (problem,) = write_problems("run.dir", "folder/a/b", folder=True)
+    (problem,) = write_access_problems("run.dir", "folder/a/b", folder=True)
     assert problem.found == f"{place}/folder, which you may not write"
-    assert write_problems("run.dir", "other/a", folder=True) == []
+    assert write_access_problems("run.dir", "other/a", folder=True) == []

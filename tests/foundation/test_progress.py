@@ -1,8 +1,8 @@
-"""Progress of long work: counted right, shown by rank 0 alone, silent when it breaks off."""
+"""ProgressBar of long work: counted right, shown by rank 0 alone, silent when it breaks off."""
 
 import pytest
 
-from vqdist.foundation.progress import BAR_FORMAT, QuietBar, format_duration, format_rate, progress, say
+from vqdist.foundation.progress import BAR_FORMAT, QuietBar, format_duration, format_rate, print_message, progress
 
 
 def test_items_pass_through_and_one_line_is_left(capfd: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +24,7 @@ def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert list(progress(range(3), unit="maps", label="sample")) == [0, 1, 2]
-    say("nobody hears this")
+    print_message("nobody hears this")
     assert capfd.readouterr().err == ""
 
 

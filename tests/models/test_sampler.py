@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqdist.foundation.errors import UserError
 from vqdist.models.pixelcnn import CONDITIONS, SYMMETRIES, PixelCNN
-from vqdist.models.sampler import Draw, sample_codes
+from vqdist.models.sampler import SamplingOptions, sample_codes
 
 LABELS, SLICES = 4, 9
 
@@ -68,7 +68,7 @@ def test_any_grid_and_depth(grid: tuple[int, int], layers: int, kernel: int, sym
 
 
 @dataclass(frozen=True)
-class Replay(Draw):
+class Replay(SamplingOptions):
     """Draws given codes, and keeps the logits that they would have been drawn from."""
 
     codes: Tensor | None = None

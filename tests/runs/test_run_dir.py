@@ -7,7 +7,7 @@ import pytest
 from support import digests, read_metrics, read_records, tiny_flags, train
 
 from vqdist.config.schema import PixelCNNRun, VQVAERun
-from vqdist.foundation.atomic_files import storing
+from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import OwnershipError, StorageError
 from vqdist.runs.run_dir import OWNER_RETRIES_S, JsonLines, RunDir, read_lines, read_status, resume_problems
 
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(StorageError, match=r"file/run cannot be written: .*Not a directory"),
-        storing(tmp_path / "file/run"),
+        reporting_storage_errors(tmp_path / "file/run"),
     ):
         RunDir.claim(tmp_path / "file/run")
 

@@ -10,7 +10,7 @@ from slurm_cluster import Machine
 from slurm_jobs import Jobs, Run
 
 from vqdist.config.schema import DataSection
-from vqdist.data.loading.pipeline import Feed
+from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.shards.index import index_path
 from vqdist.data.shards.writer import load_manifest
 from vqdist.models.io import load_model
@@ -61,7 +61,7 @@ def test_each_rank_opens_each_shard_and_index_once(slices: Path, monkeypatch: py
     settings = DataSection(path=str(slices), global_batch_size=8, num_workers=0)
     monkeypatch.setattr(os, "open", count)
     for rank in range(ranks):
-        feed = Feed(str(slices), manifest, settings, seed=0, rank=rank, world=ranks, timeout_s=60)
+        feed = DataPipeline(str(slices), manifest, settings, seed=0, rank=rank, world_size=ranks, timeout_s=60)
         for _ in itertools.islice(feed.train_steps(0), 3 * 48 // 8):  # three epochs
             pass
     names = [path.relative_to(slices).as_posix() for path in opened if slices in path.parents]

@@ -39,7 +39,7 @@ def test_a_full_disk_forgets_nothing_within_a_start(tmp_path: Path, monkeypatch:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sent, "write_whole", fail)
+    monkeypatch.setattr(sent, "write_atomic", fail)
     steps = SentSteps(tmp_path)
     assert steps.claim("train", 1)
     assert not steps.claim("train", 1)

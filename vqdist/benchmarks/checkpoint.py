@@ -12,7 +12,7 @@ from vqdist.config.schema import CheckpointSection
 from vqdist.distributed.process_group import Ranks
 from vqdist.runs.checkpoint import load_checkpoint, save_checkpoint
 from vqdist.training.state import capture
-from vqdist.training.step import Wishes, train_step
+from vqdist.training.step import RankRequests, train_step
 
 
 def run(bench: Bench) -> list[Result]:
@@ -20,7 +20,7 @@ def run(bench: Bench) -> list[Result]:
     ranks = Ranks(0, 1, 0, bench.device)
     images = make_images(2, 32)
     session = build_paper_session(ranks, image_size=32, batch_size=2, precision="fp32", hidden=bench.size(128, 8))
-    train_step(session, [make_batch(images)], Wishes())  # the optimizer's moments are made by its first step
+    train_step(session, [make_batch(images)], RankRequests())  # the optimizer's moments are made by its first step
     with tempfile.TemporaryDirectory(dir=Path.cwd() if os.access(".", os.W_OK) else None) as folder:
         ours, theirs = Path(folder, "ours"), Path(folder, "accelerate")
 

@@ -30,8 +30,8 @@ def run(bench: Bench) -> list[Result]:
         return left_out("ddp", case, f"{places} {what}")
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(bench.repeats):
-        for world, found in rates.items():
-            found.append(measure_ranks(world, side, batch, precision, hidden=bench.size(128, 8), on_gpu=on_gpu))
+        for world_size, found in rates.items():
+            found.append(measure_ranks(world_size, side, batch, precision, hidden=bench.size(128, 8), on_gpu=on_gpu))
     return compare("ddp", case, "steps/s", median(rates[2]), {PEER: median(rates[1])})
 
 
@@ -39,7 +39,7 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def measure_ranks(world: int, side: int, batch: int, precision: str, *, hidden: int, on_gpu: bool) -> float:
+def measure_ranks(world_size: int, side: int, batch: int, precision: str, *, hidden: int, on_gpu: bool) -> float:
     """Return the steps a second of so many ranks, each in a process of its own."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -48,11 +48,11 @@ def measure_ranks(world: int, side: int, batch: int, precision: str, *, hidden: 
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", f"from vqdist.benchmarks.ddp import *; train_as_rank({task!r})"],
-            env={**os.environ, **_rank_environment(rank, world, port)},
+            env={**os.environ, **_rank_environment(rank, world_size, port)},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(world)
+        for rank in range(world_size)
     ]
     try:
         outputs = [process.communicate(timeout=600)[0] for process in processes]
@@ -65,8 +65,14 @@ def measure_ranks(world: int, side: int, batch: int, precision: str, *, hidden: 
     return float(outputs[0].split()[-1])
 
 
-def _rank_environment(rank: int, world: int, port: int) -> dict[str, str]:
-    facts = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
+def _rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
+    facts = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": world_size,
+        "LOCAL_WORLD_SIZE": world_size,
+        "MASTER_PORT": port,
+    }
     path = os.pathsep.join(part or os.getcwd() for part in sys.path)
     told = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     if not torch.cuda.is_available():
@@ -78,7 +84,7 @@ def train_as_rank(task: str) -> None:
     """Train a few steps as one rank and print the steps a second; what a child process runs."""
     from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
     from vqdist.distributed.process_group import end_ranks, start_ranks
-    from vqdist.training.step import Wishes, train_step
+    from vqdist.training.step import RankRequests, train_step
 
     facts = json.loads(task)
     rank = int(os.environ["RANK"])
@@ -93,13 +99,13 @@ def train_as_rank(task: str) -> None:
         precision=facts["precision"],
         hidden=facts["hidden"],
     )
-    batch = make_batch(make_images(facts["batch"], facts["side"]), rank=ranks.rank, world=ranks.world)
+    batch = make_batch(make_images(facts["batch"], facts["side"]), rank=ranks.rank, world_size=ranks.world_size)
     for _ in range(3):
-        train_step(session, [batch], Wishes())
+        train_step(session, [batch], RankRequests())
     ranks.barrier()
     start = time.perf_counter()
     for _ in range(STEPS):
-        train_step(session, [batch], Wishes())
+        train_step(session, [batch], RankRequests())
     if ranks.device.type == "cuda":
         torch.cuda.synchronize()
     sys.stdout.write(f"{STEPS / (time.perf_counter() - start)}\n")

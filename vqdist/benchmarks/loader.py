@@ -17,7 +17,7 @@ import torch
 
 from vqdist.benchmarks.measure import Bench, Result, compare
 from vqdist.config.schema import DataSection
-from vqdist.data.loading.pipeline import Feed
+from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import open_caches
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import load_manifest
@@ -109,7 +109,7 @@ def our_batches(data: Path, *, cache: bool = False) -> Batches:
     for opened in caches.values():
         opened.remove_names()
     settings = DataSection(path=str(data), global_batch_size=BATCH_SIZE, num_workers=WORKERS)
-    feed = Feed(str(data), manifest, settings, seed=0, rank=0, world=1, timeout_s=300, caches=caches)
+    feed = DataPipeline(str(data), manifest, settings, seed=0, rank=0, world_size=1, timeout_s=300, caches=caches)
     steps = feed.train_steps(0)
     if cache:
         while not caches["train"].is_complete():

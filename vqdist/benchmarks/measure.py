@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from vqdist.foundation.progress import say
+from vqdist.foundation.progress import print_message
 from vqdist.runs.environment import PACKAGES, find_versions
 from vqdist.training.precision import has_fast_bf16
 
@@ -99,7 +99,7 @@ class Bench:
 
 def left_out(part: str, case: str, why: object) -> list[Result]:
     """Say that a case is not measured, and why; no figure takes its place."""
-    say(f"bench: {part}, {case}: left out: {why}")
+    print_message(f"bench: {part}, {case}: left out: {why}")
     return []
 
 

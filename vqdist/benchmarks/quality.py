@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from vqdist.benchmarks.measure import Bench, Result, Unit, left_out
 from vqdist.benchmarks.reference_vqvae import UsualVQVAE
 from vqdist.data.loading.batch import to_images
-from vqdist.data.open import open_data_set
+from vqdist.data.open import open_dataset
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import Problem, UserError
-from vqdist.foundation.progress import Progress
+from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.batches import fixed_batches, open_split, read_batches
 from vqdist.inference.compatibility import require_kind, vqvae_problems
 from vqdist.metrics.images import Means, codes_used, compute_image_metrics, count_codes
@@ -54,7 +54,7 @@ def run(bench: Bench) -> list[Result]:
     assert bench.run is not None, "the command asks for both"
     assert bench.data is not None, "the command asks for both"
     files = read_model_files(bench.run, kind="vqvae")
-    data, manifest = open_data_set(bench.data)
+    data, manifest = open_dataset(bench.data)
     require_kind(data, manifest, "images", "a VQ-VAE is trained on images")
     ours = build_model(files)
     assert isinstance(ours, VQVAE)
@@ -116,7 +116,7 @@ def fit(peer: Peer, images: Tensor, seconds: float, name: str) -> None:
     device = next(peer.model.parameters()).device
     peer.model.train()
     start = time.perf_counter()
-    with Progress(int(seconds), unit="s", label=name) as shown:
+    with ProgressBar(int(seconds), unit="s", label=name) as shown:
         for numbers in _shuffled(len(images)):
             loss = peer.loss(to_images(images[numbers].to(device)))
             optimizer.zero_grad()

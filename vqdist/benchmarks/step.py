@@ -13,7 +13,7 @@ from vqdist.benchmarks.training_sessions import build_paper_session, make_batch,
 from vqdist.data.loading.batch import to_images
 from vqdist.distributed.process_group import Ranks
 from vqdist.training.precision import has_fast_bf16
-from vqdist.training.step import Wishes, train_step
+from vqdist.training.step import RankRequests, train_step
 
 Work = Callable[[], object]
 
@@ -56,7 +56,7 @@ def our_step(bench: Bench, images: Tensor, precision: str, *, compiled: bool) ->
     assert quantizer is not None
     quantizer.initialize(torch.randn(8 * quantizer.num_codes, quantizer.code_dim), 0)
     batch = make_batch(images)
-    return lambda: train_step(session, [batch], Wishes())
+    return lambda: train_step(session, [batch], RankRequests())
 
 
 def usual_step(bench: Bench, images: Tensor, *, autocast: bool) -> Work:

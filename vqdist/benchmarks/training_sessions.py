@@ -51,10 +51,10 @@ def make_images(count: int, image_size: int) -> torch.Tensor:
     return torch.stack([torch.from_numpy(pixels)[None] for pixels in slices])
 
 
-def make_batch(images: torch.Tensor, *, rank: int = 0, world: int = 1) -> Batch:
+def make_batch(images: torch.Tensor, *, rank: int = 0, world_size: int = 1) -> Batch:
     """Return a rank's share of a global batch of images."""
-    share = images[rank::world].clone()
+    share = images[rank::world_size].clone()
     nothing = torch.full((len(share),), -1)
-    positions = torch.arange(rank, len(images), world)
+    positions = torch.arange(rank, len(images), world_size)
     keys = [f"k{position}" for position in positions.tolist()]
     return Batch(1, True, share, nothing, nothing.clone(), positions, keys)

@@ -143,8 +143,8 @@ class Order:
         return Epoch(shards, shard_starts, window_starts)
 
 
-def rank_positions(batch: int, global_batch_size: int, rank: int, world: int) -> Indexes:
-    """Return the positions of a global batch that one rank takes: rank, rank + world, ... of it.
+def rank_positions(batch: int, global_batch_size: int, rank: int, world_size: int) -> Indexes:
+    """Return the positions of a global batch that one rank takes: rank, rank + world_size, ... of it.
 
     Args:
         batch: number of the global batch, from 0; step s of a run trains on batch s - 1.
@@ -152,4 +152,4 @@ def rank_positions(batch: int, global_batch_size: int, rank: int, world: int) ->
         (n,) int64; the shares of the ranks differ by at most one.
     """
     start = batch * global_batch_size
-    return np.arange(start + rank, start + global_batch_size, world, dtype=np.int64)
+    return np.arange(start + rank, start + global_batch_size, world_size, dtype=np.int64)

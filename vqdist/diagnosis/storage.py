@@ -103,13 +103,13 @@ def check_manifest(config: RunConfig, *, sizes: bool = True) -> tuple[list[Check
     return of_problems("data", problems[:5], f"{path}: {manifest.kind}, {counts}"), manifest
 
 
-def measure_reading(path: str, manifest: Manifest, rank: int, world: int) -> float:
+def measure_reading(path: str, manifest: Manifest, rank: int, world_size: int) -> float:
     """Return how many samples of train this rank reads and decodes in a second, in the worst case of no order."""
-    from vqdist.data.loading.pipeline import Decoder
+    from vqdist.data.loading.pipeline import SampleDecoder
     from vqdist.data.shards.reader import ShardReader
 
-    reader, decode = ShardReader(path, manifest, "train"), Decoder(manifest)
-    share = np.random.default_rng(rank).permutation(len(reader))[rank % max(len(reader), 1) :: world]
+    reader, decode = ShardReader(path, manifest, "train"), SampleDecoder(manifest)
+    share = np.random.default_rng(rank).permutation(len(reader))[rank % max(len(reader), 1) :: world_size]
     start = time.perf_counter()
     count = 0
     for index in np.resize(share if len(share) else np.arange(len(reader)), 1 << 20):

@@ -15,9 +15,9 @@ from vqdist.diagnosis.report import Check
 from vqdist.diagnosis.storage import MOST_CLOCK_SKEW_S, measure_reading, nearest_folder
 from vqdist.distributed.process_group import Ranks
 from vqdist.training.build import build_session
-from vqdist.training.data_pipeline import build_feed
+from vqdist.training.data_pipeline import build_pipeline
 from vqdist.training.state import Session, capture
-from vqdist.training.step import Wishes, train_step
+from vqdist.training.step import RankRequests, train_step
 from vqdist.training.tasks.tasks import get_task
 
 REDUCE_BYTES = 2**24
@@ -32,14 +32,14 @@ LEAD_S = 180.0
 def describe_ranks(ranks: Ranks, took_s: float) -> Check:
     """Say who met. Collective."""
     hosts = ranks.gather_objects(socket.gethostname())
-    found = f"{ranks.world} on {len(set(hosts))} hosts met in {took_s:.1f} s, {ranks.device.type}"
-    return Check("ranks", "ok", found, figures={"ranks": float(ranks.world), "meeting_s": took_s})
+    found = f"{ranks.world_size} on {len(set(hosts))} hosts met in {took_s:.1f} s, {ranks.device.type}"
+    return Check("ranks", "ok", found, figures={"ranks": float(ranks.world_size), "meeting_s": took_s})
 
 
 def check_all_reduce(ranks: Ranks) -> Check:
     """Sum 16 MiB over all ranks, see that the sum is right, and time it. Collective."""
     name = "all-reduce"
-    if ranks.world == 1:
+    if ranks.world_size == 1:
         return Check(name, "ok", "one rank: nothing to sum")
     tensor = torch.ones(REDUCE_BYTES // 4, device=ranks.device)
     times = []
@@ -50,11 +50,11 @@ def check_all_reduce(ranks: Ranks) -> Check:
         ranks.all_reduce(tensor)
         total = tensor[-1].item()
         times.append(time.perf_counter() - start)
-        if total != ranks.world:
-            return Check(name, "mend", f"{total} instead of {ranks.world}", "another network interface or driver")
+        if total != ranks.world_size:
+            return Check(name, "mend", f"{total} instead of {ranks.world_size}", "another network interface or driver")
     took_s = sorted(times)[len(times) // 2]
     # Each rank sends and receives 2 (W - 1) / W of the tensor, whatever the number of ranks.
-    rate = REDUCE_BYTES * 2 * (ranks.world - 1) / ranks.world / took_s
+    rate = REDUCE_BYTES * 2 * (ranks.world_size - 1) / ranks.world_size / took_s
     found = f"16 MiB in {took_s * 1000:.1f} ms: {rate / 1e9:.2f} GB/s in and out of each rank"
     return Check(name, "ok", found, figures={"all_reduce_bytes_per_s": rate})
 
@@ -91,7 +91,7 @@ def check_sharing(run_dir: Path, ranks: Ranks) -> Check:
 
 def check_reading(path: str, manifest: Manifest, ranks: Ranks) -> Check:
     """Let all ranks read at once. Collective."""
-    rates = ranks.gather_objects(measure_reading(path, manifest, ranks.rank, ranks.world))
+    rates = ranks.gather_objects(measure_reading(path, manifest, ranks.rank, ranks.world_size))
     found = f"{sum(rates):,.0f} samples/s read and decoded by one process per rank, slowest rank {min(rates):,.0f}"
     return Check("reading", "ok", found, figures={"read_samples_per_s": sum(rates)})
 
@@ -100,15 +100,15 @@ def try_training(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks)
     """Train a few steps without writing anything; return the session and the steps of a second. Collective."""
     session = build_session(config, get_task(config.task), manifest, ranks)
     session.inner.train()
-    feed = build_feed(config, path, manifest, ranks, ranks.broadcast_object(uuid.uuid4().hex))
+    feed = build_pipeline(config, path, manifest, ranks, ranks.broadcast_object(uuid.uuid4().hex))
     steps = feed.train_steps(0)
-    train_step(session, next(steps), Wishes())
+    train_step(session, next(steps), RankRequests())
     count, start = 0, time.perf_counter()
     over = False
     while count < TRIAL_STEPS and not over:
         # All ranks must agree on when the trial is over; a wish of one is heard by all.
         late = ranks.is_main and time.perf_counter() - start > TRIAL_S
-        over = train_step(session, next(steps), Wishes(stop=late)).wishes.stop
+        over = train_step(session, next(steps), RankRequests(stop=late)).wishes.stop
         count += 1
     feed.close()
     return session, count / (time.perf_counter() - start)

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from vqdist.data.loading.batch import describe_worker_fault, is_worker_fault
 from vqdist.foundation.errors import ConfigError, Problem, StalledError
-from vqdist.foundation.launcher_environment import number_problems, read_world
+from vqdist.foundation.launcher_environment import number_problems, read_world_size
 
 
 @contextmanager
@@ -43,7 +43,7 @@ class Ranks:
     """
 
     rank: int
-    world: int
+    world_size: int
     local_rank: int
     device: torch.device
 
@@ -54,27 +54,27 @@ class Ranks:
     @name_faults()
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all ranks, in place. Collective: every rank, same shape and type."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def any(self, *flags: bool) -> list[bool]:
         """Return for each flag whether it is set on some rank. Collective."""
-        if self.world == 1:
+        if self.world_size == 1:
             return list(flags)
         return [count > 0 for count in self.all_reduce(torch.tensor(flags, device=self.device).int()).tolist()]
 
     @name_faults()
     def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
         """Give every rank the tensor of rank 0, in place. Collective."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.broadcast(tensor, src=0)
         return tensor
 
     @name_faults()
     def broadcast_object(self, value: Any) -> Any:
         """Return rank 0's value on every rank. Collective."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         holder = [value]
         dist.broadcast_object_list(holder, src=0, device=self.device if self.device.type == "cuda" else None)
@@ -83,16 +83,16 @@ class Ranks:
     @name_faults()
     def gather_objects(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in rank order, on every rank. Collective."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
     @name_faults()
     def barrier(self) -> None:
         """Wait for all ranks. Collective."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.barrier(device_ids=[self.local_rank] if self.device.type == "cuda" else None)
 
 
@@ -107,7 +107,7 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
     """Return what is wrong with the way the processes were started. Imports nothing, starts nothing."""
     if problems := number_problems(environ):
         return problems
-    world = read_world(environ)
+    world_size = read_world_size(environ)
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", "1")))
     if "SLURM_PROCID" in environ and tasks > 1 and "WORLD_SIZE" not in environ:
         problems.append(
@@ -118,17 +118,19 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
             )
         )
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environ]
-    if world > 1 and missing:
-        problems.append(Problem("WORLD_SIZE", f"{world} without {', '.join(missing)}", "a launcher that sets them"))
-    elif world > 1 and not wants_cpu(device, environ) and not torch.cuda.is_available():
+    if world_size > 1 and missing:
+        problems.append(
+            Problem("WORLD_SIZE", f"{world_size} without {', '.join(missing)}", "a launcher that sets them")
+        )
+    elif world_size > 1 and not wants_cpu(device, environ) and not torch.cuda.is_available():
         problems.append(
             Problem(
                 "WORLD_SIZE",
-                f"{world}, but Accelerate would see 1 process: this machine has no GPU",
+                f"{world_size}, but Accelerate would see 1 process: this machine has no GPU",
                 "ACCELERATE_USE_CPU=true in the environment (or --run.device cpu)",
             )
         )
-    elif world > 1 and not _resolves(environ["MASTER_ADDR"]):
+    elif world_size > 1 and not _resolves(environ["MASTER_ADDR"]):
         problems.append(Problem("MASTER_ADDR", f"{environ['MASTER_ADDR']!r}, which no resolver knows", "a host"))
     return problems
 
@@ -141,7 +143,7 @@ def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
     }
     if not there.get(device, True):
         return [Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or what is there")]
-    if device == "mps" and read_world(environ) > 1:
+    if device == "mps" and read_world_size(environ) > 1:
         return [Problem("run.device", "mps with several processes", "one process: mps has no collectives")]
     return []
 
@@ -166,9 +168,9 @@ def start_ranks(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         state = PartialState(cpu=wants_cpu(device), timeout=timedelta(seconds=timeout_s))
-    world = read_world()
-    if state.num_processes != world:
-        raise ConfigError.of("WORLD_SIZE", world, f"{state.num_processes}, the processes that Accelerate sees")
+    world_size = read_world_size()
+    if state.num_processes != world_size:
+        raise ConfigError.of("WORLD_SIZE", world_size, f"{state.num_processes}, the processes that Accelerate sees")
     local_rank = max(state.local_process_index, 0)
     return Ranks(state.process_index, state.num_processes, local_rank, state.device)
 

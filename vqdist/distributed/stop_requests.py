@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from vqdist.foundation.command import say
+from vqdist.foundation.command import print_from_any_rank
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 SAME_KEY_PRESS_S = 1.0
@@ -97,7 +97,7 @@ def _watch_launcher(request: StopRequest) -> threading.Event:
             if os.getppid() != parent:
                 request.ask("the launcher is gone")
                 if not done.wait(ORPHAN_GRACE_S):
-                    say("the launcher is gone and the other ranks do not answer: ending")
+                    print_from_any_rank("the launcher is gone and the other ranks do not answer: ending")
                     os._exit(1)
                 return
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vqdist.data.open import open_data_set
+from vqdist.data.open import open_dataset
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.figures import illustrate_rates, illustrate_run, illustrate_samples, illustrate_vqvae
 from vqdist.evaluation.model_metrics import Evaluation, evaluate_pixelcnn, evaluate_vqvae, require_kind
 from vqdist.evaluation.samples.report import judge_samples
 from vqdist.evaluation.samples.sample_folder import SampleFolder, find_samples
-from vqdist.foundation.atomic_files import storing, write_problems
-from vqdist.foundation.command import say
+from vqdist.foundation.atomic_files import reporting_storage_errors, write_access_problems
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.inference.batches import on_main
 from vqdist.inference.reconstruction import find_pictures, reconstruct_found
@@ -21,7 +21,7 @@ from vqdist.models.io import ModelFiles, build_model, fingerprint_of, read_model
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
-Draw = Callable[[], list[Path]]
+DrawFigures = Callable[[], list[Path]]
 
 
 def show_pictures(args: Namespace, ranks: Ranks) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def show_pictures(args: Namespace, ranks: Ranks) -> dict[str, Any]:
             lambda: find_pictures(args.pictures),
             problems=args.problems + find_problems(args),
         )
-        with storing(args.figures):
+        with reporting_storage_errors(args.figures):
             return reconstruct_found(files, paths, args.pictures, args.figures, device=ranks.device)
 
     return on_main(ranks, reconstruct)
@@ -41,9 +41,9 @@ def show_pictures(args: Namespace, ranks: Ranks) -> dict[str, Any]:
 
 def find_problems(args: Namespace) -> list[Problem]:
     """Return why what is asked for cannot be written; a run's own folder that takes no figures is no reason to end."""
-    problems = [] if args.out is None else write_problems("--out", args.out, folder=False)
+    problems = [] if args.out is None else write_access_problems("--out", args.out, folder=False)
     if args.figures is not None and (args.pictures is not None or args.figures != args.run / "figures"):
-        problems += write_problems("--figures", args.figures, folder=True)
+        problems += write_access_problems("--figures", args.figures, folder=True)
     return problems
 
 
@@ -58,9 +58,9 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     """
     (files, vqvae), (data, manifest), others, *_ = collect(
         lambda: on_main(ranks, lambda: read_models(args.run)),
-        lambda: open_data_set(args.data),
+        lambda: open_dataset(args.data),
         lambda: on_main(ranks, lambda: read_others(args.run, args.beside)),
-        lambda: None if args.images is None else open_data_set(args.images),
+        lambda: None if args.images is None else open_dataset(args.images),
         lambda: None if args.samples is None else find_samples(args.samples),
         problems=args.problems + on_main(ranks, lambda: find_problems(args)),
     )
@@ -74,7 +74,7 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     else:
         evaluation, draw = appraise_vqvae(model, data, manifest, args, ranks)
         companion, images = model, args.data
-    drawings: list[Draw] = [lambda: illustrate_run(args.run, args.figures), draw]
+    drawings: list[DrawFigures] = [lambda: illustrate_run(args.run, args.figures), draw]
     report = evaluation.report
     if others:
         report["beside"], draw = appraise_others(others, report, data, manifest, args, ranks)
@@ -88,12 +88,12 @@ def appraise(args: Namespace, ranks: Ranks) -> dict[str, Any]:
     return report
 
 
-def draw_all(drawings: list[Draw], out: Path) -> list[str]:
+def draw_all(drawings: list[DrawFigures], out: Path) -> list[str]:
     """Draw figures and return where they are; a folder that takes none is said, and the report goes on without."""
     try:
         return [str(path) for draw in drawings for path in draw()]
     except OSError as error:
-        say(f"{out}: no figures drawn: {error}; --figures names another folder, or null")
+        print_from_any_rank(f"{out}: no figures drawn: {error}; --figures names another folder, or null")
         return []
 
 
@@ -107,7 +107,7 @@ def read_models(run: Path) -> tuple[ModelFiles, ModelFiles | None]:
 
 def appraise_vqvae(
     model: VQVAE, data: Path, manifest: Manifest, args: Namespace, ranks: Ranks
-) -> tuple[Evaluation, Draw]:
+) -> tuple[Evaluation, DrawFigures]:
     """Measure a VQ-VAE; return also the function that draws its figures."""
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
     evaluation = evaluate_vqvae(model, data, manifest, **reading)
@@ -120,7 +120,7 @@ def appraise_vqvae(
 
 def appraise_prior(
     model: PixelCNN, origin: str, data: Path, manifest: Manifest, args: Namespace, ranks: Ranks
-) -> tuple[Evaluation, Draw]:
+) -> tuple[Evaluation, DrawFigures]:
     """Measure a PixelCNN, whose codes came from the VQ-VAE of fingerprint `origin`; it has no figures of its own."""
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
     return evaluate_pixelcnn(model, data, manifest, vqvae_fingerprint=origin, **reading), lambda: []
@@ -136,7 +136,7 @@ def read_others(run: Path, others: list[Path]) -> dict[str, ModelFiles]:
 
 def appraise_others(
     others: dict[str, ModelFiles], report: dict[str, Any], data: Path, manifest: Manifest, args: Namespace, ranks: Ranks
-) -> tuple[dict[str, Any], Draw]:
+) -> tuple[dict[str, Any], DrawFigures]:
     """Measure more VQ-VAEs on the same split; return also the function that draws rate and distortion of all."""
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}
     found: dict[str, Any] = {}
@@ -153,11 +153,11 @@ def appraise_others(
 
 def appraise_samples(
     vqvae: VQVAE, images: str | Path | None, args: Namespace, ranks: Ranks
-) -> tuple[dict[str, Any], Draw]:
+) -> tuple[dict[str, Any], DrawFigures]:
     """Hold samples against real slices; return also the function that draws the figures."""
     if images is None:
         raise UserError.of("--images", "none", "the data set of the real slices that the codes were made from")
-    data, manifest = open_data_set(images)
+    data, manifest = open_dataset(images)
     require_kind(data, manifest, "images", "samples are held against real slices")
     folder = SampleFolder.open(args.samples, manifest)
     reading: dict[str, Any] = {"split": args.split, "ranks": ranks, "batch_size": args.batch_size}

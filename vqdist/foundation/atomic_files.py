@@ -9,7 +9,7 @@ from pathlib import Path
 from vqdist.foundation.errors import Problem, StorageError
 
 
-def write_problems(where: str, path: str | Path, *, folder: bool) -> list[Problem]:
+def write_access_problems(where: str, path: str | Path, *, folder: bool) -> list[Problem]:
     """Return why a folder, or a file, cannot be written at a path; nothing is made or changed.
 
     Args:
@@ -31,7 +31,7 @@ def write_problems(where: str, path: str | Path, *, folder: bool) -> list[Proble
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
+def reporting_storage_errors(path: Path) -> Iterator[None]:
     """Say in our words that a path cannot be written: a full disk, no leave, a mount that is gone.
 
     Raises:
@@ -69,7 +69,7 @@ def remove_partials(folder: Path, name: str = "*") -> None:
             partial.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between."""
     partial = partial_path(path)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vqdist.foundation.atomic_files import storing
+from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError, Problem, UserError, VqdistError
 from vqdist.foundation.launcher_environment import read_rank
 from vqdist.foundation.progress import write_line
@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2, as every wrong usage does."""
         if read_rank() == 0:
             self.print_usage(sys.stderr)
-            say(f"{self.prog}: error: {join([*map(str, self._problems), message])}")
+            print_from_any_rank(f"{self.prog}: error: {join([*map(str, self._problems), message])}")
         self.exit(2)
 
 
@@ -143,7 +143,7 @@ def optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
-def say(message: str) -> None:
+def print_from_any_rank(message: str) -> None:
     """Write one line for a person to stderr, from any rank."""
     write_line(message)
 
@@ -157,7 +157,7 @@ def emit(result: dict[str, Any], out: Path | None = None) -> None:
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
     if out is not None:
-        with storing(out):
+        with reporting_storage_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -185,7 +185,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
         report(refused, verbose="--verbose" in arguments)
         return refused.exit_code
     except KeyboardInterrupt:
-        say("interrupted")
+        print_from_any_rank("interrupted")
         return 1
 
 
@@ -196,6 +196,6 @@ def report(error: VqdistError, *, verbose: bool) -> None:
         return
     prefix = f"[rank {rank}] " if rank else ""
     if verbose:
-        say(prefix + traceback.format_exc())
+        print_from_any_rank(prefix + traceback.format_exc())
     lines = [str(problem) for problem in error.problems] if isinstance(error, UserError) else [str(error)]
-    say(f"{prefix}error: {join(lines)}")
+    print_from_any_rank(f"{prefix}error: {join(lines)}")

@@ -17,7 +17,7 @@ def number_problems(environ: Mapping[str, str] = os.environ) -> list[Problem]:
     return [Problem(name, repr(text), "a whole number") for name, text in told.items() if not text.isdecimal()]
 
 
-def read_world(environ: Mapping[str, str] = os.environ) -> int:
+def read_world_size(environ: Mapping[str, str] = os.environ) -> int:
     """Return how many processes there are; 1 where no number is told."""
     told = environ.get("WORLD_SIZE", "")
     return int(told) if told.isdecimal() else 1
@@ -26,4 +26,4 @@ def read_world(environ: Mapping[str, str] = os.environ) -> int:
 def read_rank(environ: Mapping[str, str] = os.environ) -> int:
     """Return which of the processes this is; 0 where it is alone, or where no number is told."""
     told = environ.get("RANK", "")
-    return int(told) if told.isdecimal() and read_world(environ) > 1 else 0
+    return int(told) if told.isdecimal() and read_world_size(environ) > 1 else 0

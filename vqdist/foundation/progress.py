@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, now and then a line in a log; from rank 0 only.
+"""ProgressBar of long work on stderr: a bar on a terminal, now and then a line in a log; from rank 0 only.
 
 for piece in progress(pieces, total=len(pieces), unit="slices", label="shard"):
     ...
@@ -70,7 +70,7 @@ def has_terminal(stream: TextIO | None = None) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Write one message to stderr, from rank 0 only, above a bar if one is drawn."""
     if is_first_rank():
         write_line(text)
@@ -110,7 +110,7 @@ def format_rate(rate: float) -> str:
     return f"{rate:.3g}"
 
 
-class Progress:
+class ProgressBar:
     """A count that grows towards a total, shown as a bar or as lines; a context manager.
 
     Args:
@@ -173,7 +173,7 @@ class Progress:
             self._bar = None
         if self.shown and complete:
             self.shown = False
-            say(self.describe(ended=True))
+            print_message(self.describe(ended=True))
         self.shown = False
 
     def _write_line_if_due(self) -> None:
@@ -181,7 +181,7 @@ class Progress:
         if now_s - self._last_line_s < max(FIRST_LINE_S, 0.1 * (now_s - self._started_s)):
             return
         self._last_line_s = now_s
-        say(self.describe())
+        print_message(self.describe())
 
     def describe(self, *, ended: bool = False) -> str:
         """Return the state of the work as one line of text."""
@@ -211,7 +211,7 @@ def progress(iterable: Iterable[T], *, total: int | None = None, unit: str, labe
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    with Progress(total, unit=unit, label=label) as shown:
+    with ProgressBar(total, unit=unit, label=label) as shown:
         for item in iterable:
             yield item
             shown.advance()

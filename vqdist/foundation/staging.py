@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vqdist.foundation.atomic_files import sync, write_problems
+from vqdist.foundation.atomic_files import sync, write_access_problems
 from vqdist.foundation.errors import DataError
 
 
@@ -45,7 +45,7 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
     """Raise DataError unless a folder may be written there."""
     target = Path(os.path.realpath(out))
     for place in (target, target.parent):  # it is written beside its place and renamed
-        if problems := write_problems(str(out), place, folder=True):
+        if problems := write_access_problems(str(out), place, folder=True):
             raise DataError(problems)
     if not target.is_dir() or not any(target.iterdir()):
         return

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vqdist.data.loading.batch import NO_NUMBER, Batch
-from vqdist.data.loading.pipeline import Decoder
+from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.distributed.process_group import Ranks
@@ -26,10 +26,10 @@ Numbers = Sequence[int] | npt.NDArray[np.int64]
 
 
 def fixed_batches(
-    num_samples: int, *, batch_size: int, rank: int = 0, world: int = 1
+    num_samples: int, *, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[npt.NDArray[np.int64]]:
     """Yield the samples of each batch of one rank: every W-th of the batches of [0, num_samples)."""
-    for start in range(rank * batch_size, num_samples, world * batch_size):
+    for start in range(rank * batch_size, num_samples, world_size * batch_size):
         yield np.arange(start, min(start + batch_size, num_samples), dtype=np.int64)
 
 
@@ -46,10 +46,10 @@ def open_split(data: str | Path, manifest: Manifest, split: str) -> ShardReader:
 
 
 def read_batches(
-    reader: ShardReader, manifest: Manifest, *, batch_size: int, rank: int = 0, world: int = 1
+    reader: ShardReader, manifest: Manifest, *, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
     """Yield this rank's batches of a split; `positions` are the samples' numbers in the split."""
-    for samples in fixed_batches(len(reader), batch_size=batch_size, rank=rank, world=world):
+    for samples in fixed_batches(len(reader), batch_size=batch_size, rank=rank, world_size=world_size):
         yield read_batch(reader, manifest, samples)
 
 
@@ -74,7 +74,7 @@ def read_samples(reader: ShardReader, numbers: Numbers) -> list[Sample]:
 
 def stack_values(samples: list[Sample], manifest: Manifest) -> Tensor:
     """Decode samples into (B, C, H, W) uint8 images or (B, h, w) int64 codes."""
-    decode = Decoder(manifest)
+    decode = SampleDecoder(manifest)
     return torch.from_numpy(np.stack([decode(sample) for sample in samples]))
 
 
@@ -122,13 +122,13 @@ def map_batches(
     """
 
     def share() -> list[T]:
-        batches = fixed_batches(num_samples, batch_size=batch_size, rank=ranks.rank, world=ranks.world)
+        batches = fixed_batches(num_samples, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size)
         with torch.inference_mode():
             return [work(numbers) for numbers in batches]
 
     shares = gather_outcomes(ranks, share)
     batches = -(-num_samples // batch_size)
-    return [shares[number % ranks.world][number // ranks.world] for number in range(batches)]
+    return [shares[number % ranks.world_size][number // ranks.world_size] for number in range(batches)]
 
 
 def measure_split(

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from vqdist.data.loading.batch import to_images
-from vqdist.data.open import open_data_set
+from vqdist.data.open import open_dataset
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import storing
+from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
-from vqdist.foundation.progress import Progress
+from vqdist.foundation.progress import ProgressBar
 from vqdist.foundation.staging import check_output
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.batches import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
@@ -35,7 +35,7 @@ def encode(args: Namespace, ranks: Ranks) -> int:
     """Encode a data set and return its number of samples. Collective: all ranks."""
     files, (data, manifest), _ = collect(
         lambda: on_main(ranks, lambda: read_model_files(args.run, kind="vqvae")),
-        lambda: open_data_set(args.data),
+        lambda: open_dataset(args.data),
         lambda: on_main(ranks, lambda: check_output(args.out, overwrite=args.overwrite)),
         problems=args.problems,
     )
@@ -52,7 +52,7 @@ def encode(args: Namespace, ranks: Ranks) -> int:
     rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, views, batch_size=args.batch_size)
     if not ranks.is_main:
         return sum(len(shard) for _, shard in rounds)
-    with storing(args.out), open_writer(args, manifest, model, fingerprint_of(files)) as writer:
+    with reporting_storage_errors(args.out), open_writer(args, manifest, model, fingerprint_of(files)) as writer:
         return write_rounds(writer, rounds, files, total=count_maps(manifest, views))
 
 
@@ -66,8 +66,8 @@ def encode_rounds(
     """
     readers = {split: ShardReader(data, manifest, split) for split in manifest.splits}
     shards = [(split, shard) for split, reader in readers.items() for shard in range(len(reader.shard_sizes))]
-    for start in range(0, len(shards), ranks.world):
-        this_round = shards[start : start + ranks.world]
+    for start in range(0, len(shards), ranks.world_size):
+        this_round = shards[start : start + ranks.world_size]
 
         def work(this_round: list[tuple[str, int]] = this_round) -> Encoded:
             if ranks.rank >= len(this_round):
@@ -136,7 +136,7 @@ def write_rounds(
     writer: ShardSetWriter, rounds: Iterator[tuple[str, Encoded]], files: ModelFiles, *, total: int
 ) -> int:
     """Write the encoded shards and, beside them, the VQ-VAE that made them; return the number of samples."""
-    with Progress(total, unit="slices", label="encode") as shown:
+    with ProgressBar(total, unit="slices", label="encode") as shown:
         for split, encoded in rounds:
             for key, payload, info in encoded:
                 writer.write(split, key, payload, "npy", info)

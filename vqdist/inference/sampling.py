@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import storing, write_problems
+from vqdist.foundation.atomic_files import reporting_storage_errors, write_access_problems
 from vqdist.foundation.errors import CheckpointError, Problem, UserError, collect
-from vqdist.foundation.progress import Progress
+from vqdist.foundation.progress import ProgressBar
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.batches import gather_outcomes, on_main
 from vqdist.inference.conditions import Conditions, draw_conditions
 from vqdist.models.io import ModelFiles, build_model, fingerprint_of, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
-from vqdist.models.sampler import Draw
+from vqdist.models.sampler import SamplingOptions
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
@@ -47,19 +47,19 @@ class Pair:
 
 
 def sample(args: Namespace, ranks: Ranks) -> None:
-    """Draw, decode and write the slices.
+    """SamplingOptions, decode and write the slices.
 
     Args:
         args: of `vqdist.sample`.
     Collective: all ranks.
     """
-    blocked = on_main(ranks, lambda: write_problems("--out", args.out, folder=True))
+    blocked = on_main(ranks, lambda: write_access_problems("--out", args.out, folder=True))
     (pair,) = collect(
         lambda: load_pair(args, *on_main(ranks, lambda: read_pair(args))), problems=[*args.problems, *blocked]
     )
     rounds = draw_rounds(pair, args, ranks)
     if ranks.is_main:
-        with storing(args.out):
+        with reporting_storage_errors(args.out):
             write_samples(args, pair, rounds)
     else:
         for _ in rounds:
@@ -113,7 +113,7 @@ def load_pair(args: Namespace, files: ModelFiles, vqvae_files: ModelFiles) -> Pa
             raise UserError([name_classes(problem, names) for problem in error.problems]) from error
         return conditions
 
-    draw = Draw(temperature=args.temperature, top_k=args.top_k)
+    draw = SamplingOptions(temperature=args.temperature, top_k=args.top_k)
     conditions, _ = collect(choose, lambda: draw.check(args.num, grid, prior.num_codes))
     return Pair(prior, vqvae, fingerprint_of(vqvae_files), grid, conditions)
 
@@ -151,8 +151,8 @@ def draw_rounds(pair: Pair, args: Namespace, ranks: Ranks) -> Iterator[Drawn]:
     """
     prior, vqvae = pair.prior.to(ranks.device), pair.vqvae.to(ranks.device)
     starts = range(0, args.num, MAPS_AT_ONCE)
-    for first in range(0, len(starts), ranks.world):
-        this_round = starts[first : first + ranks.world]
+    for first in range(0, len(starts), ranks.world_size):
+        this_round = starts[first : first + ranks.world_size]
 
         def work(this_round: range = this_round) -> Drawn | None:
             if ranks.rank >= len(this_round):
@@ -181,7 +181,7 @@ def write_samples(args: Namespace, pair: Pair, rounds: Iterator[Drawn]) -> None:
     codes: list[Tensor] = []
     first: list[npt.NDArray[np.uint8]] = []
     names: list[str] = []
-    with Progress(args.num, unit="slices", label="sample") as shown:
+    with ProgressBar(args.num, unit="slices", label="sample") as shown:
         for maps, pictures in rounds:
             codes.append(maps)
             first += list(pictures[: GRID_SLICES - len(first)])

@@ -160,7 +160,7 @@ class PixelCNN(nn.Module):
         Raises:
             UserError: an argument is out of its range or does not fit the model.
         """
-        draw = sampler.Draw(noise=noise, temperature=temperature, top_k=top_k)
+        draw = sampler.SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
         draw.check(num, grid, self.num_codes)
         labels, slices = _spread(label, num), _spread(slice, num)
         self.check_conditions(num, labels, slices)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Draw:
+class SamplingOptions:
     """How a code is drawn from its logits: argmax of logits / temperature + Gumbel noise among the top_k."""
 
     noise: Tensor | None = None
@@ -72,7 +72,7 @@ def sample_codes(
     model: "PixelCNN",
     num: int,
     grid: tuple[int, int],
-    draw: Draw,
+    draw: SamplingOptions,
     *,
     label: Tensor | None,
     slice: Tensor | None,
@@ -126,7 +126,7 @@ class _Cache:
         for layer in self.layers:
             newest = residual = layer.advance_rows(y, newest, residual)
 
-    def draw_row(self, draw: Draw, noise: Tensor, codes: Tensor) -> None:
+    def draw_row(self, draw: SamplingOptions, noise: Tensor, codes: Tensor) -> None:
         """Draw the codes of the current row, (w, B), one after the other."""
         for x, layers in enumerate(self.steps):
             for window, kernel, features, values, gates, gated, out, residual, output in layers:

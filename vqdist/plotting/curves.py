@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.foundation.atomic_files import write_whole
+from vqdist.foundation.atomic_files import write_atomic
 from vqdist.runs.run_dir import read_lines
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
-    write_whole(path, picture.getvalue())
+    write_atomic(path, picture.getvalue())
     return path
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqdist.data.shards.codecs import encode_png
-from vqdist.foundation.atomic_files import write_whole
+from vqdist.foundation.atomic_files import write_atomic
 
 GAP_PIXELS = 2
 _BACKDROP = 96
@@ -58,7 +58,7 @@ def save_png(pixels: npt.NDArray[np.uint8], path: str | Path) -> Path:
     """Write a (C, H, W) uint8 picture; a reader never sees half of it. Makes the folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, encode_png(pixels))
+    write_atomic(path, encode_png(pixels))
     return path
 
 

@@ -21,11 +21,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from vqdist.foundation.atomic_files import sync, write_synced
-from vqdist.foundation.command import say
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import CheckpointError
 
 Tensors = dict[str, torch.Tensor]
-Facts = dict[str, dict[str, Any]]
+FileDigests = dict[str, dict[str, Any]]
 FORMAT_VERSION = 1
 MOST_COMMIT_BYTES = 1 << 20
 
@@ -120,7 +120,7 @@ def read_newest(folder: Path, *, set_aside: bool) -> tuple[Path, dict[str, bytes
             files = _read_files(path)
             parse_checkpoint(files, path)
         except CheckpointError as error:
-            say(f"checkpoint passed over: {error}")
+            print_from_any_rank(f"checkpoint passed over: {error}")
             if set_aside:
                 _set_aside(path)
         else:
@@ -172,19 +172,19 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def encode_commit(step: int, files: Facts) -> bytes:
+def encode_commit(step: int, files: FileDigests) -> bytes:
     """Return the bytes of COMMIT.json: bytes and sha256 of each file, and at its end the sha256 of the rest of it."""
     told = json.dumps({"format_version": FORMAT_VERSION, "step": step, "files": files})
     return f'{told[:-1]}, "sha256": "{_sha256(told.encode())}"}}\n'.encode()
 
 
-def _read_commit(path: Path) -> Facts:
+def _read_commit(path: Path) -> FileDigests:
     """Return size and sha256 of each file of a checkpoint."""
     file = path / "COMMIT.json"
     try:
         data = _read_plain(file, MOST_COMMIT_BYTES)
         commit = json.loads(data)
-        files: Facts = commit["files"]
+        files: FileDigests = commit["files"]
         for name, fact in files.items():
             if Path(name).name != name or type(fact["bytes"]) is not int or not isinstance(fact["sha256"], str):
                 raise ValueError(f"entry {name!r}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from vqdist.config.schema import RUN_TYPES, RunConfig
 from vqdist.config.loading import load_config
-from vqdist.foundation.atomic_files import remove_partials, sync, write_problems, write_whole
+from vqdist.foundation.atomic_files import remove_partials, sync, write_access_problems, write_atomic
 from vqdist.foundation.errors import ConfigError, OwnershipError, Problem
 
 # What decides the result of a run; every other key may change from one start to the next.
@@ -59,7 +59,7 @@ class RunDir:
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
             "slurm_restart": os.environ.get("SLURM_RESTART_COUNT"),
         }
-        write_whole(path / "owner.json", json.dumps(owner).encode())
+        write_atomic(path / "owner.json", json.dumps(owner).encode())
         return run_dir
 
     def check_owner(self) -> None:
@@ -83,12 +83,12 @@ class RunDir:
     def write_status(self, state: str, step: int, **facts: Any) -> None:
         """Write status.json: state is running, stopped, finished or failed."""
         self.check_owner()
-        write_whole(self.path / "status.json", json.dumps({"state": state, "step": step, **facts}).encode())
+        write_atomic(self.path / "status.json", json.dumps({"state": state, "step": step, **facts}).encode())
 
     def write_config(self, text: str) -> None:
         """Write the resolved configuration."""
         self.check_owner()
-        write_whole(self.path / "config.yaml", text.encode())
+        write_atomic(self.path / "config.yaml", text.encode())
 
     def cut_records(self, step: int, *, eval_due: bool) -> None:
         """Cut metrics.jsonl and every ledger back to a step, so that they tell what the model has seen.
@@ -104,7 +104,7 @@ class RunDir:
                     for line, record in read_lines(path)
                     if record["step"] < step + (not eval_due or record.get("split") != "validate")
                 )
-                write_whole(path, b"".join(lines))
+                write_atomic(path, b"".join(lines))
 
 
 def read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
@@ -237,7 +237,7 @@ def claimable(path: Path, resume: str) -> list[Problem]:
     if resume != "auto" and used and (resume == "never" or not _began_from(path, resume)):
         expected = "an unused directory: another run.name, or checkpoint.resume auto"
         return [Problem("checkpoint.resume", f"{resume} on {path}, which holds a run", expected)]
-    return [] if used else write_problems("run.dir", path, folder=True)
+    return [] if used else write_access_problems("run.dir", path, folder=True)
 
 
 def _began_from(path: Path, weights: str) -> bool:

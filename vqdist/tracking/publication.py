@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.command import say
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError
 from vqdist.runs.run_dir import read_config, read_status
 from vqdist.tracking.sent import SentSteps
@@ -25,12 +25,12 @@ def publish(run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = o
             return
         status = read_status(run)
         if status.get("state") == "running":
-            say(f"{run} is running: what evaluate finds is not sent to W&B")
+            print_from_any_rank(f"{run} is running: what evaluate finds is not sent to W&B")
             return
         start = {**SentSteps(run / "wandb").start, "mode": mode, "config": {}, "resumed_step": 0, "fill": True}
         tracker = Tracker(run, Reporter(run, start))
     except (ConfigError, OSError) as error:
-        say(f"W&B: what evaluate found is not sent: {error}")
+        print_from_any_rank(f"W&B: what evaluate found is not sent: {error}")
         return
     step = int(status.get("step", 0))
     split = str(report["split"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.atomic_files import write_whole
+from vqdist.foundation.atomic_files import write_atomic
 
 
 class SentSteps:
@@ -79,7 +79,7 @@ class SentSteps:
             "sent": self.sent,
         }
         with contextlib.suppress(OSError):
-            write_whole(self._path, json.dumps(state).encode())
+            write_atomic(self._path, json.dumps(state).encode())
 
 
 def find_run_id(folder: Path) -> str | None:

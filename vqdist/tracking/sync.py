@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.command import Parser, boolean, run_command, say
+from vqdist.foundation.command import Parser, boolean, print_from_any_rank, run_command
 from vqdist.foundation.errors import ConfigError, DataError, VqdistError
 from vqdist.runs.run_dir import read_lines
 from vqdist.tracking.rows import GLOBAL_STEP, to_row
@@ -175,9 +175,9 @@ def prepare(run_dir: Path) -> list[Path]:
     live = is_live(run_dir, fragments)
     lost = find_lost(run_dir, fragments)
     if live:
-        say(f"{run_dir}: still running; what it lacks is filled in once it has ended")
+        print_from_any_rank(f"{run_dir}: still running; what it lacks is filled in once it has ended")
     elif lost:
-        say(f"{run_dir}: {len(lost)} rows and pictures that no start has written are filled in")
+        print_from_any_rank(f"{run_dir}: {len(lost)} rows and pictures that no start has written are filled in")
         fill(run_dir, lost)
         fragments = find_fragments(run_dir)
     return [piece.path for piece in choose_to_send(fragments, live=live)]

@@ -23,7 +23,7 @@ import numpy as np
 
 import vqdist
 from vqdist.foundation.errors import ConfigError
-from vqdist.foundation.progress import say
+from vqdist.foundation.progress import print_message
 from vqdist.tracking.server import propose_sync
 
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -164,7 +164,7 @@ class Reporter:
         assert self._process.stdout is not None
         with self._process.stdout as notices:
             for line in notices:
-                say(line.decode(errors="replace").rstrip())
+                print_message(line.decode(errors="replace").rstrip())
 
 
 def to_json(message: Mapping[str, Any]) -> str:
@@ -191,7 +191,7 @@ def guarded(method: Callable[..., None]) -> Callable[..., None]:
         try:
             method(*args, **kwargs)
         except Exception as error:  # noqa: BLE001
-            say(f"W&B: {method.__name__} failed ({error!r}); the run goes on")
+            print_message(f"W&B: {method.__name__} failed ({error!r}); the run goes on")
 
     return call
 
@@ -272,7 +272,7 @@ class Tracker:
         limit_s = FINISH_LIMIT_S[state] if limit_s is None else limit_s
         last = {"do": "finish", "state": state, "exit_code": exit_code, "limit_s": limit_s}
         if not reporter.close(last, limit_s):
-            say(f"W&B has not got everything; `{propose_sync(str(self.run_dir))}` sends what it lacks")
+            print_message(f"W&B has not got everything; `{propose_sync(str(self.run_dir))}` sends what it lacks")
 
     def _send(self, verb: str, **message: Any) -> None:
         if self._reporter is not None:
@@ -318,5 +318,5 @@ def start_tracker(
     try:
         return Tracker(run_dir, Reporter(run_dir, start))
     except OSError as error:
-        say(f"W&B cannot be started ({error}); the run goes on without it")
+        print_message(f"W&B cannot be started ({error}); the run goes on without it")
         return Tracker(run_dir)

@@ -14,12 +14,12 @@ from vqdist.config.schema import RunConfig, VQVAESection
 from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.command import say
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.models.io import find_model, load_model
 from vqdist.runs.run_dir import follow_first_start
 from vqdist.training.optim import WeightEMA, build_optimizer
 from vqdist.training.precision import choose_precision
-from vqdist.training.state import Progress, Session, load_weights, read_weights
+from vqdist.training.state import Session, TrainingProgress, load_weights, read_weights
 from vqdist.training.step import settle
 from vqdist.training.tasks.tasks import Task
 
@@ -76,7 +76,7 @@ def build_session(
         model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim, ranks))
     weight_ema = WeightEMA(inner, config.optim.weight_ema) if config.optim.weight_ema else None
     usage = torch.zeros(config.model.num_codes, device=ranks.device) if isinstance(config.model, VQVAESection) else None
-    session = Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, Progress(), usage)
+    session = Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, TrainingProgress(), usage)
     settle(session, _blank_batch(manifest))
     return session
 
@@ -117,7 +117,9 @@ def _build_accelerator(config: RunConfig) -> Accelerator:
     wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     asked = {"fp32": "no"}.get(config.train.precision, config.train.precision)
     if wanted not in {"no", asked}:
-        say(f"notice: the launcher's mixed precision {wanted} is ignored; train.precision is {config.train.precision}")
+        print_from_any_rank(
+            f"notice: the launcher's mixed precision {wanted} is ignored; train.precision is {config.train.precision}"
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         return Accelerator(

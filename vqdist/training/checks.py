@@ -9,13 +9,13 @@ import torch
 
 from vqdist.config.schema import RunConfig
 from vqdist.data.cache_dir import resolve_cache_dir
-from vqdist.data.open import locate_data_set
-from vqdist.data.remote.download import is_address
+from vqdist.data.open import locate_dataset
+from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import plan_room
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
 from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
-from vqdist.foundation.launcher_environment import read_world
+from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import fingerprint
 from vqdist.runs.checkpoint import read_newest_state
 from vqdist.runs.run_dir import is_over, run_dir_problems
@@ -33,9 +33,9 @@ def find_problems(config: RunConfig) -> list[Problem]:
     problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
     if not problems and is_over(config):
         return []
-    world = read_world()
-    if config.data.global_batch_size < world:
-        found = f"{config.data.global_batch_size} samples for {world} ranks"
+    world_size = read_world_size()
+    if config.data.global_batch_size < world_size:
+        found = f"{config.data.global_batch_size} samples for {world_size} ranks"
         problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
     problems += precision_problems(config.train.precision, config.run.device)
     problems += _compiler_problems(config)
@@ -61,7 +61,7 @@ def data_problems(config: RunConfig) -> list[Problem]:
         return _weights_problems(config, None)
     task = get_task(config.task)
     try:
-        folder = locate_data_set(path, resolve_cache_dir(config.data.cache_dir))
+        folder = locate_dataset(path, resolve_cache_dir(config.data.cache_dir))
         manifest = load_manifest(folder)
         if manifest.kind != task.data_kind:
             made_by = "vqdist.shard" if task.data_kind == "images" else "vqdist.encode"
@@ -75,7 +75,7 @@ def data_problems(config: RunConfig) -> list[Problem]:
             problems.append(Problem("data.global_batch_size", found, "no more than there are, or more data"))
         if manifest.kind == "codes":
             problems += _companion_problems(folder, manifest)
-        if is_address(path):
+        if is_url(path):
             problems += _room_problems(config, manifest)
     except (DataError, CheckpointError) as error:
         problems = _at("data.path", error.problems)

@@ -4,16 +4,16 @@ from pathlib import Path
 
 from vqdist.config.schema import RunConfig
 from vqdist.data.cache_dir import resolve_cache_dir
-from vqdist.data.loading.pipeline import Feed
+from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import SampleCache, open_caches
-from vqdist.data.remote.download import is_address
+from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import Fetcher, Job, ShardGate, plan_room
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError, Problem, UserError
 
 
-def build_feed(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, token: str) -> Feed:
+def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, token: str) -> DataPipeline:
     """Build the samples' way to this rank.
 
     Args:
@@ -29,7 +29,7 @@ def build_feed(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, t
     try:
         if config.data.cache == "memory":
             caches = open_caches(manifest, token=token, spare_folder=resolve_cache_dir(config.data.cache_dir))
-        if config.data.path is not None and is_address(config.data.path):
+        if config.data.path is not None and is_url(config.data.path):
             gate = ShardGate(Path(path), _start_folder(path, token), config.run.timeout_s)
             fetcher = _start_fetcher(config, path, manifest, token) if ranks.local_rank == 0 else None
     except UserError as error:
@@ -41,13 +41,13 @@ def build_feed(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, t
         if fetcher is not None:
             fetcher.close()
         raise DataError(next(filter(None, problems_of_all)))
-    return Feed(
+    return DataPipeline(
         path,
         manifest,
         config.data,
         seed=config.run.seed,
         rank=ranks.rank,
-        world=ranks.world,
+        world_size=ranks.world_size,
         timeout_s=config.run.timeout_s,
         pin_memory=ranks.device.type == "cuda",
         caches=caches,

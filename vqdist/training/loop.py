@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from vqdist.data.loading.batch import Batch, to_images
-from vqdist.data.loading.pipeline import Feed
+from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.distributed.stop_requests import StopRequest
-from vqdist.foundation.command import say
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import DivergedError, StorageError
 from vqdist.models.io import save_model
 from vqdist.plotting.image_grids import save_png
@@ -21,7 +21,7 @@ from vqdist.runs.checkpoint import save_checkpoint
 from vqdist.runs.run_dir import RunDir
 from vqdist.training.recorder import Recorder
 from vqdist.training.state import Session, capture, resume
-from vqdist.training.step import StepResult, Wishes, train_step
+from vqdist.training.step import RankRequests, StepResult, train_step
 from vqdist.training.tasks.tasks import PREVIEW_MAPS
 from vqdist.training.validation import evaluate_split
 
@@ -40,7 +40,7 @@ class Run:
     """
 
     session: Session
-    feed: Feed
+    feed: DataPipeline
     recorder: Recorder
     run_dir: RunDir
     stop: StopRequest
@@ -96,11 +96,11 @@ def _next_step(run: Run, steps: Iterator[list[Batch]]) -> list[Batch]:
     return micro_batches
 
 
-def _wishes(run: Run) -> Wishes:
+def _wishes(run: Run) -> RankRequests:
     """What this rank wants after the step to come; a checkpoint that is due by time is rank 0's to call."""
     minutes = run.session.config.checkpoint.every_minutes
     due = minutes is not None and time.monotonic() - run.saved_at > minutes * 60
-    return Wishes(stop=_is_asked_to_stop(run), checkpoint=due and run.session.ranks.is_main)
+    return RankRequests(stop=_is_asked_to_stop(run), checkpoint=due and run.session.ranks.is_main)
 
 
 def _is_asked_to_stop(run: Run) -> bool:
@@ -237,7 +237,7 @@ def _writing(run: Run, what: str, *, needed: bool = False) -> Iterator[None]:
         problem = f"{what} of step {run.session.progress.step} not written: {error}"
         if needed or run.session.config.checkpoint.on_error == "raise":
             raise StorageError(f"{problem}; what was written before is whole") from error
-        say(f"{problem}; the run goes on")
+        print_from_any_rank(f"{problem}; the run goes on")
 
 
 def _go_back(run: Run) -> None:
@@ -256,7 +256,7 @@ def _go_back(run: Run) -> None:
     session.progress.rolled_back_at = step
     run.recorder.close()
     if session.ranks.is_main:
-        say(f"{what}: back to the checkpoint of step {session.progress.step}")
+        print_from_any_rank(f"{what}: back to the checkpoint of step {session.progress.step}")
         run.run_dir.cut_records(session.progress.step, eval_due=session.progress.eval_due)
     session.ranks.barrier()
     run.recorder.open()

@@ -60,7 +60,7 @@ class Muon(torch.optim.AdamW):
             if weight.grad is not None:
                 by_shape[weight.shape].append(weight)
         stacks = [self._orthogonalize_share(weights) for weights in by_shape.values()]
-        if self._ranks.world > 1 and stacks:
+        if self._ranks.world_size > 1 and stacks:
             flat = self._ranks.all_reduce(torch.cat([stack.flatten() for stack in stacks]))
             parts = flat.split([stack.numel() for stack in stacks])
             stacks = [part.view_as(stack) for part, stack in zip(parts, stacks, strict=True)]
@@ -74,7 +74,7 @@ class Muon(torch.optim.AdamW):
     def _orthogonalize_share(self, weights: list[nn.Parameter]) -> Tensor:
         """Return the updates (n, rows, columns) of weights of one shape; zeros for those that are another rank's."""
         momenta = torch.stack([self._gather_momentum(weight).flatten(1) for weight in weights])
-        share = slice(self._ranks.rank, None, self._ranks.world)
+        share = slice(self._ranks.rank, None, self._ranks.world_size)
         updates = torch.zeros_like(momenta)
         updates[share] = orthogonalize(momenta[share])
         return updates

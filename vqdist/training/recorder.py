@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vqdist.data.loading.batch import Batch
-from vqdist.foundation.command import say
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.runs.run_dir import JsonLines, RunDir
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.state import Session
@@ -49,7 +49,7 @@ class Recorder:
         """Tell that a step is done: what this rank trained on, for its ledger, and what was left out."""
         self._terminal.advance(self._session.progress.step)
         for damage in [text for batch in micro_batches for text in batch.skipped]:
-            say(f"step {self._session.progress.step}: skipped {damage}")
+            print_from_any_rank(f"step {self._session.progress.step}: skipped {damage}")
         if self._ledger is None:
             return
         keys = [key for batch in micro_batches for key in batch.keys]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from vqdist.config.schema import RunConfig, dump_yaml
 from vqdist.data.cache_dir import resolve_cache_dir
-from vqdist.data.open import locate_data_set
+from vqdist.data.open import locate_dataset
 from vqdist.data.shards.build import make_demo
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.distributed.process_group import Ranks, name_faults, start_ranks
 from vqdist.distributed.stop_requests import StopRequest
-from vqdist.foundation.atomic_files import storing
-from vqdist.foundation.command import say
+from vqdist.foundation.atomic_files import reporting_storage_errors
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError, OwnershipError, VqdistError
 from vqdist.plotting.curves import draw_losses
 from vqdist.runs.run_dir import RunDir, is_over, read_status
@@ -22,11 +22,11 @@ from vqdist.tracking.lineage import log_inputs, log_model
 from vqdist.tracking.tracker import Tracker, start_tracker
 from vqdist.training.build import agree_on_precision, build_session, demo_folder, describe_data, load_companion
 from vqdist.training.checks import data_problems
-from vqdist.training.data_pipeline import build_feed
+from vqdist.training.data_pipeline import build_pipeline
 from vqdist.training.loop import Run, train
 from vqdist.training.precision import find_slow_precision
 from vqdist.training.recorder import Recorder
-from vqdist.training.state import Progress, Session, resume
+from vqdist.training.state import Session, TrainingProgress, resume
 from vqdist.training.tasks.tasks import get_task
 from vqdist.training.terminal import TrainingTerminal
 
@@ -46,13 +46,13 @@ def run(config: RunConfig, stop: StopRequest) -> int:
     ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
     if ranks.broadcast_object(is_over(config)):
         if ranks.is_main:
-            say(f"{config.run_dir}: finished before, nothing to do")
+            print_from_any_rank(f"{config.run_dir}: finished before, nothing to do")
         return 0
     path, manifest = _open_data(config, ranks)
     config = agree_on_precision(config, ranks)
     if ranks.is_main and (slow := find_slow_precision(config.train.precision, ranks.device)):
-        say(f"notice: {slow}; a run with --train.precision fp32 takes less time here")
-    with storing(config.run_dir):
+        print_from_any_rank(f"notice: {slow}; a run with --train.precision fp32 takes less time here")
+    with reporting_storage_errors(config.run_dir):
         token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
     run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
     return _train(config, path, manifest, ranks, run_dir, stop)
@@ -65,8 +65,8 @@ def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_d
         resume(session, run_dir)
         ending.session = session
         ending.views = tracker, terminal = _begin(config, session.progress, path, manifest, ranks, run_dir)
-        feed = parts.enter_context(closing(build_feed(config, path, manifest, ranks, run_dir.token)))
-        with storing(run_dir.path):
+        feed = parts.enter_context(closing(build_pipeline(config, path, manifest, ranks, run_dir.token)))
+        with reporting_storage_errors(run_dir.path):
             recorder = parts.enter_context(closing(Recorder(session, run_dir, tracker, terminal)))
         started = Run(
             session=session,
@@ -122,22 +122,22 @@ def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
     if path is None:
         path = str(demo_folder(config))
         if ranks.is_main and not (Path(path) / MANIFEST).exists():
-            with storing(Path(path)):
+            with reporting_storage_errors(Path(path)):
                 make_demo(Path(path))
         ranks.barrier()
         if problems := data_problems(config):
             raise ConfigError(problems)
-    folder = locate_data_set(path, resolve_cache_dir(config.data.cache_dir))
+    folder = locate_dataset(path, resolve_cache_dir(config.data.cache_dir))
     return str(folder), load_manifest(folder)
 
 
 def _begin(
-    config: RunConfig, progress: Progress, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir
+    config: RunConfig, progress: TrainingProgress, path: str, manifest: Manifest, ranks: Ranks, run_dir: RunDir
 ) -> tuple[Tracker, TrainingTerminal]:
     """Cut the record back to where the run goes on, say that it runs, and open the views of it."""
     step = progress.step
     if ranks.is_main:
-        with storing(run_dir.path):
+        with reporting_storage_errors(run_dir.path):
             run_dir.cut_records(step, eval_due=progress.eval_due)
             run_dir.write_config(dump_yaml(config))
             run_dir.write_status("running", step)
@@ -167,7 +167,7 @@ def _begin(
 def _end(ending: Ending, config: RunConfig, run_dir: RunDir) -> None:
     """Write the last word, unless a newer start owns the directory."""
     before = int(read_status(run_dir.path).get("step", 0))
-    progress = ending.session.progress if ending.session else Progress(step=before)
+    progress = ending.session.progress if ending.session else TrainingProgress(step=before)
     tracker, terminal = ending.views or (None, None)
     try:
         run_dir.write_status(ending.state, progress.step, ended_early=progress.ended_early)
@@ -176,7 +176,7 @@ def _end(ending: Ending, config: RunConfig, run_dir: RunDir) -> None:
         if ending.state == "finished" and tracker:
             _draw_curves(run_dir.path, progress.step, tracker)
     except (OwnershipError, OSError) as error:
-        say(f"error: {error}")
+        print_from_any_rank(f"error: {error}")
     if terminal:
         terminal.close(ending.state)
     if tracker:
@@ -190,6 +190,6 @@ def _draw_curves(run_dir: Path, step: int, tracker: Tracker) -> None:
     try:
         drawn = draw_losses(run_dir / "metrics.jsonl", run_dir / "figures" / "losses.png")
     except (OSError, ImportError, ValueError, RuntimeError) as error:
-        say(f"{run_dir.name}: no curves drawn: {error}")
+        print_from_any_rank(f"{run_dir.name}: no curves drawn: {error}")
         return
     tracker.log_pictures(step, {"losses": drawn})

@@ -22,7 +22,7 @@ from vqdist.training.tasks.tasks import Task
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """What changes from step to step beside tensors; the same on every rank.
 
     Attributes:
@@ -73,7 +73,7 @@ class Session:
     inner: VQVAE | PixelCNN
     optimizer: Any
     weight_ema: WeightEMA | None
-    progress: Progress
+    progress: TrainingProgress
     usage: torch.Tensor | None
 
     @property
@@ -129,7 +129,7 @@ def restore(session: Session, tensors: dict[str, Tensors], state: dict[str, Any]
     if not {"model", "optimizer"} <= tensors.keys() or not {"progress", "scaler", "data_fingerprint"} <= state.keys():
         raise CheckpointError.of(where, f"files {sorted(tensors)}, state {sorted(state)}", "those of a run")
     try:
-        progress = Progress(**state["progress"])
+        progress = TrainingProgress(**state["progress"])
         progress.sums = {name: (float(total), float(count)) for name, (total, count) in progress.sums.items()}
         load_weights(session.inner, tensors["model"])
         load_optimizer_tensors(session.optimizer, tensors["optimizer"])

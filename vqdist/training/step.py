@@ -13,7 +13,7 @@ from vqdist.training.state import Session
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RankRequests:
     """What a rank wants of all ranks after this step; a wish of one is granted to it by all."""
 
     stop: bool = False
@@ -33,10 +33,10 @@ class StepResult:
     finite: bool
     grad_norm: float
     lr: float
-    wishes: Wishes
+    wishes: RankRequests
 
 
-def train_step(session: Session, micro_batches: list[Batch], wishes: Wishes) -> StepResult:
+def train_step(session: Session, micro_batches: list[Batch], wishes: RankRequests) -> StepResult:
     """Train on one global batch; every sample weighs the same, whatever rank and micro-batch it lies in.
 
     Collective: every rank, with its own share of the batch.
@@ -85,7 +85,7 @@ def settle(session: Session, blank: Batch) -> None:
         blank: any batch; nothing is learned from it.
     Collective: every rank, before the first step.
     """
-    if session.ranks.world == 1:
+    if session.ranks.world_size == 1:
         return
     losses = session.task.compute_losses(session.model, _place(session, blank, step=0), training=True)
     session.accelerator.backward(losses.terms["loss"].sum() * 0.0)
@@ -100,7 +100,7 @@ class _Agreement:
     totals: dict[str, float]
     count: float
     skipped: int
-    wishes: Wishes
+    wishes: RankRequests
 
 
 def _count_samples(session: Session, micro_batches: list[Batch]) -> float:
@@ -125,7 +125,7 @@ def _backward(session: Session, micro_batches: list[Batch], step: int, count: fl
         with nullcontext() if last else session.accelerator.no_sync(session.model):
             losses = session.task.compute_losses(session.model, _place(session, batch, step), training=True)
             # DDP takes the mean over ranks; times W and over the global count it is the mean over samples.
-            weight = ranks.world / count if len(batch) else 0.0
+            weight = ranks.world_size / count if len(batch) else 0.0
             session.accelerator.backward(losses.terms["loss"].sum() * weight)
         if kept is not None and quantizer is not None:
             for tensor, before in zip(quantizer.pending, kept, strict=True):
@@ -154,7 +154,7 @@ def _agree(
     micro_batches: list[Batch],
     totals: dict[str, torch.Tensor],
     grad_norm: torch.Tensor,
-    wishes: Wishes,
+    wishes: RankRequests,
 ) -> _Agreement:
     """Sum the codebook's statistics, the loss terms and the flags over all ranks, in one reduction."""
     names = sorted(totals)
@@ -164,7 +164,7 @@ def _agree(
     bad = ~(here.isfinite().all() & grad_norm.isfinite())
     report = torch.cat([here, bad.float().view(1), here.new_tensor(flags)])
     pending = session.quantizer.pending if session.quantizer is not None else []
-    if session.ranks.world > 1:
+    if session.ranks.world_size > 1:
         flat = session.ranks.all_reduce(torch.cat([report, *(tensor.flatten() for tensor in pending)]))
         report, *parts = flat.split([len(report), *(tensor.numel() for tensor in pending)])
         for tensor, part in zip(pending, parts, strict=True):
@@ -175,5 +175,5 @@ def _agree(
         totals=dict(zip(names, values, strict=True)),
         count=count,
         skipped=int(skipped_samples),
-        wishes=Wishes(stop > 0, checkpoint > 0),
+        wishes=RankRequests(stop > 0, checkpoint > 0),
     )

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.launcher_environment import read_world
-from vqdist.foundation.progress import Progress, format_duration, format_rate, say
+from vqdist.foundation.launcher_environment import read_world_size
+from vqdist.foundation.progress import ProgressBar, format_duration, format_rate, print_message
 
 # key of a metric -> how a person reads it, the most telling first
 _LABELS = {
@@ -44,7 +44,7 @@ class TrainingTerminal:
         self._validate: Mapping[str, Any] = {}
         self._best: Mapping[str, Any] = {}
         self._started_s = time.monotonic()
-        self._progress = Progress(
+        self._progress = ProgressBar(
             last_step, unit="steps", label=run_dir.name, initial=first_step, shown=shown and first_step < last_step
         )
 
@@ -65,7 +65,7 @@ class TrainingTerminal:
         if record["step"] != self._step:
             self.advance(record["step"])
         if self._shown and record["split"] == "validate":
-            say(f"{self._run_dir.name}: step {record['step']:,}, validate: {describe_metrics(record)}")
+            print_message(f"{self._run_dir.name}: step {record['step']:,}, validate: {describe_metrics(record)}")
 
     def close(self, state: str) -> None:
         """Remove the bar and write the summary: what happened, how good it is, the next command to type.
@@ -75,7 +75,7 @@ class TrainingTerminal:
         """
         self._progress.close(complete=False)
         if self._shown:
-            say("\n".join(self.summarize(state)))
+            print_message("\n".join(self.summarize(state)))
 
     def summarize(self, state: str) -> list[str]:
         """Return the lines of the summary."""
@@ -144,7 +144,7 @@ def is_better(record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
 
 def choose_launcher() -> str:
     """Return how a person starts a command as this run was started: one process needs no launcher."""
-    alone = read_world() == 1 and "ACCELERATE_MIXED_PRECISION" not in os.environ
+    alone = read_world_size() == 1 and "ACCELERATE_MIXED_PRECISION" not in os.environ
     return "python -m" if alone else "accelerate launch -m"
 
 

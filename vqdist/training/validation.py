@@ -6,14 +6,14 @@ from contextlib import nullcontext
 import torch
 
 from vqdist.data.loading.batch import Batch
-from vqdist.data.loading.pipeline import Feed
-from vqdist.foundation.command import say
+from vqdist.data.loading.pipeline import DataPipeline
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.metrics.images import Means, codes_used, count_codes, perplexity
 from vqdist.training.state import Session
 
 
 def evaluate_split(
-    session: Session, feed: Feed, split: str, *, interrupted: Callable[[], bool]
+    session: Session, feed: DataPipeline, split: str, *, interrupted: Callable[[], bool]
 ) -> dict[str, float] | None:
     """Return the mean of every loss term over a split, with the averaged weights where they are kept.
 
@@ -57,7 +57,7 @@ def evaluate_split(
 def _measure(session: Session, batch: Batch, means: Means, usage: torch.Tensor | None) -> None:
     """Add a batch to the means and to the (K,) count of codes."""
     for damage in batch.skipped:
-        say(f"skipped {damage}")
+        print_from_any_rank(f"skipped {damage}")
     if len(batch) == 0:
         return
     with session.accelerator.autocast():

@@ -12,7 +12,7 @@ import torch
 
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.batch import NO_NUMBER, Batch
-from vqdist.data.loading.pipeline import Feed
+from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.workers import BATCHES_AHEAD, Slots
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import load_manifest
@@ -20,9 +20,9 @@ from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.errors import DamagedDataError, StalledError
 
 
-def open_feed(data: Path, *, rank: int = 0, world: int = 1, **settings: object) -> Feed:
+def open_feed(data: Path, *, rank: int = 0, world_size: int = 1, **settings: object) -> DataPipeline:
     section = DataSection(path=str(data), **({"global_batch_size": 8, "num_workers": 0} | settings))
-    return Feed(str(data), load_manifest(data), section, seed=1, rank=rank, world=world, timeout_s=60)
+    return DataPipeline(str(data), load_manifest(data), section, seed=1, rank=rank, world_size=world_size, timeout_s=60)
 
 
 def take(batches: Iterator[list[Batch]], count: int) -> list[Batch]:
@@ -57,7 +57,7 @@ def test_batches_hold_what_the_reader_reads(kind: str, num_workers: int, image_s
 
 def test_a_split_is_dealt_out_once(image_set: Path) -> None:
     reader = ShardReader(image_set, load_manifest(image_set), "validate")
-    feeds = [open_feed(image_set, rank=rank, world=2, num_workers=1) for rank in range(2)]
+    feeds = [open_feed(image_set, rank=rank, world_size=2, num_workers=1) for rank in range(2)]
     keys = [key for feed in feeds for batch in feed.split("validate") for key in batch.keys]
     assert sorted(keys) == sorted(reader.key(i) for i in range(len(reader)))
 

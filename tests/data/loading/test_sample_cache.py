@@ -13,8 +13,8 @@ import pytest
 
 from vqdist.config.schema import DataSection
 from vqdist.data.loading import sample_cache as memory
-from vqdist.data.loading.batch import Facts
-from vqdist.data.loading.pipeline import Feed
+from vqdist.data.loading.batch import SampleInfo
+from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import SampleCache, open_caches
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.errors import DataError
@@ -29,8 +29,8 @@ def value_of(index: int) -> np.ndarray:
     return np.full(SHAPE, index % 251 + 1, np.uint8)
 
 
-def facts_of(index: int) -> Facts:
-    return Facts(f"key-{index}-ä", index % 3 - 1, index)
+def facts_of(index: int) -> SampleInfo:
+    return SampleInfo(f"key-{index}-ä", index % 3 - 1, index)
 
 
 def fill(path: Path, start: int, count: int, pause_s: float = 0.0) -> None:
@@ -116,7 +116,7 @@ def test_no_room_is_said_once_and_costs_only_speed(
 
 def test_a_key_too_long_for_its_place_is_not_kept(tmp_path: Path) -> None:
     cache = SampleCache(tmp_path / "cache", 1, SHAPE, np.uint8)
-    cache.put(0, value_of(0), Facts("k" * 300, 0, 0))
+    cache.put(0, value_of(0), SampleInfo("k" * 300, 0, 0))
     assert not cache.is_complete()
 
 
@@ -148,12 +148,12 @@ def test_batches_are_the_same_and_the_shards_are_read_once(
     shutil.copytree(image_set if kind == "images" else code_set, data)
     manifest = load_manifest(data)
 
-    def open_feed(cache: str) -> Feed:
+    def open_feed(cache: str) -> DataPipeline:
         settings = DataSection(path=str(data), global_batch_size=8, num_workers=num_workers, cache=cache)
         caches = {} if cache == "none" else open_caches(manifest, token="t", spare_folder=tmp_path)
         for opened in caches.values():
             opened.remove_names()
-        return Feed(str(data), manifest, settings, seed=1, rank=0, world=1, timeout_s=60, caches=caches)
+        return DataPipeline(str(data), manifest, settings, seed=1, rank=0, world_size=1, timeout_s=60, caches=caches)
 
     plain, cached = open_feed("none"), open_feed("memory")
     expected = [step[0] for step in islice(plain.train_steps(0), 90)]

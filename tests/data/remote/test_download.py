@@ -12,11 +12,11 @@ from vqdist.data.remote import download as transfer
 from vqdist.data.remote.download import (
     Expected,
     Patience,
-    check_address,
+    check_url,
     fetch_bytes,
     fetch_file,
-    is_address,
-    join_address,
+    is_url,
+    join_url,
 )
 from vqdist.foundation.errors import DataError, FetchError
 
@@ -34,7 +34,7 @@ def served(tmp_path: Path) -> Path:
 
 def fetch(server: ShardServer, target: Path) -> bool:
     expected = Expected(len(CONTENT), len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
-    return fetch_file(join_address(server.address, "file"), target, expected, PATIENCE)
+    return fetch_file(join_url(server.address, "file"), target, expected, PATIENCE)
 
 
 @pytest.mark.parametrize("fault", ["drop", "short", "flip", "reset", "hang", "503", "429", "500"])
@@ -121,14 +121,14 @@ def test_pipes_chains_and_wrappers_are_refused_and_run_nothing(tmp_path: Path) -
         "nonsense://x",
         "http:///x",
     ):
-        assert is_address(address)
+        assert is_url(address)
         with pytest.raises(DataError, match=r"data\.path"):
-            check_address(address)
+            check_url(address)
     assert not canary.exists()
-    assert not is_address("/a/folder")
-    assert not is_address("folder")
+    assert not is_url("/a/folder")
+    assert not is_url("folder")
     for address in ("https://host/data", "memory://data", "file:///data"):
-        check_address(address)
+        check_url(address)
 
 
 def test_a_missing_package_is_named() -> None:
@@ -138,8 +138,8 @@ def test_a_missing_package_is_named() -> None:
 
 
 def test_the_query_of_a_signed_address_stays_at_its_end() -> None:
-    assert join_address("https://host/a/data/?sig=x", "train/s.tar") == "https://host/a/data/train/s.tar?sig=x"
-    assert join_address("s3://bucket/data/", "train/s.tar") == "s3://bucket/data/train/s.tar"
+    assert join_url("https://host/a/data/?sig=x", "train/s.tar") == "https://host/a/data/train/s.tar?sig=x"
+    assert join_url("s3://bucket/data/", "train/s.tar") == "s3://bucket/data/train/s.tar"
 
 
 def test_fsspec_addresses(served: Path, tmp_path: Path) -> None:

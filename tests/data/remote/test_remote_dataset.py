@@ -18,8 +18,8 @@ import pytest
 from shard_server import ShardServer, wait_for
 
 from vqdist.config.schema import DataSection
-from vqdist.data.loading.pipeline import Feed
-from vqdist.data.open import locate_data_set
+from vqdist.data.loading.pipeline import DataPipeline
+from vqdist.data.open import locate_dataset
 from vqdist.data.remote.prefetch_process import Plan, Store
 from vqdist.data.remote.remote_dataset import Fetcher, Job, ShardGate, fetch_head, plan_room
 from vqdist.data.shards.manifest import load_manifest
@@ -35,7 +35,7 @@ def largest(data: Path) -> int:
 @contextmanager
 def remote_feed(
     server: ShardServer, cache: Path, *, total_bytes: int = 2**30, timeout_s: float = 30.0, **settings: object
-) -> Iterator[Feed]:
+) -> Iterator[DataPipeline]:
     """Open a feed on a served data set, as a rank that is alone on its node does."""
     section = DataSection(path=server.address, **(SETTINGS | settings))
     folder = fetch_head(server.address, cache)
@@ -45,7 +45,9 @@ def remote_feed(
     job = Job(server.address, str(folder), str(start), room.total, room.spare, section.order, 2, 1)
     fetcher = Fetcher(replace(job, tries=3, first_pause_s=0.01, silence_s=1.0))
     gate = ShardGate(folder, start, timeout_s)
-    feed = Feed(str(folder), manifest, section, seed=1, rank=0, world=1, timeout_s=60, gate=gate, fetcher=fetcher)
+    feed = DataPipeline(
+        str(folder), manifest, section, seed=1, rank=0, world_size=1, timeout_s=60, gate=gate, fetcher=fetcher
+    )
     try:
         yield feed
     finally:
@@ -53,12 +55,12 @@ def remote_feed(
         assert not start.exists()
 
 
-def local_feed(data: Path, **settings: object) -> Feed:
+def local_feed(data: Path, **settings: object) -> DataPipeline:
     section = DataSection(path=str(data), **(SETTINGS | settings))
-    return Feed(str(data), load_manifest(data), section, seed=1, rank=0, world=1, timeout_s=60)
+    return DataPipeline(str(data), load_manifest(data), section, seed=1, rank=0, world_size=1, timeout_s=60)
 
 
-def keys(feed: Feed, steps: int, start: int = 0) -> list[list[str]]:
+def keys(feed: DataPipeline, steps: int, start: int = 0) -> list[list[str]]:
     return [[key for batch in step for key in batch.keys] for step in islice(feed.train_steps(start), steps)]
 
 
@@ -233,8 +235,8 @@ def test_the_full_order_reads_from_whole_shards(image_set: Path, tmp_path: Path)
 
 def test_the_head_of_codes_brings_their_model(code_set: Path, tmp_path: Path) -> None:
     with ShardServer(code_set) as server:
-        folder = locate_data_set(server.address, tmp_path)
-        assert locate_data_set(server.address, tmp_path) == folder
+        folder = locate_dataset(server.address, tmp_path)
+        assert locate_dataset(server.address, tmp_path) == folder
     for name in ("config.json", "model.safetensors"):
         assert (folder / "vqvae" / name).read_bytes() == (code_set / "vqvae" / name).read_bytes()
     assert load_manifest(folder) == load_manifest(code_set)

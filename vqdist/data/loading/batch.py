@@ -79,7 +79,7 @@ def to_images(values: torch.Tensor) -> torch.Tensor:
     return values.float().div_(255)
 
 
-class Facts(NamedTuple):
+class SampleInfo(NamedTuple):
     """What is known of a sample beside its values; NO_NUMBER where it has no label or slice."""
 
     key: str
@@ -97,7 +97,7 @@ class Loaded:
 
     step: int
     last: bool
-    facts: list[Facts]
+    facts: list[SampleInfo]
     places: list[int]
     skipped: list[str]
 
@@ -135,9 +135,9 @@ class Cache(Protocol):
 
     def is_complete(self) -> bool: ...
 
-    def take(self, indexes: Sequence[int] | Indexes, out: Array) -> list[Facts] | None: ...
+    def take(self, indexes: Sequence[int] | Indexes, out: Array) -> list[SampleInfo] | None: ...
 
-    def put(self, index: int, values: Array, facts: Facts) -> None: ...
+    def put(self, index: int, values: Array, facts: SampleInfo) -> None: ...
 
 
 class SampleDataset:
@@ -204,13 +204,13 @@ class SampleDataset:
             values[0] = 0
         return loaded
 
-    def _load_sample(self, index: int, out: Array) -> Facts:
+    def _load_sample(self, index: int, out: Array) -> SampleInfo:
         if self.cache is not None and (found := self.cache.take([index], out)) is not None:
             return found[0]
         sample = self.reader.read(index)
         out[0] = self.decode(sample)
         info = sample["json"]
-        facts = Facts(sample["__key__"], _number(info.get("label")), _number(info.get("slice")))
+        facts = SampleInfo(sample["__key__"], _number(info.get("label")), _number(info.get("slice")))
         if self.cache is not None:
             self.cache.put(index, out[0], facts)
         return facts
@@ -238,14 +238,14 @@ class TrainRequests:
         global_batch_size: int,
         micro_batch_size: int | None,
         rank: int,
-        world: int,
+        world_size: int,
         step: int,
     ) -> None:
         self.order = order
         self.global_batch_size = global_batch_size
-        share = -(-global_batch_size // world)
+        share = -(-global_batch_size // world_size)
         self.most_samples = min(micro_batch_size or share, share)
-        self.rank, self.world, self.step = rank, world, step
+        self.rank, self.world_size, self.step = rank, world_size, step
 
     def __iter__(self) -> Iterator[Request]:
         step = self.step
@@ -253,7 +253,7 @@ class TrainRequests:
         block = max(1, SAMPLES_AHEAD // self.most_samples)
         while True:
             shares = [
-                rank_positions(number, self.global_batch_size, self.rank, self.world)
+                rank_positions(number, self.global_batch_size, self.rank, self.world_size)
                 for number in range(step, step + block)
             ]
             samples = self.order.samples(np.concatenate(shares))
@@ -266,8 +266,8 @@ class TrainRequests:
 class SplitRequests:
     """Every sample of a split once, in order, dealt out to the ranks."""
 
-    def __init__(self, num_samples: int, *, batch_size: int, rank: int, world: int) -> None:
-        self.samples = np.arange(rank, num_samples, world, dtype=np.int64)
+    def __init__(self, num_samples: int, *, batch_size: int, rank: int, world_size: int) -> None:
+        self.samples = np.arange(rank, num_samples, world_size, dtype=np.int64)
         self.most_samples = batch_size
 
     def __iter__(self) -> Iterator[Request]:

@@ -27,7 +27,7 @@ from vqdist.data.shards.reader import Gate, ShardReader
 MOST_OPEN = 128  # shards of a split at a time
 
 
-class Decoder:
+class SampleDecoder:
     """Turns a sample of a data set into the array that a model takes. A class, since workers must pickle it."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -47,7 +47,7 @@ class Decoder:
         return decode_codes(sample["npy"], grid=manifest.grid, num_codes=manifest.num_codes, where=where)
 
 
-class Feed:
+class DataPipeline:
     """The samples of one rank.
 
     Args:
@@ -55,7 +55,7 @@ class Feed:
         manifest: of it.
         settings: the run's data section.
         seed: the run's seed.
-        rank, world: this process among its peers.
+        rank, world_size: this process among its peers.
         timeout_s: a loader worker that gives nothing for so long is an error.
         pin_memory: stage batches in page-locked memory, for a GPU.
         caches: of the decoded samples of splits, shared by the ranks of a node.
@@ -71,7 +71,7 @@ class Feed:
         *,
         seed: int,
         rank: int,
-        world: int,
+        world_size: int,
         timeout_s: float,
         pin_memory: bool = False,
         caches: Mapping[str, Cache] | None = None,
@@ -80,7 +80,7 @@ class Feed:
     ) -> None:
         self.manifest = manifest
         self.settings = settings
-        self.rank, self.world = rank, world
+        self.rank, self.world_size = rank, world_size
         self._timeout_s = timeout_s
         self._pin_memory = pin_memory
         self._caches = caches or {}
@@ -108,7 +108,7 @@ class Feed:
             global_batch_size=self.settings.global_batch_size,
             micro_batch_size=self.settings.micro_batch_size,
             rank=self.rank,
-            world=self.world,
+            world_size=self.world_size,
             step=step,
         )
         self._tell(step)
@@ -127,9 +127,9 @@ class Feed:
 
     def split(self, name: str) -> Iterator[Batch]:
         """Yield this rank's share of a split, each sample once."""
-        share = -(-self.settings.global_batch_size // self.world)
+        share = -(-self.settings.global_batch_size // self.world_size)
         size = min(self.settings.micro_batch_size or share, share)
-        requests = SplitRequests(len(self._readers[name]), batch_size=size, rank=self.rank, world=self.world)
+        requests = SplitRequests(len(self._readers[name]), batch_size=size, rank=self.rank, world_size=self.world_size)
         return self._load(name, requests)
 
     def has_split(self, name: str) -> bool:
@@ -159,7 +159,7 @@ class Feed:
     def _dataset(self, name: str) -> SampleDataset:
         return SampleDataset(
             self._readers[name],
-            Decoder(self.manifest),
+            SampleDecoder(self.manifest),
             shape=self.manifest.values_shape,
             dtype=self.manifest.values_dtype,
             global_batch_size=self.settings.global_batch_size,

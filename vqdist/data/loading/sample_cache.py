@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vqdist.data.cache_dir import MEMORY_FOLDER, free_bytes
-from vqdist.data.loading.batch import Array, Facts
+from vqdist.data.loading.batch import Array, SampleInfo
 from vqdist.data.loading.shared_memory import SharedRows
 from vqdist.data.order import Indexes
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DataError
-from vqdist.foundation.progress import say
+from vqdist.foundation.progress import print_message
 
 CACHED_SPLITS = ("train", "validate")  # what a run reads
 _HEAD = struct.Struct("<qqH")  # label, slice, bytes of the key, which follows
@@ -54,7 +54,7 @@ class SampleCache:
         """Tell whether every sample is there."""
         return bool(self._whole.array.all())
 
-    def take(self, indexes: Sequence[int] | Indexes, out: Array) -> list[Facts] | None:
+    def take(self, indexes: Sequence[int] | Indexes, out: Array) -> list[SampleInfo] | None:
         """Copy samples to the first rows of `out` and tell their facts; None unless all of them are there."""
         chosen = np.asarray(indexes, dtype=np.int64)
         if not self._whole.array[chosen].all():
@@ -63,7 +63,7 @@ class SampleCache:
         np.take(self._values.array, chosen, axis=0, out=out[: len(chosen)], mode="clip")
         return [self._read_head(self._heads.array[index].tobytes()) for index in chosen]
 
-    def put(self, index: int, values: Array, facts: Facts) -> None:
+    def put(self, index: int, values: Array, facts: SampleInfo) -> None:
         """Keep a sample, unless its key is too long or there is no room left, which is said once."""
         key = facts.key.encode()
         if self._full or _HEAD.size + len(key) > _HEAD_BYTES:
@@ -74,12 +74,14 @@ class SampleCache:
             self._whole.write(index, _WHOLE)
         except OSError as error:
             self._full = True
-            say(f"data.cache: {error.strerror} for decoded samples; those not yet in memory are decoded each time")
+            print_message(
+                f"data.cache: {error.strerror} for decoded samples; those not yet in memory are decoded each time"
+            )
 
     @staticmethod
-    def _read_head(head: bytes) -> Facts:
+    def _read_head(head: bytes) -> SampleInfo:
         label, number, length = _HEAD.unpack_from(head)
-        return Facts(head[_HEAD.size : _HEAD.size + length].decode(), label, number)
+        return SampleInfo(head[_HEAD.size : _HEAD.size + length].decode(), label, number)
 
 
 def open_caches(manifest: Manifest, *, token: str, spare_folder: Path) -> dict[str, SampleCache]:
@@ -110,7 +112,7 @@ def _find_room(needed: int, spare_folder: Path) -> Path:
     found = f"{_gib(free)} free in {MEMORY_FOLDER}, {_gib(spare)} in {spare_folder}"
     if needed > 0.9 * spare:
         raise DataError.of("data.cache", found, f"room for {_gib(needed)} of decoded samples, or data.cache none")
-    say(f"data.cache: {found}: decoded samples ({_gib(needed)}) go to the folder")
+    print_message(f"data.cache: {found}: decoded samples ({_gib(needed)}) go to the folder")
     return spare_folder
 
 

@@ -73,12 +73,12 @@ _SPENT = (
 )
 
 
-def is_address(path: str | Path) -> bool:
+def is_url(path: str | Path) -> bool:
     """Tell whether a path means something beyond this machine's folders."""
     return bool(_ADDRESS.match(str(path))) or "::" in str(path) or str(path).startswith("pipe:")
 
 
-def check_address(address: str) -> None:
+def check_url(address: str) -> None:
     """Raise DataError unless an address is plain: a scheme that is known, no pipe, no chain."""
     scheme = address.partition("://")[0].lower()
     if not _ADDRESS.match(address) or "::" in address or scheme == "pipe":
@@ -93,7 +93,7 @@ def check_address(address: str) -> None:
         raise DataError.of("data.path", address, "http(s)://, or an address that fsspec knows, such as s3://")
 
 
-def join_address(address: str, name: str) -> str:
+def join_url(address: str, name: str) -> str:
     """Return the address of a file of the data set; a query (of a signed address) stays at the end."""
     if address.lower().startswith(("http://", "https://")):
         parts = urlsplit(address)

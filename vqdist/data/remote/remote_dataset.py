@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from vqdist.data.remote.download import Expected, Patience, check_address, fetch_bytes, fetch_file, join_address
+from vqdist.data.remote.download import Expected, Patience, check_url, fetch_bytes, fetch_file, join_url
 from vqdist.data.shards.index import index_path, max_index_bytes
 from vqdist.data.shards.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardInfo
 from vqdist.foundation.errors import DamagedDataError, DataError, FetchError, Problem, StalledError, UserError
@@ -40,15 +40,15 @@ def fetch_head(address: str, cache_dir: Path, patience: Patience | None = None) 
     Raises:
         DataError: not a plain address, or no data set there; FetchError: it did not come.
     """
-    check_address(address)
+    check_url(address)
     patience = patience or Patience()
-    data = fetch_bytes(join_address(address, MANIFEST), Expected(MAX_MANIFEST_BYTES), patience)
+    data = fetch_bytes(join_url(address, MANIFEST), Expected(MAX_MANIFEST_BYTES), patience)
     manifest = Manifest.from_json(parse_json(data, f"{address}, {MANIFEST}"), where=f"{address}, {MANIFEST}")
     folder = cache_dir / "remote" / hashlib.sha256(data).hexdigest()[:32]
     names = {MANIFEST: MAX_MANIFEST_BYTES} | (COMPANION_FILES if manifest.kind == "codes" else {})
     for name, most in names.items():
         digest = hashlib.sha256(data).hexdigest() if name == MANIFEST else None
-        _fetch_or_wait(join_address(address, name), folder / name, Expected(most, sha256=digest), patience)
+        _fetch_or_wait(join_url(address, name), folder / name, Expected(most, sha256=digest), patience)
     return folder
 
 
@@ -64,7 +64,7 @@ def fetch_shard(address: str, folder: Path, shard: ShardInfo, patience: Patience
     tar = Expected(shard.bytes, shard.bytes, shard.sha256)
     for target, expected in ((index_path(path), index), (path, tar)):
         name = target.relative_to(folder).as_posix()
-        if not target.exists() and not fetch_file(join_address(address, name), target, expected, patience):
+        if not target.exists() and not fetch_file(join_url(address, name), target, expected, patience):
             return False
     return True
 

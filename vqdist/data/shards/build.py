@@ -8,7 +8,7 @@ from vqdist.data.shards.writer import Manifest, ShardSetWriter, load_manifest
 from vqdist.data.sources.layouts import DEMO, Source, open_source
 from vqdist.data.sources.splits import assign_splits
 from vqdist.foundation.errors import DataError
-from vqdist.foundation.progress import Progress, count_noun, say
+from vqdist.foundation.progress import ProgressBar, count_noun, print_message
 
 DEMO_IMAGE_SIZE = 128
 DEMO_SHARES = (0.8, 0.1, 0.1)
@@ -70,7 +70,7 @@ def write_source(
         source=facts,
         class_names=source.class_names,
     )
-    with writer, Progress(len(source.files), unit="files", label="shard") as progress:
+    with writer, ProgressBar(len(source.files), unit="files", label="shard") as progress:
         written: set[str] = set()
         for file in source.files:
             try:
@@ -79,10 +79,12 @@ def write_source(
                 if not skip_unreadable:
                     raise
                 skipped.append(file.source)
-                say(f"skipped {error}")
+                print_message(f"skipped {error}")
                 slices = []
             if slices and source.by_volume and len(slices) < num_slices:
-                say(f"{file.source}: {count_noun(len(slices), 'axial slice')}, not {num_slices}; all are taken")
+                print_message(
+                    f"{file.source}: {count_noun(len(slices), 'axial slice')}, not {num_slices}; all are taken"
+                )
             for piece in slices:
                 info = {"subject": file.subject, "slice": piece.slice, "label": file.label, "source": file.source}
                 writer.write_image(splits[file.subject], piece.key, piece.image, info)
@@ -91,5 +93,5 @@ def write_source(
         for split in sorted(set(splits.values()) - written):
             raise DataError.of(f"split {split}", "no file that could be read", "at least one")
     if skipped:
-        say(f"skipped {len(skipped)} of {len(source.files)} files")
+        print_message(f"skipped {len(skipped)} of {len(source.files)} files")
     return load_manifest(out), skipped

@@ -24,7 +24,7 @@ _PICTURES = ("png", "jpg", "jpeg")
 _TALLIED = 4096
 
 
-def find_data_set(path: str | Path, cache_dir: str | Path) -> Path:
+def find_or_index_dataset(path: str | Path, cache_dir: str | Path) -> Path:
     """Return the folder of a data set: the path itself, or the cache of shards that carry no manifest.
 
     Args:
