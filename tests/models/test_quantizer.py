@@ -238,7 +238,7 @@ def deferred_step(quantizers: list[VectorQuantizer], latents: torch.Tensor, step
 
 
 @pytest.mark.parametrize("codebook", ["ema", "grad"])
-@pytest.mark.parametrize(("world", "micro"), [(1, 2), (2, 10), (3, 1)])
+@pytest.mark.parametrize(("world_size", "micro"), [(1, 2), (2, 10), (3, 1)])
 def test_ranks_and_micro_batches_change_nothing(codebook: str, world_size: int, micro: int) -> None:
     options = {"codebook": codebook, "deferred": True, "restart_every": 3, "restart_threshold": 0.2, "ema_decay": 0.7}
     alone, many = [build(24, **options)], [build(24, **options) for _ in range(world_size)]
