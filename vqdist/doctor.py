@@ -25,7 +25,7 @@ from vqdist.foundation.command import emit, print_from_any_rank, run_command
 from vqdist.foundation.errors import StalledError
 from vqdist.foundation.launcher_environment import number_problems
 from vqdist.foundation.progress import is_first_rank
-from vqdist.runs.run_dir import follow_first_start, is_over, run_dir_problems
+from vqdist.runs.resume_checks import is_finished, keep_chosen_values, run_dir_problems
 
 SWITCHES = (
     "--preflight      what can be known in a second and by one process, as slurm/train.sbatch asks "
@@ -63,8 +63,8 @@ def finish(checks: list[Check], config: RunConfig | None) -> int:
 
 def look(config: RunConfig) -> tuple[list[Check], Manifest | None]:
     """Return what can be told without torch, from one process, and the data set's manifest."""
-    problems = run_dir_problems(follow_first_start(config))
-    if not problems and is_over(config):
+    problems = run_dir_problems(keep_chosen_values(config))
+    if not problems and is_finished(config):
         return [Check("run directory", "ok", f"{config.run_dir}: finished, nothing left to do")], None
     data, manifest = check_manifest(config, sizes=is_first_rank())
     checks = [

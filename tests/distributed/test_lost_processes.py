@@ -104,7 +104,7 @@ def test_an_older_start_writes_nothing_more(image_set: Path, tmp_path: Path) -> 
         older.send(signal.SIGCONT)
         ended = older.wait()
     assert ended.codes == [1, 1], ended.describe()
-    assert "a newer start owns this run; this process writes nothing more" in ended.describe()
+    assert "a newer process owns this run; this process stops writing" in ended.describe()
     assert "Traceback" not in ended.describe()
     assert digests(run) == before
     assert json.loads((run / "status.json").read_text())["state"] == "finished"

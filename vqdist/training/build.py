@@ -16,7 +16,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.command import print_from_any_rank
 from vqdist.models.io import find_model, load_model
-from vqdist.runs.run_dir import follow_first_start
+from vqdist.runs.resume_checks import keep_chosen_values
 from vqdist.training.optim import WeightEMA, build_optimizer
 from vqdist.training.precision import choose_precision
 from vqdist.training.state import Session, TrainingProgress, load_weights, read_weights
@@ -33,7 +33,7 @@ def resolve(config: RunConfig) -> RunConfig:
     """
     if config.checkpoint.resume not in {"auto", "never"}:
         config = config.replace("checkpoint", resume=str(Path(config.checkpoint.resume).absolute()))
-    config = follow_first_start(config)
+    config = keep_chosen_values(config)
     if config.optim.decay_steps is None:
         config = config.replace("optim", decay_steps=config.train.max_steps)
     if config.train.precision == "auto":

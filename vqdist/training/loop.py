@@ -105,7 +105,7 @@ def _wishes(run: Run) -> RankRequests:
 
 def _is_asked_to_stop(run: Run) -> bool:
     if run.session.ranks.is_main:
-        run.stop.check_file(run.run_dir.path)
+        run.stop.check_file(run.run_dir.stop_file)
     return run.stop.reason is not None
 
 
@@ -168,7 +168,7 @@ def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
         ):
             save_model(
                 session.inner,
-                run.run_dir.path / "model",
+                run.run_dir.model,
                 step=session.progress.step,
                 metrics=metrics,
                 extra=run.extra,
@@ -191,7 +191,7 @@ def _preview(run: Run) -> None:
         picture = session.task.preview(session.inner, batch, run.companion, session.config.run.seed)
     session.inner.train()
     run.run_dir.check_owner()
-    path = run.run_dir.path / "previews" / f"step-{session.progress.step:08d}.png"
+    path = run.run_dir.preview(session.progress.step)
     with _writing(run, "preview"):
         save_png(picture, path)
         run.recorder.preview(path)
@@ -214,7 +214,7 @@ def _checkpoint(run: Run, *, last: bool = False) -> None:
     state["data_fingerprint"] = run.feed.manifest.fingerprint
     with _writing(run, "checkpoint", needed=last):
         save_checkpoint(
-            run.run_dir.path / "checkpoints",
+            run.run_dir.checkpoints,
             session.progress.step,
             tensors=tensors,
             state=state,
@@ -257,7 +257,7 @@ def _go_back(run: Run) -> None:
     run.recorder.close()
     if session.ranks.is_main:
         print_from_any_rank(f"{what}: back to the checkpoint of step {session.progress.step}")
-        run.run_dir.cut_records(session.progress.step, eval_due=session.progress.eval_due)
+        run.run_dir.truncate_records(session.progress.step, eval_due=session.progress.eval_due)
     session.ranks.barrier()
     run.recorder.open()
 

@@ -36,7 +36,7 @@ class Recorder:
     def open(self) -> None:
         """Open the files where they end, and begin to measure time."""
         run_dir, session = self._run_dir, self._session
-        metrics, ledger = run_dir.path / "metrics.jsonl", run_dir.path / "ledger" / f"rank-{session.ranks.rank}.jsonl"
+        metrics, ledger = run_dir.metrics, run_dir.ledger(session.ranks.rank)
         self._metrics = JsonLinesFile(metrics, run_dir.check_owner) if session.ranks.is_main else None
         self._ledger = JsonLinesFile(ledger, run_dir.check_owner) if session.config.data.ledger else None
         self._since, self._since_step = time.perf_counter(), session.progress.step

@@ -17,7 +17,8 @@ from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError, OwnershipError, VqdistError
 from vqdist.plotting.curves import draw_losses
-from vqdist.runs.run_dir import RunDir, is_over, read_status
+from vqdist.runs.resume_checks import is_finished
+from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.lineage import log_inputs, log_model
 from vqdist.tracking.tracker import Tracker, start_tracker
 from vqdist.training.build import agree_on_precision, build_session, demo_folder, describe_data, load_companion
@@ -44,7 +45,7 @@ def run(config: RunConfig, stop: StopRequest) -> int:
     Collective: every rank.
     """
     ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
-    if ranks.broadcast_object(is_over(config)):
+    if ranks.broadcast_object(is_finished(config)):
         if ranks.is_main:
             print_from_any_rank(f"{config.run_dir}: finished before, nothing to do")
         return 0
@@ -138,7 +139,7 @@ def _begin(
     step = progress.step
     if ranks.is_main:
         with reporting_storage_errors(run_dir.path):
-            run_dir.cut_records(step, eval_due=progress.eval_due)
+            run_dir.truncate_records(step, eval_due=progress.eval_due)
             run_dir.write_config(dump_yaml(config))
             run_dir.write_status("running", step)
     ranks.barrier()
@@ -172,9 +173,9 @@ def _end(ending: Ending, config: RunConfig, run_dir: RunDir) -> None:
     try:
         run_dir.write_status(ending.state, progress.step, ended_early=progress.ended_early)
         if ending.state in {"stopped", "finished"}:
-            (run_dir.path / "STOP").unlink(missing_ok=True)
+            run_dir.stop_file.unlink(missing_ok=True)
         if ending.state == "finished" and tracker:
-            _draw_curves(run_dir.path, progress.step, tracker)
+            _draw_curves(run_dir, progress.step, tracker)
     except (OwnershipError, OSError) as error:
         print_from_any_rank(f"error: {error}")
     if terminal:
@@ -185,11 +186,11 @@ def _end(ending: Ending, config: RunConfig, run_dir: RunDir) -> None:
         tracker.finish(ending.state, ending.code)
 
 
-def _draw_curves(run_dir: Path, step: int, tracker: Tracker) -> None:
+def _draw_curves(run_dir: RunDir, step: int, tracker: Tracker) -> None:
     """Draw the run's losses; what keeps it from being drawn is said and changes nothing."""
     try:
-        drawn = draw_losses(run_dir / "metrics.jsonl", run_dir / "figures" / "losses.png")
+        drawn = draw_losses(run_dir.metrics, run_dir.figures / "losses.png")
     except (OSError, ImportError, ValueError, RuntimeError) as error:
-        print_from_any_rank(f"{run_dir.name}: no curves drawn: {error}")
+        print_from_any_rank(f"{run_dir.path.name}: no curves drawn: {error}")
         return
     tracker.log_pictures(step, {"losses": drawn})

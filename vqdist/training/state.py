@@ -15,7 +15,13 @@ from vqdist.models.io import load_model
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.quantizer import VectorQuantizer
 from vqdist.models.vqvae import VQVAE
-from vqdist.runs.checkpoint import Tensors, load_checkpoint, parse_checkpoint, read_newest, sweep
+from vqdist.runs.checkpoint import (
+    Tensors,
+    load_checkpoint,
+    parse_checkpoint,
+    read_newest_checkpoint,
+    remove_partial_checkpoints,
+)
 from vqdist.runs.run_dir import RunDir
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
 from vqdist.training.tasks.tasks import Task
@@ -107,10 +113,10 @@ def resume(session: Session, run_dir: RunDir) -> bool:
     Rank 0 reads it and hands its bytes to the others: a network file system may show it to them later.
     Collective: every rank.
     """
-    ranks, folder = session.ranks, run_dir.path / "checkpoints"
+    ranks, folder = session.ranks, run_dir.checkpoints
     if ranks.is_main:
-        sweep(folder)
-    found = ranks.broadcast_object(read_newest(folder, set_aside=True) if ranks.is_main else None)
+        remove_partial_checkpoints(folder)
+    found = ranks.broadcast_object(read_newest_checkpoint(folder, rename_damaged=True) if ranks.is_main else None)
     if found is None:
         return False
     path, files = found
