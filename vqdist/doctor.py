@@ -84,7 +84,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         tracking: the mode of the command line, None where there is none.
     Collective: every rank of the allocation.
     """
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.training.build import agree_on_precision, resolve
     from vqdist.training.checks import find_problems
 
@@ -97,7 +97,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         return [*checks, *(of_problems("start", new, "") if new else [])]
     start = time.perf_counter()
     try:
-        ranks = start_ranks(config.run.device, timeout_s=min(config.run.timeout_s, MEETING_LIMIT_S))
+        ranks = init_process_group(config.run.device, timeout_s=min(config.run.timeout_s, MEETING_LIMIT_S))
     except (RuntimeError, StalledError) as error:
         reason = str(error).splitlines()[0]
         mend = "the same MASTER_ADDR and MASTER_PORT on all ranks, a port that is free, a network between them"
@@ -110,7 +110,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         found += ranks.broadcast_object(asked)
         return [*found, *_try_run(config, found, manifest, ranks)]
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 def _examine_together(config: RunConfig, checks: list[Check], ranks: Any, meeting_s: float) -> list[Check]:

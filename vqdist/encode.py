@@ -37,16 +37,16 @@ def main(argv: Sequence[str]) -> None:
     if args.shift and args.views == 1:
         args.problems.append(Problem("--shift", f"{args.shift} with one view of each slice", "also --views, above 1"))
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.inference.encoding import encode
 
-    ranks = start_ranks(args.device)
+    ranks = init_process_group(args.device)
     try:
         samples = encode(args, ranks)
         if ranks.is_main:
             emit({"out": str(args.out), "samples": samples})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

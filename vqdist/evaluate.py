@@ -56,12 +56,12 @@ def main(argv: Sequence[str]) -> None:
     if args.pictures is not None and args.figures is None:
         parser.error("--figures: found null beside --pictures; expected the folder for the reconstructions")
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.evaluation.run import appraise, show_pictures
     from vqdist.evaluation.table import describe_report
     from vqdist.tracking.publication import publish
 
-    ranks = start_ranks(args.device)
+    ranks = init_process_group(args.device)
     try:
         report = appraise(args, ranks) if args.pictures is None else show_pictures(args, ranks)
         if ranks.is_main:
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
         if ranks.is_main and args.pictures is None:
             publish(args.run, report)
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

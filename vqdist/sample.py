@@ -28,17 +28,17 @@ def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
     args = build_parser().parse_args(argv)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.inference.sampling import sample
 
-    ranks = start_ranks(args.device)
+    ranks = init_process_group(args.device)
     try:
         sample(args, ranks)
         if ranks.is_main:
             print_from_any_rank(f"look at {args.out / 'grid.png'}")
             emit({"out": str(args.out), "num": args.num})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from vqdist.config.command_line import build_help, parse_arguments
 from vqdist.config.loading import load_config
-from vqdist.distributed.stop_requests import StopRequest, listen_for_stops
+from vqdist.distributed.stop_requests import StopRequest, handling_stop_requests
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     if any(word in {"-h", "--help"} for word in argv):
         sys.stdout.write(build_help("vqdist.train", __doc__ or ""))
         return 0
-    with listen_for_stops() as stop:  # from the start on: who is stopped while torch loads makes a checkpoint too
+    with handling_stop_requests() as stop:  # before torch is imported, which takes seconds
         return train(argv, stop)
 
 
@@ -36,7 +36,7 @@ def train(argv: Sequence[str], stop: StopRequest) -> int:
         raise ConfigError(problems)
 
     # Torch is imported from here on, so that --help answers at once.
-    from vqdist.distributed.process_group import end_ranks
+    from vqdist.distributed.process_group import destroy_process_group
     from vqdist.tracking.tracker import resolve_mode
     from vqdist.training.build import resolve
     from vqdist.training.checks import find_problems
@@ -54,7 +54,7 @@ def train(argv: Sequence[str], stop: StopRequest) -> int:
     try:
         return run(config, stop)
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from vqdist.data.cache_dir import resolve_cache_dir
 from vqdist.data.open import locate_dataset
 from vqdist.data.shards.build import make_demo
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
-from vqdist.distributed.process_group import Ranks, name_faults, start_ranks
+from vqdist.distributed.process_group import Ranks, init_process_group, raising_stalled_error
 from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.command import print_from_any_rank
@@ -34,7 +34,7 @@ from vqdist.training.terminal import TrainingTerminal
 STOPPED = 75
 
 
-@name_faults()
+@raising_stalled_error()
 def run(config: RunConfig, stop: StopRequest) -> int:
     """Train one run, as one rank of it.
 
@@ -44,7 +44,7 @@ def run(config: RunConfig, stop: StopRequest) -> int:
         StalledError: another rank or a loader worker died or hung.
     Collective: every rank.
     """
-    ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
+    ranks = init_process_group(config.run.device, timeout_s=config.run.timeout_s)
     if ranks.broadcast_object(is_finished(config)):
         if ranks.is_main:
             print_from_any_rank(f"{config.run_dir}: finished before, nothing to do")
