@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vqdist.config.schema import RUN_TYPES, RunConfig
+from vqdist.config.model_config import MODEL_CONFIGS
+from vqdist.config.schema import RunConfig, run_config_type
 from vqdist.config.loading import load_config
 from vqdist.foundation.atomic_files import remove_partials, sync, write_access_problems, write_atomic
 from vqdist.foundation.errors import ConfigError, OwnershipError, Problem
@@ -205,8 +206,8 @@ def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) ->
 
     A key that the run's version did not know yet had what is now its default.
     """
-    kind = RUN_TYPES.get(str(saved.get("task")), RUN_TYPES["vqvae"])
-    defaults = kind.model_validate({}).model_dump(mode="json")
+    task = saved.get("task") if saved.get("task") in MODEL_CONFIGS else "vqvae"
+    defaults = run_config_type(str(task), MODEL_CONFIGS[str(task)]).model_validate({}).model_dump(mode="json")
     saved = _fill(saved, defaults)
     names = list(DECIDING)
     if asked["data"]["order"] == "windowed":

@@ -10,11 +10,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from vqdist.config.schema import RunConfig, VQVAESection
+from vqdist.config.model_config import VQVAEConfig
+from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.command import print_from_any_rank
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.models.io import find_model, load_model
 from vqdist.runs.run_dir import follow_first_start
 from vqdist.training.optim import WeightEMA, build_optimizer
@@ -75,7 +76,7 @@ def build_session(
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
         model, optimizer = accelerator.prepare(inner, build_optimizer(inner, config.optim, ranks))
     weight_ema = WeightEMA(inner, config.optim.weight_ema) if config.optim.weight_ema else None
-    usage = torch.zeros(config.model.num_codes, device=ranks.device) if isinstance(config.model, VQVAESection) else None
+    usage = torch.zeros(config.model.num_codes, device=ranks.device) if isinstance(config.model, VQVAEConfig) else None
     session = Session(config, task, ranks, accelerator, model, inner, optimizer, weight_ema, TrainingProgress(), usage)
     settle(session, _blank_batch(manifest))
     return session

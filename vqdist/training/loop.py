@@ -13,8 +13,8 @@ from torch import nn
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.distributed.stop_requests import StopRequest
-from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import DivergedError, StorageError
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.models.io import save_model
 from vqdist.plotting.image_grids import save_png
 from vqdist.runs.checkpoint import save_checkpoint

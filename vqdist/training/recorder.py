@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vqdist.data.loading.batch import Batch
-from vqdist.foundation.command import print_from_any_rank
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.runs.run_dir import JsonLines, RunDir
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.state import Session

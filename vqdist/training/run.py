@@ -14,8 +14,8 @@ from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.distributed.process_group import Ranks, name_faults, start_ranks
 from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.atomic_files import reporting_storage_errors
-from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError, OwnershipError, VqdistError
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.plotting.curves import draw_losses
 from vqdist.runs.run_dir import RunDir, is_over, read_status
 from vqdist.tracking.lineage import log_inputs, log_model

@@ -66,7 +66,7 @@ def get_task(name: str) -> Task:
 
 
 def _vqvae_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
-    factor = config.model.downsample  # type: ignore[union-attr]
+    factor = config.model.downsample  # type: ignore[attr-defined]
     size = " x ".join(map(str, manifest.image_size))
     problems = []
     if any(side % factor for side in manifest.image_size):
@@ -107,7 +107,7 @@ def _vqvae_preview(model: nn.Module, batch: Batch, companion: nn.Module | None, 
 
 
 def _pixelcnn_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
-    condition = config.model.condition  # type: ignore[union-attr]
+    condition = config.model.condition  # type: ignore[attr-defined]
     problems = []
     for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices)):
         if name in condition and not count:
