@@ -57,4 +57,4 @@ def make_batch(images: torch.Tensor, *, rank: int = 0, world_size: int = 1) -> B
     nothing = torch.full((len(share),), -1)
     positions = torch.arange(rank, len(images), world_size)
     keys = [f"k{position}" for position in positions.tolist()]
-    return Batch(1, True, share, nothing, nothing.clone(), positions, keys)
+    return Batch(1, True, share, nothing, nothing.clone(), positions, torch.ones(len(share)), keys)

@@ -87,7 +87,8 @@ def _blank_batch(manifest: Manifest) -> Batch:
     shape = (manifest.channels, *manifest.image_size) if manifest.kind == "images" else manifest.grid or ()
     values = torch.zeros(1, *shape, dtype=torch.uint8 if manifest.kind == "images" else torch.int64)
     zero = torch.zeros(1, dtype=torch.int64)
-    return Batch(0, True, values, label=zero, slice=zero, positions=torch.full((1,), NO_NUMBER))
+    positions, weights = torch.full((1,), NO_NUMBER), torch.zeros(1)
+    return Batch(0, True, values, label=zero, slice=zero, positions=positions, weights=weights)
 
 
 def load_companion(path: str, manifest: Manifest, device: torch.device) -> tuple[nn.Module | None, Path | None]:

@@ -107,7 +107,7 @@ def _count_samples(session: Session, micro_batches: list[Batch]) -> float:
     """Return the samples of the global batch; only damaged ones left out make it another number than G."""
     if session.config.data.on_error == "raise":
         return session.config.data.global_batch_size
-    count = torch.tensor([float(sum(map(len, micro_batches)))], device=session.ranks.device)
+    count = torch.tensor([float(sum(batch.num_samples for batch in micro_batches))], device=session.ranks.device)
     return max(session.ranks.all_reduce(count).item(), 1.0)
 
 
@@ -117,21 +117,21 @@ def _backward(session: Session, micro_batches: list[Batch], step: int, count: fl
     ranks, quantizer = session.ranks, session.quantizer
     for number, batch in enumerate(micro_batches):
         last = number == len(micro_batches) - 1
-        if len(batch) == 0 and not last:
+        if batch.num_samples == 0 and not last:
             continue
         torch.manual_seed(derive_seed(session.config.run.seed, "dropout", step, ranks.rank, number))
-        kept = [tensor.clone() for tensor in quantizer.pending] if quantizer and len(batch) == 0 else None
+        kept = [tensor.clone() for tensor in quantizer.pending] if quantizer and batch.num_samples == 0 else None
         # The gradients of the ranks are summed in the last backward alone.
         with nullcontext() if last else session.accelerator.no_sync(session.model):
             losses = session.task.compute_losses(session.model, _place(session, batch, step), training=True)
             # DDP takes the mean over ranks; times W and over the global count it is the mean over samples.
-            weight = ranks.world_size / count if len(batch) else 0.0
+            weight = ranks.world_size / count if batch.num_samples else 0.0
             session.accelerator.backward(losses.terms["loss"].sum() * weight)
         if kept is not None and quantizer is not None:
             for tensor, before in zip(quantizer.pending, kept, strict=True):
                 tensor.copy_(before)
         for name, term in losses.terms.items():
-            part = term.detach().float().sum() if len(batch) else term.detach().new_zeros(()).float()
+            part = term.detach().float().sum() if batch.num_samples else term.detach().new_zeros(()).float()
             totals[name] = totals[name] + part if name in totals else part
     return totals
 
@@ -159,7 +159,12 @@ def _agree(
     """Sum the codebook's statistics, the loss terms and the flags over all ranks, in one reduction."""
     names = sorted(totals)
     skipped = sum(len(batch.skipped) for batch in micro_batches)
-    flags = [float(sum(map(len, micro_batches))), float(skipped), float(wishes.stop), float(wishes.checkpoint)]
+    flags = [
+        float(sum(batch.num_samples for batch in micro_batches)),
+        float(skipped),
+        float(wishes.stop),
+        float(wishes.checkpoint),
+    ]
     here = torch.stack([totals[name] for name in names])
     bad = ~(here.isfinite().all() & grad_norm.isfinite())
     report = torch.cat([here, bad.float().view(1), here.new_tensor(flags)])

@@ -58,7 +58,7 @@ def _measure(session: Session, batch: Batch, means: Means, usage: torch.Tensor |
     """Add a batch to the means and to the (K,) count of codes."""
     for damage in batch.skipped:
         print_from_any_rank(f"skipped {damage}")
-    if len(batch) == 0:
+    if batch.num_samples == 0:
         return
     with session.accelerator.autocast():
         losses = session.task.compute_losses(session.inner, batch.to(session.ranks.device), training=False)

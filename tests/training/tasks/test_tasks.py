@@ -33,7 +33,9 @@ def test_a_prior_starts_with_the_codebook_of_its_companion(code_set: Path) -> No
 def test_a_preview_has_the_originals_in_its_upper_row(count: int) -> None:
     values = torch.randint(256, (count, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(count)
-    batch = Batch(0, True, values, numbers, numbers, numbers, [str(number) for number in range(count)])
+    batch = Batch(
+        0, True, values, numbers, numbers, numbers, torch.ones(count), [str(number) for number in range(count)]
+    )
     model = VQVAE(1, hidden=8, residual_hidden=4, residual_layers=1, downsample=4, code_dim=4, num_codes=16)
     picture = get_task("vqvae").preview(model.eval(), batch, None, 0)[0]
     side = 16 + GAP
