@@ -23,8 +23,8 @@ from vqdist.config.command_line import Options, parse_options
 from vqdist.config.section import Bool, FilePath, key
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError, DataError, VqdistError
+from vqdist.foundation.json_lines import read_json_lines
 from vqdist.foundation.progress import print_from_any_rank
-from vqdist.runs.run_dir import read_lines
 from vqdist.tracking.rows import GLOBAL_STEP, to_row
 from vqdist.tracking.sent import SentSteps
 from vqdist.tracking.server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
@@ -120,7 +120,7 @@ def find_lost(run_dir: Path, fragments: Sequence[Fragment]) -> list[dict[str, An
     have = frozenset().union(*(fragment.points for fragment in fragments))
     lost: list[dict[str, Any]] = []
     metrics = run_dir / "metrics.jsonl"
-    for _, record in read_lines(metrics) if metrics.exists() else []:
+    for _, record in read_json_lines(metrics) if metrics.exists() else []:
         row = to_row(record)
         step = row.pop(GLOBAL_STEP)
         if row and not any((chart, step) in have for chart in row if chart != "samples"):
@@ -136,7 +136,7 @@ def find_latest(run_dir: Path) -> dict[str, float]:
     """Return the newest value of every chart, so that rows filled in late do not pass for the newest."""
     latest: dict[str, float] = {}
     metrics = run_dir / "metrics.jsonl"
-    for _, record in read_lines(metrics) if metrics.exists() else []:
+    for _, record in read_json_lines(metrics) if metrics.exists() else []:
         latest.update(to_row(record))
     return latest
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from vqdist.data.loading.batch import Batch
+from vqdist.foundation.json_lines import JsonLinesFile
 from vqdist.foundation.progress import print_from_any_rank
-from vqdist.runs.run_dir import JsonLines, RunDir
+from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.state import Session
 from vqdist.training.step import StepResult
@@ -36,8 +37,8 @@ class Recorder:
         """Open the files where they end, and begin to measure time."""
         run_dir, session = self._run_dir, self._session
         metrics, ledger = run_dir.path / "metrics.jsonl", run_dir.path / "ledger" / f"rank-{session.ranks.rank}.jsonl"
-        self._metrics = JsonLines(metrics, run_dir.check_owner) if session.ranks.is_main else None
-        self._ledger = JsonLines(ledger, run_dir.check_owner) if session.config.data.ledger else None
+        self._metrics = JsonLinesFile(metrics, run_dir.check_owner) if session.ranks.is_main else None
+        self._ledger = JsonLinesFile(ledger, run_dir.check_owner) if session.config.data.ledger else None
         self._since, self._since_step = time.perf_counter(), session.progress.step
         self._data_wait_s = 0.0
 
