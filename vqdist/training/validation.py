@@ -7,8 +7,10 @@ import torch
 
 from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.pipeline import DataPipeline
+from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.progress import print_from_any_rank
-from vqdist.metrics.images import Means, codes_used, count_codes, perplexity
+from vqdist.metrics.codes import codes_used, count_codes, perplexity
+from vqdist.metrics.means import Means
 from vqdist.training.state import Session
 
 
