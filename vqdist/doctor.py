@@ -77,16 +77,18 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
     """Return all checks.
 
     Args:
-        tracking: the mode of the command line, None where there is none.
+        tracking: the value of `--tracking.mode`; None if it was not given.
     Collective: every rank of the allocation.
     """
     from vqdist.distributed.process_group import end_ranks, start_ranks
-    from vqdist.training.build import agree_on_precision, resolve
-    from vqdist.training.checks import find_problems
+    from vqdist.training.checks import check_run
+    from vqdist.training.resolve import agree_on_precision, resolve_config
+    from vqdist.training.tasks import TASKS
 
-    config = resolve(config)
+    # Only check_tracking reads the tracking mode, and it reports a wrong WANDB_MODE.
+    config = resolve_config(config, "disabled").replace("tracking", mode=config.tracking.mode)
     checks, manifest = look(config)
-    problems = find_problems(config)
+    problems, _ = check_run(config, TASKS[config.task])
     if problems or not is_ready(checks):
         known = {(check.found, check.mend) for check in checks}
         new = [item for item in problems if (f"{item.where}: {item.found}", item.expected) not in known]

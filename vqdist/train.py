@@ -7,17 +7,20 @@ device. Exit codes: 0 finished; 75 stopped with a checkpoint, run the same comma
 configuration or data; 1 anything else.
 """
 
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import TrainOptions
 from vqdist.config.loading import load_config
-from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
+from vqdist.config.model_config import MODEL_CONFIGS
 from vqdist.distributed.stop_requests import StopRequest, listen_for_stops
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vqdist.training.tasks.task import Task
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,8 +29,13 @@ def main(argv: Sequence[str]) -> int:
         return train(argv, stop)
 
 
-def train(argv: Sequence[str], stop: StopRequest, models: Mapping[str, type[ModelConfig]] = MODEL_CONFIGS) -> int:
-    """Check the configuration, then train; return the exit code."""
+def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = None) -> int:
+    """Check the configuration, then train; return the exit code.
+
+    Args:
+        task: another stage than the two of vqdist; None for the one that the configuration names.
+    """
+    models = MODEL_CONFIGS if task is None else {task.name: task.config_type}
     parsed = parse_options("train", __doc__ or "", TrainOptions, argv, takes_config=True)
     if parsed.options is None:
         raise ConfigError(parsed.problems)
@@ -38,22 +46,22 @@ def train(argv: Sequence[str], stop: StopRequest, models: Mapping[str, type[Mode
 
     # Torch is imported from here on, so that --help returns at once.
     from vqdist.distributed.process_group import end_ranks
-    from vqdist.tracking.tracker import resolve_mode
-    from vqdist.training.build import resolve
-    from vqdist.training.checks import find_problems
+    from vqdist.training.checks import check_run
+    from vqdist.training.resolve import resolve_config
     from vqdist.training.run import run
+    from vqdist.training.tasks import TASKS
 
-    mode = config.tracking.mode
     try:
-        mode = resolve_mode(dict(parsed.keys).get("tracking.mode") and mode, os.environ, mode)
+        config = resolve_config(config, dict(parsed.keys).get("tracking.mode") and config.tracking.mode)
     except ConfigError as error:
         problems += error.problems
-    config = resolve(config.replace("tracking", mode=mode))
-    problems += find_problems(config)
-    if problems:
-        raise ConfigError(problems)
+        config = resolve_config(config, "disabled")
+    task = task or TASKS[config.task]
+    found, dataset = check_run(config, task)
+    if problems + found:
+        raise ConfigError(problems + found)
     try:
-        return run(config, stop)
+        return run(config, task, dataset, stop)
     finally:
         end_ranks()
 

@@ -23,7 +23,7 @@ from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.intervals import bootstrap_subjects
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.tasks.tasks import conditions_of
+from vqdist.training.tasks.pixelcnn import conditions_of
 
 Table = dict[str, npt.NDArray[np.float64]]
 BASELINE_BATCH = 256

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 FIRST_LINE_S = 10.0  # before the first line of a log; the next lines follow after a tenth of the elapsed time
 REDRAW_S = 0.2
-MIN_BAR_COLUMNS = 12
+MIN_BAR_COLUMNS = 16  # with its borders
 
 
 class _Bar(tqdm):
