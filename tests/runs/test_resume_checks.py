@@ -6,18 +6,20 @@ from pathlib import Path
 import pytest
 from support import read_metrics, tiny_flags, train
 
-from vqdist.config.schema import PixelCNNRun, VQVAERun
+from vqdist.config.model_config import PixelCNNConfig, VQVAEConfig
+from vqdist.config.schema import run_config_type
 from vqdist.runs.resume_checks import resume_problems
 
 
 def test_a_run_of_an_older_version_goes_on_where_new_keys_have_their_defaults(tmp_path: Path) -> None:
-    asked = VQVAERun().model_dump(mode="json")
-    saved = VQVAERun().model_dump(mode="json")
+    vqvae_run, pixelcnn_run = run_config_type("vqvae", VQVAEConfig), run_config_type("pixelcnn", PixelCNNConfig)
+    requested = vqvae_run().model_dump(mode="json")
+    saved = vqvae_run().model_dump(mode="json")
     del saved["data"]["mirror"], saved["model"]["patch"], saved["data"]["crop"]
-    assert not resume_problems(tmp_path, saved, asked)
-    changed = VQVAERun(data={"mirror": "rows"}, model={"patch": 4}).model_dump(mode="json")
+    assert not resume_problems(tmp_path, saved, requested)
+    changed = vqvae_run(data={"mirror": "rows"}, model={"patch": 4}).model_dump(mode="json")
     assert {problem.where for problem in resume_problems(tmp_path, saved, changed)} == {"data.mirror", "model.patch"}
-    other = PixelCNNRun().model_dump(mode="json")
+    other = pixelcnn_run().model_dump(mode="json")
     assert "task" in {problem.where for problem in resume_problems(tmp_path, saved, other)}
 
 

@@ -52,8 +52,7 @@ def our_step(bench: Bench, images: Tensor, precision: str, *, compiled: bool) ->
         compiled=compiled,
         hidden=bench.size(128, 8),
     )
-    quantizer = session.quantizer
-    assert quantizer is not None
+    quantizer = session.task.model.quantizer
     quantizer.initialize(torch.randn(8 * quantizer.num_codes, quantizer.code_dim), 0)
     batch = make_batch(images)
     return lambda: train_step(session, [batch], RankRequests())

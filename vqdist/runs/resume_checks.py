@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from vqdist.config.loading import load_config
-from vqdist.config.schema import RUN_TYPES, RunConfig
+from vqdist.config.model_config import MODEL_CONFIGS
+from vqdist.config.schema import RunConfig, run_config_type
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import ConfigError, Problem
 from vqdist.runs.run_dir import RunDir, read_run_config, read_status
@@ -65,8 +66,9 @@ def resume_problems(path: Path, saved: dict[str, Any], requested: dict[str, Any]
         saved: its configuration. Keys unknown to the version that wrote it have their current defaults.
         requested: the configuration that is to continue the run.
     """
-    run_type = RUN_TYPES.get(str(saved.get("task")), RUN_TYPES["vqvae"])
-    saved = _merge(run_type.model_validate({}).model_dump(mode="json"), saved)
+    task = str(saved.get("task")) if saved.get("task") in MODEL_CONFIGS else "vqvae"
+    defaults = run_config_type(task, MODEL_CONFIGS[task]).model_validate({}).model_dump(mode="json")
+    saved = _merge(defaults, saved)
     names = FIXED_KEYS + (FIXED_KEYS_IF_WINDOWED if requested["data"]["order"] == "windowed" else ())
     problems = []
     for name in names:

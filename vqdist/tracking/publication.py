@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.runs.run_dir import read_run_config, read_status
 from vqdist.tracking.sent import SentSteps
 from vqdist.tracking.tracker import Mode, Reporter, Tracker, resolve_mode
