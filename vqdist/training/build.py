@@ -3,7 +3,6 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +16,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.progress import print_from_any_rank
 from vqdist.models.io import find_model, load_model
+from vqdist.models.model_card import DataDescription
 from vqdist.runs.run_dir import follow_first_start
 from vqdist.training.optim import WeightEMA, build_optimizer
 from vqdist.training.precision import choose_precision
@@ -98,20 +98,16 @@ def load_companion(path: str, manifest: Manifest, device: torch.device) -> tuple
     return load_model(folder).to(device), folder
 
 
-def describe_data(manifest: Manifest) -> dict[str, Any]:
-    """Return what a saved model tells of its data."""
-    facts: dict[str, Any] = {
-        "data_fingerprint": manifest.fingerprint,
-        "image_size": list(manifest.image_size),
-        "class_names": list(manifest.class_names),
-    }
-    if manifest.kind == "codes":
-        facts |= {
-            "grid": list(manifest.grid or ()),
-            "vqvae_fingerprint": manifest.vqvae_fingerprint,
-            "conditions": [list(row) for row in manifest.conditions],
-        }
-    return facts
+def describe_data(manifest: Manifest) -> DataDescription:
+    """Return the facts about a dataset that are saved with a model trained on it."""
+    return DataDescription(
+        data_fingerprint=manifest.fingerprint,
+        image_size=manifest.image_size,
+        class_names=manifest.class_names,
+        grid=manifest.grid,
+        vqvae_fingerprint=manifest.vqvae_fingerprint,
+        conditions=manifest.conditions if manifest.kind == "codes" else None,
+    )
 
 
 def _build_accelerator(config: RunConfig) -> Accelerator:

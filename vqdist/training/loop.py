@@ -16,6 +16,7 @@ from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.errors import DivergedError, StorageError
 from vqdist.foundation.progress import print_from_any_rank
 from vqdist.models.io import save_model
+from vqdist.models.model_card import DataDescription
 from vqdist.plotting.image_grids import save_png
 from vqdist.runs.checkpoint import save_checkpoint
 from vqdist.runs.run_dir import RunDir
@@ -36,7 +37,7 @@ class Run:
     Attributes:
         companion: the VQ-VAE that a prior's codes came from, for previews; None in stage 1.
         companion_dir: where that VQ-VAE is saved; it travels with the prior.
-        extra: what the saved model's config.json tells beside its arguments.
+        data_description: facts about the dataset that are saved with the model.
     """
 
     session: Session
@@ -46,7 +47,7 @@ class Run:
     stop: StopRequest
     companion: nn.Module | None
     companion_dir: Path | None
-    extra: dict[str, object]
+    data_description: DataDescription
     saved_at: float = 0.0
 
 
@@ -171,7 +172,7 @@ def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
                 run.run_dir.path / "model",
                 step=session.progress.step,
                 metrics=metrics,
-                extra=run.extra,
+                data=run.data_description,
                 vqvae_dir=run.companion_dir,
                 check_owner=run.run_dir.check_owner,
             )

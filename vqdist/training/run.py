@@ -76,7 +76,7 @@ def _train(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, run_d
             stop=stop,
             companion=companion,
             companion_dir=companion_dir,
-            extra=describe_data(manifest),
+            data_description=describe_data(manifest),
             saved_at=time.monotonic(),
         )
         ending.state = train(started)
