@@ -28,7 +28,7 @@ class _Bar(tqdm):
     monitor_interval = 0  # no monitor thread: forked loader workers would inherit it
 
 
-_drawn: list[_Bar] = []  # the bar that is on the terminal, if any
+_drawn: list["ProgressBar"] = []  # the bar that is on the terminal, if any
 
 
 def print_message(text: str) -> None:
@@ -41,7 +41,7 @@ def print_from_any_rank(text: str) -> None:
     """Write a message to stderr, above the bar if one is drawn. A full disk behind stderr is ignored."""
     with suppress(OSError):
         if _drawn:
-            _drawn[-1].write(text, file=sys.stderr)
+            _drawn[-1].write_above(text)
         else:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
@@ -68,7 +68,7 @@ class ProgressBar:
         self._bar: _Bar | None = None
         if self.shown and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._bar = _Bar(total=total, file=sys.stderr, dynamic_ncols=True, leave=False, bar_format=self._layout())
-            _drawn.append(self._bar)
+            _drawn.append(self)
 
     def __enter__(self) -> Self:
         return self
@@ -84,12 +84,22 @@ class ProgressBar:
         now_s = time.monotonic()
         if self._bar is not None and now_s - self._last_shown_s >= REDRAW_S:
             self._last_shown_s = now_s
-            self._bar.n, self._bar.bar_format = self.done, self._layout()
+            self._update_bar()
             self._bar.refresh()
         due_s = self._last_shown_s + max(FIRST_LINE_S, 0.1 * (now_s - self._started_s))
         if self._bar is None and self.shown and now_s >= due_s:
             self._last_shown_s = now_s
             print_message(self.describe())
+
+    def write_above(self, text: str) -> None:
+        """Write a line of text above the bar."""
+        assert self._bar is not None, "only a drawn bar is registered"
+        self._update_bar()
+        self._bar.write(text, file=sys.stderr)
+
+    def _update_bar(self) -> None:
+        assert self._bar is not None
+        self._bar.n, self._bar.bar_format = self.done, self._layout()
 
     def annotate(self, note: str) -> None:
         """Show a short text, for example the loss, beside the count from now on."""
@@ -98,7 +108,7 @@ class ProgressBar:
     def close(self, *, complete: bool = True) -> None:
         """Remove the bar; if the work is complete, leave one line with count, time and rate."""
         if self._bar is not None:
-            _drawn.remove(self._bar)
+            _drawn.remove(self)
             self._bar.close()
             self._bar = None
         if self.shown and complete:

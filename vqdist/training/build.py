@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +12,7 @@ from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.models.model_card import DataDescription
 from vqdist.training.optim import WeightEMA, build_optimizer
 from vqdist.training.state import TrainingState, load_weights, read_weights
 from vqdist.training.step import settle_buckets
@@ -52,20 +52,16 @@ def _blank_batch(manifest: Manifest) -> Batch:
     return Batch(0, True, values, zero, zero, torch.full((1,), NO_NUMBER), torch.zeros(1))
 
 
-def describe_data(manifest: Manifest) -> dict[str, Any]:
-    """Return what the config.json of a saved model records of its data."""
-    facts: dict[str, Any] = {
-        "data_fingerprint": manifest.fingerprint,
-        "image_size": list(manifest.image_size),
-        "class_names": list(manifest.class_names),
-    }
-    if manifest.kind == "codes":
-        facts |= {
-            "grid": list(manifest.grid or ()),
-            "vqvae_fingerprint": manifest.vqvae_fingerprint,
-            "conditions": [list(row) for row in manifest.conditions],
-        }
-    return facts
+def describe_data(manifest: Manifest) -> DataDescription:
+    """Return the facts about a dataset that are saved with a model trained on it."""
+    return DataDescription(
+        data_fingerprint=manifest.fingerprint,
+        image_size=manifest.image_size,
+        class_names=manifest.class_names,
+        grid=manifest.grid,
+        vqvae_fingerprint=manifest.vqvae_fingerprint,
+        conditions=manifest.conditions if manifest.kind == "codes" else None,
+    )
 
 
 def _build_accelerator(config: RunConfig) -> Accelerator:

@@ -157,7 +157,8 @@ def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
                 run.run_dir.model,
                 step=state.progress.step,
                 metrics=metrics,
-                extra=describe_data(state.task.manifest),
+                kind=state.task.name,
+                data=describe_data(state.task.manifest),
                 vqvae_dir=state.task.vqvae_dir,
                 check_owner=run.run_dir.check_owner,
             )
