@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import ALONE, save_vqvae, write_images
+from support import ALONE, save_vqvae, write_images
 
 from vqdist import evaluate
 from vqdist.bench import PARTS, main

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import launch
+from support import launch
 
 from vqdist import doctor
 from vqdist.config.loading import load_config
