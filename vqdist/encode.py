@@ -15,16 +15,16 @@ def main(argv: Sequence[str]) -> None:
     if parsed.options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.inference.encoding import encode
 
-    ranks = start_ranks(parsed.options.device)
+    ranks = init_process_group(parsed.options.device)
     try:
         samples = encode(parsed.options, ranks, parsed.problems)
         if ranks.is_main:
             emit({"out": str(parsed.options.out), "samples": samples})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ def main(argv: Sequence[str]) -> None:
     if options is None or options.find_conflicts():
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.evaluation.run import appraise, show_pictures
     from vqdist.evaluation.table import describe_report
     from vqdist.tracking.publication import publish
 
-    ranks = start_ranks(options.device)
+    ranks = init_process_group(options.device)
     try:
         evaluate = appraise if options.pictures is None else show_pictures
         report = evaluate(options, ranks, parsed.problems)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
         if ranks.is_main and options.pictures is None:
             publish(options.run, report)
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

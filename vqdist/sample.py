@@ -17,17 +17,17 @@ def main(argv: Sequence[str]) -> None:
     if parsed.options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.inference.sampling import sample
 
-    ranks = start_ranks(parsed.options.device)
+    ranks = init_process_group(parsed.options.device)
     try:
         sample(parsed.options, ranks, parsed.problems)
         if ranks.is_main:
             print_message(f"look at {parsed.options.out / 'grid.png'}")
             emit({"out": str(parsed.options.out), "num": parsed.options.num})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":
