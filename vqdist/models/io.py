@@ -13,7 +13,6 @@ import glob
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from vqdist.foundation.atomic_files import partial_path, remove_partials, sync, write_synced
+from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError, Problem, UserError
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -82,7 +81,8 @@ def save_model(
         vqvae = read_model_files(vqvae_dir, kind="vqvae")
         files["vqvae/config.json"] = json.dumps(vqvae.config, indent=2).encode()
         files["vqvae/model.safetensors"] = vqvae.weights
-    _replace_folder(Path(folder), files, check_owner)
+    clear_leftovers(Path(folder).parent, glob.escape(Path(folder).name))
+    write_folder(Path(folder), files, check=check_owner)
 
 
 def load_model(path: str | Path) -> VQVAE | PixelCNN:
@@ -128,7 +128,7 @@ def find_model(path: str | Path) -> Path:
     """
     path = Path(path)
     for folder in (path, path / "model", path / "vqvae") * 2:  # twice: it may be replaced between two looks
-        if (folder / "config.json").is_file() or (_set_aside(folder) / "config.json").is_file():
+        if (folder / "config.json").is_file() or (aside_path(folder) / "config.json").is_file():
             return folder
     expected = "a run's directory, its model/, or a data set of codes"
     raise CheckpointError.of(str(path), "no model" if path.exists() else "nothing", expected)
@@ -223,7 +223,7 @@ def _read_together(folder: Path) -> tuple[bytes, bytes]:
     """Read both files out of one folder, though a writer may replace it at any moment."""
     for attempt in range(_READ_ATTEMPTS):
         last = attempt == _READ_ATTEMPTS - 1
-        for place in (folder, _set_aside(folder)):
+        for place in (folder, aside_path(folder)):
             try:
                 return _read_in(place)
             except FileNotFoundError as error:
@@ -248,36 +248,6 @@ def _read_in(folder: Path) -> tuple[bytes, bytes]:
             return config, file.read()
     finally:
         os.close(descriptor)
-
-
-def _replace_folder(folder: Path, files: Mapping[str, bytes], check_owner: Callable[[], None] | None) -> None:
-    partial = partial_path(folder)
-    aside = _set_aside(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_partials(folder.parent, glob.escape(folder.name))
-    try:
-        for name, data in files.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            write_synced(partial / name, data)
-        for inner in {(partial / name).parent for name in files}:
-            sync(inner)
-        if check_owner is not None:
-            check_owner()
-        if folder.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-        partial.rename(folder)
-        sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _set_aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
 
 
 def _kind_of(model: nn.Module) -> str:

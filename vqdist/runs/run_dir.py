@@ -12,7 +12,7 @@ from typing import Any
 
 from vqdist.config.schema import RUN_TYPES, RunConfig
 from vqdist.config.loading import load_config
-from vqdist.foundation.atomic_files import remove_partials, sync, write_access_problems, write_atomic
+from vqdist.foundation.atomic_files import clear_leftovers, sync, write_access_problems, write_atomic
 from vqdist.foundation.errors import ConfigError, OwnershipError, Problem
 
 # What decides the result of a run; every other key may change from one start to the next.
@@ -50,7 +50,7 @@ class RunDir:
         """Take the directory for this start: older processes find another token and write nothing more."""
         path.mkdir(parents=True, exist_ok=True)
         for folder in (path, path / "ledger"):
-            remove_partials(folder)  # of a start that was killed while it wrote
+            clear_leftovers(folder)  # of a start that was killed while it wrote
         run_dir = cls(path, uuid.uuid4().hex)
         owner = {
             "token": run_dir.token,
