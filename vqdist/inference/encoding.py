@@ -18,10 +18,9 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import reporting_storage_errors
+from vqdist.foundation.atomic_files import check_output, reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
-from vqdist.foundation.staging import check_output
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.batches import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
 from vqdist.inference.compatibility import require_kind, vqvae_problems
