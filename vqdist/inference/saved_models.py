@@ -1,0 +1,27 @@
+"""Saved models as inference needs them: with their types, and a PixelCNN together with the VQ-VAE of its codes."""
+
+from pathlib import Path
+
+from vqdist.models.io import ModelFiles, build_model, read_model_files
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.vqvae import VQVAE
+
+
+def read_prior(path: str | Path) -> tuple[ModelFiles, ModelFiles]:
+    """Read a PixelCNN and the VQ-VAE of its codes, which is saved with it."""
+    files = read_model_files(path, kind="pixelcnn")
+    return files, read_model_files(files.folder / "vqvae", kind="vqvae")
+
+
+def build_vqvae(files: ModelFiles) -> VQVAE:
+    """Build a saved model that is a VQ-VAE."""
+    model = build_model(files)
+    assert isinstance(model, VQVAE), f"{files.folder} is a {files.card.kind}"
+    return model
+
+
+def build_pixelcnn(files: ModelFiles) -> PixelCNN:
+    """Build a saved model that is a PixelCNN."""
+    model = build_model(files)
+    assert isinstance(model, PixelCNN), f"{files.folder} is a {files.card.kind}"
+    return model
