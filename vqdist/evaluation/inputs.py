@@ -12,7 +12,7 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
 from vqdist.inference.dataset import Dataset, SplitLoader
 from vqdist.inference.reconstruction import find_pictures
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_prior
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
@@ -135,7 +135,7 @@ def find_output_problems(options: EvaluateOptions) -> list[Problem]:
 def read_models(run: Path) -> tuple[ModelFiles | None, ModelFiles]:
     """Read a PixelCNN and the VQ-VAE of its codes, or None and a VQ-VAE."""
     files = read_model_files(run)
-    return read_prior(run) if files.card.kind == "pixelcnn" else (None, files)
+    return (files, read_vqvae_of(files)) if files.card.kind == "pixelcnn" else (None, files)
 
 
 def read_beside(run: Path, others: Sequence[Path]) -> dict[str, ModelFiles]:

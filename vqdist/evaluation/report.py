@@ -1,7 +1,6 @@
 """The report of `vqdist evaluate`: metrics of a model, comparison of its samples with real slices, and figures."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vqdist.config.command_options import EvaluateOptions

@@ -20,7 +20,7 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.conditions import Conditions, draw_conditions
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_prior
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
@@ -102,15 +102,18 @@ def read_models(prior: Path, vqvae: Path | None) -> tuple[ModelFiles, ModelFiles
     Raises:
         UserError: the PixelCNN was trained on codes of another VQ-VAE.
     """
-    (prior_files, own_vqvae), given = collect(
-        lambda: read_prior(prior), lambda: None if vqvae is None else read_model_files(vqvae, kind="vqvae")
-    )
+
+    def read_prior() -> tuple[ModelFiles, ModelFiles]:
+        files = read_model_files(prior, kind="pixelcnn")
+        return files, read_vqvae_of(files)
+
+    (files, own), given = collect(read_prior, lambda: None if vqvae is None else read_model_files(vqvae, kind="vqvae"))
     if given is None:
-        return prior_files, own_vqvae
-    found, expected = given.card.fingerprint, own_vqvae.card.fingerprint
+        return files, own
+    found, expected = given.card.fingerprint, own.card.fingerprint
     if found != expected:
         raise UserError.of(f"--vqvae {vqvae}", f"VQ-VAE {found}", f"{expected}, the VQ-VAE of the prior's codes")
-    return prior_files, given
+    return files, given
 
 
 def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles) -> SamplingJob:

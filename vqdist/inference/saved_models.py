@@ -1,16 +1,13 @@
 """Saved models as inference needs them: with their types, and a PixelCNN together with the VQ-VAE of its codes."""
 
-from pathlib import Path
-
 from vqdist.models.io import ModelFiles, build_model, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
 
-def read_prior(path: str | Path) -> tuple[ModelFiles, ModelFiles]:
-    """Read a PixelCNN and the VQ-VAE of its codes, which is saved with it."""
-    files = read_model_files(path, kind="pixelcnn")
-    return files, read_model_files(files.folder / "vqvae", kind="vqvae")
+def read_vqvae_of(prior: ModelFiles) -> ModelFiles:
+    """Read the VQ-VAE that is saved with a PixelCNN: the one that made its codes."""
+    return read_model_files(prior.folder / "vqvae", kind="vqvae")
 
 
 def build_vqvae(files: ModelFiles) -> VQVAE:
