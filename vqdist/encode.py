@@ -16,17 +16,17 @@ def main(argv: Sequence[str]) -> None:
     if options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.inference.encoding import prepare_encoding
 
-    ranks = start_ranks(options.device)
+    ranks = init_process_group(options.device)
     try:
         (job,) = collect(lambda: prepare_encoding(options, ranks), problems=parsed.problems)
         samples = job.run(ranks)
         if ranks.is_main:
             emit({"out": str(options.out), "samples": samples})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

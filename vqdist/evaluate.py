@@ -18,13 +18,13 @@ def main(argv: Sequence[str]) -> None:
     if options is None or options.find_conflicts():
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.evaluation.inputs import read_inputs, read_picture_inputs
     from vqdist.evaluation.report import evaluate_model, evaluate_pictures
     from vqdist.evaluation.report_table import describe_report
     from vqdist.tracking.publication import publish
 
-    ranks = start_ranks(options.device)
+    ranks = init_process_group(options.device)
     try:
         if options.pictures is None:
             (inputs,) = collect(lambda: read_inputs(options, ranks), problems=parsed.problems)
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
         if ranks.is_main and options.pictures is None:
             publish(options.run, report)
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ def main(argv: Sequence[str]) -> None:
     if options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.inference.sampling import prepare_sampling
 
-    ranks = start_ranks(options.device)
+    ranks = init_process_group(options.device)
     try:
         (job,) = collect(lambda: prepare_sampling(options, ranks), problems=parsed.problems)
         job.run(ranks)
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
             print_message(f"look at {options.out / 'grid.png'}")
             emit({"out": str(options.out), "num": options.num})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from vqdist.metrics.means import Means
 from vqdist.models.io import build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.curves import read_metrics, training_seconds
+from vqdist.runs.run_dir import RunDir
 
 BATCH_SIZE = 8
 READ_BATCH = 64
@@ -56,7 +57,7 @@ def run(bench: Bench) -> list[Result]:
     data = Dataset.open(bench.data)
     ours = build_model(files)
     assert isinstance(ours, VQVAE)
-    metrics_file = bench.run / "metrics.jsonl"
+    metrics_file = RunDir(bench.run).metrics
     seconds = training_seconds(read_metrics(metrics_file)) if metrics_file.is_file() else 0.0
     problems = find_vqvae_problems(ours, data)
     if not seconds:

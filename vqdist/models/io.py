@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -112,7 +112,7 @@ def save_model(
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
     card = ModelCard(
         kind=kind or next(kind for kind, model_class in MODELS.items() if isinstance(model, model_class)),
-        model=model.config,
+        model=cast(Mapping[str, Any], model.config),
         weights_bytes=len(weights),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         step=step,
