@@ -13,14 +13,14 @@ from vqdist.runs.resume_checks import resume_problems
 
 def test_a_run_of_an_older_version_goes_on_where_new_keys_have_their_defaults(tmp_path: Path) -> None:
     vqvae_run, pixelcnn_run = run_config_type("vqvae", VQVAEConfig), run_config_type("pixelcnn", PixelCNNConfig)
-    requested = vqvae_run().model_dump(mode="json")
+    requested = vqvae_run()
     saved = vqvae_run().model_dump(mode="json")
     del saved["data"]["mirror"], saved["model"]["patch"], saved["data"]["crop"]
-    assert not resume_problems(tmp_path, saved, requested)
-    changed = vqvae_run(data={"mirror": "rows"}, model={"patch": 4}).model_dump(mode="json")
-    assert {problem.where for problem in resume_problems(tmp_path, saved, changed)} == {"data.mirror", "model.patch"}
-    other = pixelcnn_run().model_dump(mode="json")
-    assert "task" in {problem.where for problem in resume_problems(tmp_path, saved, other)}
+    old = vqvae_run.model_validate(saved)
+    assert not resume_problems(tmp_path, old, requested)
+    changed = vqvae_run(data={"mirror": "rows"}, model={"patch": 4})
+    assert {problem.where for problem in resume_problems(tmp_path, old, changed)} == {"data.mirror", "model.patch"}
+    assert "task" in {problem.where for problem in resume_problems(tmp_path, old, pixelcnn_run())}
 
 
 @pytest.mark.ranks

@@ -8,7 +8,6 @@ from support.commands import (
     start_train,
     tiny_flags,
     train,
-    write_codes,
 )
 from support.datasets import (
     GRID,
@@ -20,7 +19,7 @@ from support.datasets import (
     write_image_set,
     write_images,
 )
-from support.models import ALONE, save_prior, save_vqvae
+from support.models import ALONE, save_prior, save_vqvae, write_codes
 from support.processes import (
     Ended,
     Started,

@@ -2,7 +2,6 @@
 
 import importlib
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from support.datasets import TINY_VQVAE
@@ -61,10 +60,3 @@ def launch(module: str, *arguments: object, ranks: int = 1) -> subprocess.Comple
     with start(run_command_main, module.removeprefix("vqdist."), words, ranks=ranks) as started:
         ended = started.wait(240)
     return subprocess.CompletedProcess([module, *words], max(ended.codes), ended.outputs[0], "".join(ended.logs))
-
-
-def write_codes(out: Path, run: Path, images: Path) -> Path:
-    """Encode a dataset with the VQ-VAE of a run."""
-    done = launch("vqdist.encode", "--run", run, "--data", images, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out

@@ -5,8 +5,10 @@ from pathlib import Path
 import torch
 from support.datasets import SIZE, TINY_VQVAE
 
+from vqdist.config.command_options import EncodeOptions
 from vqdist.data.shards.writer import load_manifest
 from vqdist.distributed.process_group import Ranks
+from vqdist.inference.encoding import encode
 from vqdist.models.io import save_model
 from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
@@ -23,6 +25,12 @@ def save_vqvae(run: Path, *, channels: int = 1, num_codes: int = 16, seed: int =
     model.quantizer.initialize(latents.detach().permute(0, 2, 3, 1).reshape(-1, 4), seed)
     save_model(model.eval(), run / "model", step=0, data=DataDescription(image_size=(SIZE, SIZE)))
     return run
+
+
+def write_codes(out: Path, run: Path, images: Path) -> Path:
+    """Encode a dataset with the VQ-VAE of a run."""
+    encode(EncodeOptions(run=run, data=images, out=out), ALONE)
+    return out
 
 
 def save_prior(run: Path, codes: Path, *, condition: str = "none", seed: int = 0) -> Path:

@@ -1,11 +1,12 @@
 """Whether a configuration may start or continue the run in its run directory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vqdist.config.loading import load_config
 from vqdist.config.model_config import MODEL_CONFIGS
-from vqdist.config.schema import RunConfig, run_config_type
+from vqdist.config.schema import RunConfig
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import ConfigError, Problem
 from vqdist.runs.run_dir import RunDir, read_run_config, read_status
@@ -36,8 +37,7 @@ def is_finished(config: RunConfig) -> bool:
 
 def keep_chosen_values(config: RunConfig) -> RunConfig:
     """Return the configuration with its open values replaced by those that the run's first attempt chose, if any."""
-    saved = RunDir(config.run_dir).config
-    first = load_config(saved, [])[0] if saved.exists() and config.checkpoint.resume != "never" else None
+    first, _ = _load_saved(config)
     if first is None:
         return config
     for (section, name), open_value in OPEN_VALUES.items():
@@ -49,16 +49,22 @@ def keep_chosen_values(config: RunConfig) -> RunConfig:
 def run_dir_problems(config: RunConfig) -> list[Problem]:
     """Return why the run directory cannot be used with a configuration that has no open values."""
     problems = _resume_mode_problems(config.run_dir, config.checkpoint.resume)
+    saved, saved_problems = _load_saved(config)
+    if saved_problems:
+        file, found = RunDir(config.run_dir).config, "; ".join(map(str, saved_problems))
+        return [*problems, Problem(str(file), found, "the configuration of a run")]
+    return problems + (resume_problems(config.run_dir, saved, config) if saved is not None else [])
+
+
+def _load_saved(config: RunConfig) -> tuple[RunConfig | None, list[Problem]]:
+    """Return the configuration of the run that would continue, and its problems; (None, []) if there is none."""
     file = RunDir(config.run_dir).config
     if not file.exists() or config.checkpoint.resume == "never":
-        return problems
-    saved, saved_problems = load_config(file, [])
-    if saved_problems or saved is None:
-        return [*problems, Problem(str(file), "; ".join(map(str, saved_problems)), "the configuration of a run")]
-    return problems + resume_problems(config.run_dir, saved.model_dump(mode="json"), config.model_dump(mode="json"))
+        return None, []
+    return load_config(file, [], {**MODEL_CONFIGS, config.task: type(config.model)})
 
 
-def resume_problems(path: Path, saved: dict[str, Any], requested: dict[str, Any]) -> list[Problem]:
+def resume_problems(path: Path, saved: RunConfig, requested: RunConfig) -> list[Problem]:
     """Return the fixed keys whose requested values differ from the saved ones.
 
     Args:
@@ -66,19 +72,17 @@ def resume_problems(path: Path, saved: dict[str, Any], requested: dict[str, Any]
         saved: its configuration. Keys unknown to the version that wrote it have their current defaults.
         requested: the configuration that is to continue the run.
     """
-    task = str(saved.get("task")) if saved.get("task") in MODEL_CONFIGS else "vqvae"
-    defaults = run_config_type(task, MODEL_CONFIGS[task]).model_validate({}).model_dump(mode="json")
-    saved = _merge(defaults, saved)
-    names = FIXED_KEYS + (FIXED_KEYS_IF_WINDOWED if requested["data"]["order"] == "windowed" else ())
-    problems = []
-    for name in names:
-        before, now = _flatten(name, _look_up(saved, name)), _flatten(name, _look_up(requested, name))
-        for key in sorted(set(before) | set(now)):
-            if before.get(key) != now.get(key):
-                found = f"{before.get(key)!r} in {RunDir(path).config}"
-                expected = f"{now.get(key)!r} as requested; keep the saved value or choose another run.name"
-                problems.append(Problem(key, found, expected))
-    return problems
+    names = FIXED_KEYS + (FIXED_KEYS_IF_WINDOWED if requested.data.order == "windowed" else ())
+    before, now = (_list_values(config.model_dump(mode="json"), names) for config in (saved, requested))
+    return [
+        Problem(
+            key,
+            f"{before.get(key)!r} in {RunDir(path).config}",
+            f"{now.get(key)!r} as requested; keep the saved value or choose another run.name",
+        )
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _resume_mode_problems(path: Path, resume: str) -> list[Problem]:
@@ -102,16 +106,6 @@ def _started_from(path: Path, weights: str) -> bool:
     return saved not in {None, "auto", "never"} and Path(saved).resolve() == Path(weights).resolve()
 
 
-def _merge(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return nested values, with defaults for the keys that they lack."""
-    nested = {
-        key: _merge(default, values[key])
-        for key, default in defaults.items()
-        if isinstance(default, dict) and isinstance(values.get(key), dict)
-    }
-    return defaults | values | nested
-
-
 def _look_up(values: dict[str, Any], name: str) -> Any:
     found: Any = values
     for part in name.split("."):
@@ -119,7 +113,10 @@ def _look_up(values: dict[str, Any], name: str) -> Any:
     return found
 
 
-def _flatten(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {name: value}
-    return {key: leaf for part, inner in value.items() for key, leaf in _flatten(f"{name}.{part}", inner).items()}
+def _list_values(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return section.key -> value of keys and of all keys of sections."""
+    found: dict[str, Any] = {}
+    for name in names:
+        value = _look_up(values, name)
+        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return found
