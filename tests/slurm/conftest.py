@@ -1,7 +1,6 @@
-"""The cluster of the Slurm tests, its data, and the few verbs that the tests need."""
+"""The Slurm cluster of these tests, its datasets and configurations."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from slurm_cluster import Cluster, missing_prerequisite
-from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
-from support import save_vqvae, write_codes
+from slurm_jobs import Jobs, Run
+from support import save_vqvae, train, write_codes
 
 from vqdist import shard
 
@@ -24,13 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Four nodes. CI must have them; elsewhere the tests are skipped with the reason."""
+    """A cluster of four nodes. If it cannot be started, the tests fail in CI and are skipped elsewhere."""
     reason = missing_prerequisite()
     if reason and os.environ.get("CI") != "true":
         pytest.skip(f"no Slurm cluster here: {reason}")
     assert reason is None, reason
     with Cluster(num_nodes=4) as running:
-        # One thread: the ranks share few cores, and sums of one process and of four must agree.
+        # One thread per process: the ranks share few cores, and the sums of one process and of four must agree.
         running.environment |= {
             "VQDIST_PYTHON": sys.executable,
             "VQDIST_SITE": "/dev/null",
@@ -41,14 +40,14 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def jobs(cluster: Cluster, tmp_path: Path, configs: dict[str, Path], undisturbed: Callable[..., Run]) -> Iterator[Jobs]:
-    """The cluster, used from a folder of the test's own; afterwards all nodes are idle and whole again."""
+    """The cluster, used from a temporary folder. After the test all nodes are idle and repaired."""
     yield Jobs(cluster, tmp_path, configs, undisturbed)
     cluster.heal()
 
 
 @pytest.fixture(scope="session")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of made-up slices: 48 of 32 x 32 in train."""
+    """A dataset of synthetic slices: 48 of 32 x 32 in train."""
     out = tmp_path_factory.mktemp("data") / "slices"
     words = "--num-subjects 8 --num-slices 8 --image-size 32 --samples-per-shard 8"
     shard.main(["demo", str(out), *words.split()])
@@ -57,13 +56,13 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def codes(slices: Path) -> Path:
-    """The same data set as the codes of an untrained VQ-VAE."""
+    """The codes of these slices from an untrained VQ-VAE."""
     return write_codes(slices.parent / "codes", save_vqvae(slices.parent / "vqvae"), slices)
 
 
 @pytest.fixture(scope="session")
 def configs(slices: Path, codes: Path) -> dict[str, Path]:
-    """Configurations: one quick run of each stage, and one whose steps take long enough to be interrupted."""
+    """Configurations: a quick run of each task, and runs whose steps take long enough to be interrupted or measured."""
     data = {"path": str(slices), "global_batch_size": 8, "num_workers": 0, "ledger": True}
     small = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 8, "num_codes": 32, "restart_every": 4}
     train = {"max_steps": 10, "log_every": 1, "eval_every": 10, "preview_every": None}
@@ -99,17 +98,13 @@ def configs(slices: Path, codes: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def undisturbed(configs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """undisturbed(name, ranks=1): a configuration's run on this machine without Slurm or accidents, made once."""
+    """undisturbed(name, ranks=1): the run of a configuration without Slurm and without faults; each is made once."""
     folder = tmp_path_factory.mktemp("undisturbed")
 
     def make(name: str, ranks: int = 1) -> Run:
         done = Run(folder / f"{name}-{ranks}")
         if not done.path.exists():
-            words = ["--config", str(configs[name]), "--run.dir", str(folder), "--run.name", done.path.name]
-            environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "RANKS": str(ranks)}
-            environment |= {"VQDIST_PYTHON": sys.executable, "MASTER_PORT": "0" if ranks > 1 else ""}
-            command = [str(ROOT / "launch/node.sh"), "vqdist.train", *words]
-            subprocess.run(command, check=True, env=environment, timeout=PATIENCE_S, cwd=ROOT)
+            train("--config", configs[name], "--run.dir", folder, "--run.name", done.path.name, ranks=ranks)
         return done
 
     return make

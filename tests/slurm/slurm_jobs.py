@@ -1,4 +1,4 @@
-"""What a user of the cluster types, and what a run's directory tells."""
+"""Jobs of a test, and the results of their runs."""
 
 import json
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from vqdist.data.shards.writer import ShardReader, load_manifest
 
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "slurm/train.sbatch")
-# Machines that run the tests may be busy with other work; nothing is slow enough to need so long.
+# Far longer than any test needs, for machines that are busy with other work.
 PATIENCE_S = 240
 
 
 class Run:
-    """What a run's directory tells."""
+    """The results of a run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The last step with a line in metrics.jsonl."""
+        """The last step in metrics.jsonl."""
         lines = self.lines("metrics.jsonl") if (self.path / "metrics.jsonl").exists() else []
         return lines[-1]["step"] if lines else 0
 
@@ -47,14 +47,14 @@ class Run:
         return (self.path / f"logs/rank-{rank}.log").read_text()
 
     def assert_same_as(self, other: "Run", *, tolerance: float = 2e-4) -> None:
-        """The losses of every step and of the evaluation are those of the other run."""
+        """Check that the losses of every step and of the evaluation are those of another run."""
         for split in ("train", "validate"):
             ours, theirs = self.losses(split), other.losses(split)
             assert list(ours) == list(theirs)
             np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=tolerance, err_msg=split)
 
     def assert_exact_ledger(self) -> None:
-        """Each step has trained on the samples that the order gives it, each once, over all lives and ranks."""
+        """Check that each step trained once on each of its samples, over all attempts and ranks."""
         config = yaml.safe_load((self.path / "config.yaml").read_text())
         data, last = config["data"], self.status["step"]
         size = data["global_batch_size"]
@@ -73,7 +73,7 @@ class Run:
 
 
 class Jobs:
-    """What a user of the cluster types, and how long a test is willing to wait for it."""
+    """Submits jobs and waits for them, with the timeouts of the tests."""
 
     def __init__(
         self, cluster: Cluster, folder: Path, configs: dict[str, Path], undisturbed: Callable[..., Run]
@@ -84,33 +84,33 @@ class Jobs:
         self.undisturbed = undisturbed
 
     def words(self, config: str, name: str = "it") -> list[str]:
-        """Return vqdist.train's arguments for a run in the test's folder."""
+        """Return the arguments of vqdist.train for a run in the folder of the test."""
         return ["--config", str(self.configs[config]), "--run.dir", str(self.folder), "--run.name", name]
 
     def train(
         self, config: str, *arguments: str, flags: str = "", name: str = "it", **environment: str
     ) -> tuple[str, Run]:
-        """Submit slurm/train.sbatch; return the job and the run."""
+        """Submit slurm/train.sbatch; return job and run."""
         job = self.submit(TRAIN, *self.words(config, name), *arguments, flags=flags, **environment)
         return job, Run(self.folder / name)
 
     def submit(self, script: str, *arguments: str, flags: str = "", **environment: str) -> str:
-        """Run sbatch; return the job."""
+        """Submit a script; return the job."""
         log = str(self.folder / "job-%j.log")
         together = self.cluster.environment | environment
         return self.cluster.submit(*flags.split(), f"--output={log}", script, *arguments, env=together)
 
     def submit_nothing(self, flags: str) -> str:
-        """Submit a job that ends at once; return it."""
+        """Submit a job that does nothing; return it."""
         output = str(self.folder / "nothing-%j.log")
         return self.cluster.submit(*flags.split(), f"--output={output}", "--wrap=true")
 
     def finish(self, job: str) -> str:
-        """Wait for a job's end; return its state."""
+        """Wait until a job ends; return its state."""
         return self.cluster.wait(job, PATIENCE_S)
 
     def wait_step(self, job: str, run: Run, step: int) -> None:
-        """Wait until a run has a line for the step; fail at once if its job ends before."""
+        """Wait until a run has reached a step; fail if its job ends before."""
 
         def there() -> bool:
             if run.step >= step:
@@ -120,18 +120,18 @@ class Jobs:
 
         poll(there, PATIENCE_S, f"step {step} of {run.path.name}")
 
-    def wait_life(self, job: str, number: int) -> None:
-        """Wait until a job runs for the given time, counted from 1."""
+    def wait_attempt(self, job: str, number: int) -> None:
+        """Wait until an attempt of a job, counted from 1, is running."""
 
         def running() -> bool:
             facts = self.cluster.job(job)
             assert facts["JobState"] not in {"FAILED", "COMPLETED"}, self.log(job)
             return facts["JobState"] == "RUNNING" and int(facts["Restarts"]) == number - 1
 
-        poll(running, PATIENCE_S, f"start {number} of job {job}", every_s=0.3)
+        poll(running, PATIENCE_S, f"attempt {number} of job {job}", every_s=0.3)
 
     def stop(self, job: str, run: Run) -> None:
-        """End a run as its user does who does not know of Slurm."""
+        """Stop a run with a STOP file."""
         (run.path / "STOP").touch()
         assert self.finish(job) == "FAILED"
         assert "stopped as asked" in self.log(job)

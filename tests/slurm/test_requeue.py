@@ -1,4 +1,4 @@
-"""Jobs that end before the run does: time limit, preemption, requeue, a user who has had enough."""
+"""Jobs that end before the run does: time limit, preemption, requeue, cancellation."""
 
 import pytest
 from slurm_jobs import PATIENCE_S, Jobs
@@ -7,21 +7,20 @@ TWO = "--nodes=2 --ntasks-per-node=1"
 
 
 def test_time_limit(jobs: Jobs) -> None:
-    """Slurm's own warning, which comes up to 30 s early: minutes are its unit and half minutes its pace."""
+    """Slurm sends its warning up to 30 s early, because it checks limits every half minute. The limit is in minutes."""
     flags = "--nodes=1 --time=1 --signal=B:USR1@20"
     job, run = jobs.train("steady", "--train.max_steps", "100000", flags=flags)
-    jobs.wait_life(job, 2)
+    jobs.wait_attempt(job, 2)
     assert run.status["state"] == "stopped"
     assert "requeue 1, to go on at step" in jobs.log(job)
     jobs.cluster.run("scancel", job)
 
 
 def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
-
     job, run = jobs.train("steady", flags=TWO, VQDIST_MAX_REQUEUES="1")
     jobs.wait_step(job, run, 10)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
-    jobs.wait_life(job, 2)
+    jobs.wait_attempt(job, 2)
     jobs.wait_step(job, run, run.status["step"] + 5)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
     assert jobs.finish(job) == "FAILED"
@@ -30,7 +29,7 @@ def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
     assert run.status["state"] == "stopped"
     assert run.status["step"] < 90
 
-    again, run = jobs.train("steady", flags=TWO)
+    again, run = jobs.train("steady", flags="--nodes=1")  # on another number of ranks
     jobs.assert_completed(again)
     run.assert_exact_ledger()
     run.assert_same_as(jobs.undisturbed("steady", 2))
@@ -41,7 +40,7 @@ def test_preempted_and_requeued_by_hand(jobs: Jobs) -> None:
     jobs.wait_step(job, run, 10)
     guest = jobs.submit_nothing("--nodes=4 --exclusive --partition=high")
     jobs.assert_completed(guest)
-    jobs.wait_life(job, 2)
+    jobs.wait_attempt(job, 2)
     jobs.wait_step(job, run, run.status["step"] + 5)
     jobs.cluster.run("scontrol", "requeue", job)
     jobs.assert_completed(job)
@@ -50,7 +49,7 @@ def test_preempted_and_requeued_by_hand(jobs: Jobs) -> None:
     run.assert_same_as(jobs.undisturbed("steady", 2))
 
 
-@pytest.mark.parametrize("form", ["rank", "accelerate"])
+@pytest.mark.parametrize("form", [pytest.param("rank", marks=pytest.mark.long), "accelerate"])
 def test_cancelled_by_its_user(jobs: Jobs, form: str) -> None:
     job, run = jobs.train("steady", flags=TWO, VQDIST_LAUNCH=form)
     jobs.wait_step(job, run, 5)
