@@ -10,7 +10,8 @@ import torch
 
 from vqdist import encode
 from vqdist.data.shards.codecs import encode_png
-from vqdist.data.shards.writer import ShardSetWriter, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.distributed.process_group import Ranks
 from vqdist.inference.encoding import encode as encode_images
@@ -34,7 +35,7 @@ def write_images(out: Path, *, channels: int = 1, size: int = SIZE) -> Path:
                     pixels = phantom_slice(subject, number, image_size=size)
                     info = {"subject": f"s{subject}", "slice": number, "label": subject % 2, "source": "phantom"}
                     image = np.repeat(pixels[None], channels, axis=0)
-                    writer.write(split, f"s{subject}_{number}", encode_png(image), "png", info)
+                    writer.write(split, f"s{subject}_{number}", encode_png(image), info)
     return out
 
 

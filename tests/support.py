@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.models.io import fingerprint, save_model
@@ -70,7 +71,8 @@ def write_code_set(out: Path, *, samples_per_shard: int = 7) -> Path:
                 for subject in subjects:
                     for number in SLICES:
                         codes = np.random.default_rng([subject, number]).integers(0, NUM_CODES, GRID) // 2
-                        writer.write_codes(split, f"s{subject:02d}-{number:02d}", codes, describe(subject, number))
+                        payload = encode_codes(codes, NUM_CODES)
+                        writer.write(split, f"s{subject:02d}-{number:02d}", payload, describe(subject, number))
     return out
 
 

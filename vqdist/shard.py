@@ -12,7 +12,7 @@ from vqdist.foundation.errors import Problem, VqdistError, collect
 from vqdist.foundation.progress import count_noun, print_message
 
 if TYPE_CHECKING:
-    from vqdist.data.shards.writer import Manifest
+    from vqdist.data.shards.manifest import Manifest
     from vqdist.data.sources.layouts import Source
 
 _SHARES = (0.8, 0.1, 0.1)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vqdist.benchmarks.measure import Bench, Result, compare
 from vqdist.config.schema import DataSection
-from vqdist.data.loading.batch import TrainRequests
 from vqdist.data.loading.pipeline import DataPipeline
+from vqdist.data.loading.plan import TrainPlan
 from vqdist.data.shards.manifest import MANIFEST, Manifest, ShardInfo, SplitInfo, load_manifest
 
 SHARD_SAMPLES = 256
@@ -44,7 +44,5 @@ def find_first(folder: str, order: str, position: int) -> object:
     """Do what a start does to know its first micro-batch, from the manifest on."""
     settings = DataSection.model_validate({"path": folder, "global_batch_size": 16, "order": order})
     feed = DataPipeline(folder, load_manifest(folder), settings, seed=0, rank=0, world_size=1, timeout_s=60)
-    requests = TrainRequests(
-        feed.order, global_batch_size=16, micro_batch_size=None, rank=0, world_size=1, step=position // 16
-    )
-    return next(iter(requests))
+    plan = TrainPlan(feed.order, global_batch_size=16, micro_batch_size=None, rank=0, world_size=1, step=position // 16)
+    return next(iter(plan))

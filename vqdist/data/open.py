@@ -1,42 +1,32 @@
-"""From what data.path says to a folder on this machine that a reader can be opened on."""
+"""Opening a dataset: from a folder, third-party shards or a URL to a folder with a manifest."""
 
-import fcntl
 from pathlib import Path
 
 from vqdist.data.cache_dir import resolve_cache_dir
 from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import fetch_head
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
-from vqdist.data.shards.third_party import find_or_index_dataset
+from vqdist.data.shards.third_party import find_tars, index_third_party_shards
 
 
-def open_dataset(path: str | Path) -> tuple[Path, Manifest]:
-    """Return folder and manifest of a data set on this machine; foreign shards are indexed into the user's cache.
+def open_dataset(path: str | Path, cache_dir: str | Path | None = None) -> tuple[Path, Manifest]:
+    """Return the folder of a dataset on this machine and its manifest.
 
+    The folder is `path` itself; for third-party shards, their index in the cache folder; for a URL, a folder in the
+    cache with the manifest but without shards, which a `Prefetcher` downloads while they are read. The first
+    process creates a folder in the cache and the others wait for it.
+
+    Args:
+        path: a dataset, a folder of third-party shards, or the URL of a dataset.
+        cache_dir: the cache folder; None: the user's cache folder.
     Raises:
-        DataError: no data set there.
+        DataError: there is no dataset.
+        FetchError: the URL could not be read after all retries.
     """
-    folder = find_or_index(Path(path), resolve_cache_dir(None))
+    cache = resolve_cache_dir(cache_dir)
+    folder = Path(path)
+    if is_url(path):
+        folder = fetch_head(str(path), cache)
+    elif folder.is_dir() and not (folder / MANIFEST).exists() and (tars := find_tars(folder)):
+        folder = index_third_party_shards(folder, tars, cache)
     return folder, load_manifest(folder)
-
-
-def locate_dataset(path: str, cache_dir: Path) -> Path:
-    """Return the folder of a data set: the path itself, or what stands for it in the cache folder.
-
-    That is the index of shards without a manifest, or the head of a data set at an address, whose shards come
-    while they are read. What is not there yet is made by the first process to come; the others wait for it.
-
-    Raises:
-        DataError: no data set there; FetchError: an address that did not answer.
-    """
-    return fetch_head(path, cache_dir) if is_url(path) else find_or_index(Path(path), cache_dir)
-
-
-def find_or_index(path: Path, cache_dir: Path) -> Path:
-    """Return the folder of a data set on this machine, of shards without a manifest that of their index."""
-    if (path / MANIFEST).exists() or not path.is_dir():
-        return find_or_index_dataset(path, cache_dir)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with open(cache_dir / ".lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return find_or_index_dataset(path, cache_dir)

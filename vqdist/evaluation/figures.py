@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqdist.data.augmentation import mirror_images
 from vqdist.data.loading.batch import to_images
-from vqdist.data.mirror import mirror_images
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.evaluation.model_metrics import Evaluation

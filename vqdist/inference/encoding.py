@@ -138,7 +138,7 @@ def write_rounds(
     with ProgressBar(total, unit="slices", label="encode") as shown:
         for split, encoded in rounds:
             for key, payload, info in encoded:
-                writer.write(split, key, payload, "npy", info)
+                writer.write(split, key, payload, info)
             shown.advance(len(encoded))
         vqvae = writer.folder / "vqvae"
         vqvae.mkdir()

@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 
 from vqdist.config.schema import RunConfig
-from vqdist.data.cache_dir import resolve_cache_dir
-from vqdist.data.open import locate_dataset
+from vqdist.data.open import open_dataset
 from vqdist.data.remote.download import is_url
-from vqdist.data.remote.remote_dataset import plan_room
-from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.data.remote.remote_dataset import compute_cache_budget
+from vqdist.data.shards.manifest import MANIFEST, Manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
 from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.foundation.launcher_environment import read_world_size
@@ -61,8 +60,7 @@ def data_problems(config: RunConfig) -> list[Problem]:
         return _weights_problems(config, None)
     task = get_task(config.task)
     try:
-        folder = locate_dataset(path, resolve_cache_dir(config.data.cache_dir))
-        manifest = load_manifest(folder)
+        folder, manifest = open_dataset(path, config.data.cache_dir)
         if manifest.kind != task.data_kind:
             made_by = "vqdist.shard" if task.data_kind == "images" else "vqdist.encode"
             expected = f"{task.data_kind} for task {config.task}: made by {made_by}"
@@ -95,7 +93,7 @@ def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Proble
 def _room_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     data = config.data
     try:
-        plan_room(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
+        compute_cache_budget(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
     except DataError as error:
         return error.problems
     return []

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.config.schema import RunConfig, dump_yaml
-from vqdist.data.cache_dir import resolve_cache_dir
-from vqdist.data.open import locate_dataset
+from vqdist.data.open import open_dataset
 from vqdist.data.shards.build import make_demo
-from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.data.shards.manifest import MANIFEST, Manifest
 from vqdist.distributed.process_group import Ranks, name_faults, start_ranks
 from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.atomic_files import reporting_storage_errors
@@ -127,8 +126,8 @@ def _open_data(config: RunConfig, ranks: Ranks) -> tuple[str, Manifest]:
         ranks.barrier()
         if problems := data_problems(config):
             raise ConfigError(problems)
-    folder = locate_dataset(path, resolve_cache_dir(config.data.cache_dir))
-    return str(folder), load_manifest(folder)
+    folder, manifest = open_dataset(path, config.data.cache_dir)
+    return str(folder), manifest
 
 
 def _begin(

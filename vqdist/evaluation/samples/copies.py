@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqdist.config.schema import Mirror
-from vqdist.data.mirror import AXES
+from vqdist.data.augmentation import AXES
 from vqdist.evaluation.samples.slice_statistics import THUMBNAIL, Digest
 
 # A sample is a near copy where its nearest training slice is closer than this share of the median distance that
