@@ -1,5 +1,6 @@
 """Opening a dataset: from a folder, third-party shards or a URL to a folder with a manifest."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.data.cache_dir import resolve_cache_dir
@@ -9,12 +10,24 @@ from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.data.shards.third_party import find_tars, index_third_party_shards
 
 
-def open_dataset(path: str | Path, cache_dir: str | Path | None = None) -> tuple[Path, Manifest]:
-    """Return the folder of a dataset on this machine and its manifest.
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset.
 
-    The folder is `path` itself; for third-party shards, their index in the cache folder; for a URL, a folder in the
-    cache with the manifest but without shards, which a `Prefetcher` downloads while they are read. The first
-    process creates a folder in the cache and the others wait for it.
+    Attributes:
+        path: path or URL that the user gave; names the dataset in errors.
+        folder: folder of the manifest on this machine: the path itself; for third-party shards, the folder of their
+            index; for a URL, a folder in the cache, into which a `Prefetcher` downloads shards while they are read.
+        manifest: manifest of the dataset.
+    """
+
+    path: str | Path
+    folder: Path
+    manifest: Manifest
+
+
+def open_dataset(path: str | Path, cache_dir: str | Path | None = None) -> Dataset:
+    """Open a dataset. The first process creates a folder in the cache if one is needed; the others wait for it.
 
     Args:
         path: a dataset, a folder of third-party shards, or the URL of a dataset.
@@ -29,4 +42,4 @@ def open_dataset(path: str | Path, cache_dir: str | Path | None = None) -> tuple
         folder = fetch_head(str(path), cache)
     elif folder.is_dir() and not (folder / MANIFEST).exists() and (tars := find_tars(folder)):
         folder = index_third_party_shards(folder, tars, cache)
-    return folder, load_manifest(folder)
+    return Dataset(path, folder, load_manifest(folder))

@@ -80,7 +80,7 @@ class CheckpointError(UserError):
 
 
 class OwnershipError(VqdistError):
-    """A newer process owns the run directory; this process must not write to it."""
+    """A newer process owns the run directory; this process must stop writing."""
 
 
 class StorageError(VqdistError):

@@ -1,6 +1,6 @@
 """Loading plans: which samples a rank loads for each micro-batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +87,21 @@ class SplitPlan:
 
     def __iter__(self) -> Iterator[MicroBatchPlan]:
         return _split(0, self.samples, self.samples, self.max_samples)
+
+
+class FixedBatchPlan:
+    """One rank's share of batches that do not depend on the number of ranks: batches rank, rank + world_size, ... .
+
+    Args:
+        batches: sample indexes of each batch, of all ranks.
+    """
+
+    def __init__(self, batches: Sequence[Indexes], *, rank: int = 0, world_size: int = 1) -> None:
+        self.batches = batches[rank::world_size]
+        self.max_samples = max(map(len, self.batches), default=0)
+
+    def __iter__(self) -> Iterator[MicroBatchPlan]:
+        return (MicroBatchPlan(0, samples, samples, last=True) for samples in self.batches)
 
 
 def _split(step: int, positions: Indexes, samples: Indexes, size: int) -> Iterator[MicroBatchPlan]:
