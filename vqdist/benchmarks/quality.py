@@ -26,7 +26,7 @@ from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
 from vqdist.models.io import build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
-from vqdist.plotting.curves import read_metrics, training_seconds
+from vqdist.runs.metrics_file import read_metrics, training_seconds
 
 BATCH_SIZE = 8
 READ_BATCH = 64

@@ -18,7 +18,7 @@ from vqdist.inference.batches import read_batch
 from vqdist.metrics.codes import perplexity
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting import vqvae_charts as charts
-from vqdist.plotting.curves import draw_losses
+from vqdist.plotting.training_curves import draw_training_curves
 
 SHOWN_OF_EACH = 2
 SHOWN_NEIGHBOURS = 8
@@ -27,7 +27,7 @@ SHOWN_NEIGHBOURS = 8
 def illustrate_run(run: Path, out: Path) -> list[Path]:
     """Draw a run's loss curves; nothing for a saved model without its run."""
     record = run / "metrics.jsonl"
-    return [draw_losses(record, out / "losses.png")] if record.is_file() else []
+    return [draw_training_curves(record, out / "losses.png")] if record.is_file() else []
 
 
 def illustrate_vqvae(
@@ -46,7 +46,7 @@ def illustrate_vqvae(
     )
     assert evaluation.usage is not None, "a VQ-VAE's evaluation counts its codes"
     usage, path = evaluation.usage, out / f"codebook-{split}.png"
-    return [drawn, charts.draw_codebook(usage, perplexity=perplexity(usage), split=split, path=path)]
+    return [drawn, charts.draw_codebook_usage(usage, perplexity=perplexity(usage), split=split, path=path)]
 
 
 def illustrate_rates(metrics: dict[str, dict[str, Any]], *, split: str, out: Path) -> Path:
@@ -56,7 +56,7 @@ def illustrate_rates(metrics: dict[str, dict[str, Any]], *, split: str, out: Pat
         {"name": run, **{name: found[name]["mean"] for name in names if name in found}}
         for run, found in metrics.items()
     ]
-    return charts.draw_rates(points, split=split, path=out / f"rates-{split}.png")
+    return charts.draw_rate_distortion(points, split=split, path=out / f"rates-{split}.png")
 
 
 def choose_slices(ssim: np.ndarray) -> list[tuple[str, int]]:

@@ -16,7 +16,7 @@ from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError, OwnershipError, VqdistError
-from vqdist.plotting.curves import draw_losses
+from vqdist.plotting.training_curves import draw_training_curves
 from vqdist.runs.run_dir import RunDir, is_over, read_status
 from vqdist.tracking.lineage import log_inputs, log_model
 from vqdist.tracking.tracker import Tracker, start_tracker
@@ -188,7 +188,7 @@ def _end(ending: Ending, config: RunConfig, run_dir: RunDir) -> None:
 def _draw_curves(run_dir: Path, step: int, tracker: Tracker) -> None:
     """Draw the run's losses; what keeps it from being drawn is said and changes nothing."""
     try:
-        drawn = draw_losses(run_dir / "metrics.jsonl", run_dir / "figures" / "losses.png")
+        drawn = draw_training_curves(run_dir / "metrics.jsonl", run_dir / "figures" / "losses.png")
     except (OSError, ImportError, ValueError, RuntimeError) as error:
         print_from_any_rank(f"{run_dir.name}: no curves drawn: {error}")
         return
