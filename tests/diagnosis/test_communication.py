@@ -11,7 +11,7 @@ from vqdist.diagnosis import communication
 from vqdist.diagnosis.communication import check_all_reduce, check_communication, check_shared_files
 from vqdist.distributed.process_group import Ranks, start_ranks
 
-ALONE = Ranks(0, 1, 0, torch.device("cpu"))
+CPU = torch.device("cpu")
 
 
 def check_on_rank(run_dir: str) -> list[list[Any]]:
@@ -30,41 +30,31 @@ def test_two_ranks_that_share_a_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class TwoRanks(Ranks):
-    """Rank 0 of two, whose other rank answers what a test sets."""
-
-    other: Any = None
-    summed: float = 2.0
-
-    def barrier(self) -> None:
-        pass
-
-    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.fill_(self.summed)
-
-    def gather_objects(self, value: Any) -> list[Any]:
-        return [value, self.other]
-
-    def broadcast_object(self, value: Any) -> Any:
-        return value
+def test_wrong_sum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ranks, "barrier", lambda ranks: None)
+    for total, state in ((2.0, "ok"), (1.0, "fix")):
+        monkeypatch.setattr(Ranks, "all_reduce", lambda ranks, tensor, total=total: tensor.fill_(total))
+        check = check_all_reduce(Ranks(0, 2, 0, CPU))
+        assert check.state == state
+    assert check.found == "1.0 instead of 2"
+    assert check_all_reduce(Ranks(0, 1, 0, CPU)).state == "ok"
 
 
-def test_wrong_sum_is_found() -> None:
-    ranks = TwoRanks(0, 2, 0, torch.device("cpu"))
-    assert check_all_reduce(ranks).state == "ok"
-    object.__setattr__(ranks, "summed", 1.0)
-    check = check_all_reduce(ranks)
-    assert (check.state, check.found) == ("fix", "1.0 instead of 2")
-    assert check_all_reduce(ALONE).state == "ok"
-
-
-def test_hosts_without_the_folder_and_wrong_clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("view_of_rank_1", "state", "found"),
+    [
+        ((False, 1000.0, "node2"), "fix", "{} of rank 0 is another folder on node2"),
+        ((True, 1003.0, "node2"), "note", "{} is the same on all ranks, clocks within 3.00 s"),
+        ((True, 1001.0, "node2"), "ok", "{} is the same on all ranks, clocks within 1.00 s"),
+    ],
+)
+def test_folder_and_clock_of_another_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view_of_rank_1: tuple[bool, float, str], state: str, found: str
+) -> None:
     monkeypatch.setattr(communication.time, "time", lambda: 1000.0)
-    ranks = TwoRanks(0, 2, 0, torch.device("cpu"))
-    object.__setattr__(ranks, "other", (False, 1000.0, "node2"))
-    check = check_shared_files(tmp_path, ranks)
-    assert (check.state, check.found) == ("fix", f"{tmp_path} of rank 0 is another folder on node2")
-    object.__setattr__(ranks, "other", (True, 1003.0, "node2"))
-    check = check_shared_files(tmp_path, ranks)
-    assert (check.state, check.found) == ("note", f"{tmp_path} is the same on all ranks, clocks within 3.00 s")
+    monkeypatch.setattr(Ranks, "barrier", lambda ranks: None)
+    monkeypatch.setattr(Ranks, "broadcast_object", lambda ranks, value: value)
+    monkeypatch.setattr(Ranks, "gather_objects", lambda ranks, value: [value, view_of_rank_1])
+    check = check_shared_files(tmp_path, Ranks(0, 2, 0, CPU))
+    assert (check.state, check.found) == (state, found.format(tmp_path))
     assert list(tmp_path.iterdir()) == []

@@ -70,7 +70,8 @@ def _measure_memory(bench: Bench) -> list[Result]:
         extra_mib = measure_cuda_memory_mib(num_latents, num_codes)
     else:
         # A new process, because the earlier peak of this one would hide the peak of the search.
-        code = f"from vqdist.benchmarks.quantizer import *; print(measure_memory_mib({num_latents}, {num_codes}))"
+        call = f"measure_memory_mib({num_latents}, {num_codes})"
+        code = f"from vqdist.benchmarks.quantizer import measure_memory_mib; print({call})"
         process = subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=child_environment()
         )
