@@ -112,7 +112,7 @@ def test_ddp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     monkeypatch.setattr(ddp, "_cores", lambda: [0, 1])
     (result,) = ddp.run(BENCH)
     assert (result.peer, result.ratio, result.unit) == ("1 rank", 2.0, "steps/s")
-    assert cases[0] == cases[1] == ddp.DdpCase(32, 2, cases[0].precision, 8, on_gpu=False)
+    assert cases[0] == cases[1] == ddp.DdpCase(32, 2, 8, cases[0].precision, on_gpu=False)
     monkeypatch.setattr(ddp, "_cores", lambda: [0])
     assert ddp.run(BENCH) == []
     assert "skipped: 1 core" in capsys.readouterr().err
@@ -122,7 +122,7 @@ needs_two_cores = pytest.mark.skipif(len(ddp._cores()) < 2, reason="needs two co
 
 
 def train_tiny() -> float:
-    return ddp.train_as_rank(ddp.DdpCase(32, 2, "fp32", 8, on_gpu=False))
+    return ddp.train_as_rank(ddp.DdpCase(32, 2, 8, "fp32", on_gpu=False))
 
 
 @needs_two_cores
@@ -134,7 +134,7 @@ def test_ddp_on_two_ranks() -> None:
 @needs_two_cores
 @pytest.mark.long
 def test_ddp_in_processes_of_its_own() -> None:
-    assert ddp.measure_ranks(2, ddp.DdpCase(32, 2, "fp32", 8, on_gpu=False)) > 0
+    assert ddp.measure_ranks(2, ddp.DdpCase(32, 2, 8, "fp32", on_gpu=False)) > 0
 
 
 def test_ranks_share_a_global_batch() -> None:

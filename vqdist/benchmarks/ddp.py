@@ -1,7 +1,6 @@
 """Training speed of two ranks against one rank with the same global batch, one core or GPU per rank."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,39 +17,28 @@ from vqdist.training.step import RankRequests, train_step
 
 WARMUP_STEPS = 3
 STEPS = 5
+TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
 class DdpCase:
-    """The training that each rank runs.
-
-    Attributes:
-        batch: global batch size.
-        hidden: channels of the VQ-VAE.
-        on_gpu: one GPU per rank; otherwise one core per rank.
-    """
+    """What the ranks train: `batch` is the global batch size, `hidden` the channels of the VQ-VAE."""
 
     image_size: int
     batch: int
-    precision: str
     hidden: int
+    precision: str
     on_gpu: bool
 
 
 def run(bench: Bench) -> list[Result]:
     """Measure the steps per second of one and two ranks. Each repetition starts new processes."""
     on_gpu = bench.device.type == "cuda"
-    case = DdpCase(
-        image_size=bench.size(256, 32),
-        batch=bench.size(64 if on_gpu else 8, 2),
-        precision="bf16" if has_fast_bf16(bench.device) else "fp32",
-        hidden=bench.size(128, 8),
-        on_gpu=on_gpu,
-    )
-    unit = "GPU" if on_gpu else "core"
-    size = f"1 x {case.image_size} x {case.image_size}"
-    name = f"2 ranks, global batch {case.batch} of {size}, a {unit} each, {case.precision}"
-    count = torch.cuda.device_count() if on_gpu else len(_cores())
+    precision = "bf16" if has_fast_bf16(bench.device) else "fp32"
+    size, batch = bench.size(256, 32), bench.size(64 if on_gpu else 8, 2)
+    case = DdpCase(size, batch, bench.size(128, 8), precision, on_gpu)
+    unit, count = ("GPU", torch.cuda.device_count()) if on_gpu else ("core", len(_cores()))
+    name = f"2 ranks, global batch {batch} of 1 x {size} x {size}, a {unit} each, {precision}"
     if count < 2:
         print_skipped("ddp", name, f"{count} {unit}")
         return []
@@ -65,45 +53,15 @@ def _cores() -> list[int]:
 
 
 def measure_ranks(world_size: int, case: DdpCase) -> float:
-    """Train on `world_size` ranks, each in a new process, and return the steps per second of rank 0."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    """Train on new ranks, started by torchrun, and return their steps per second."""
     code = f"from vqdist.benchmarks.ddp import DdpCase, train_as_rank; print(train_as_rank({case!r}))"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=child_environment() | _rank_environment(rank, world_size, port),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    codes = [process.returncode for process in processes]
-    if any(codes):
-        raise RuntimeError(f"a rank of the ddp benchmark failed: exit codes {codes}")
-    return float(outputs[0].split()[-1])
-
-
-def _rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
-    numbers = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": world_size,
-        "LOCAL_WORLD_SIZE": world_size,
-        "MASTER_PORT": port,
-        "OMP_NUM_THREADS": 1,
-    }
-    environment = {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in numbers.items()}}
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}", "--no-python"]
+    environment = child_environment() | {"OMP_NUM_THREADS": "1"}
     if not torch.cuda.is_available():
         environment["ACCELERATE_USE_CPU"] = "true"
-    return environment
+    command = [sys.executable, *launcher, sys.executable, "-c", code]
+    ranks = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=TIMEOUT_S)
+    return min(map(float, ranks.stdout.split()))
 
 
 def train_as_rank(case: DdpCase) -> float:

@@ -1,13 +1,12 @@
 """Samples per second in uint8 batches, from PNG shards and from the memory cache, against other loaders."""
 
 import io
-import multiprocessing
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from vqdist.data.sources.phantom import phantom_slice
 BATCH_SIZE = 16
 WORKERS = 2
 DISTINCT_SLICES = 128
-DECODE_BLOCK = 32
+WARMUP_IMAGES = 32
 Batches = Iterator[Any]
 
 
@@ -153,30 +152,17 @@ def _decode_with_pillow(payload: bytes) -> object:
 
 def decoding_rate(decode: Callable[[bytes], object], payloads: list[bytes], duration_s: float) -> float:
     """Return how many PNG files `WORKERS` processes decode per second if they do nothing else."""
-    context = multiprocessing.get_context()
-    rates: Queue[float] = context.Queue()
-    processes = [
-        context.Process(target=_decode_for, args=(decode, payloads[number::WORKERS], duration_s, rates))
-        for number in range(WORKERS)
-    ]
-    for process in processes:
-        process.start()
-    total = sum(rates.get() for _ in processes)
-    for process in processes:
-        process.join()
-    return total
+    with ProcessPoolExecutor(WORKERS) as pool:
+        shares = [pool.submit(_decode_for, decode, payloads[rank::WORKERS], duration_s) for rank in range(WORKERS)]
+        return sum(share.result() for share in shares)
 
 
-def _decode_for(
-    decode: Callable[[bytes], object], payloads: list[bytes], duration_s: float, rates: "Queue[float]"
-) -> None:
+def _decode_for(decode: Callable[[bytes], object], payloads: list[bytes], duration_s: float) -> float:
     torch.set_num_threads(1)
-    for payload in payloads[:DECODE_BLOCK]:  # warm-up
+    for payload in payloads[:WARMUP_IMAGES]:
         decode(payload)
-    start_s, count = time.perf_counter(), 0
+    count, start_s = 0, time.perf_counter()
     while (elapsed_s := time.perf_counter() - start_s) < duration_s:
-        for payload in payloads[:DECODE_BLOCK]:
-            decode(payload)
-        payloads = payloads[DECODE_BLOCK:] + payloads[:DECODE_BLOCK]
-        count += len(payloads[:DECODE_BLOCK])
-    rates.put(count / elapsed_s)
+        decode(payloads[count % len(payloads)])
+        count += 1
+    return count / elapsed_s

@@ -24,15 +24,7 @@ _MORE_IS_BETTER = ("samples/s", "steps/s", "dB", "codes")
 
 @dataclass(frozen=True)
 class Result:
-    """One comparison with a peer.
-
-    Attributes:
-        part: the benchmark, for example "loader".
-        case: what was measured.
-        ours: our value, in `unit`.
-        peer: name of the peer; None if there is none.
-        theirs: the value of the peer, in `unit`.
-    """
+    """One comparison with a peer, or one value without a peer."""
 
     part: str
     case: str
@@ -64,11 +56,9 @@ class Bench:
     """Settings of all parts.
 
     Attributes:
-        device: cuda if there is a GPU, else cpu.
         repeats: number of repetitions of each measurement.
         small: use tiny sizes, to test that everything runs; the values mean nothing.
-        run: for the part quality: the run of a trained VQ-VAE.
-        data: for the part quality: the dataset of images that it was trained on.
+        run, data: for the part quality: the run of a trained VQ-VAE and the dataset that it was trained on.
     """
 
     device: torch.device
@@ -110,11 +100,7 @@ class Bench:
 
 
 def build_installed(part: str, case: str, builders: Mapping[str, Callable[[], T]]) -> dict[str, T]:
-    """Build the peers whose packages are installed; print a line for each of the others.
-
-    Args:
-        builders: for each peer a function that builds it, or raises ImportError.
-    """
+    """Build the peers by name; print a line for each one that raises ImportError."""
     built = {}
     for name, build in builders.items():
         try:

@@ -27,7 +27,7 @@ def run_preflight_checks(config: RunConfig) -> list[Check]:
 
 
 def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:
-    """Run every check, a short trial of the run included. Collective: every rank of the allocation.
+    """Run every check, including a short trial of the run. Collective: every rank of the allocation.
 
     Args:
         tracking_flag: `--tracking.mode` of the command line, None if not given.

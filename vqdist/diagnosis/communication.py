@@ -20,11 +20,7 @@ VISIBILITY_RETRIES = 10
 
 
 def check_communication(run_dir: Path, ranks: Ranks, rendezvous_s: float) -> list[Check]:
-    """Run all checks between ranks. Collective.
-
-    Args:
-        rendezvous_s: the seconds that the ranks needed to join.
-    """
+    """Run all checks between ranks, which needed `rendezvous_s` seconds to join. Collective."""
     return [describe_ranks(ranks, rendezvous_s), check_all_reduce(ranks), check_shared_files(run_dir, ranks)]
 
 

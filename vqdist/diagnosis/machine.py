@@ -17,13 +17,11 @@ from vqdist.runs.environment import PACKAGES, count_cores, find_versions
 
 MIN_RANK_MEMORY_BYTES = 2 * 2**30
 GIB = 2**30
-# A process that prints the number of each signal that Slurm sends to a job.
+# Prints the number of each signal that it receives, of those that Slurm sends to a job.
 LISTENER = """
-import signal, sys
-def print_number(number, frame):
-    print(number, flush=True)
+import signal
 for number in (signal.SIGUSR1, signal.SIGTERM):
-    signal.signal(number, print_number)
+    signal.signal(number, lambda number, frame: print(number, flush=True))
 print(0, flush=True)
 while True:
     signal.pause()
@@ -31,19 +29,9 @@ while True:
 
 
 def check_machine(precision: str, device: str) -> list[Check]:
-    """Run all checks of the machine of this rank.
-
-    Args:
-        precision: the precision of the run.
-        device: the type of this rank's device: cpu, cuda or mps.
-    """
-    return [
-        check_versions(),
-        check_devices(device),
-        check_precision(precision, device),
-        check_memory(),
-        check_signals(),
-    ]
+    """Run all checks of the machine of this rank, whose device is cpu, cuda or mps."""
+    device_checks = [check_devices(device), check_precision(precision, device)]
+    return [check_versions(), *device_checks, check_memory(), check_signals()]
 
 
 def check_versions() -> Check:

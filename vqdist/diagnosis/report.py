@@ -16,9 +16,7 @@ class Check:
     """Result of one check.
 
     Attributes:
-        name: what was checked.
         state: ok; note, if a run works but could be better; fix, if a run would fail.
-        found: what was found, in a few words.
         fix: what to change; empty if the state is ok.
         figures: measured numbers by name; each name ends in its unit.
     """
@@ -36,12 +34,7 @@ def checks_from_problems(name: str, problems: Sequence[Problem]) -> list[Check]:
 
 
 def merge_ranks(checks_by_rank: Sequence[Sequence[Check]], hosts: Sequence[str]) -> list[Check]:
-    """Merge the same checks of all ranks: each result is that of the first rank with the worst state.
-
-    Args:
-        checks_by_rank: for each rank its checks, in the same order.
-        hosts: the host name of each rank.
-    """
+    """Merge the same checks of all ranks: each result is that of the first rank with the worst state."""
     merged = []
     for checks in zip(*checks_by_rank, strict=True):
         worst = max(range(len(checks)), key=lambda rank: _SEVERITY[checks[rank].state])

@@ -54,12 +54,7 @@ def check_file_system(run_dir: Path) -> Check:
 
 
 def check_space(run_dir: Path, checkpoint_bytes: int, keep: int) -> Check:
-    """Check that the disk of the run holds its checkpoints, one more that is being written, and the model.
-
-    Args:
-        checkpoint_bytes: the size of one checkpoint; 0 if unknown.
-        keep: the number of checkpoints that are kept.
-    """
+    """Check that the disk holds `keep` checkpoints (of 0 bytes if unknown), one being written, and the model."""
     need, free = checkpoint_bytes * (keep + 2), free_bytes(run_dir)
     found = f"{free / GIB:,.1f} GiB free"
     if checkpoint_bytes:
@@ -71,12 +66,10 @@ def check_space(run_dir: Path, checkpoint_bytes: int, keep: int) -> Check:
 
 
 def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[list[Check], Manifest | None]:
-    """Read the manifest of the dataset and compare the sizes of its shards with it.
+    """Read the manifest of a local dataset, return it, and compare the sizes of the shards with it.
 
     Args:
-        compare_sizes: False skips the shards, because one rank is enough for that.
-    Returns:
-        The checks, and the manifest if there is a local one.
+        compare_sizes: False on all ranks but one, because thousands of ranks would overload the file system.
     """
     name, path = "data", config.data.path
     if path is None:
@@ -90,20 +83,12 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
         if folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.rglob("*.tar")):
             return [Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")], None
         return checks_from_problems(name, error.problems), None
-    shards = [shard for split in manifest.splits.values() for shard in split.shards if compare_sizes]
-    sizes = {shard.name: _file_size(Path(path) / shard.name) for shard in shards}
-    problems = [
-        Problem(shard.name, f"{sizes[shard.name]} bytes", f"{shard.bytes} bytes, as in {MANIFEST}")
-        for shard in shards
-        if sizes[shard.name] != shard.bytes
-    ]
+    problems = []
+    for shard in (shard for split in manifest.splits.values() for shard in split.shards if compare_sizes):
+        file = Path(path) / shard.name
+        size = file.stat().st_size if file.is_file() else None
+        if size != shard.bytes:
+            problems.append(Problem(shard.name, f"{size} bytes", f"{shard.bytes} bytes, as in {MANIFEST}"))
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
     failed = checks_from_problems(name, problems[:MAX_SHARD_PROBLEMS])
     return failed or [Check(name, "ok", f"{path}: {manifest.kind}, {counts}")], manifest
-
-
-def _file_size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

@@ -31,13 +31,7 @@ MIN_USEFUL_S = 60.0
 
 @dataclass(frozen=True)
 class Trial:
-    """Measurements of a few training steps.
-
-    Attributes:
-        steps_per_s: training speed.
-        checkpoint_bytes: size of a checkpoint.
-        gpu_memory_gib: peak memory on the GPU; None on other devices.
-    """
+    """Measurements of a few training steps; `gpu_memory_gib` is the peak, None on other devices."""
 
     steps_per_s: float
     checkpoint_bytes: int
@@ -77,20 +71,17 @@ def run_trial(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) ->
         count += 1
     steps_per_s = count / (time.perf_counter() - start_s)
     pipeline.close()
-    tensors = [tensor for group in capture(session)[0].values() for tensor in group.values()]
-    checkpoint_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    on_gpu = ranks.device.type == "cuda"
-    return Trial(
-        steps_per_s, checkpoint_bytes, torch.cuda.max_memory_allocated(ranks.device) / 2**30 if on_gpu else None
-    )
+    checkpoint_bytes = sum(tensor.nbytes for group in capture(session)[0].values() for tensor in group.values())
+    is_gpu = ranks.device.type == "cuda"
+    gpu_memory_gib = torch.cuda.max_memory_allocated(ranks.device) / 2**30 if is_gpu else None
+    return Trial(steps_per_s, checkpoint_bytes, gpu_memory_gib)
 
 
 def estimate_duration(config: RunConfig, trial: Trial, read_samples_per_s: float, time_limit_s: float | None) -> Check:
-    """Estimate how long the run takes and how many requeues it needs.
+    """Estimate how long the run takes and, under a time limit, how many requeues it needs.
 
     Args:
-        read_samples_per_s: samples per second that one process per rank reads, over all ranks.
-        time_limit_s: the time limit of the Slurm job; None if there is none.
+        read_samples_per_s: over all ranks, with one loader process per rank.
     """
     name, fix = "estimate", ""
     duration_s = config.train.max_steps / trial.steps_per_s

@@ -18,7 +18,6 @@ def draw_training_curves(metrics_file: str | Path, path: str | Path) -> Path:
 
     Args:
         metrics_file: metrics.jsonl of the run.
-        path: the PNG to write.
     """
     lines = [record for _, record in read_lines(Path(metrics_file))]
     extra = [name for name in ("ssim", "ssim_brain", "bits_per_code") if _series(lines, "validate", name)[0].size]

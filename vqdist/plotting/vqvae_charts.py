@@ -22,7 +22,6 @@ def draw_reconstructions(
         originals, recon: shape (N, C, H, W), in [0, 1], in descending order of SSIM.
         ssim: the SSIM of each slice.
         names: the title of each column, for example "best: KEY".
-        path: the PNG to write.
     """
     figure, axes = start_figure(3, len(originals), width=2.1 * len(originals) + 1.0, height=7.4)
     rows = [originals, recon, recon.mean(1, keepdim=True) - originals.mean(1, keepdim=True)]
@@ -45,9 +44,7 @@ def draw_codebook_usage(usage: Tensor, *, perplexity: float, split: str, path: s
 
     Args:
         usage: shape (K,), how often each code occurs.
-        perplexity: the perplexity of the usage, shown in the title.
-        split: the split that was counted, shown in the title.
-        path: the PNG to write.
+        perplexity, split: of the usage, shown in the title.
     """
     positions = max(int(usage.sum()), 1)
     shares = np.sort(usage.double().numpy() / positions)[::-1]
@@ -71,8 +68,6 @@ def draw_rate_distortion(points: list[dict[str, Any]], *, split: str, path: str 
 
     Args:
         points: one dict per model with "name", "bits_per_pixel", "ssim" and, if known, "ssim_brain".
-        split: the split that was measured, shown in the title.
-        path: the PNG to write.
     """
     figure, axes = start_figure(1, 2, width=11, height=4.8)
     for axis, (key, title) in zip(axes[0], (("ssim", "full frame"), ("ssim_brain", "inside the brain")), strict=True):
