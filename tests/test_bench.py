@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import save_vqvae, write_images
+from support import save_vqvae, write_images
 
 from vqdist.bench import PARTS, main
 from vqdist.foundation.command import run_command

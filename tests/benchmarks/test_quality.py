@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import ALONE, save_vqvae, write_images
-from vqdist.evaluation.run import appraise
+from support import ALONE, save_vqvae, write_images
 
-from vqdist import evaluate
 from vqdist.benchmarks import quality
 from vqdist.benchmarks.measure import Bench
+from vqdist.config.command_options import EvaluateOptions
+from vqdist.evaluation.report import evaluate
 from vqdist.foundation.errors import UserError
 
 
@@ -43,8 +43,7 @@ def test_peers_are_compared_with_the_evaluation_of_the_run(tmp_path: Path, monke
     assert durations_s == pytest.approx([0.8, 0.8])
     assert [result.unit for result in results] == ["SSIM"] * 4 + ["dB"] * 2 + ["codes"] * 2
     assert [result.peer for result in results] == ["usual form", "MONAI"] * 4
-    args = evaluate.build_parser().parse_args(["--run", str(run), "--data", str(images), "--figures", "null"])
-    found = appraise(args, ALONE)["metrics"]
+    found = evaluate(EvaluateOptions(run=run, data=images, figures=None), ALONE)["metrics"]
     for result in results:
         name = result.case.rpartition(" ")[2]
         assert result.ours == pytest.approx(found[name]["mean"], rel=1e-6)

@@ -9,13 +9,13 @@ from support import on_ranks
 
 from vqdist.diagnosis import communication
 from vqdist.diagnosis.communication import check_all_reduce, check_communication, check_shared_files
-from vqdist.distributed.process_group import Ranks, start_ranks
+from vqdist.distributed.process_group import Ranks, init_process_group
 
 CPU = torch.device("cpu")
 
 
 def check_on_rank(run_dir: str) -> list[list[Any]]:
-    checks = check_communication(Path(run_dir), start_ranks("cpu"), 1.5)
+    checks = check_communication(Path(run_dir), init_process_group("cpu"), 1.5)
     return [[check.name, check.state, check.found, check.figures] for check in checks]
 
 
