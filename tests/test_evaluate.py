@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
-from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
+from support import launch, save_prior, save_vqvae, write_codes, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
 from vqdist.evaluation.table import format_figure
 

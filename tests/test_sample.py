@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy import stats
-from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
+from support import launch, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import load_model, sample
 from vqdist.foundation.command import run_command

@@ -9,8 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from probes import find_children, is_alive
-from support import QUIET, digests, find_port, read_records, start_train, tiny_flags, train, wait_until
+from support import (
+    QUIET,
+    digests,
+    find_children,
+    find_port,
+    is_alive,
+    read_records,
+    start_train,
+    tiny_flags,
+    train,
+    wait_until,
+)
 
 from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 

@@ -115,27 +115,3 @@ def train_slowly(words: list[str], step_s: float = 0.0, validate_s: float = 0.0)
 
     VQVAETask.losses = losses
     return run_train(words)
-
-
-def find_children(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal():
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has ended meanwhile
-    found, new = [], [pid]
-    while new:
-        new = [child for child, parent in parents.items() if parent in new]
-        found += new
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process still runs; one that only waits for its parent to take note does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -16,7 +16,8 @@ from vqdist.inference.dataset import SplitLoader
 from vqdist.metrics.codes import perplexity
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting import vqvae_charts
-from vqdist.plotting.curves import draw_losses
+from vqdist.plotting.training_curves import draw_training_curves
+from vqdist.runs.run_dir import RunDir
 
 SLICES_PER_RANK = 2  # of the best, median and worst
 NEAREST_SAMPLES = 8
@@ -24,8 +25,8 @@ NEAREST_SAMPLES = 8
 
 def draw_run_figures(run: Path, out: Path) -> list[Path]:
     """Draw the loss curves of a run; nothing for a saved model without its run."""
-    metrics_file = run / "metrics.jsonl"
-    return [draw_losses(metrics_file, out / "losses.png")] if metrics_file.is_file() else []
+    metrics_file = RunDir(run).metrics
+    return [draw_training_curves(metrics_file, out / "losses.png")] if metrics_file.is_file() else []
 
 
 def draw_vqvae_figures(model: VQVAE, evaluation: Evaluation, split: SplitLoader, out: Path) -> list[Path]:
@@ -43,7 +44,7 @@ def draw_vqvae_figures(model: VQVAE, evaluation: Evaluation, split: SplitLoader,
         names=[f"{name}: {key}" for (name, _), key in zip(chosen, batch.keys, strict=True)],
         path=out / f"reconstructions-{split.name}.png",
     )
-    codebook = vqvae_charts.draw_codebook(
+    codebook = vqvae_charts.draw_codebook_usage(
         counts, perplexity=perplexity(counts), split=split.name, path=out / f"codebook-{split.name}.png"
     )
     return [reconstructions, codebook]
@@ -60,7 +61,7 @@ def draw_rate_distortion(metrics: dict[str, dict[str, Any]], split: str, out: Pa
         {"name": model, **{name: found[name]["mean"] for name in names if name in found}}
         for model, found in metrics.items()
     ]
-    return vqvae_charts.draw_rates(points, split=split, path=out / f"rates-{split}.png")
+    return vqvae_charts.draw_rate_distortion(points, split=split, path=out / f"rates-{split}.png")
 
 
 def choose_slices(ssim: np.ndarray) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError, OwnershipError, VqdistError
 from vqdist.foundation.progress import print_from_any_rank, print_message
-from vqdist.plotting.curves import draw_losses
+from vqdist.plotting.training_curves import draw_training_curves
 from vqdist.runs.resume_checks import is_finished
 from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.lineage import log_inputs, log_model
@@ -156,7 +156,7 @@ def _record_outcome(outcome: str, progress: TrainingProgress, run_dir: RunDir, t
 def _draw_curves(run_dir: RunDir, step: int, tracker: Tracker) -> None:
     """Draw the loss curves; a failure is reported and changes nothing else."""
     try:
-        drawn = draw_losses(run_dir.metrics, run_dir.figures / "losses.png")
+        drawn = draw_training_curves(run_dir.metrics, run_dir.figures / "losses.png")
     except (OSError, ImportError, ValueError, RuntimeError) as error:
         print_from_any_rank(f"{run_dir.path.name}: no curves drawn: {error}")
         return
