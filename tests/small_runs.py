@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
+from support import Ended, start
 
 from vqdist.config.command_options import EncodeOptions
 from vqdist.data.shards.codecs import encode_png
 from vqdist.data.shards.writer import ShardSetWriter, load_manifest
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.command import run_command
 from vqdist.inference.encoding import encode
 from vqdist.models.io import save_model
 from vqdist.models.model_card import DataDescription
@@ -67,6 +70,18 @@ def save_prior(run: Path, codes: Path, *, condition: str = "none", seed: int = 0
     data = DataDescription(grid=manifest.grid, conditions=manifest.conditions)
     save_model(model.eval(), run / "model", step=0, data=data, vqvae_dir=codes)
     return run
+
+
+def run_on_ranks(command: str, *arguments: object, ranks: int) -> Ended:
+    """Run a command on several ranks, which are forked from a process that has imported torch."""
+    with start(_run_main, command, [*map(str, arguments), "--device", "cpu"], ranks=ranks) as started:
+        ended = started.wait()
+    assert ended.code == 0, ended.describe()
+    return ended
+
+
+def _run_main(command: str, words: list[str]) -> int:
+    return run_command(import_module(f"vqdist.{command}").main, words)
 
 
 def launch(module: str, *arguments: object, ranks: int = 1) -> subprocess.CompletedProcess[str]:

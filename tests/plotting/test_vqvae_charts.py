@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_opening, label
 
-from vqdist.evaluation.figures import choose_slices
 from vqdist.plotting import vqvae_charts as charts
 from vqdist.plotting.curves import draw_losses
 
@@ -105,11 +104,3 @@ def test_rates_with_and_without_a_brain(tmp_path: Path) -> None:
     blue = abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30
     left, right = label(blue[:, : blue.shape[1] // 2])[1], label(blue[:, blue.shape[1] // 2 :])[1]
     assert (left, right) == (2, 1)
-
-
-def test_best_median_and_worst_slices() -> None:
-    ssim = np.array([0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2])
-    words = [("best", 1), ("best", 5), ("median", 3), ("median", 0), ("worst", 6), ("worst", 2)]
-    assert choose_slices(ssim) == words
-    assert choose_slices(ssim[:3]) == [("best", 1), ("median", 0), ("worst", 2)]
-    assert {number for _, number in choose_slices(ssim[:1])} == {0}
