@@ -67,11 +67,8 @@ def test_misfits_are_named(folder: Path, tmp_path: Path) -> None:
     fails_with("slice: found 99; expected a number in [0, 21)", slice=99)
     fails_with("top_k: found 17", top_k=17)
     labelled = save_prior(tmp_path / "labelled", folder / "codes", condition="label")
-    fails_with(
-        "no training sample with label 7",
-        prior=save_prior(tmp_path / "both", folder / "codes", condition="label+slice"),
-        label=7,
-    )
+    both = save_prior(tmp_path / "both", folder / "codes", condition="label+slice")
+    fails_with("no training sample with label 7", prior=both, label=7)
     config = labelled / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"class_names": ["daisies", "roses"]}))
     fails_with("label: found 7; expected a number in [0, 2): 0 daisies, 1 roses", prior=labelled, label=7)
