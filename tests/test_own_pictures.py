@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support import QUIET, tiny_flags
 
 from vqdist import load_model
-from vqdist.data.shards.manifest import load_manifest
-from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.sources.pictures import load_picture
 from vqdist.foundation.command import run_command
+from vqdist.inference.reconstruction import find_pictures
 
 SIZE = 32
 COLOURS = {"daisies": (250, 240, 120), "roses": (210, 30, 60)}
@@ -37,9 +39,9 @@ def draw_flowers(folder: Path) -> Path:
 def call(capsys: pytest.CaptureFixture[str], command: str, *words: object) -> dict[str, Any]:
     """Run a command and return the object that it wrote to stdout, {} for train, which writes none."""
     code = run_command(import_module(f"vqdist.{command}").main, [str(word) for word in words])
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    return json.loads(told.out or "{}")
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return json.loads(captured.out or "{}")
 
 
 def train(capsys: pytest.CaptureFixture[str], task: str, data: Path, run: Path, *flags: object) -> None:
@@ -58,8 +60,8 @@ def colours_of(path: Path) -> np.ndarray:
 def test_from_own_pictures_to_new_ones_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = draw_flowers(tmp_path / "flowers")
     images, codes, vqvae, prior = (tmp_path / name for name in ("images", "codes", "vqvae", "prior"))
-    told = call(capsys, "shard", pictures, images, "--image-size", SIZE, "--samples-per-shard", 8)
-    assert sum(split["samples"] for split in told["splits"].values()) == 40
+    written = call(capsys, "shard", pictures, images, "--image-size", SIZE, "--samples-per-shard", 8)
+    assert sum(split["samples"] for split in written["splits"].values()) == 40
     manifest = load_manifest(images)
     assert (manifest.channels, manifest.class_names, manifest.num_labels) == (3, ("daisies", "roses"), 2)
 
@@ -102,9 +104,9 @@ def test_a_trained_model_takes_colour_pictures_in_python(tmp_path: Path, capsys:
     images = tmp_path / "images"
     call(capsys, "shard", draw_flowers(tmp_path / "flowers"), images, "--image-size", SIZE)
     train(capsys, "vqvae", images, tmp_path / "mine")
-    from vqdist.inference.reconstruction import load_pictures
-
-    shown = load_pictures(tmp_path / "flowers", image_size=SIZE, channels=3)
+    paths = find_pictures(tmp_path / "flowers")
+    pictures = [load_picture(path, image_size=SIZE, channels=3) for path in paths]
+    shown = torch.tensor(np.stack(pictures)) / 255
     recon = load_model(tmp_path / "mine").reconstruct(shown)
     assert recon.shape == shown.shape == (40, 3, SIZE, SIZE)
     assert 0 <= recon.min() <= recon.max() <= 1

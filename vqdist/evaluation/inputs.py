@@ -18,6 +18,7 @@ from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
+from vqdist.runs.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def find_output_problems(options: EvaluateOptions) -> list[Problem]:
     """Return why the results cannot be written. The figures of a run are optional in its own folder."""
     folder = options.figure_folder
     problems = [] if options.out is None else write_access_problems("--out", options.out, folder=False)
-    if folder is not None and (options.pictures is not None or folder != options.run / "figures"):
+    if folder is not None and (options.pictures is not None or folder != RunDir(options.run).figures):
         problems += write_access_problems("--figures", folder, folder=True)
     return problems
 
