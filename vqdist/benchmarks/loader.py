@@ -1,6 +1,7 @@
 """Samples a second into collated uint8 batches, from PNG shards and from the memory cache, against other loaders."""
 
 import io
+import itertools
 import multiprocessing
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vqdist.benchmarks.measure import Bench, Result, compare
+from vqdist.benchmarks.measure import Bench, Result, compare, left_out
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import open_caches
@@ -40,9 +41,13 @@ def run(bench: Bench) -> list[Result]:
         write_slices(data, pictures, samples, size)
         streams: dict[str, Batches] = {
             "ours": our_batches(data),
-            "ImageFolder, Grayscale, DataLoader": folder_batches(pictures),
             "webdataset, Pillow": webdataset_batches(data),
         }
+        name = "ImageFolder, Grayscale, DataLoader"
+        try:
+            streams[name] = folder_batches(pictures)
+        except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision and torch are of different builds
+            left_out("loader", name, f"{error}; pip install vqdist[bench]")
         measures: dict[str, Callable[[], float]] = {
             name: partial(_rate, stream, seconds) for name, stream in streams.items()
         }
@@ -119,16 +124,14 @@ def our_batches(data: Path, *, cache: bool = False) -> Batches:
 
 
 def folder_batches(pictures: Path) -> Batches:
-    """Yield batches of torchvision's ImageFolder through torch's DataLoader, shuffled, epoch after epoch."""
+    """Return batches of torchvision's ImageFolder through torch's DataLoader, shuffled, epoch after epoch."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import Compose, Grayscale, PILToTensor
 
     dataset = ImageFolder(str(pictures), Compose([Grayscale(), PILToTensor()]))
     loader = DataLoader(dataset, BATCH_SIZE, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True)
-    while True:
-        for images, _ in loader:
-            yield images
+    return (images for _ in itertools.count() for images, _ in loader)
 
 
 def webdataset_batches(data: Path) -> Batches:
