@@ -1,4 +1,6 @@
-# Installs vqdist for the scripts of this folder, which source this file. By itself: [EXTRAS=dev] bash launch/environment.sh
+# Installs vqdist and puts its environment on PATH. The scripts of this folder source this file; to only install:
+#
+#     [EXTRAS=dev] bash launch/environment.sh
 #
 # The environment is that of the python on PATH (or of PYTHON=...) if it is a virtual or conda environment with torch
 # installed, otherwise .venv beside this folder, which is created if necessary. An installed torch is never replaced.
@@ -29,11 +31,18 @@ export PATH=$environment/bin:$PATH
 
 stamp=$environment/vqdist-installed
 # An environment shared by several checkouts holds the package of one: the folder is part of the hash.
-hash=$(python -c 'import hashlib, os; print(hashlib.sha256(open("pyproject.toml", "rb").read() + os.getcwd().encode()).hexdigest())')
+hash=$(
+  python - <<'HASH'
+import hashlib
+import os
+
+print(hashlib.sha256(open("pyproject.toml", "rb").read() + os.getcwd().encode()).hexdigest())
+HASH
+)
 if ! grep -qs "^$hash.*${EXTRAS:-}" "$stamp"; then
   torch=$(python -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || true)
   echo "installing vqdist${EXTRAS:+[$EXTRAS]} into $environment${torch:+, keeping torch $torch}" >&2
-  [[ -n $torch ]] || echo "torch from PyPI takes several GB and minutes; README.md shows how to install the CPU build" >&2
+  [[ -n $torch ]] || echo "torch from PyPI takes several GB; for its CPU build see README.md" >&2
   options=(--quiet --disable-pip-version-check ${torch:+"torch==$torch"})
   # The extras need torchvision, which does not import unless its build is that of torch (2.13.0+cpu: whl/cpu).
   if [[ -n ${EXTRAS:-} && $torch =~ \+(cpu|cu[0-9]+|rocm[0-9.]+|xpu)$ ]]; then

@@ -1,4 +1,4 @@
-"""The package's front door: four names, and nothing heavy behind it until one of them is asked for."""
+"""The public names of the package, which are imported on first use."""
 
 import inspect
 import subprocess
@@ -13,11 +13,11 @@ from vqdist.config.schema import PixelCNNSection, Section, VQVAESection
 
 def test_importing_the_package_does_not_import_torch() -> None:
     script = "import sys, vqdist; print(vqdist.__version__, 'torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == [vqdist.__version__, "False"]
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert printed.stdout.split() == [vqdist.__version__, "False"]
 
 
-def test_the_public_names_are_there() -> None:
+def test_the_public_names_exist() -> None:
     assert {item.__name__ for item in (VQVAE, PixelCNN, VectorQuantizer, load_model)} == set(vqdist.__all__)
     assert set(vqdist.__all__) <= set(dir(vqdist))
 
@@ -35,7 +35,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         (VectorQuantizer, VQVAESection, {"num_codes", "code_dim"}),
     ],
 )
-def test_what_is_built_in_python_has_the_defaults_of_the_configuration(
+def test_constructors_have_the_defaults_of_the_configuration(
     part: type, section: type[Section], required: set[str]
 ) -> None:
     arguments = inspect.signature(part).parameters
