@@ -6,6 +6,7 @@
 # installed, otherwise .venv beside this folder, which is created if necessary. An installed torch is never replaced.
 # EXTRAS names extras of pyproject.toml (default: none). A stamp in the environment records what is installed, so that
 # later calls return at once.
+# shellcheck shell=bash
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

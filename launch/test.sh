@@ -2,6 +2,7 @@
 # Runs lint, type checks and tests: bash launch/test.sh [PYTEST ARGUMENT ...]
 # Installs the package with its `dev` extra first; see environment.sh.
 EXTRAS=dev
+# shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 # The tests start many small processes; with several threads each they would compete for the cores.
