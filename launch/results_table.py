@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vqdist.plotting.curves import read_metrics, training_seconds
+from vqdist.runs.metrics_file import read_metrics, training_seconds
 
 CONDITIONS = (5, 25)
 

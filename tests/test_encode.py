@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
+from support import launch, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import encode, evaluate, load_model
 from vqdist.data.shards.codecs import decode_codes, decode_png

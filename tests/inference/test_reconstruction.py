@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import save_vqvae
+from support import save_vqvae
 
 from vqdist import evaluate, load_model
 from vqdist.foundation.command import run_command

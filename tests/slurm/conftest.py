@@ -10,7 +10,7 @@ import pytest
 import yaml
 from slurm_cluster import Cluster, missing_prerequisite
 from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
-from small_runs import save_vqvae, write_codes
+from support import save_vqvae, write_codes
 
 from vqdist import shard
 

@@ -103,7 +103,7 @@ def test_doctor_in_an_allocation(jobs: Jobs) -> None:
     report = json.loads(line)
     assert report["ready"] is True
     found = {check["name"]: check["found"] for check in report["checks"]}
-    assert found["ranks"].startswith("2 on 2 hosts met")
+    assert found["ranks"].startswith("2 on 2 hosts joined")
     assert "time limit 00:05:00" in found["Slurm"]
     figures = report["figures"]
     assert figures["requeues"] == math.ceil(figures["wall_time_s"] / (300 - 180)) - 1

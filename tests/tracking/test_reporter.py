@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.runs.environment import find_commit, find_slurm_facts, find_versions
 from vqdist.tracking import sent
 from vqdist.tracking.lifeline import read_messages
 from vqdist.tracking.sent import SentSteps, new_run_id
@@ -87,32 +86,3 @@ def test_messages_end_when_training_is_gone() -> None:
     finally:
         if writer >= 0:
             os.close(writer)
-
-
-def test_the_environment_is_told_without_imports(tmp_path: Path) -> None:
-    assert find_slurm_facts({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2", "HOME": "/"}) == {
-        "job_id": "7",
-        "restart_count": "2",
-    }
-    assert set(find_versions(["numpy", "no-such-package"])) == {"numpy"}
-    (tmp_path / "module.py").touch()
-    assert find_commit(tmp_path / "module.py") is None
-
-
-def test_the_commit_is_that_of_the_repository(tmp_path: Path) -> None:
-    def git(*words: str) -> str:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
-        return subprocess.run(
-            ["git", "-C", str(tmp_path), *who, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    git("init")
-    (tmp_path / "module.py").write_text("a = 1\n")
-    (tmp_path / "other.py").touch()
-    git("add", "module.py")
-    git("commit", "-m", "first")
-    commit = git("rev-parse", "HEAD")
-    assert find_commit(tmp_path / "module.py") == commit
-    assert find_commit(tmp_path / "other.py") is None
-    (tmp_path / "module.py").write_text("a = 2\n")
-    assert find_commit(tmp_path / "module.py") == commit + "-dirty"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MEMORY_FOLDER = Path("/dev/shm")
+CGROUP_V1 = Path("/sys/fs/cgroup/memory")
 
 
 def resolve_cache_dir(setting: str | None) -> Path:
@@ -18,11 +19,20 @@ def resolve_cache_dir(setting: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqdist"
 
 
+def nearest_folder(path: Path) -> Path:
+    """Return the path if it is a folder, else the nearest parent that is."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+
+
 def free_bytes(folder: Path) -> int:
     """Return the bytes that may still be written below a folder; of memory, only what the machine can spare."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(nearest_folder(folder)).free
     return min(free, *_spare_memory()) if folder == MEMORY_FOLDER else free
+
+
+def free_memory_bytes() -> int | None:
+    """Return the memory that is free on the machine and within the limits of this process; None if unknown."""
+    return min(_spare_memory(), default=None)
 
 
 def _spare_memory() -> Iterator[int]:
@@ -39,6 +49,9 @@ def _spare_memory() -> Iterator[int]:
                 stat = dict(line.split(maxsplit=1) for line in _read(folder / "memory.stat").splitlines())
                 # Copies of files on disk make way when memory is asked for; those in memory alone do not.
                 yield int(limit) - int(used) + int(stat.get("file", 0)) - int(stat.get("shmem", 0))
+    limit, used = (_read(CGROUP_V1 / f"memory.{name}_in_bytes").strip() for name in ("limit", "usage"))
+    if limit.isdecimal() and used.isdecimal():
+        yield int(limit) - int(used)
 
 
 def _read(path: Path) -> str:

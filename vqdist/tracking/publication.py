@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError
-from vqdist.runs.run_dir import read_config, read_status
+from vqdist.foundation.progress import print_from_any_rank
+from vqdist.runs.run_dir import read_run_config, read_status
 from vqdist.tracking.sent import SentSteps
 from vqdist.tracking.tracker import Mode, Reporter, Tracker, resolve_mode
 
@@ -49,7 +49,7 @@ def find_mode(run: Path, environ: Mapping[str, str]) -> Mode:
     """
     if not ((run / "config.yaml").is_file() and SentSteps(run / "wandb").start):
         return "disabled"
-    return resolve_mode(None, environ, (read_config(run).get("tracking") or {}).get("mode"))
+    return resolve_mode(None, environ, (read_run_config(run).get("tracking") or {}).get("mode"))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

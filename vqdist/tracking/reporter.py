@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vqdist.foundation.json_lines import read_json_lines
 from vqdist.runs.environment import describe_environment
-from vqdist.runs.run_dir import read_lines
 from vqdist.tracking.lifeline import end_soon, read_messages, watch_training
 from vqdist.tracking.rows import GLOBAL_STEP, SECTIONS, to_row
 from vqdist.tracking.sent import SentSteps
@@ -110,7 +110,7 @@ class Report:
         """Send the lines of metrics.jsonl up to a step that no earlier start has sent."""
         metrics = self._folder.parent / "metrics.jsonl"
         if last_step > 0 and metrics.exists():
-            for _, record in read_lines(metrics):
+            for _, record in read_json_lines(metrics):
                 if record["step"] <= last_step:
                     self.send_record(record)
 

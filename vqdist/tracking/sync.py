@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.command import Parser, boolean, print_from_any_rank, run_command
+from vqdist.config.command_line import Options, parse_options
+from vqdist.config.section import Bool, FilePath, key
+from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError, DataError, VqdistError
-from vqdist.runs.run_dir import read_lines
+from vqdist.foundation.json_lines import read_json_lines
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.tracking.rows import GLOBAL_STEP, to_row
 from vqdist.tracking.sent import SentSteps
 from vqdist.tracking.server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
@@ -117,7 +120,7 @@ def find_lost(run_dir: Path, fragments: Sequence[Fragment]) -> list[dict[str, An
     have = frozenset().union(*(fragment.points for fragment in fragments))
     lost: list[dict[str, Any]] = []
     metrics = run_dir / "metrics.jsonl"
-    for _, record in read_lines(metrics) if metrics.exists() else []:
+    for _, record in read_json_lines(metrics) if metrics.exists() else []:
         row = to_row(record)
         step = row.pop(GLOBAL_STEP)
         if row and not any((chart, step) in have for chart in row if chart != "samples"):
@@ -133,7 +136,7 @@ def find_latest(run_dir: Path) -> dict[str, float]:
     """Return the newest value of every chart, so that rows filled in late do not pass for the newest."""
     latest: dict[str, float] = {}
     metrics = run_dir / "metrics.jsonl"
-    for _, record in read_lines(metrics) if metrics.exists() else []:
+    for _, record in read_json_lines(metrics) if metrics.exists() else []:
         latest.update(to_row(record))
     return latest
 
@@ -205,15 +208,21 @@ def check_server() -> None:
         raise ConfigError.of("W&B", f"no answer from {url} ({reason})", "a server within reach")
 
 
+class SyncOptions(Options):
+    """Options of the command."""
+
+    runs: tuple[FilePath, ...] = key(..., "run directory", positional="RUN")
+    check_server: Bool = key(False, "fail at once if the server is out of reach")
+
+
 def main(argv: Sequence[str]) -> int:
     """Prepare runs to be sent; write the pieces to stdout."""
-    parser = Parser("vqdist.tracking.sync", __doc__ or "")
-    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="a run's directory")
-    parser.option("--check-server", boolean, default=False, help="fail at once if the server is out of reach")
-    arguments = parser.parse_args(argv)
-    if arguments.check_server:
+    parsed = parse_options("tracking.sync", __doc__ or "", SyncOptions, argv)
+    if parsed.options is None or parsed.problems:
+        raise ConfigError(parsed.problems)
+    if parsed.options.check_server:
         check_server()
-    for run_dir in arguments.runs:
+    for run_dir in parsed.options.runs:
         for path in prepare(run_dir):
             sys.stdout.write(f"{path}\n")
     return 0
