@@ -1,8 +1,11 @@
 """The public names of the package, which are imported on first use."""
 
+import importlib
 import inspect
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,12 @@ def test_importing_the_package_does_not_import_torch() -> None:
 def test_the_public_names_exist() -> None:
     assert {item.__name__ for item in (VQVAE, PixelCNN, VectorQuantizer, load_model)} == set(vqdist.__all__)
     assert set(vqdist.__all__) <= set(dir(vqdist))
+
+
+def test_the_console_script_is_a_function_of_the_package() -> None:
+    scripts = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["vqdist"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
