@@ -11,7 +11,8 @@ from support import launch, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import encode, evaluate, load_model
 from vqdist.data.shards.codecs import decode_codes, decode_png
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.command import run_command
 from vqdist.inference.augmented_views import View
 from vqdist.models.io import fingerprint

@@ -16,7 +16,9 @@ from vqdist.evaluation.table import format_figure
 
 from vqdist import evaluate, load_model, sample
 from vqdist.data.shards.codecs import decode_codes, decode_png
-from vqdist.data.shards.writer import ShardReader, ShardSetWriter, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.foundation.command import run_command
 
 
@@ -253,7 +255,7 @@ def test_a_split_of_one_slice_has_no_distances(tmp_path: Path, capsys: pytest.Ca
             reader = ShardReader(images, load_manifest(images), split)
             for number in numbers:
                 sample = reader.read(number)
-                writer.write(split, sample["__key__"], sample["png"], "png", sample["json"])
+                writer.write(split, sample["__key__"], sample["png"], sample["json"])
                 (folder / f"{number}.png").write_bytes(sample["png"])
     arguments = ["--run", run, "--data", few, "--samples", folder, "--device", "cpu", "--figures", "null"]
     assert run_command(evaluate.main, [str(item) for item in arguments]) == 2

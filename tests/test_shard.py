@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from vqdist.data.shards.codecs import decode_png
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.command import run_command
 from vqdist.shard import main
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vqdist.data.loading.batch import TrainRequests
+from vqdist.data.loading.plan import TrainPlan
 from vqdist.data.order import Order, permute, rank_positions
 
 KINDS = ("windowed", "full")
@@ -221,7 +221,7 @@ def test_ranks_load_what_the_order_says(kind: str, micro_batch_size: int | None)
         for step in (0, 1, 9):
             loaded: dict[int, list[int]] = {}
             for rank in range(world_size):
-                requests = TrainRequests(
+                requests = TrainPlan(
                     order,
                     global_batch_size=5,
                     micro_batch_size=micro_batch_size,
@@ -241,7 +241,7 @@ def test_memory_does_not_grow_with_the_world() -> None:
     order = Order(np.full(4000, 256), kind="windowed", window_shards=8, seed=0)
     peaks = []
     for world_size in (1, 1024):
-        requests = TrainRequests(
+        requests = TrainPlan(
             order, global_batch_size=2048, micro_batch_size=None, rank=0, world_size=world_size, step=0
         )
         tracemalloc.start()

@@ -95,7 +95,7 @@ def test_a_loader_worker_that_dies_or_hangs_is_named(fault: int, image_set: Path
     # A worker that does not answer is waited for once more when its loader is closed.
     assert time.monotonic() - before < (3.0 if fault == signal.SIGKILL else 12.0)
     assert ended.codes == [1, 1], ended.describe()
-    assert "error: data.num_workers: a loader worker died, or gave nothing for run.timeout_s" in ended.logs[1]
+    assert "error: data.num_workers: a loader worker died, or returned nothing within run.timeout_s" in ended.logs[1]
     assert "error: another rank died" in ended.logs[0]
     assert "Traceback" not in ended.describe()
     wait_until(lambda: not any(is_alive(worker) for worker in workers), 10)

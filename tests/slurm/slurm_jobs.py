@@ -10,7 +10,8 @@ import yaml
 from slurm_cluster import Cluster, poll
 
 from vqdist.data.order import Order
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "slurm/train.sbatch")

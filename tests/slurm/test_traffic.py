@@ -12,7 +12,7 @@ from slurm_jobs import Jobs, Run
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.shards.index import index_path
-from vqdist.data.shards.writer import load_manifest
+from vqdist.data.shards.manifest import load_manifest
 from vqdist.models.io import load_model
 
 FROM_STEP, TO_STEP = 15, 75

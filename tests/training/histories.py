@@ -11,7 +11,8 @@ import numpy as np
 from support import digests, read_metrics, read_records, start_train, train, wait_until
 
 from vqdist.data.order import Order
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 from vqdist.runs.checkpoint import list_checkpoints
 
 

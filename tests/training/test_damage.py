@@ -13,7 +13,8 @@ import torch
 from checkpoints import Canary
 from support import Ended, describe, digests, read_metrics, read_records, tiny_flags, train
 
-from vqdist.data.shards.writer import ShardFile, load_manifest, write_manifest
+from vqdist.data.shards.manifest import load_manifest, write_manifest
+from vqdist.data.shards.writer import ShardFile
 from vqdist.runs.checkpoint import list_checkpoints
 
 pytestmark = pytest.mark.ranks

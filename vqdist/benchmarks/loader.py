@@ -106,9 +106,9 @@ def write_slices(data: Path, pictures: Path, samples: int, size: int) -> None:
 def our_batches(data: Path, *, cache: bool = False) -> Batches:
     """Yield the batches of a training run. With `cache`, the first batch comes after every sample is cached."""
     manifest = load_manifest(data)
-    caches = open_caches(manifest, token=uuid.uuid4().hex, spare_folder=data.parent) if cache else {}
+    caches = open_caches(manifest, token=uuid.uuid4().hex, fallback_folder=data.parent) if cache else {}
     for opened in caches.values():
-        opened.remove_names()
+        opened.unlink()
     settings = DataSection(path=str(data), global_batch_size=BATCH_SIZE, num_workers=WORKERS)
     pipeline = DataPipeline(str(data), manifest, settings, seed=0, rank=0, world_size=1, timeout_s=300, caches=caches)
     steps = pipeline.train_steps(0)

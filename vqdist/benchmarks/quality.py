@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from vqdist.benchmarks.measure import Bench, Result, Unit, build_installed
 from vqdist.benchmarks.reference_vqvae import ReferenceVQVAE
 from vqdist.data.loading.batch import to_images
+from vqdist.data.open import Dataset, open_dataset
 from vqdist.foundation.errors import Problem, UserError
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.compatibility import find_vqvae_problems
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 from vqdist.metrics.codes import codes_used, count_codes
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
@@ -56,7 +57,7 @@ def run(bench: Bench) -> list[Result]:
     """
     assert bench.run is not None, "the command requires --run for this part"
     assert bench.data is not None, "the command requires --data for this part"
-    data = Dataset.open(bench.data)
+    data = open_dataset(bench.data)
     ours, duration_s = _load_run(bench.run, data)
     case = f"{bench.run.name}, {duration_s / 60:.1f} min, K {ours.num_codes}, downsampling {ours.downsample}, test"
     train, test = read_split(data, "train"), read_split(data, "test")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vqdist.benchmarks.measure import Bench, Result, compare
 from vqdist.config.schema import DataSection
-from vqdist.data.loading.batch import TrainRequests
 from vqdist.data.loading.pipeline import DataPipeline
+from vqdist.data.loading.plan import TrainPlan
 from vqdist.data.shards.manifest import MANIFEST, Manifest, ShardInfo, SplitInfo, load_manifest
 
 SHARD_SAMPLES = 256
@@ -42,10 +42,10 @@ def write_manifest_without_shards(folder: Path, shards: int) -> None:
 
 
 def find_first_indexes(folder: str, order: str, position: int) -> object:
-    """Load the manifest and return the request for the first micro-batch of a run resumed at a position."""
+    """Load the manifest and return the plan of the first micro-batch of a run resumed at a position."""
     settings = DataSection.model_validate({"path": folder, "global_batch_size": 16, "order": order})
     pipeline = DataPipeline(folder, load_manifest(folder), settings, seed=0, rank=0, world_size=1, timeout_s=60)
-    requests = TrainRequests(
+    plan = TrainPlan(
         pipeline.order, global_batch_size=16, micro_batch_size=None, rank=0, world_size=1, step=position // 16
     )
-    return next(iter(requests))
+    return next(iter(plan))

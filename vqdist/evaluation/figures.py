@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqdist.data.augmentation import mirror_images
 from vqdist.data.loading.batch import to_images
-from vqdist.data.mirror import mirror_images
 from vqdist.evaluation.model_metrics import Evaluation
 from vqdist.evaluation.samples.charts import draw_nearest_slices, draw_sample_report
 from vqdist.evaluation.samples.copies import find_distance_ratios

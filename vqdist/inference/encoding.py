@@ -12,6 +12,7 @@ import torch
 
 from vqdist.config.command_options import EncodeOptions
 from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.open import Dataset, open_dataset
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.writer import ShardSetWriter
@@ -21,7 +22,7 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.compatibility import find_vqvae_problems
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
@@ -84,7 +85,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     """
     files, images, _ = collect(
         lambda: run_on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
-        lambda: Dataset.open(options.data),
+        lambda: open_dataset(options.data),
         lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
     )
     model, size = build_vqvae(files), images.manifest.image_size
@@ -152,7 +153,7 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
         overwrite=job.overwrite,
         source={
             "command": "vqdist.encode",
-            "images": str(job.images.path.resolve()),
+            "images": str(Path(job.images.path).resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
             **({"views": views.number, "shift": views.shift, "mirror": views.mirror} if views.number > 1 else {}),
@@ -175,7 +176,7 @@ def write_codes(
     with ProgressBar(total, unit="slices", label="encode") as shown:
         for split, samples in batches:
             for sample in samples:
-                writer.write(split, sample.key, sample.payload, "npy", sample.info)
+                writer.write(split, sample.key, sample.payload, sample.info)
             shown.advance(len(samples))
         (writer.folder / "vqvae").mkdir()
         for name, content in vqvae.contents.items():

@@ -3,6 +3,7 @@
 from contextlib import ExitStack, closing
 
 from vqdist.config.schema import RunConfig, dump_yaml
+from vqdist.data.open import Dataset
 from vqdist.data.shards.build import make_demo
 from vqdist.data.shards.manifest import MANIFEST
 from vqdist.distributed.process_group import Ranks, init_process_group, raising_stalled_error
@@ -16,7 +17,7 @@ from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.lineage import log_inputs, log_model
 from vqdist.tracking.tracker import Tracker, start_tracker
 from vqdist.training.build import build_state
-from vqdist.training.checks import Dataset, check_data, demo_folder
+from vqdist.training.checks import check_data, demo_folder
 from vqdist.training.data_pipeline import build_pipeline
 from vqdist.training.loop import Run, train
 from vqdist.training.precision import find_slow_precision

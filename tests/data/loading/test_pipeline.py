@@ -104,12 +104,6 @@ def test_damage_is_skipped_and_counted_where_asked(damaged: Path, num_workers: i
 
 
 def test_slots_are_used_in_turn_and_hold_the_largest_batch() -> None:
-    class Requests:
-        most_samples = 3
-
-        def __iter__(self) -> Iterator[int]:
-            return iter(range(7))
-
     assert list(Slots(iter(range(7)), 3, 3)) == [(0, 0), (3, 1), (6, 2), (0, 3), (3, 4), (6, 5), (0, 6)]  # type: ignore[arg-type]
 
 

@@ -19,9 +19,17 @@ from shard_server import ShardServer, wait_for
 
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.pipeline import DataPipeline
-from vqdist.data.open import locate_dataset
-from vqdist.data.remote.prefetch_process import Plan, Store
-from vqdist.data.remote.remote_dataset import Fetcher, Job, ShardGate, fetch_head, plan_room
+from vqdist.data.open import open_dataset
+from vqdist.data.remote.download import RetryPolicy
+from vqdist.data.remote.prefetch_process import PrefetchPlan, ShardStore
+from vqdist.data.remote.remote_dataset import (
+    CacheBudget,
+    Prefetcher,
+    PrefetchJob,
+    ShardGate,
+    compute_cache_budget,
+    fetch_head,
+)
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.errors import DamagedDataError, DataError, FetchError, StalledError
 
@@ -37,22 +45,30 @@ def remote_feed(
     server: ShardServer, cache: Path, *, total_bytes: int = 2**30, timeout_s: float = 30.0, **settings: object
 ) -> Iterator[DataPipeline]:
     """Open a feed on a served data set, as a rank that is alone on its node does."""
-    section = DataSection(path=server.address, **(SETTINGS | settings))
-    folder = fetch_head(server.address, cache)
+    section = DataSection(path=server.url, **(SETTINGS | settings))
+    folder = fetch_head(server.url, cache)
     manifest = load_manifest(folder)
-    room = plan_room(manifest, order=section.order, window_shards=2, cache_gib=total_bytes / 2**30)
-    start = folder / "starts" / uuid.uuid4().hex
-    job = Job(server.address, str(folder), str(start), room.total, room.spare, section.order, 2, 1)
-    fetcher = Fetcher(replace(job, tries=3, first_pause_s=0.01, silence_s=1.0))
-    gate = ShardGate(folder, start, timeout_s)
+    budget = compute_cache_budget(manifest, order=section.order, window_shards=2, cache_gib=total_bytes / 2**30)
+    attempt_dir = folder / "starts" / uuid.uuid4().hex
+    policy = RetryPolicy(attempts=3, first_pause_s=0.01, timeout_s=1.0)
+    job = PrefetchJob(server.url, str(folder), str(attempt_dir), budget, section.order, 2, 1, policy)
+    gate = ShardGate(folder, attempt_dir, timeout_s)
     feed = DataPipeline(
-        str(folder), manifest, section, seed=1, rank=0, world_size=1, timeout_s=60, gate=gate, fetcher=fetcher
+        str(folder),
+        manifest,
+        section,
+        seed=1,
+        rank=0,
+        world_size=1,
+        timeout_s=60,
+        gate=gate,
+        prefetcher=Prefetcher(job),
     )
     try:
         yield feed
     finally:
         feed.close()
-        assert not start.exists()
+        assert not attempt_dir.exists()
 
 
 def local_feed(data: Path, **settings: object) -> DataPipeline:
@@ -138,10 +154,10 @@ def test_a_fetcher_that_is_killed_is_an_error_at_once(image_set: Path, tmp_path:
         with remote_feed(server, tmp_path, num_workers=1) as feed:
             steps = feed.train_steps(0)
             next(steps)
-            assert feed._fetcher is not None
-            os.kill(feed._fetcher.pid, signal.SIGKILL)
+            assert feed._prefetcher is not None
+            os.kill(feed._prefetcher.pid, signal.SIGKILL)
             began = time.monotonic()
-            with pytest.raises(StalledError, match="is gone"):
+            with pytest.raises(StalledError, match="the prefetch process has ended"):
                 list(islice(steps, 20))
             assert time.monotonic() - began < 10
 
@@ -191,21 +207,22 @@ def test_what_a_killed_run_held_is_let_go(image_set: Path, tmp_path: Path) -> No
         (folder / "starts" / name).mkdir(parents=True)
     (folder / "starts/killed/alive").touch()
     (folder / "starts/killed/held").write_text('["train/shard-000000.tar"]')
-    store = Store(folder / "starts/ours", total)
+    store = ShardStore(folder / "starts/ours", total)
     store.hold(["train/shard-000001.tar"])
-    assert store.make_room(2 * shards[0].stat().st_size)
+    assert store.free_space(2 * shards[0].stat().st_size)
     left = sorted(path.name for path in folder.glob("train/*.tar"))
     assert left == [shard.name for shard in shards if shard.name not in ("shard-000000.tar", "shard-000002.tar")]
     assert not (folder / "train/shard-000000.index.json").exists()
     assert not (folder / "starts/killed").exists()
-    assert not store.make_room(total)
+    assert not store.free_space(total)
 
 
 def test_the_plan_begins_with_the_window_at_hand_and_stays_in_its_room(image_set: Path) -> None:
     manifest = load_manifest(image_set)
     sizes = {shard.name: shard.bytes for shard in manifest.splits["train"].shards}
-    job = Job("http://x", "", "", 5 * largest(image_set), largest(image_set), "windowed", 2, 1)
-    plan = Plan(manifest, job)
+    budget = CacheBudget(5 * largest(image_set), largest(image_set))
+    job = PrefetchJob("http://x", "", "", budget, "windowed", 2, 1)
+    plan = PrefetchPlan(manifest, job)
     feed = local_feed(image_set)
     for position in (0, 13, 14, 59, 60, 1000):
         names, end = plan.list_shards(position)
@@ -213,19 +230,19 @@ def test_the_plan_begins_with_the_window_at_hand_and_stays_in_its_room(image_set
         assert names[: len(window)] == [manifest.splits["train"].shards[number].name for number in window]
         assert end == window_end
         assert sum(sizes[name] for name in names) <= 4 * largest(image_set)
-    everything, _ = Plan(manifest, replace(job, total_bytes=2**30)).list_shards(0)
+    everything, _ = PrefetchPlan(manifest, replace(job, budget=CacheBudget(2**30, 0))).list_shards(0)
     assert sorted(everything) == sorted(sizes)
 
 
 def test_too_little_room_and_the_full_order(image_set: Path) -> None:
     manifest = load_manifest(image_set)
     two_windows = 6 * largest(image_set) / 2**30
-    assert plan_room(manifest, order="windowed", window_shards=2, cache_gib=two_windows).spare > 0
+    assert compute_cache_budget(manifest, order="windowed", window_shards=2, cache_gib=two_windows).reserved_bytes > 0
     with pytest.raises(DataError, match=r"data\.cache_gib.*two windows"):
-        plan_room(manifest, order="windowed", window_shards=2, cache_gib=two_windows / 2)
+        compute_cache_budget(manifest, order="windowed", window_shards=2, cache_gib=two_windows / 2)
     with pytest.raises(DataError, match=r"data\.cache_gib.*data\.order full"):
-        plan_room(manifest, order="full", window_shards=2, cache_gib=two_windows)
-    assert plan_room(manifest, order="full", window_shards=2, cache_gib=1)
+        compute_cache_budget(manifest, order="full", window_shards=2, cache_gib=two_windows)
+    assert compute_cache_budget(manifest, order="full", window_shards=2, cache_gib=1)
 
 
 def test_the_full_order_reads_from_whole_shards(image_set: Path, tmp_path: Path) -> None:
@@ -235,29 +252,29 @@ def test_the_full_order_reads_from_whole_shards(image_set: Path, tmp_path: Path)
 
 def test_the_head_of_codes_brings_their_model(code_set: Path, tmp_path: Path) -> None:
     with ShardServer(code_set) as server:
-        folder = locate_dataset(server.address, tmp_path)
-        assert locate_dataset(server.address, tmp_path) == folder
+        folder, manifest = open_dataset(server.url, tmp_path)
+        assert open_dataset(server.url, tmp_path) == (folder, manifest)
     for name in ("config.json", "model.safetensors"):
         assert (folder / "vqvae" / name).read_bytes() == (code_set / "vqvae" / name).read_bytes()
-    assert load_manifest(folder) == load_manifest(code_set)
+    assert manifest == load_manifest(code_set)
 
 
 def test_what_is_no_data_set_is_refused(image_set: Path, tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text('{"format_version": 1, "kind": "images"}')
     with ShardServer(tmp_path) as server, pytest.raises(DataError, match=r"dataset\.json"):
-        fetch_head(server.address, tmp_path / "cache")
+        fetch_head(server.url, tmp_path / "cache")
     with ShardServer(tmp_path / "nothing") as server, pytest.raises(DataError, match="404"):
-        fetch_head(server.address, tmp_path / "cache")
+        fetch_head(server.url, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_fetcher_ends_with_its_parent(image_set: Path, tmp_path: Path) -> None:
     with ShardServer(image_set) as server:
-        folder = fetch_head(server.address, tmp_path)
+        folder = fetch_head(server.url, tmp_path)
         start = folder / "starts" / "x"
-        job = Job(server.address, str(folder), str(start), 2**30, 0, "windowed", 2, 1)
+        job = PrefetchJob(server.url, str(folder), str(start), CacheBudget(2**30, 0), "windowed", 2, 1)
         imports = "import time; from vqdist.data.remote.remote_dataset import *"
-        code = f"{imports}; fetcher = Fetcher({job!r}); time.sleep(60)"
+        code = f"{imports}; prefetcher = Prefetcher({job!r}); time.sleep(60)"
         parent = subprocess.Popen([sys.executable, "-c", code])
         wait_for((start / "alive").exists)
         parent.kill()

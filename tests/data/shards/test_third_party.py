@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqdist.data.open import open_dataset
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
-from vqdist.data.shards.third_party import find_or_index_dataset
 from vqdist.foundation.errors import DamagedDataError, DataError
 
 
@@ -51,7 +51,7 @@ def read_all(root: Path, split: str) -> list[dict]:
 
 
 def test_foreign_shards_are_read_like_our_own(shards: Path, tmp_path: Path) -> None:
-    root = find_or_index_dataset(shards, tmp_path / "cache")
+    root, _ = open_dataset(shards, tmp_path / "cache")
     manifest = load_manifest(root)
     assert (manifest.image_size, manifest.channels, manifest.num_slices, manifest.num_labels) == ((6, 8), 3, 6, 5)
     train, test = manifest.splits["train"], manifest.splits["test"]
@@ -65,20 +65,20 @@ def test_foreign_shards_are_read_like_our_own(shards: Path, tmp_path: Path) -> N
     (sample,) = read_all(root, "test")
     assert sample["json"]["label"] == 4
     assert decode_png(sample["png"], image_size=(6, 8), channels=3).shape == (3, 6, 8)
-    assert find_or_index_dataset(shards, tmp_path / "cache") == root
-    assert find_or_index_dataset(root, tmp_path / "cache") == root
+    assert open_dataset(shards, tmp_path / "cache")[0] == root
+    assert open_dataset(root, tmp_path / "cache")[0] == root
 
 
 def test_a_folder_of_pictures_is_told_from_a_data_set(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.png").write_bytes(encode(0, "PNG"))
-    expected = r"mine: found no dataset\.json and no shards; expected a data set: `python -m vqdist\.shard`"
+    expected = r"mine: found no dataset\.json and no shards; expected a dataset: `python -m vqdist\.shard`"
     with pytest.raises(DataError, match=expected):
-        find_or_index_dataset(tmp_path / "mine", tmp_path / "cache")
+        open_dataset(tmp_path / "mine", tmp_path / "cache")
 
 
 def test_damage_after_the_index_is_seen(shards: Path, tmp_path: Path) -> None:
-    root = find_or_index_dataset(shards, tmp_path / "cache")
+    root, _ = open_dataset(shards, tmp_path / "cache")
     data = bytearray((shards / "train-001.tar").read_bytes())
     data[data.index(b"IDAT") + 6] ^= 1
     (shards / "train-001.tar").write_bytes(data)
@@ -86,7 +86,7 @@ def test_damage_after_the_index_is_seen(shards: Path, tmp_path: Path) -> None:
         read_all(root, "train")
     write_tar(shards / "train-002.tar", {"y.png": encode(0, "PNG")})
     with pytest.raises(DataError, match="other shards than were indexed"):
-        find_or_index_dataset(shards, tmp_path / "cache")
+        open_dataset(shards, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -94,26 +94,26 @@ def test_damage_after_the_index_is_seen(shards: Path, tmp_path: Path) -> None:
     [
         ({"a.png": encode(0, "PNG", (9, 9))}, "pictures of one size"),
         ({"a.pickle": b"x"}, "expected a picture"),
-        ({"a.png": b"no png"}, "no PNG"),
+        ({"a.png": b"no png"}, "not a PNG"),
         ({"a.png": encode(0, "PNG"), "a.cls": b"cat"}, "a whole number"),
-        ({"a.png": encode(0, "PNG"), "a.json": b"{"}, "no valid JSON"),
+        ({"a.png": encode(0, "PNG"), "a.json": b"{"}, "invalid JSON"),
         ({"../a.png": encode(0, "PNG")}, "a member named"),
     ],
 )
 def test_odd_shards_are_refused(shards: Path, tmp_path: Path, members: dict[str, bytes], message: str) -> None:
     write_tar(shards / "train-009.tar", members)
     with pytest.raises(DataError, match=message):
-        find_or_index_dataset(shards, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+        open_dataset(shards, tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_a_cut_tar_is_refused(shards: Path, tmp_path: Path) -> None:
     path = shards / "train-001.tar"
     path.write_bytes(path.read_bytes()[: 1024 * 3])
     with pytest.raises(DamagedDataError, match=r"train-001\.tar, offset"):
-        find_or_index_dataset(shards, tmp_path / "cache")
+        open_dataset(shards, tmp_path / "cache")
 
 
 def test_an_empty_folder_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.json"):
-        find_or_index_dataset(tmp_path, tmp_path / "cache")
+        open_dataset(tmp_path, tmp_path / "cache")

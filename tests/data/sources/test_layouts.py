@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqdist.data.sources.file_names import build_keys, natural_key
 from vqdist.data.sources.layouts import Source, open_source
-from vqdist.data.sources.names import build_keys, natural_key
 from vqdist.data.sources.pictures import load_picture
 from vqdist.foundation.errors import DataError
 
@@ -108,7 +108,7 @@ def test_pictures_without_classes(tmp_path: Path) -> None:
         ((), "empty folder"),
         (("1.png", "a/2.png"), "outside the class folders"),
         (("train/a/1.png", "extra/a/2.png"), "a folder beside train"),
-        (("data/train/a/1.png", "data/test/a/2.png"), "one folder down"),
+        (("data/train/a/1.png", "data/test/a/2.png"), "the folders of the splits inside data"),
     ],
 )
 def test_odd_folders_are_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from vqdist.data.loading.batch import Batch, FixedBatchPlan, Request, to_images
+from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
+from vqdist.data.open import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.comparison import (
     compare_features,
@@ -18,7 +20,7 @@ from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_d
 from vqdist.evaluation.samples.diversity import compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
-from vqdist.inference.dataset import Dataset, SplitLoader, group_in_batches
+from vqdist.inference.dataset import SplitLoader, group_in_batches
 from vqdist.inference.work_sharing import map_batches
 from vqdist.models.vqvae import VQVAE
 
@@ -80,8 +82,8 @@ def measure_slices(
         recon = round_to_uint8(model.reconstruct(to_images(batch.values.to(device))))
         return measure(batch), SliceStatistics.measure(recon, batch.slice.numpy())
 
-    def measure_samples(request: Request) -> SliceStatistics:
-        numbers = request.samples
+    def measure_samples(plan: MicroBatchPlan) -> SliceStatistics:
+        numbers = plan.samples
         return SliceStatistics.measure(samples.read(numbers, train.manifest).to(device), samples.slice_numbers[numbers])
 
     plan = FixedBatchPlan(group_in_batches([len(samples)], batch_size), rank=ranks.rank, world_size=ranks.world_size)

@@ -1,4 +1,4 @@
-"""What the name of a file tells: its place in natural order, its subject, slice and split, and a key for its sample."""
+"""Parsing of file names: natural order, subject, slice number and split, and the key of a sample."""
 
 import hashlib
 import re
@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 
 _DIGITS = re.compile(r"(\d+)")
 _SUBJECT = re.compile(
-    r"(?<![A-Za-z0-9])(?:"  # where a word begins
+    r"(?<![A-Za-z0-9])(?:"  # the beginning of a word
     r"OAS\d+_\d{4}"  # OASIS: OAS1_0101_MR2 is the second session of OAS1_0101
     r"|sub-[A-Za-z0-9]+"  # BIDS
     r"|\d{3}_S_\d{4}"  # ADNI
-    r"|case_\d+(?=_slice)"  # the OASIS slices
+    r"|case_\d+(?=_slice)"  # the OASIS PNG slices
     r"|(?:subject|patient)[-_]?\d+"
     r")"
 )
@@ -26,7 +26,8 @@ _SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
-_MAX_KEY = 90  # with its extension a key must fit into a tar header's 100 bytes
+_MAX_KEY_LENGTH = 90  # with its extension, a key must fit into the 100 bytes of a tar header
+_HASH_LENGTH = 8
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -34,39 +35,41 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _DIGITS.split(name) if part]
 
 
-def stem_of(path: PurePosixPath) -> str:
-    """Return the file's name without its extension; .nii.gz and .nii.png count as one."""
+def stem(path: PurePosixPath) -> str:
+    """Return the name of a file without its extension; .nii.gz and .nii.png count as one extension."""
     return re.sub(r"\.nii$", "", path.name if path.suffix == ".nii" else path.stem, flags=re.IGNORECASE)
 
 
-def subject_of(source: str) -> str | None:
-    """Return the subject that a path names (its last such part), or None."""
+def parse_subject(source: str) -> str | None:
+    """Return the last subject id in a path (OASIS, BIDS, ADNI, subject-N, patient-N), or None."""
     found = _SUBJECT.findall(source)
     return found[-1] if found else None
 
 
-def slice_of(name: str) -> int | None:
-    """Return the slice number that a file's name tells, or None."""
+def parse_slice_number(name: str) -> int | None:
+    """Return the last slice number in a file's name, or None."""
     found = _SLICE.findall(name)
     return int(found[-1]) if found else None
 
 
-def split_of(folder: str) -> str | None:
-    """Return the split that a folder stands for: its name, or the last word of a name such as keras_png_slices_test."""
+def parse_split(folder: str) -> str | None:
+    """Return the split in a folder's name: the name itself, or its last word as in keras_png_slices_test; or None."""
     return _SPLIT_WORDS.get(folder.lower().rpartition("_")[2])
 
 
 def build_keys(sources: Iterable[str]) -> list[str]:
-    """Return a key for each source: readable, plain ASCII, without a dot, unique even where case is ignored.
+    """Return a readable key for each source: ASCII, without dots, and unique even if case is ignored.
 
-    WebDataset ends a key at the first dot, so a dot inside a name becomes an underscore.
+    Dots become underscores, because WebDataset ends a key at its first dot. A key that is too long or not unique
+    ends in a hash of its source.
     """
     keys: list[str] = []
     taken: set[str] = set()
     for source in sources:
         key = re.sub(r"[^A-Za-z0-9_-]+", "_", source.replace("/", "-"))
-        if len(key) > _MAX_KEY - 9 or key.lower() in taken or not key.strip("_-"):
-            key = f"{key[: _MAX_KEY - 9]}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+        longest = _MAX_KEY_LENGTH - _HASH_LENGTH - 1
+        if len(key) > longest or key.lower() in taken or not key.strip("_-"):
+            key = f"{key[:longest]}-{hashlib.sha256(source.encode()).hexdigest()[:_HASH_LENGTH]}"
         taken.add(key.lower())
         keys.append(key)
     return keys
