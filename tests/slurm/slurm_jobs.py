@@ -135,7 +135,7 @@ class Jobs:
         """End a run as its user does who does not know of Slurm."""
         (run.path / "STOP").touch()
         assert self.finish(job) == "FAILED"
-        assert "stopped as asked" in self.log(job)
+        assert "stopped on request" in self.log(job)
         assert self.cluster.job(job)["ExitCode"] == "75:0"
 
     def log(self, job: str) -> str:

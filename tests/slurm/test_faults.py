@@ -57,7 +57,7 @@ def test_controller_restarts_and_a_link_is_cut(jobs: Jobs) -> None:
     jobs.wait_step(job, run, before + 10)
     jobs.stop(job, run)
     assert jobs.cluster.job(job)["Restarts"] == "0"
-    assert run.log(0).count("start 1: vqdist.train") == 1
+    assert run.log(0).count("attempt 1: vqdist.train") == 1
     run.assert_exact_ledger()
 
 
@@ -66,7 +66,7 @@ def test_killed_rank_ends_the_job(jobs: Jobs) -> None:
     jobs.wait_step(job, run, 5)
     os.kill(find_ranks(jobs.cluster.nodes["node2"])[0], signal.SIGKILL)
     assert jobs.finish(job) == "FAILED"
-    assert "failed: how each rank ended stands above" in jobs.log(job)
+    assert "failed: the last lines of the rank logs" in jobs.log(job)
     assert jobs.cluster.job(job)["Restarts"] == "0"
 
 

@@ -20,7 +20,7 @@ def test_two_nodes_train_as_one_process(jobs: Jobs, stage: str, form: str) -> No
     run.assert_same_as(jobs.undisturbed(stage))
     assert len(list((run.path / "ledger").iterdir())) == 4
     for rank in range(4):
-        assert f"rank {rank} of 4 on node{1 + rank // 2}, start 1: vqdist.train" in run.log(rank)
+        assert f"rank {rank} of 4 on node{1 + rank // 2}, attempt 1: vqdist.train" in run.log(rank)
 
 
 def test_two_machines_by_hand(jobs: Jobs) -> None:
@@ -60,7 +60,7 @@ def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
         (jobs.folder / "it/status.json").write_text('{"state": "stopped", "step": 3}')
         job, _ = jobs.train("vqvae", flags=flags)
         assert jobs.finish(job) == "FAILED"
-        assert "failed: how each rank ended" in jobs.log(job)
+        assert "failed: the last lines of the rank logs" in jobs.log(job)
         assert "MASTER_ADDR: found 'node1', which does not resolve on node2" in jobs.log(job)
     finally:
         jobs.cluster.write_hosts("node2")

@@ -80,7 +80,7 @@ def test_in_one_go_then_again(jobs: Jobs) -> None:
     assert encode.endswith("--views 4 --shift 4")  # what the recommended prior was chosen on
     assert not (chain.out / "jobs/shard").exists()
     chain.submit()
-    assert "queued or runs" in chain.submit()
+    assert "queued or running" in chain.submit()
     chain.finish()
     assert len(list((chain.out / "samples").glob("sample-*.png"))) == 64
     for stage in ("vqvae", "pixelcnn"):

@@ -12,7 +12,7 @@ def test_time_limit(jobs: Jobs) -> None:
     job, run = jobs.train("steady", "--train.max_steps", "100000", flags=flags)
     jobs.wait_life(job, 2)
     assert run.status["state"] == "stopped"
-    assert "requeue 1, to go on at step" in jobs.log(job)
+    assert "requeue 1: continuing from step" in jobs.log(job)
     jobs.cluster.run("scancel", job)
 
 
@@ -26,7 +26,7 @@ def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
     assert jobs.finish(job) == "FAILED"
     assert jobs.cluster.job(job)["ExitCode"] == "75:0"
-    assert "no requeue: 1 are enough" in jobs.log(job)
+    assert "not requeued: reached VQDIST_MAX_REQUEUES (1)" in jobs.log(job)
     assert run.status["state"] == "stopped"
     assert run.status["step"] < 90
 
