@@ -8,7 +8,7 @@ from PIL import Image
 from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import encode, evaluate
-from vqdist.data.shards.writer import load_manifest
+from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.command import run_command
 
 

@@ -7,7 +7,9 @@ from PIL import Image
 from support import ALONE, save_vqvae, write_codes
 
 from vqdist.config.command_options import EvaluateOptions
-from vqdist.data.shards.writer import ShardReader, ShardSetWriter, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.evaluation.inputs import read_inputs, read_picture_inputs
 from vqdist.foundation.errors import ConfigError
 

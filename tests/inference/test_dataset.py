@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vqdist.data.loading.batch import Batch, FixedBatchPlan
+from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.plan import FixedBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
 from vqdist.inference import dataset
