@@ -232,7 +232,7 @@ class Cluster:
             self.write_hosts(name)
 
     def write_hosts(self, name: str, *first_lines: str, unknown: Sequence[str] = ()) -> None:
-        """Write the hosts file of a machine: first_lines take precedence, and the unknown names are left out."""
+        """Write the hosts file of a machine: first_lines take precedence, the unknown names are left out."""
         lines = [*first_lines, "127.0.0.1 localhost", f"{NETWORK}.1 hub"]
         lines += [f"{self.address(node)} {node}" for node in self.names if node not in unknown]
         # In place: the file is bind-mounted, so a new file would not be visible.

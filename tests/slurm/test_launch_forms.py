@@ -1,4 +1,4 @@
-"""Both launch forms, both stages, and by hand: the same run as on one process; names and ports that go wrong."""
+"""All launch forms give the run of a single process; unresolvable hosts, used ports, wrong configurations."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
     jobs.cluster.write_hosts("node2", unknown=["node1"])
     try:
         flags = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
-        # An earlier start of the run was stopped: that must not be taken for this one's end.
+        # The status of an earlier, stopped attempt must not be mistaken for the result of this one.
         (jobs.folder / "it").mkdir()
         (jobs.folder / "it/status.json").write_text('{"state": "stopped", "step": 3}')
         job, _ = jobs.train("vqvae", flags=flags)
@@ -69,7 +69,7 @@ def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
 def test_two_jobs_on_the_same_nodes_and_a_taken_port(jobs: Jobs) -> None:
     where = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
     following = int(jobs.submit_nothing("--nodes=1")) + 1
-    # Somebody on the first node listens where the next job would.
+    # A process on the first node already uses the port of the next job.
     port = 10000 + following % 2000 * 10
     listener = f"import socket, time; s = socket.create_server(('', {port})); time.sleep(600)"
     squatter = subprocess.Popen(jobs.cluster.nodes["node1"].enter(sys.executable, "-c", listener))
