@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import Canary
 from support import Ended, describe, digests, read_metrics, read_records, tiny_flags, train
+from support.checkpoints import Canary
 
 from vqdist.data.shards.manifest import load_manifest, write_manifest
 from vqdist.data.shards.writer import ShardFile

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from probes import train_poisoned
 from support import QUIET, Ended, read_metrics, read_records, start, tiny_flags
+from support.faulty_training import train_with_nonfinite_steps
 
 from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 
@@ -17,7 +17,7 @@ def run_poisoned(data: Path, tmp_path: Path, name: str, *poison: Any, ranks: int
     fixed = [*QUIET, *tiny_flags(), "--data.path", data, "--run.dir", tmp_path, "--run.name", name, *flags]
     (tmp_path / f"{name}-told").mkdir(exist_ok=True)
     words = [str(word) for word in (*fixed, "--data.ledger", "true", "--checkpoint.every_steps", 1)]
-    with start(train_poisoned, words, str(tmp_path / f"{name}-told"), *poison, ranks=ranks) as started:
+    with start(train_with_nonfinite_steps, words, str(tmp_path / f"{name}-told"), *poison, ranks=ranks) as started:
         return started.wait()
 
 
