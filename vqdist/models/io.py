@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -34,6 +34,14 @@ MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": P
 MAX_CARD_BYTES = 16 * 2**20
 READ_ATTEMPTS = 20
 _T = TypeVar("_T")
+
+
+class SavableModel(Protocol):
+    """What save_model needs of a module."""
+
+    config: dict[str, Any]
+
+    def state_dict(self) -> Mapping[str, Any]: ...
 
 
 class ModelFiles(NamedTuple):
@@ -84,7 +92,7 @@ class ModelFiles(NamedTuple):
 
 
 def save_model(
-    model: VQVAE | PixelCNN,
+    model: SavableModel,
     folder: str | Path,
     *,
     step: int | None = None,
@@ -96,6 +104,8 @@ def save_model(
     """Save a model; a model that is already in the folder is replaced atomically.
 
     Args:
+        model: a module whose `config` holds the arguments that rebuild it, as JSON values. The lower-case name of its
+            class is saved as its kind; load_model builds those in MODELS.
         folder: folder of the model, for example RUN/model.
         step: optimizer step of the weights.
         metrics: validation metrics at that step.
@@ -108,7 +118,7 @@ def save_model(
     """
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
     card = ModelCard(
-        kind=next(kind for kind, model_class in MODELS.items() if isinstance(model, model_class)),
+        kind=type(model).__name__.lower(),
         model=model.config,
         weights_bytes=len(weights),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
@@ -119,7 +129,7 @@ def save_model(
     contents = {"config.json": card.to_json(), "model.safetensors": weights}
     if vqvae_dir is not None:
         vqvae = read_model_files(vqvae_dir, kind="vqvae")
-        contents |= {f"vqvae/{name}": data for name, data in vqvae.contents.items()}
+        contents |= {f"vqvae/{name}": content for name, content in vqvae.contents.items()}
     _replace_folder(Path(folder), contents, check_owner)
 
 
@@ -206,6 +216,8 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
 
 
 def _construct(files: ModelFiles) -> VQVAE | PixelCNN:
+    if files.card.kind not in MODELS:
+        raise CheckpointError.of(f"{files.folder / 'config.json'}: kind", files.card.kind, " or ".join(MODELS))
     try:
         return MODELS[files.card.kind](**files.card.model)
     except (TypeError, ValueError, RuntimeError, UserError) as error:
