@@ -133,6 +133,21 @@ def test_a_model_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "n").exists()
 
 
+class Bias(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = {"size": 3}
+        self.bias = torch.nn.Parameter(torch.zeros(3))
+
+
+def test_any_module_with_a_config_is_saved_but_only_known_kinds_are_built(tmp_path: Path) -> None:
+    io.save_model(Bias(), tmp_path / "m", step=4)
+    card = io.read_model_card(tmp_path / "m")
+    assert (card.kind, card.model, card.step) == ("bias", {"size": 3}, 4)
+    with pytest.raises(CheckpointError, match="kind: found bias; expected vqvae or pixelcnn"):
+        load_model(tmp_path / "m")
+
+
 def test_a_failed_write_leaves_the_previous_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = small_vqvae()
     io.save_model(first, tmp_path / "m")

@@ -53,7 +53,7 @@ def test_unknown_entries_are_ignored_and_optional_ones_may_be_missing() -> None:
 
 
 def test_all_invalid_entries_are_reported_together() -> None:
-    values = json.loads(CARD.to_json()) | {"kind": "pickle", "model": [], "weights": {"bytes": -1}, "grid": [4]}
+    values = json.loads(CARD.to_json()) | {"kind": 3, "model": [], "weights": {"bytes": -1}, "grid": [4]}
     with pytest.raises(CheckpointError) as caught:
         ModelCard.from_json(json.dumps(values).encode(), "config.json")
     found = [problem.where for problem in caught.value.problems]

@@ -194,8 +194,8 @@ def test_symmetry_lets_the_lower_half_repeat_the_upper_half() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
-    drawn = model.sample(4, (12, 5), temperature=0.2)
-    assert torch.equal(drawn[:, 6:], drawn[:, :6].flip(1))
+    sampled = model.sample(4, (12, 5), temperature=0.2)
+    assert torch.equal(sampled[:, 6:], sampled[:, :6].flip(1))
 
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES)

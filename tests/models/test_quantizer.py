@@ -136,7 +136,7 @@ def test_encode_inverts_embed() -> None:
 def test_first_codes_are_distinct_latents() -> None:
     latents = torch.cat([torch.zeros(1000, 3), random_latents(0, 40, 3)])
     torch.manual_seed(7)
-    draw = torch.rand(1)
+    expected = torch.rand(1)
     quantizers = []
     for order in (slice(None), torch.randperm(1040)):
         quantizers.append(VectorQuantizer(30, 3))
@@ -150,7 +150,7 @@ def test_first_codes_are_distinct_latents() -> None:
     assert not torch.equal(codes, other.codebook)
     torch.manual_seed(7)
     quantizers[0].initialize(latents, seed=3)
-    assert torch.equal(torch.rand(1), draw)
+    assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize("num_distinct", [1, 5])

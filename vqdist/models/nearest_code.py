@@ -39,21 +39,13 @@ def nearest_code(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) 
 
 
 class Assignment(NamedTuple):
-    """Codes of a batch and the statistics that the codebook learns from.
+    """Codes of a batch and the statistics that the codebook learns from."""
 
-    Attributes:
-        quantized: (B, D, h, w) in the dtype of the latents.
-        codes: (B, h, w) int64.
-        errors: (B,) mean squared distance between latents and codes, over D and positions.
-        counts: (K,) number of latents assigned to each code, weighted.
-        sums: (K, D) sum of the latents assigned to each code, weighted.
-    """
-
-    quantized: Tensor
-    codes: Tensor
-    errors: Tensor
-    counts: Tensor
-    sums: Tensor
+    quantized: Tensor  # (B, D, h, w) in the dtype of the latents
+    codes: Tensor  # (B, h, w) int64
+    errors: Tensor  # (B,) mean squared distance between latents and codes, over D and positions
+    counts: Tensor  # (K,) number of latents of each code, weighted
+    sums: Tensor  # (K, D) sum of the latents of each code, weighted
 
 
 def assign_codes(latents: Tensor, codebook: Tensor, weights: Tensor | None = None) -> Assignment:

@@ -53,17 +53,11 @@ class StraightThrough(torch.autograd.Function):
 
 
 class RestartPlan(NamedTuple):
-    """Where the candidates of a restart are in the global batch; equal on every rank.
+    """Where the candidates of a restart are in the global batch; equal on every rank."""
 
-    Attributes:
-        positions: (K,) int64, position of the sample in the global batch.
-        places: (K,) int64, position in the latent grid, modulo h * w.
-        gumbel: (K,) noise for sampling among the candidates.
-    """
-
-    positions: Tensor
-    places: Tensor
-    gumbel: Tensor
+    positions: Tensor  # (K,) int64 position of the sample in the global batch
+    places: Tensor  # (K,) int64 position in the latent grid, modulo h * w
+    gumbel: Tensor  # (K,) noise for sampling among the candidates
 
 
 @takes_keys(QuantizerConfig)
@@ -238,11 +232,8 @@ class VectorQuantizer(nn.Module):
         self.pending_counts += found.counts
         self.pending_sums += found.sums
         if self._plan is not None:
-            counted = (
-                torch.ones(len(latents), dtype=torch.bool, device=latents.device) if weights is None else weights > 0
-            )
-            if positions is None:
-                positions = counted.cumsum(0) - 1
+            counted = torch.ones_like(latents[:, 0, 0, 0], dtype=torch.bool) if weights is None else weights > 0
+            positions = counted.long().cumsum(0) - 1 if positions is None else positions
             here = (positions == self._plan.positions[:, None]) & counted  # (K, B)
             place = self._plan.places % (latents.shape[2] * latents.shape[3])
             candidates = latents.flatten(2)[here.int().argmax(1), :, place]  # (K, D)

@@ -31,13 +31,7 @@ class SampledModel(Protocol):
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How a code is sampled from its logits: the argmax of logits / temperature + noise among the top_k.
-
-    Attributes:
-        noise: (B, h * w, K) Gumbel noise; None: drawn from torch's global generator.
-        temperature: 0 takes the most likely code, without noise.
-        top_k: sample among the most likely codes only; 0: among all.
-    """
+    """How a code is sampled from its logits; attributes as in PixelCNN.sample."""
 
     noise: Tensor | None = None
     temperature: float = 1.0

@@ -12,8 +12,8 @@ from vqdist.config.model_config import QuantizerConfig, VQVAEConfig
 from vqdist.config.section import Int, Real, build_section, key, takes_keys
 from vqdist.foundation.errors import UserError
 from vqdist.models.autoencoder import Decoder, Encoder, init_weights
-from vqdist.models.cpu_kernels import dissimilarity
 from vqdist.models.quantizer import VectorQuantizer
+from vqdist.models.ssim_loss import dissimilarity
 
 
 class VQVAEArguments(VQVAEConfig):
@@ -24,17 +24,11 @@ class VQVAEArguments(VQVAEConfig):
 
 
 class VQVAEOutput(NamedTuple):
-    """The result of a forward pass.
+    """The result of a forward pass."""
 
-    Attributes:
-        recon: (B, C, H, W), not clipped.
-        codes: (B, h, w) int64.
-        losses: name -> (B,) fp32; "loss" is the one to minimise, the others are its terms.
-    """
-
-    recon: Tensor
-    codes: Tensor
-    losses: dict[str, Tensor]
+    recon: Tensor  # (B, C, H, W), not clipped
+    codes: Tensor  # (B, h, w) int64
+    losses: dict[str, Tensor]  # name -> (B,) fp32; "loss" is the one to minimise, the others are its terms
 
 
 @takes_keys(VQVAEArguments)
