@@ -89,7 +89,7 @@ def run(bench: Bench) -> list[Result]:
 
 def read_split(data: Dataset, split: str) -> Tensor:
     """Return all slices of a split: (N, C, H, W) uint8."""
-    return torch.cat([batch.values for batch in SplitLoader(data, split).load_all(READ_BATCH)])
+    return torch.cat([batch.values for batch in SplitLoader(data, split, batch_size=READ_BATCH).load_all()])
 
 
 def score(images: Tensor, reconstruct: Callable[[Tensor], tuple[Tensor, Tensor]], model: nn.Module) -> dict[str, float]:
