@@ -10,12 +10,12 @@ from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.data.shards.writer import ShardSetWriter
-from vqdist.evaluation.inputs import read_inputs, read_picture_inputs
+from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
 from vqdist.foundation.errors import ConfigError
 
 
 def fails_with(*expected: str, **options: object) -> None:
-    read = read_picture_inputs if "pictures" in options else read_inputs
+    read = check_picture_inputs if "pictures" in options else read_inputs
     with pytest.raises(ConfigError) as error:
         read(EvaluateOptions(**options), ALONE)
     assert len(error.value.problems) == len(expected), error.value

@@ -18,7 +18,7 @@ from vqdist.inference.dataset import Dataset, SplitLoader
 
 def read_split(data: Path, split: str) -> tuple[torch.Tensor, list[dict[str, Any]]]:
     """Return values (images in [0, 1] or codes) and JSON of each sample."""
-    loader = SplitLoader(Dataset.open(data), split)
+    loader = SplitLoader(Dataset.open(data), split, batch_size=4)
     values = loader.load(np.arange(len(loader))).values
     infos = [loader.read_info(number) for number in range(len(loader))]
     return (values / 255 if values.dtype == torch.uint8 else values), infos
@@ -28,7 +28,7 @@ def read_split(data: Path, split: str) -> tuple[torch.Tensor, list[dict[str, Any
 def test_metrics_of_a_vqvae(tmp_path: Path, channels: int) -> None:
     images, run = write_images(tmp_path / "images", channels=channels), save_vqvae(tmp_path / "run", channels=channels)
     model = load_model(run)
-    evaluation = evaluate_vqvae(model, SplitLoader(Dataset.open(images), "test"), batch_size=4, ranks=ALONE)
+    evaluation = evaluate_vqvae(model, SplitLoader(Dataset.open(images), "test", batch_size=4), ALONE)
     report, found = evaluation.report, evaluation.report["metrics"]
     assert {name: report[name] for name in ("task", "split", "samples", "subjects")} == {
         "task": "vqvae", "split": "test", "samples": 9, "subjects": 3,
@@ -63,8 +63,8 @@ def test_metrics_of_a_vqvae(tmp_path: Path, channels: int) -> None:
 
 def test_metrics_of_a_pixelcnn(codes: Path, prior: Path) -> None:
     model, dataset = load_model(prior), Dataset.open(codes)
-    split = SplitLoader(dataset, "validate")
-    report = evaluate_pixelcnn(model, dataset, split, batch_size=2, ranks=ALONE).report
+    split = SplitLoader(dataset, "validate", batch_size=2)
+    report = evaluate_pixelcnn(model, dataset, split, ALONE).report
     assert (report["task"], report["split"], report["samples"], report["subjects"]) == ("pixelcnn", "validate", 3, 1)
     maps, infos = read_split(codes, "validate")
     with torch.no_grad():

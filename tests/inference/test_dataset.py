@@ -14,9 +14,9 @@ from vqdist.inference import dataset
 from vqdist.inference.dataset import Dataset, SplitLoader, group_in_batches
 
 
-def load_on_ranks(split: SplitLoader, batch_size: int, world_size: int, *, within_shards: bool = False) -> list[Batch]:
+def load_on_ranks(split: SplitLoader, world_size: int, *, within_shards: bool = False) -> list[Batch]:
     shares = [
-        list(split.load_all(batch_size, Ranks(rank, world_size, 0, torch.device("cpu")), within_shards=within_shards))
+        list(split.load_all(Ranks(rank, world_size, 0, torch.device("cpu")), within_shards=within_shards))
         for rank in range(world_size)
     ]
     return [shares[number % world_size][number // world_size] for number in range(sum(map(len, shares)))]
@@ -41,8 +41,8 @@ def test_a_plan_gives_batch_b_to_rank_b_modulo_the_number_of_ranks() -> None:
 def test_ranks_and_workers_change_no_batch(
     image_set: Path, monkeypatch: pytest.MonkeyPatch, within_shards: bool
 ) -> None:
-    split = SplitLoader(Dataset.open(image_set), "train")
-    expected = list(split.load_all(4, within_shards=within_shards))
+    split = SplitLoader(Dataset.open(image_set), "train", batch_size=4)
+    expected = list(split.load_all(within_shards=within_shards))
     sizes = [4, 3] * 8 + [4] if within_shards else [4] * 15
     assert [len(batch) for batch in expected] == sizes
     numbers = [number for batch in expected for number in batch.positions.tolist()]
@@ -53,7 +53,7 @@ def test_ranks_and_workers_change_no_batch(
     ]
     monkeypatch.setattr(dataset, "MIN_SAMPLES_FOR_WORKERS", 1)
     for world_size in (1, 3):
-        found = load_on_ranks(split, 4, world_size, within_shards=within_shards)
+        found = load_on_ranks(split, world_size, within_shards=within_shards)
         for batch, other in zip(expected, found, strict=True):
             assert batch.keys == other.keys
             for name in ("values", "label", "slice", "positions"):
@@ -61,7 +61,7 @@ def test_ranks_and_workers_change_no_batch(
 
 
 def test_samples_are_loaded_by_number(code_set: Path) -> None:
-    split = SplitLoader(Dataset.open(code_set), "test")
+    split = SplitLoader(Dataset.open(code_set), "test", batch_size=4)
     batch = split.load(np.array([7, 0, 7]))
     assert batch.values.shape == (3, 8, 8)
     assert batch.keys == [split.key(7), split.key(0), split.key(7)]
@@ -70,6 +70,6 @@ def test_samples_are_loaded_by_number(code_set: Path) -> None:
 
 def test_a_split_must_have_samples(image_set: Path) -> None:
     with pytest.raises(DataError, match="no split 'tset'"):
-        SplitLoader(Dataset.open(image_set), "tset")
+        SplitLoader(Dataset.open(image_set), "tset", batch_size=4)
     with pytest.raises(DataError, match="no such folder"):
         Dataset.open(image_set / "nowhere")

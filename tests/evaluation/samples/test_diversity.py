@@ -45,7 +45,7 @@ def test_diversity_is_the_mean_over_pairs(images: Path, tmp_path: Path) -> None:
     pixels = rng.integers(256, size=(3, 32, 32), dtype=np.uint8)
     for number, one in enumerate(pixels):
         Image.fromarray(one).save(tmp_path / f"{number}.png")
-    test = SplitLoader(Dataset.open(images), "test")
+    test = SplitLoader(Dataset.open(images), "test", batch_size=4)
     report = compare_diversity(SampleFolder.open(tmp_path), {"test": test}, ALONE)
 
     def mean(slices: torch.Tensor, pairs: list[tuple[int, int]]) -> float:
@@ -61,7 +61,7 @@ def test_diversity_is_the_mean_over_pairs(images: Path, tmp_path: Path) -> None:
 def test_one_subject_has_no_diversity(images: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (32, 32)).save(tmp_path / name)
-    validate = SplitLoader(Dataset.open(images), "validate")
+    validate = SplitLoader(Dataset.open(images), "validate", batch_size=4)
     report = compare_diversity(SampleFolder.open(tmp_path), {"validate": validate}, ALONE)
     assert report["validate"] is None
     assert report["samples"] == 1
