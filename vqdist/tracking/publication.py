@@ -1,4 +1,4 @@
-"""What `vqdist.evaluate` finds, told to W&B: in the run that trained the model, behind what training told of it."""
+"""Add the report of `vqdist evaluate` to the W&B run of the training run."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -8,52 +8,44 @@ from typing import Any
 from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError
 from vqdist.runs.run_dir import read_config, read_status
-from vqdist.tracking.sent import SentSteps
-from vqdist.tracking.tracker import Mode, Reporter, Tracker, resolve_mode
+from vqdist.tracking.rows import GLOBAL_STEP
+from vqdist.tracking.server import resolve_mode
+from vqdist.tracking.state import TrackingState
+from vqdist.tracking.tracker import Tracker
 
 
 def publish(run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:
-    """Send metrics and figures of a report to the run's W&B run; quiet where it was not tracked, never an error.
+    """Send metrics and figures of a report to the W&B run; do nothing for a run that was not tracked. Never raises.
 
     Args:
-        run: the run's directory; a saved model alone is not tracked.
-        report: of `vqdist.evaluate`, with its `figures`.
+        run: the run's directory, or a saved model.
+        report: the report of `vqdist evaluate`, with its `figures`.
+        environ: the environment; WANDB_MODE beats the run's tracking.mode.
     """
+    placement, status = TrackingState.load(run).start, read_status(run)
+    if not placement or not (run / "config.yaml").is_file():
+        return
     try:
-        mode = find_mode(run, environ)
+        mode = resolve_mode(None, environ, (read_config(run).get("tracking") or {}).get("mode"))
         if mode == "disabled":
             return
-        status = read_status(run)
         if status.get("state") == "running":
-            print_from_any_rank(f"{run} is running: what evaluate finds is not sent to W&B")
+            print_from_any_rank(f"{run} is running: the report is not sent to W&B")
             return
-        start = {**SentSteps(run / "wandb").start, "mode": mode, "config": {}, "resumed_step": 0, "fill": True}
-        tracker = Tracker(run, Reporter(run, start))
+        tracker = Tracker(run, {"mode": mode, "run": placement, "config": None})
     except (ConfigError, OSError) as error:
-        print_from_any_rank(f"W&B: what evaluate found is not sent: {error}")
+        print_from_any_rank(f"W&B: the report is not sent: {error}")
         return
-    step = int(status.get("step", 0))
-    split = str(report["split"])
+    step, state, split = int(status.get("step", 0)), str(status.get("state", "failed")), report["split"]
     values = {f"evaluate/{split}_{name}": value for name, value in flatten(report["metrics"])}
     values |= {f"evaluate/samples_{name}": value for name, value in flatten(report.get("realism", {}))}
-    tracker.log({"step": step, "split": "evaluate", **values})
+    tracker.log_row({GLOBAL_STEP: step, **values})
     tracker.log_pictures(step, {f"evaluate/{Path(path).stem}": Path(path) for path in report.get("figures", [])})
-    tracker.finish("finished", 0 if status.get("state") == "finished" else 1)
-
-
-def find_mode(run: Path, environ: Mapping[str, str]) -> Mode:
-    """Return how to reach the W&B run of a training run: disabled where it has none, else as it was trained.
-
-    Raises:
-        ConfigError: WANDB_MODE or the run's configuration is none.
-    """
-    if not ((run / "config.yaml").is_file() and SentSteps(run / "wandb").start):
-        return "disabled"
-    return resolve_mode(None, environ, (read_config(run).get("tracking") or {}).get("mode"))
+    tracker.finish(state, 0 if state == "finished" else 1, limit_s=60.0)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers of nested objects with the path to each; a mean bears the name of what it is the mean of."""
+    """Yield the numbers of nested objects with their path as name; a `mean` is named after its object."""
     for key, value in values.items():
         name = prefix.rstrip("_") if key == "mean" and prefix else f"{prefix}{key}"
         if isinstance(value, Mapping):

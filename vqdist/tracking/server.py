@@ -1,54 +1,61 @@
-"""Whether W&B can be reached: an API key, and a server that answers."""
+"""Whether W&B is used online: the configured mode, an API key, and a server that answers."""
 
+import http.client
 import netrc
 import os
 import shlex
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from vqdist.foundation.errors import ConfigError
+
+Mode = Literal["auto", "online", "offline", "disabled"]
 ANSWER_LIMIT_S = 10.0
-SYNC_SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"  # not there where a wheel is installed
+SYNC_SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"  # not part of an installed wheel
+_MODES: dict[str, Mode] = {"auto": "auto", "online": "online", "offline": "offline", "disabled": "disabled"}
+_MODES |= {"run": "online", "dryrun": "offline"}  # other names that WANDB_MODE may have
 
 
-def decide_mode(asked: str, run_dir: str, notify: Callable[[str], None]) -> Literal["online", "offline"]:
-    """Return `online` or `offline`: online needs a key and a server that answers; why not is said in one line.
+def resolve_mode(flag: str | None, environ: Mapping[str, str], file: str | None) -> Mode:
+    """Return the mode: `--tracking.mode` beats WANDB_MODE, which beats the configuration file; each may be absent.
 
-    Args:
-        asked: auto, online or offline.
-        run_dir: the run's directory, for the notice.
-        notify: writes a line for the user.
+    Raises:
+        ConfigError: the value that wins is not a mode.
     """
-    later = f"tracked offline; `{propose_sync(run_dir)}` sends it from a machine that can"
-    if asked == "offline":
-        return "offline"
+    is_disabled = environ.get("WANDB_DISABLED", "").lower() in {"true", "1"}
+    env = "disabled" if is_disabled else environ.get("WANDB_MODE") or None
+    for where, value in (("tracking.mode", flag), ("WANDB_MODE", env), ("tracking.mode", file)):
+        if value in _MODES:
+            return _MODES[value]
+        if value is not None:
+            raise ConfigError.of(where, repr(value), "auto, online, offline or disabled")
+    return "auto"
+
+
+def find_obstacle() -> str | None:
+    """Return why W&B cannot be used online; None if it can."""
     url = find_server_url()
     if not has_key(url, os.environ):
-        notify(f"W&B: no API key found, `wandb login` stores one; {later}")
-        return "offline"
+        return f"no API key for {url}, `wandb login` stores one"
     reason = probe_server(url, ANSWER_LIMIT_S)
-    if reason:
-        notify(f"W&B: {url} does not answer ({reason}); {later}")
-        return "offline"
-    return "online"
+    return f"{url} does not answer ({reason})" if reason else None
 
 
-def propose_sync(run_dir: str) -> str:
-    """Return the command that sends what W&B lacks of a run: the repository's script, or else W&B's own."""
-    run = shlex.quote(run_dir)
+def propose_sync(run_dir: Path) -> str:
+    """Return the command that sends the rest of a run: the repository's script if installed, else W&B's own."""
+    run = shlex.quote(str(run_dir))
     if not SYNC_SCRIPT.is_file():
         return f"wandb sync --include-online {run}/wandb/*run-*"
-    here = Path.cwd()
-    script = SYNC_SCRIPT.relative_to(here) if SYNC_SCRIPT.is_relative_to(here) else SYNC_SCRIPT
+    script = SYNC_SCRIPT.relative_to(Path.cwd()) if SYNC_SCRIPT.is_relative_to(Path.cwd()) else SYNC_SCRIPT
     return f"bash {shlex.quote(str(script))} {run}"
 
 
 def find_server_url() -> str:
-    """Return the address of the W&B server: the environment's, or that of W&B's own settings file."""
+    """Return the URL of the W&B server, from the environment or from W&B's settings file."""
     if os.environ.get("WANDB_BASE_URL"):
         return os.environ["WANDB_BASE_URL"]
     import wandb
@@ -57,36 +64,24 @@ def find_server_url() -> str:
 
 
 def has_key(url: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether there is an API key for the server, in the environment or in netrc."""
+    """Return whether the environment or netrc has an API key for the server."""
     if environ.get("WANDB_API_KEY") or environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    path = Path(environ.get("NETRC") or Path.home() / ".netrc")
     try:
-        entries = netrc.netrc(str(path))
+        hosts = netrc.netrc(environ.get("NETRC") or str(Path.home() / ".netrc")).hosts
     except (OSError, netrc.NetrcParseError):
         return False
     host = urllib.parse.urlsplit(url).netloc
-    # W&B's own server has several names; `wandb login` files the key under one of them.
-    names = {host, "api.wandb.ai"} if host.endswith((".wandb.ai", ".coreweave.com")) else {host}
-    return any(name in entries.hosts for name in names)
+    # W&B's own server has several names; `wandb login` stores the key under one of them.
+    return host in hosts or (host.endswith((".wandb.ai", ".coreweave.com")) and "api.wandb.ai" in hosts)
 
 
 def probe_server(url: str, limit_s: float) -> str:
-    """Return why the server does not answer in time, or an empty text if it does; any answer will do."""
-    outcome: list[str] = []
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(url, timeout=limit_s):
-                outcome.append("")
-        except urllib.error.HTTPError as answer:
-            answer.close()
-            outcome.append("")
-        except (OSError, ValueError) as error:
-            outcome.append(str(getattr(error, "reason", error)))
-
-    # The timeout of a socket does not bound name look-up, so the thread does.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    return outcome[0] if outcome else f"no answer within {limit_s:.0f} s"
+    """Return why the server does not answer within `limit_s` seconds, empty if it does; any HTTP status is an answer."""
+    try:
+        urllib.request.urlopen(url, timeout=limit_s).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return str(getattr(error, "reason", error))
+    return ""

@@ -1,0 +1,51 @@
+"""Log what a run was made from and what it made, as W&B artifacts.
+
+Names carry fingerprints, and contents are identical bytes wherever they are stored, so that the runs of a pipeline
+(images -> VQ-VAE -> codes -> PixelCNN) are linked even if each was tracked offline.
+"""
+
+from pathlib import Path
+
+from vqdist.data.shards.manifest import Manifest
+from vqdist.foundation.errors import CheckpointError
+from vqdist.models.io import fingerprint
+from vqdist.tracking.tracker import Tracker
+
+_SHORT = 12
+
+
+def log_inputs(tracker: Tracker, path: str, manifest: Manifest) -> None:
+    """Log the dataset that a run trains on and, for codes, the VQ-VAE that encoded them.
+
+    Args:
+        path: the dataset's folder.
+        manifest: its manifest.
+    """
+    if not tracker.active:
+        return
+    if manifest.vqvae_fingerprint is not None:
+        _log_model(tracker, "vqvae", manifest.vqvae_fingerprint, Path(path) / "vqvae", is_input=True)
+    metadata = {
+        "fingerprint": manifest.fingerprint,
+        "image_size": manifest.image_size,
+        "samples": {name: split.samples for name, split in manifest.splits.items()},
+    }
+    kind = "dataset" if manifest.kind == "images" else "codes"
+    name = f"{manifest.kind}-{manifest.fingerprint[:_SHORT]}"
+    tracker.log_artifact(kind, name, path=Path(path) / "dataset.json", metadata=metadata, is_input=True)
+
+
+def log_model(tracker: Tracker, run_dir: Path, task: str) -> None:
+    """Log the model that a run has saved, if there is one."""
+    if not tracker.active:
+        return
+    try:
+        digest = fingerprint(run_dir)
+    except CheckpointError:
+        return
+    _log_model(tracker, task, digest, run_dir / "model", is_input=False)
+
+
+def _log_model(tracker: Tracker, task: str, digest: str, path: Path, *, is_input: bool) -> None:
+    name = f"{task}-{digest[:_SHORT]}"
+    tracker.log_artifact("model", name, path=path, metadata={"fingerprint": digest}, is_input=is_input)

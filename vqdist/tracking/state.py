@@ -1,0 +1,56 @@
+"""What is kept of a run in W&B over all its attempts, in RUN/wandb/tracking.json."""
+
+import json
+import os
+import secrets
+import socket
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class TrackingState:
+    """The run's id and placement in W&B, and the last step sent of each stream."""
+
+    id: str
+    start: dict[str, Any] = field(default_factory=dict)  # project, entity, group, tags, run_name, job_type
+    job_ids: list[str] = field(default_factory=list)  # Slurm jobs of all attempts
+    writer: dict[str, Any] = field(default_factory=dict)  # host and process id
+    sent: dict[str, int] = field(default_factory=dict)  # train, validate or a chart -> last step
+    format_version: int = 1
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "TrackingState":
+        """Read tracking.json. Without it, the id is that of files in wandb/ or of a W&B sweep, or a new one."""
+        with suppress(OSError, ValueError, TypeError):
+            return cls(**json.loads((run_dir / "wandb" / "tracking.json").read_text()))
+        for path in run_dir.glob("wandb/*run-*/run-*.wandb"):
+            return cls(path.stem.removeprefix("run-"))
+        sweep_run_id = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+        return cls(sweep_run_id or secrets.token_hex(4))
+
+    def save(self, run_dir: Path) -> None:
+        """Replace tracking.json, without fsync; a full disk is ignored, because sync.py fills in what it loses."""
+        partial = run_dir / "wandb" / "tracking.json.tmp"
+        with suppress(OSError):
+            partial.write_text(json.dumps(asdict(self)))
+            partial.replace(partial.with_suffix(""))
+
+    def claim(self, stream: str, step: int) -> bool:
+        """Count a step as sent; return False if it, or a later step of the stream, was sent before."""
+        if step <= self.sent.get(stream, -1):
+            return False
+        self.sent[stream] = step
+        return True
+
+    def is_writer_alive(self) -> bool | None:
+        """Return whether the last writer still runs; None if it ran on another host."""
+        if self.writer.get("host") != socket.gethostname():
+            return None
+        try:
+            os.kill(self.writer["pid"], 0)
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        return True
