@@ -15,6 +15,7 @@ from vqdist.data.sources.phantom import phantom_slice
 from vqdist.distributed.process_group import Ranks
 from vqdist.inference.encoding import encode as encode_images
 from vqdist.models.io import save_model
+from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -45,7 +46,7 @@ def save_vqvae(run: Path, *, channels: int = 1, num_codes: int = 16, seed: int =
     model = VQVAE(channels, **sizes, num_codes=num_codes)
     latents = model.latents(torch.rand(4, channels, SIZE, SIZE))
     model.quantizer.initialize(latents.detach().permute(0, 2, 3, 1).reshape(-1, 4), seed)
-    save_model(model.eval(), run / "model", step=0, extra={"image_size": [SIZE, SIZE]})
+    save_model(model.eval(), run / "model", step=0, data=DataDescription(image_size=(SIZE, SIZE)))
     return run
 
 
@@ -64,8 +65,8 @@ def save_prior(run: Path, codes: Path, *, condition: str = "none", seed: int = 0
     numbers = {"num_labels": manifest.num_labels, "num_slices": manifest.num_slices}
     model = PixelCNN(manifest.num_codes, hidden=8, layers=2, condition=condition, **numbers)
     torch.nn.init.normal_(model.head[-1].weight)
-    extra = {"grid": manifest.grid, "conditions": manifest.conditions}
-    save_model(model.eval(), run / "model", step=0, extra=extra, vqvae_dir=codes)
+    data = DataDescription(grid=manifest.grid, conditions=manifest.conditions)
+    save_model(model.eval(), run / "model", step=0, data=data, vqvae_dir=codes)
     return run
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import vqdist
 from vqdist import VQVAE, PixelCNN, VectorQuantizer, load_model
-from vqdist.config.schema import PixelCNNSection, Section, VQVAESection
+from vqdist.config.model_config import PixelCNNConfig, QuantizerConfig, VQVAEConfig
+from vqdist.config.section import Section
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
@@ -30,9 +31,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize(
     ("part", "section", "required"),
     [
-        (VQVAE, VQVAESection, set()),
-        (PixelCNN, PixelCNNSection, {"num_codes"}),
-        (VectorQuantizer, VQVAESection, {"num_codes", "code_dim"}),
+        (VQVAE, VQVAEConfig, set()),
+        (PixelCNN, PixelCNNConfig, {"num_codes"}),
+        (VectorQuantizer, QuantizerConfig, {"num_codes", "code_dim"}),
     ],
 )
 def test_what_is_built_in_python_has_the_defaults_of_the_configuration(

@@ -16,7 +16,6 @@ from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import UserError
 from vqdist.inference.conditions import draw_conditions
 from vqdist.inference.sampling import draw_noise
-from vqdist.models.io import load_vqvae_of
 
 TABLE = [[0, 3, 10], [0, 7, 30], [1, 3, 60]]
 
@@ -48,7 +47,7 @@ def test_what_is_written(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert told["samples"] == [{"file": name, "label": None, "slice": 10} for name in names]
     codes = np.load(out / "codes.npy")
     assert codes.shape == (18, 8, 8)
-    decoded = load_vqvae_of(folder / "prior").decode(torch.from_numpy(codes))
+    decoded = load_model(folder / "prior" / "model" / "vqvae").decode(torch.from_numpy(codes))
     for name, picture in zip(names, decoded, strict=True):
         with Image.open(out / name) as found:
             np.testing.assert_allclose(np.asarray(found), picture[0].numpy() * 255, atol=0.51)

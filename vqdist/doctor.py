@@ -1,9 +1,9 @@
-"""Is this machine, or this allocation, ready for this configuration?
+"""Check whether a machine or a Slurm allocation is ready for a configuration.
 
-    python -m vqdist.doctor [--config FILE] [--section.key VALUE ...]
+    vqdist doctor [--config FILE] [--section.key VALUE ...]
     srun --nodes=2 --ntasks-per-node=4 launch/rank.sh vqdist.doctor --config FILE
 
-A table for a person on stderr, JSON on stdout. Exit codes: 0 ready; 2 something to mend, and what.
+A table goes to stderr, JSON to stdout. Exit codes: 0 ready; 2 not ready, with what to fix.
 """
 
 import socket
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from vqdist.config.command_line import build_help, parse_arguments
+from vqdist.config.command_line import parse_options
+from vqdist.config.command_options import DoctorOptions
 from vqdist.config.loading import load_config
 from vqdist.config.schema import RunConfig
 from vqdist.data.shards.manifest import Manifest
@@ -21,38 +22,33 @@ from vqdist.diagnosis.cluster_job import check_main_address, check_slurm, check_
 from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.report import Check, build_table, is_ready, merge, of_problems, to_json
 from vqdist.diagnosis.storage import check_file_system, check_manifest, check_space
-from vqdist.foundation.command import emit, print_from_any_rank, run_command
-from vqdist.foundation.errors import StalledError
-from vqdist.foundation.launcher_environment import number_problems
-from vqdist.foundation.progress import is_first_rank
+from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.errors import ConfigError, StalledError
+from vqdist.foundation.launcher_environment import number_problems, read_rank
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.runs.run_dir import follow_first_start, is_over, run_dir_problems
 
-SWITCHES = (
-    "--preflight      what can be known in a second and by one process, as slurm/train.sbatch asks "
-    "(switch, default: false)",
-)
 MEETING_LIMIT_S = 120.0
 READY, NOT_READY = 0, 2
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; see the module's docstring."""
-    if any(word in {"-h", "--help"} for word in argv):
-        sys.stdout.write(build_help("vqdist.doctor", __doc__ or "", SWITCHES))
-        return READY
-    path, flags, problems = parse_arguments(argv, ("--verbose", "--preflight"))
-    config, more = load_config(path, flags)
-    checks = of_problems("configuration", problems + more + number_problems(), "valid")
+    """Run the command."""
+    parsed = parse_options("doctor", __doc__ or "", DoctorOptions, argv, takes_config=True)
+    if parsed.options is None:
+        raise ConfigError(parsed.problems)
+    config, problems = load_config(parsed.options.config, parsed.keys)
+    checks = of_problems("configuration", parsed.problems + problems + number_problems(), "valid")
     if config is None or not is_ready(checks):
         return finish(checks, config)
-    if "--preflight" in argv:
+    if parsed.options.preflight:
         return finish([*checks, *look(config)[0], check_slurm()], config)
-    return finish(checks + examine(config, dict(flags).get("tracking.mode")), config)
+    return finish(checks + examine(config, dict(parsed.keys).get("tracking.mode")), config)
 
 
 def finish(checks: list[Check], config: RunConfig | None) -> int:
     """Report on rank 0 and return the exit code."""
-    if is_first_rank():
+    if read_rank() == 0:
         print_from_any_rank(build_table(checks))
         facts: dict[str, Any] = {"run_dir": None, "data_path": None}
         if config is not None:
@@ -66,7 +62,7 @@ def look(config: RunConfig) -> tuple[list[Check], Manifest | None]:
     problems = run_dir_problems(follow_first_start(config))
     if not problems and is_over(config):
         return [Check("run directory", "ok", f"{config.run_dir}: finished, nothing left to do")], None
-    data, manifest = check_manifest(config, sizes=is_first_rank())
+    data, manifest = check_manifest(config, sizes=read_rank() == 0)
     checks = [
         *of_problems("run directory", problems, str(config.run_dir)),
         *data,
@@ -81,16 +77,18 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
     """Return all checks.
 
     Args:
-        tracking: the mode of the command line, None where there is none.
+        tracking: the value of `--tracking.mode`; None if it was not given.
     Collective: every rank of the allocation.
     """
     from vqdist.distributed.process_group import end_ranks, start_ranks
-    from vqdist.training.build import agree_on_precision, resolve
-    from vqdist.training.checks import find_problems
+    from vqdist.training.checks import check_run
+    from vqdist.training.resolve import agree_on_precision, resolve_config
+    from vqdist.training.tasks import TASKS
 
-    config = resolve(config)
+    # Only check_tracking reads the tracking mode, and it reports a wrong WANDB_MODE.
+    config = resolve_config(config, "disabled").replace("tracking", mode=config.tracking.mode)
     checks, manifest = look(config)
-    problems = find_problems(config)
+    problems, _ = check_run(config, TASKS[config.task])
     if problems or not is_ready(checks):
         known = {(check.found, check.mend) for check in checks}
         new = [item for item in problems if (f"{item.where}: {item.found}", item.expected) not in known]

@@ -2,57 +2,66 @@
 
     accelerate launch -m vqdist.train [--config FILE] [--section.key VALUE ...]
 
-Without --config it is the demo: a VQ-VAE on slices that the package makes up under run.dir. Without a launcher
-it runs on one device. Exit codes: 0 finished; 75 stopped with a checkpoint, run again to go on; 2 something to
-mend in command, configuration or data; 1 anything else.
+Without --config it trains a VQ-VAE on synthetic slices that it makes under run.dir. Without a launcher it uses one
+device. Exit codes: 0 finished; 75 stopped with a checkpoint, run the same command again to continue; 2 wrong command,
+configuration or data; 1 anything else.
 """
 
-import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vqdist.config.command_line import build_help, parse_arguments
+from vqdist.config.command_line import parse_options
+from vqdist.config.command_options import TrainOptions
 from vqdist.config.loading import load_config
+from vqdist.config.model_config import MODEL_CONFIGS
 from vqdist.distributed.stop_requests import StopRequest, listen_for_stops
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError
 
+if TYPE_CHECKING:
+    from vqdist.training.tasks.task import Task
+
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; see the module's docstring."""
-    if any(word in {"-h", "--help"} for word in argv):
-        sys.stdout.write(build_help("vqdist.train", __doc__ or ""))
-        return 0
-    with listen_for_stops() as stop:  # from the start on: who is stopped while torch loads makes a checkpoint too
+    """Run the command."""
+    with listen_for_stops() as stop:  # before torch is imported: a signal at any time ends with a checkpoint
         return train(argv, stop)
 
 
-def train(argv: Sequence[str], stop: StopRequest) -> int:
-    """Check all that was asked for, then train; return the exit code."""
-    path, flags, problems = parse_arguments(argv)
-    config, more = load_config(path, flags)
-    problems += more
+def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = None) -> int:
+    """Check the configuration, then train; return the exit code.
+
+    Args:
+        task: another stage than the two of vqdist; None for the one that the configuration names.
+    """
+    models = MODEL_CONFIGS if task is None else {task.name: task.config_type}
+    parsed = parse_options("train", __doc__ or "", TrainOptions, argv, takes_config=True)
+    if parsed.options is None:
+        raise ConfigError(parsed.problems)
+    config, problems = load_config(parsed.options.config, parsed.keys, models)
+    problems = parsed.problems + problems
     if config is None:
         raise ConfigError(problems)
 
-    # Torch is imported from here on, so that --help answers at once.
+    # Torch is imported from here on, so that --help returns at once.
     from vqdist.distributed.process_group import end_ranks
-    from vqdist.tracking.tracker import resolve_mode
-    from vqdist.training.build import resolve
-    from vqdist.training.checks import find_problems
+    from vqdist.training.checks import check_run
+    from vqdist.training.resolve import resolve_config
     from vqdist.training.run import run
+    from vqdist.training.tasks import TASKS
 
-    mode = config.tracking.mode
     try:
-        mode = resolve_mode(mode if "tracking.mode" in dict(flags) else None, os.environ, mode)
+        config = resolve_config(config, dict(parsed.keys).get("tracking.mode") and config.tracking.mode)
     except ConfigError as error:
         problems += error.problems
-    config = resolve(config.replace("tracking", mode=mode))
-    problems += find_problems(config)
-    if problems:
-        raise ConfigError(problems)
+        config = resolve_config(config, "disabled")
+    task = task or TASKS[config.task]
+    found, dataset = check_run(config, task)
+    if problems + found:
+        raise ConfigError(problems + found)
     try:
-        return run(config, stop)
+        return run(config, task, dataset, stop)
     finally:
         end_ranks()
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from vqdist.config.loading import find_config, load_config
-from vqdist.config.schema import CONFIGS, PixelCNNSection, dump_yaml, list_keys
+from vqdist.config.model_config import PixelCNNConfig
+from vqdist.config.schema import CONFIGS, dump_yaml, list_keys
 from vqdist.foundation.errors import ConfigError
 
 
@@ -106,7 +107,7 @@ def test_a_mirror_that_was_told_by_true_or_false_is_known(tmp_path: Path) -> Non
         assert config.data.mirror == mirror
         assert load_config(None, [("data.mirror", told)])[0].data.mirror == mirror
     _, problems = load("data: {mirror: sideways}\n", tmp_path=tmp_path)
-    assert "none|rows|columns" in problems["data.mirror"]
+    assert "none, rows or columns" in problems["data.mirror"]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -161,12 +162,12 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
 def test_every_key_has_a_help_text(task: str) -> None:
     rows = list_keys(task)
-    assert all(row[4] for row in rows if row[0] != "task"), [row for row in rows if not row[4]]
-    assert len({row[0] for row in rows}) == len(rows)
+    assert all(row.help for row in rows), [row for row in rows if not row.help]
+    assert len({row.name for row in rows}) == len(rows)
 
 
 def test_a_configuration_cannot_be_changed() -> None:
     config, _ = load_config("pixelcnn_debug", [])
-    assert isinstance(config.model, PixelCNNSection)
+    assert isinstance(config.model, PixelCNNConfig)
     with pytest.raises(ValueError, match="frozen"):
         config.model.hidden = 3

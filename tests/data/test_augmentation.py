@@ -18,7 +18,8 @@ def make_batch(rank: int = 0, world_size: int = 1) -> Batch:
     image = torch.arange(HEIGHT * WIDTH, dtype=torch.uint8).view(1, 1, HEIGHT, WIDTH)
     values = image.expand(len(positions), 2, HEIGHT, WIDTH).clone()
     nothing = torch.full_like(positions, -1)
-    return Batch(1, True, values, nothing, nothing, positions, [f"k{place}" for place in positions.tolist()])
+    keys = [f"k{place}" for place in positions.tolist()]
+    return Batch(1, True, values, nothing, nothing, positions, torch.ones(len(positions)), keys)
 
 
 def see(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) -> list[tuple[str, int, int]]:

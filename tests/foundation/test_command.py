@@ -1,45 +1,61 @@
-"""The way from words to values, and from an error to an exit code."""
+"""Running a command: from an error to a message and an exit code."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from vqdist.foundation.command import Parser, boolean, optional, path, run_command, within
+from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.errors import ConfigError, DataError, Problem, StalledError, StorageError
 
 
-def test_every_wrong_value_is_noted_and_has_its_default() -> None:
-    parser = Parser("x", "")
-    parser.option("--num", within(int, 1, 9), default=3, help="")
-    parser.option("--rate", within(float, 0), default=1.5, help="")
-    parser.option("--small", boolean, default=False, help="")
-    parser.option("--out", optional(path), help="")
-    good = parser.parse_args(["--num", "9", "--rate=0", "--small", "true", "--out", "null"])
-    assert (good.num, good.rate, good.small, good.out, good.problems) == (9, 0, True, None, [])
-    assert parser.parse_args(["--out", "a/b"]).out == Path("a/b")
-    bad = parser.parse_args(["--num", "ten", "--rate", "nan", "--small", "yes", "--out="])
-    assert (bad.num, bad.rate, bad.small, bad.out) == (3, 1.5, False, None)
-    assert [str(problem) for problem in bad.problems] == [
-        "--num: found 'ten'; expected int",
-        "--rate: found nan; expected at least 0",
-        "--small: found 'yes'; expected true or false",
-        "--out: found nothing; expected text",
-    ]
+def fail_with(error: BaseException) -> object:
+    def main(_: object) -> int:
+        raise error
+
+    return main
 
 
-def test_what_argparse_finds_comes_with_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = Parser("x", "")
-    parser.option("--run", path, required=True, help="")
-    parser.option("--num", within(int, 1), help="")
-    with pytest.raises(SystemExit, match="2"):
-        parser.parse_args(["--num", "0"])
-    told = capsys.readouterr().err
-    assert "2 problems\n  - --num: found 0; expected at least 1\n" in told
-    assert "required: --run" in told
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (DataError.of("a", "b", "c"), 2, "error: a: found b; expected c\n"),
+        (ConfigError([Problem("a", "b", "c"), Problem("d", "e", "f")]), 2, "error: 2 problems\n  - a: found b"),
+        (StalledError("rank 3 died"), 1, "error: rank 3 died\n"),
+        (KeyboardInterrupt(), 1, "interrupted\n"),
+        (
+            PermissionError(13, "Permission denied", "runs/a"),
+            2,
+            "error: runs/a: found Permission denied; expected a path",
+        ),
+    ],
+)
+def test_errors_become_a_message_and_an_exit_code(
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(fail_with(error), []) == code
+    assert capsys.readouterr().err.startswith(message)
 
 
-def test_a_path_that_may_not_be_used_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
-    def refuse(_: object) -> int:
-        raise PermissionError(13, "Permission denied", "runs/a")
+def test_other_exceptions_are_bugs_and_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(fail_with(ZeroDivisionError()), [])
 
-    assert run_command(refuse, []) == 2
-    assert capsys.readouterr().err == "error: runs/a: found Permission denied; expected a path that you may use\n"
+
+def test_rank_0_alone_reports_what_all_ranks_find(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run_command(fail_with(ConfigError.of("a", "b", "c")), []) == 2
+    assert capsys.readouterr().err == ""
+    assert run_command(fail_with(DataError.of("a", "b", "c")), []) == 2
+    assert capsys.readouterr().err == "[rank 1] error: a: found b; expected c\n"
+
+
+def test_the_result_is_one_json_object_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"a": 1}, tmp_path / "new" / "report.json")
+    assert json.loads(capsys.readouterr().out) == {"a": 1}
+    assert json.loads((tmp_path / "new" / "report.json").read_text()) == {"a": 1}
+    with pytest.raises(StorageError):
+        emit({"a": 1}, tmp_path)

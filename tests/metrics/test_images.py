@@ -1,4 +1,4 @@
-"""Metrics against torchmetrics, scikit-image and plain NumPy."""
+"""Image metrics against torchmetrics, scikit-image and NumPy."""
 
 import math
 
@@ -13,6 +13,7 @@ from torchmetrics.functional.image import (
 
 from vqdist.foundation.errors import DataError
 from vqdist.metrics import images as metrics
+from vqdist.metrics.means import Means
 
 
 def make_pair(*shape: int, seed: int = 0, noise: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,7 +92,7 @@ def test_equal_images_and_a_black_slice() -> None:
     assert values["ssim"].tolist() == pytest.approx([1.0, 1.0])
     assert values["psnr"].tolist() == pytest.approx([100.0, 100.0])
     assert values["ssim_brain"].isnan().tolist() == [False, True]
-    means = metrics.Means()
+    means = Means()
     means.add(values)
     assert means.compute()["ssim_brain"] == pytest.approx(1.0)
 
@@ -99,56 +100,3 @@ def test_equal_images_and_a_black_slice() -> None:
 def test_images_smaller_than_the_window_are_refused() -> None:
     with pytest.raises(DataError, match="10 x 32"):
         metrics.ssim_map(torch.zeros(1, 1, 10, 32), torch.zeros(1, 1, 10, 32))
-
-
-def test_means_are_exact_over_ragged_shares() -> None:
-    values = torch.rand(101, generator=torch.Generator().manual_seed(0)) * 1e4
-    total = metrics.Means()
-    for share in values.split([1, 64, 0, 36]):
-        rank = metrics.Means()
-        rank.add({"loss": share})
-        total.merge(rank.sums)
-    total.merge(metrics.Means().sums)
-    assert total.compute()["loss"] == pytest.approx(values.double().mean().item(), rel=1e-14)
-
-
-def test_means_do_not_hide_a_loss_that_is_nan() -> None:
-    means = metrics.Means()
-    means.add({"loss": torch.tensor([1.0, math.nan]), "empty": torch.tensor([])})
-    assert math.isnan(means.compute()["loss"])
-    assert "empty" not in means.compute()
-
-
-def test_code_usage() -> None:
-    counts = metrics.count_codes(torch.tensor([[[0, 0], [3, 3]]]), 5) + metrics.count_codes(torch.tensor([3, 0]), 5)
-    assert counts.tolist() == [3, 0, 0, 3, 0]
-    assert metrics.perplexity(counts) == pytest.approx(2.0)
-    assert metrics.codes_used(counts) == 2
-
-
-def test_bits() -> None:
-    logits = torch.randn(2, 7, 3, 4, generator=torch.Generator().manual_seed(0))
-    codes = torch.randint(7, (2, 3, 4), generator=torch.Generator().manual_seed(1))
-    p = np.exp(logits.double().numpy())
-    p /= p.sum(axis=1, keepdims=True)
-    picked = np.take_along_axis(p, codes.numpy()[:, None], axis=1)
-    np.testing.assert_allclose(metrics.code_bits(logits, codes), -np.log2(picked).mean(axis=(1, 2, 3)), rtol=1e-6)
-    assert metrics.bits_per_pixel(math.log2(512), (32, 32), (256, 256)) == pytest.approx(0.140625)
-
-
-def test_bootstrap_resamples_whole_subjects() -> None:
-    values = np.repeat([0.0, 1.0, 2.0, 5.0], [30, 10, 20, 40])
-    subjects = np.repeat(["a", "b", "c", "d"], [30, 10, 20, 40]).tolist()
-    mean, low, high = metrics.bootstrap_subjects(values, subjects)
-    assert mean == pytest.approx(values.mean())
-    assert low is not None
-    assert high is not None
-    # Over slices the interval would be about 0.8 wide; over four subjects it spans most of their range.
-    assert 0 <= low < 1 < 4 < high <= 5
-    shuffled = np.random.default_rng(1).permutation(100)
-    again = metrics.bootstrap_subjects(values[shuffled], [subjects[i] for i in shuffled])
-    assert again == pytest.approx((mean, low, high))
-
-
-def test_bootstrap_without_interval() -> None:
-    assert metrics.bootstrap_subjects([1.0, 3.0], ["a", "a"]) == (2.0, None, None)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from vqdist import load_model
 from vqdist.foundation.errors import CheckpointError
 from vqdist.models import io as artifact
+from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -28,9 +29,12 @@ def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 @pytest.mark.parametrize("codebook", ["ema", "grad"])
 def test_a_saved_vqvae_comes_back(tmp_path: Path, codebook: str) -> None:
     model = small_vqvae(codebook=codebook, data_variance=0.03).to(memory_format=torch.channels_last)
-    artifact.save_model(model, tmp_path / "run" / "model", step=7, metrics={"loss": 0.5}, extra={"note": [1, 2]})
+    data = DataDescription(image_size=(16, 24), class_names=("a", "b"))
+    artifact.save_model(model, tmp_path / "run" / "model", step=7, metrics={"loss": 0.5}, data=data)
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
-    assert (config["kind"], config["step"], config["metrics"], config["note"]) == ("vqvae", 7, {"loss": 0.5}, [1, 2])
+    assert (config["kind"], config["step"], config["metrics"]) == ("vqvae", 7, {"loss": 0.5})
+    assert config["image_size"] == [16, 24]
+    assert artifact.read_model_card(tmp_path / "run").data == data
     images = torch.rand(2, 1, 16, 24)
     for path in (tmp_path / "run", tmp_path / "run" / "model"):
         loaded = load_model(path)
@@ -46,10 +50,10 @@ def test_a_pixelcnn_carries_its_vqvae(tmp_path: Path) -> None:
     artifact.save_model(vqvae, tmp_path / "codes" / "vqvae", step=3)
     artifact.save_model(prior, tmp_path / "run" / "model", vqvae_dir=tmp_path / "codes")
     assert same_weights(load_model(tmp_path / "run"), prior)
-    assert same_weights(artifact.load_vqvae_of(tmp_path / "run"), vqvae)
+    assert same_weights(load_model(tmp_path / "run" / "model" / "vqvae"), vqvae)
     nested = tmp_path / "run" / "model" / "vqvae"
     assert artifact.fingerprint(nested) == artifact.fingerprint(tmp_path / "codes")
-    assert artifact.read_config(nested)["step"] == 3
+    assert artifact.read_model_card(nested).step == 3
 
 
 def test_the_fingerprint_follows_weights_and_architecture_alone(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_the_fingerprint_follows_weights_and_architecture_alone(tmp_path: Path) 
 def test_no_model_is_an_error_that_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: found nothing"):
         load_model(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="found no model; expected a run's directory"):
+    with pytest.raises(CheckpointError, match="found no model; expected a run directory"):
         load_model(tmp_path)
 
 

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from vqdist import VQVAE, PixelCNN, load_model
-from vqdist.models.io import FORMAT_VERSION, fingerprint, load_vqvae_of, read_config
+from vqdist.models.io import fingerprint, read_model_card
+from vqdist.models.model_card import FORMAT_VERSION
 
 KEPT = sorted(path for path in (Path(__file__).parent / "kept").iterdir() if (path / "expected.safetensors").exists())
 # A set of codes names its VQ-VAE by this, so that it may not change either.
@@ -21,7 +22,7 @@ FINGERPRINTS = {
 
 
 def test_there_is_one_of_this_format() -> None:
-    assert {read_config(folder / "pixelcnn")["format_version"] for folder in KEPT} >= {FORMAT_VERSION}
+    assert {read_model_card(folder / "pixelcnn").format_version for folder in KEPT} >= {FORMAT_VERSION}
 
 
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
@@ -46,7 +47,7 @@ def test_a_kept_prior_predicts_and_draws_as_it_did(folder: Path) -> None:
     torch.testing.assert_close(logits, expected["logits"], rtol=0, atol=1e-4)
     drawn = prior.sample(2, tuple(drawn_size(expected)), temperature=0, **conditions)
     assert torch.equal(drawn, expected["greedy"])
-    assert torch.equal(load_vqvae_of(folder / "pixelcnn").encode(expected["images"]), expected["ema_codes"])
+    assert torch.equal(load_model(folder / "pixelcnn" / "vqvae").encode(expected["images"]), expected["ema_codes"])
 
 
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)

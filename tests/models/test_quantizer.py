@@ -335,3 +335,63 @@ def test_odd_arguments_are_named_together() -> None:
     assert "codebook: found foo; expected ema or grad" in str(caught.value)
     assert isinstance(caught.value, ConfigError)
     assert [item.where for item in caught.value.problems] == ["num_codes", "codebook", "ema_decay", "restart_every"]
+
+
+def learned_state(quantizer: VectorQuantizer) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in [*quantizer.named_buffers(), ("", quantizer.codebook)]}
+
+
+@pytest.mark.parametrize("codebook", ["ema", "grad"])
+@pytest.mark.parametrize("deferred", [False, True])
+def test_samples_of_weight_0_change_nothing_that_is_learned(codebook: str, deferred: bool) -> None:
+    options = {"codebook": codebook, "deferred": deferred, "restart_every": 2, "restart_threshold": 0.5}
+    weighted, without = build(**options), build(**options)
+    weights = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0])
+    for step in range(1, 7):
+        latents = random_latents(step, 5, 6, 4, 3)
+        latents[0] = torch.nan
+        latents[2] *= 100
+        real = latents[weights > 0]
+        if deferred:
+            weighted.plan_restarts(0, step, 3)
+            without.plan_restarts(0, step, 3)
+        _, codes, losses = weighted(latents, weights=weights, per_sample=True)
+        _, real_codes, real_losses = without(real, per_sample=True)
+        assert torch.equal(codes[weights > 0], real_codes)
+        assert torch.equal(losses[weights > 0], real_losses)
+        expected = learned_state(without)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in learned_state(weighted).items())
+        if deferred:
+            weighted.commit()
+            without.commit()
+    assert without.restarted > 0
+
+
+def test_a_batch_of_weight_0_leaves_the_pending_statistics_unchanged() -> None:
+    quantizer = build(deferred=True, restart_every=1)
+    quantizer.plan_restarts(0, 1, 4)
+    quantizer(random_latents(1), torch.arange(4))
+    before = learned_state(quantizer)
+    quantizer(random_latents(2), torch.arange(4), weights=torch.zeros(4))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learned_state(quantizer).items())
+
+
+def test_weights_of_1_are_bit_identical_to_no_weights() -> None:
+    weighted, plain = build(restart_every=2), build(restart_every=2)
+    for step in range(5):
+        latents = random_latents(step)
+        found, expected = weighted(latents, weights=torch.ones(4)), plain(latents)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+        assert all(torch.equal(tensor, learned_state(plain)[name]) for name, tensor in learned_state(weighted).items())
+
+
+def test_counts_and_sums_are_weighted() -> None:
+    quantizer = build(deferred=True)
+    latents, weights = random_latents(), torch.tensor([0.5, 2.0, 0.0, 1.0])
+    codes = quantizer(latents, weights=weights)[1]
+    one_hot = F.one_hot(codes.flatten(1), 16).double() * weights[:, None, None]  # (B, h * w, K)
+    rows = latents.flatten(2).transpose(1, 2).double()
+    torch.testing.assert_close(quantizer.pending_counts.double(), one_hot.sum((0, 1)))
+    torch.testing.assert_close(
+        quantizer.pending_sums.double(), torch.einsum("bnk,bnd->kd", one_hot, rows), rtol=1e-5, atol=1e-5
+    )

@@ -9,29 +9,14 @@ from support import digests, read_metrics, read_records, tiny_flags, train
 from vqdist.config.schema import PixelCNNRun, VQVAERun
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import OwnershipError, StorageError
-from vqdist.runs.run_dir import OWNER_RETRIES_S, JsonLines, RunDir, read_lines, read_status, resume_problems
-
-
-def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    whole = b'{"step": 1}\n{"step": 2, "a": "\xc3\xa9"}\n'
-    for torn in (
-        b"",
-        b'{"st',
-        b'{"step": 3}',
-        b"\0" * 50,
-        b"[]\n",
-        b'{"step": "3"}\n',
-        b'{"step": null}\n{"step": 4}\n',
-    ):
-        file.write_bytes(whole + torn)
-        assert b"".join(line for line, _ in read_lines(file)) == whole
+from vqdist.foundation.json_lines import JsonLinesFile
+from vqdist.runs.run_dir import OWNER_RETRIES_S, RunDir, read_status, resume_problems
 
 
 def test_records_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     run = RunDir.claim(tmp_path / "run")
-    metrics, ledger = JsonLines(run.path / "metrics.jsonl", run.check_owner), run.path / "ledger" / "rank-3.jsonl"
-    ranks = JsonLines(ledger, run.check_owner)
+    metrics, ledger = JsonLinesFile(run.path / "metrics.jsonl", run.check_owner), run.path / "ledger" / "rank-3.jsonl"
+    ranks = JsonLinesFile(ledger, run.check_owner)
     for step in (5, 10, 15):
         metrics.append({"step": step, "split": "train"})
         metrics.append({"step": step, "split": "validate"})
@@ -48,7 +33,7 @@ def test_records_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
 
 def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = RunDir.claim(tmp_path / "run")
-    lines = JsonLines(older.path / "metrics.jsonl", older.check_owner)
+    lines = JsonLinesFile(older.path / "metrics.jsonl", older.check_owner)
     lines.append({"step": 1})
     older.write_status("running", 1)
     names = (".status.json.123.tmp", ".metrics.jsonl.123.tmp", "ledger/.rank-0.jsonl.123.tmp")
@@ -87,34 +72,6 @@ def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OwnershipError, match="does not tell which start owns this run"):
         newer.check_owner()
     lines.close()
-
-
-def test_what_a_full_disk_does_not_take_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = JsonLines(tmp_path / "metrics.jsonl", lambda: None)
-    real, room = lines._file, [3]
-
-    class Disk:
-        """Takes a few bytes, then no more until there is room again."""
-
-        def write(self, data: bytes) -> int:
-            if room[0] == 0:
-                raise OSError(28, "No space left on device")
-            part, room[0] = data[: room[0]], max(0, room[0] - len(data))
-            return real.write(part) or 0
-
-        fileno, close = real.fileno, real.close
-
-    monkeypatch.setattr(lines, "_file", Disk())
-    lines.append({"step": 1})
-    lines.append({"step": 2})
-    with pytest.raises(OSError, match="No space"):
-        lines.sync()
-    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"s'
-    room[0] = 1000
-    lines.append({"step": 3})
-    lines.sync()
-    lines.close()
-    assert read_records(tmp_path / "metrics.jsonl") == [{"step": 1}, {"step": 2}, {"step": 3}]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

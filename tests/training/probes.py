@@ -26,28 +26,28 @@ def train_and_tell(words: list[str], folder: str) -> int:
 
     real = launch.train
 
-    def told(run: Any) -> str:
+    def train_and_write(run: Any) -> str:
         try:
             return real(run)
         finally:
-            path = Path(folder) / f"rank-{run.session.ranks.rank}.json"
-            path.write_text(json.dumps(describe_session(run.session)))
+            path = Path(folder) / f"rank-{run.state.ranks.rank}.json"
+            path.write_text(json.dumps(describe_state(run.state)))
 
-    launch.train = told
+    launch.train = train_and_write
     return run_train(words)
 
 
-def describe_session(session: Any) -> dict[str, Any]:
-    """Return the sha256 of each tensor of a session, and its progress."""
+def describe_state(state: Any) -> dict[str, Any]:
+    """Return the sha256 of each tensor of a training state, and its progress."""
     from vqdist.training.optim import optimizer_tensors
 
     return {
-        "model": {name: digest(tensor) for name, tensor in session.inner.state_dict().items()},
-        "optimizer": {name: digest(tensor) for name, tensor in optimizer_tensors(session.optimizer).items()},
-        "weight_ema": {name: digest(tensor) for name, tensor in session.weight_ema.tensors.items()}
-        if session.weight_ema
+        "model": {name: digest(tensor) for name, tensor in state.task.model.state_dict().items()},
+        "optimizer": {name: digest(tensor) for name, tensor in optimizer_tensors(state.optimizer).items()},
+        "weight_ema": {name: digest(tensor) for name, tensor in state.weight_ema.tensors.items()}
+        if state.weight_ema
         else {},
-        "progress": vars(session.progress),
+        "progress": vars(state.progress),
     }
 
 
@@ -68,15 +68,15 @@ def train_poisoned(words: list[str], folder: str, kind: str, steps: list[int], r
     Args:
         times: how often in all; a poison that wears off lets the run go on after it went back.
     """
-    from vqdist.training.tasks import tasks
+    from vqdist.training.tasks.vqvae import VQVAETask
 
-    real, left = tasks.VQVAE_TASK.compute_losses, iter(range(times))
+    real, left = VQVAETask.losses, iter(range(times))
 
-    def compute_losses(model: Any, batch: Any, *, training: bool) -> Any:
+    def losses(task: Any, model: Any, batch: Any, *, training: bool) -> Any:
         here = training and batch.step in steps and int(os.environ.get("RANK", "0")) == rank
         if not here or next(left, None) is None:
-            return real(model, batch, training=training)
-        losses = real(model, poison(kind, batch), training=training)
+            return real(task, model, batch, training=training)
+        losses = real(task, model, poison(kind, batch), training=training)
         loss = losses.terms["loss"]
         if kind == "loss":
             loss = loss * float("inf")
@@ -84,20 +84,20 @@ def train_poisoned(words: list[str], folder: str, kind: str, steps: list[int], r
             loss = loss + (loss - loss).sqrt()  # 0 whose gradient is not a number
         return dataclasses.replace(losses, terms=losses.terms | {"loss": loss})
 
-    tasks.VQVAE_TASK = dataclasses.replace(tasks.VQVAE_TASK, compute_losses=compute_losses)
+    VQVAETask.losses = losses
     return train_and_tell(words, folder)
 
 
 def train_with_a_bug(words: list[str], at_step: int, bug: Callable[[Any], Any]) -> int:
-    """Train, but call a function of a module with the session before a step."""
+    """Train, but call a function of a module with the training state before a step."""
     from vqdist.training import loop
 
     real = loop.train_step
 
-    def step(session: Any, *rest: Any) -> Any:
-        if session.progress.step + 1 == at_step:
-            bug(session)
-        return real(session, *rest)
+    def step(state: Any, *rest: Any) -> Any:
+        if state.progress.step + 1 == at_step:
+            bug(state)
+        return real(state, *rest)
 
     loop.train_step = step
     return run_train(words)
@@ -105,15 +105,15 @@ def train_with_a_bug(words: list[str], at_step: int, bug: Callable[[Any], Any]) 
 
 def train_slowly(words: list[str], step_s: float = 0.0, validate_s: float = 0.0) -> int:
     """Train, but take some time over every step and every batch of the validate split."""
-    from vqdist.training.tasks import tasks
+    from vqdist.training.tasks.vqvae import VQVAETask
 
-    real = tasks.VQVAE_TASK.compute_losses
+    real = VQVAETask.losses
 
-    def compute_losses(model: Any, batch: Any, *, training: bool) -> Any:
+    def losses(task: Any, model: Any, batch: Any, *, training: bool) -> Any:
         time.sleep(step_s if training else validate_s)
-        return real(model, batch, training=training)
+        return real(task, model, batch, training=training)
 
-    tasks.VQVAE_TASK = dataclasses.replace(tasks.VQVAE_TASK, compute_losses=compute_losses)
+    VQVAETask.losses = losses
     return run_train(words)
 
 

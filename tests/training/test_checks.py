@@ -12,8 +12,9 @@ from vqdist.config.schema import RunConfig
 from vqdist.models.io import save_model
 from vqdist.models.vqvae import VQVAE
 from vqdist.runs.run_dir import is_over
-from vqdist.training.build import resolve
-from vqdist.training.checks import find_problems
+from vqdist.training.checks import check_run
+from vqdist.training.resolve import resolve_config
+from vqdist.training.tasks import TASKS
 
 
 def config_of(*words: object) -> RunConfig:
@@ -21,11 +22,12 @@ def config_of(*words: object) -> RunConfig:
     config, problems = load_config(None, [(name[2:], text) for name, text in zip(texts[::2], texts[1::2], strict=True)])
     assert config is not None
     assert problems == []
-    return resolve(config)
+    return resolve_config(config, "disabled")
 
 
 def problems_of(*words: object) -> str:
-    return "\n".join(map(str, find_problems(config_of(*words))))
+    config = config_of(*words)
+    return "\n".join(map(str, check_run(config, TASKS[config.task])[0]))
 
 
 def test_images_smaller_than_the_window_of_ssim_are_refused(image_set: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from vqdist.config.schema import OptimSection
 from vqdist.distributed.process_group import Ranks
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.muon import Muon, orthogonalize
+from vqdist.training.muon import Muon, MuonWithAdamW, orthogonalize
 from vqdist.training.optim import build_optimizer
 
 ALONE = Ranks(0, 1, 0, torch.device("cpu"))
@@ -57,11 +57,8 @@ def build_weights() -> list[nn.Parameter]:
 
 def test_steps_are_those_of_torch_where_it_takes_the_weights() -> None:
     ours, theirs = build_weights(), build_weights()
-    groups = [
-        {"params": ours[:3], "weight_decay": 0.1, "orthogonal": True},
-        {"params": ours[3:], "weight_decay": 0.0},
-    ]
-    take_steps(ours, Muon(groups, lr=0.01, ranks=ALONE, fused=True))
+    muon = Muon(ours[:3], lr=0.01, weight_decay=0.1, ranks=ALONE)
+    take_steps(ours, MuonWithAdamW(muon, torch.optim.AdamW(ours[3:], lr=0.01, weight_decay=0.0, fused=True)))
     muon = torch.optim.Muon(theirs[:3], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     adam = torch.optim.AdamW(theirs[3:], lr=0.01, weight_decay=0.0)
     take_steps(theirs, muon, adam)
@@ -75,14 +72,14 @@ def test_a_kernel_is_the_matrix_of_its_outputs() -> None:
     flat = build_weights()[0]
     kernel = nn.Parameter(flat.detach().clone().view(6, 2, 1, 5).contiguous(memory_format=torch.channels_last))
     for weight in (flat, kernel):
-        take_steps([weight], Muon([{"params": [weight], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True))
+        take_steps([weight], Muon([weight], lr=0.01, weight_decay=0.01, ranks=ALONE))
     # The same gradients in the same order: a kernel that lies otherwise in memory takes the same steps.
     torch.testing.assert_close(kernel.flatten(1), flat, rtol=0, atol=1e-6)
 
 
 def test_weights_without_a_gradient_stay() -> None:
     weights = build_weights()
-    optimizer = Muon([{"params": weights[:3], "orthogonal": True}], lr=0.01, ranks=ALONE, fused=True)
+    optimizer = Muon(weights[:3], lr=0.01, weight_decay=0.01, ranks=ALONE)
     optimizer.step()
     for weight, start in zip(weights, build_weights(), strict=True):
         assert torch.equal(weight, start)
@@ -99,8 +96,9 @@ def test_weights_without_a_gradient_stay() -> None:
     ids=["prior", "2017", "patch", "gradient"],
 )
 def test_first_and_last_layers_and_vectors_are_left_to_adam(model: PixelCNN | VQVAE, ends: tuple[str, ...]) -> None:
-    optimizer = build_optimizer(model, OptimSection(name="muon", weight_decay=0.1), ALONE)
-    orthogonal = {id(p) for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]}
+    optimizer = build_optimizer(model, model.hidden_weights(), OptimSection(name="muon", weight_decay=0.1), ALONE)
+    assert isinstance(optimizer, MuonWithAdamW)
+    orthogonal = {id(p) for group in optimizer.muon.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         is_hidden = parameter.ndim > 1 and not name.startswith(ends) and "codebook" not in name
         assert (id(parameter) in orthogonal) == is_hidden, name
@@ -110,3 +108,18 @@ def test_first_and_last_layers_and_vectors_are_left_to_adam(model: PixelCNN | VQ
     for name, parameter in model.named_parameters():
         spared = parameter.ndim < 2 or name.endswith("codebook")
         assert decay[id(parameter)] == (0.0 if spared else 0.1), name
+
+
+def test_both_optimizers_keep_groups_and_state_with_the_pair_after_a_load() -> None:
+    weights = build_weights()
+    muon = Muon(weights[:3], lr=0.01, weight_decay=0.1, ranks=ALONE)
+    pair = MuonWithAdamW(muon, torch.optim.AdamW(weights[3:], lr=0.01))
+    take_steps(weights, pair)
+    pair.load_state_dict(pair.state_dict())
+    for group in pair.param_groups:
+        group["lr"] = 0.0
+    before = [weight.detach().clone() for weight in weights]
+    take_steps(weights, pair)
+    assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
+    assert {name for state in pair.state.values() for name in state} >= {"momentum", "exp_avg"}
+    assert len(pair.state) == 4

@@ -99,7 +99,7 @@ def test_a_log_gets_lines_and_no_bar(
 def test_lines_of_a_log_grow_apart(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    with progress.TrainingProgress(100_000, unit="steps", label="train") as shown:
+    with progress.ProgressBar(100_000, unit="steps", label="train") as shown:
         for _ in range(100_000):
             clock[0] += 1.0
             shown.advance()

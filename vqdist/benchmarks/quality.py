@@ -21,7 +21,9 @@ from vqdist.foundation.errors import Problem, UserError
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.batches import fixed_batches, open_split, read_batches
 from vqdist.inference.compatibility import require_kind, vqvae_problems
-from vqdist.metrics.images import Means, codes_used, compute_image_metrics, count_codes
+from vqdist.metrics.codes import codes_used, count_codes
+from vqdist.metrics.images import compute_image_metrics
+from vqdist.metrics.means import Means
 from vqdist.models.io import build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.curves import read_metrics, training_seconds

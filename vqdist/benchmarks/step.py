@@ -12,6 +12,7 @@ from vqdist.benchmarks.reference_vqvae import UsualVQVAE
 from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
 from vqdist.data.loading.batch import to_images
 from vqdist.distributed.process_group import Ranks
+from vqdist.models.vqvae import VQVAE
 from vqdist.training.precision import has_fast_bf16
 from vqdist.training.step import RankRequests, train_step
 
@@ -52,8 +53,9 @@ def our_step(bench: Bench, images: Tensor, precision: str, *, compiled: bool) ->
         compiled=compiled,
         hidden=bench.size(128, 8),
     )
-    quantizer = session.quantizer
-    assert quantizer is not None
+    model = session.task.model
+    assert isinstance(model, VQVAE)
+    quantizer = model.quantizer
     quantizer.initialize(torch.randn(8 * quantizer.num_codes, quantizer.code_dim), 0)
     batch = make_batch(images)
     return lambda: train_step(session, [batch], RankRequests())

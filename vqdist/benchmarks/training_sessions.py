@@ -1,5 +1,7 @@
 """A training session on made-up images, as a run builds it, and global batches for it."""
 
+from pathlib import Path
+
 import torch
 from accelerate.state import AcceleratorState
 
@@ -10,14 +12,14 @@ from vqdist.data.shards.manifest import Manifest, SplitInfo
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import ConfigError
-from vqdist.training.build import build_session
-from vqdist.training.state import Session
-from vqdist.training.tasks.tasks import get_task
+from vqdist.training.build import build_state
+from vqdist.training.state import TrainingState
+from vqdist.training.tasks.vqvae import VQVAETask
 
 
 def build_paper_session(
     ranks: Ranks, *, image_size: int, batch_size: int, precision: str, compiled: bool = False, hidden: int = 128
-) -> Session:
+) -> TrainingState:
     """Build the session of a VQ-VAE with the layers of 2017 and a downsampling of 4. Collective."""
     flags = {
         "run.device": ranks.device.type,
@@ -33,9 +35,9 @@ def build_paper_session(
     manifest = Manifest("images", (image_size, image_size), 1, {"train": split})
     # Accelerate remembers the precision of the session before, which was another run.
     AcceleratorState._reset_state()
-    session = build_session(config, get_task("vqvae"), manifest, ranks)
-    session.inner.train()
-    return session
+    state = build_state(config, VQVAETask(config, manifest, Path(), ranks.device), ranks)
+    state.task.model.train()
+    return state
 
 
 def _configure(flags: dict[str, object]) -> RunConfig:
@@ -57,4 +59,4 @@ def make_batch(images: torch.Tensor, *, rank: int = 0, world_size: int = 1) -> B
     nothing = torch.full((len(share),), -1)
     positions = torch.arange(rank, len(images), world_size)
     keys = [f"k{position}" for position in positions.tolist()]
-    return Batch(1, True, share, nothing, nothing.clone(), positions, keys)
+    return Batch(1, True, share, nothing, nothing.clone(), positions, torch.ones(len(share)), keys)

@@ -1,80 +1,199 @@
-"""The command line of the commands that take a whole configuration: train and doctor."""
+"""The command line of every command: words to options, and options to `--help`, both from the fields of a section."""
 
-from collections.abc import Sequence
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
-from vqdist.config.schema import CONFIGS, Key, list_keys
-from vqdist.foundation.command import show
+from vqdist.config.loading import parse_flag_value, shipped_configs
+from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
+from vqdist.config.schema import list_keys
+from vqdist.config.section import Bool, Key, Section, key, list_fields, validate
 from vqdist.foundation.errors import Problem
 
 
-def parse_arguments(
-    argv: Sequence[str], switches: Sequence[str] = ("--verbose",)
-) -> tuple[str | None, list[tuple[str, str]], list[Problem]]:
-    """Return (config file, key-value flags, what is wrong with the words); switches take no value and are left out."""
-    path: str | None = None
-    flags, problems = [], []
-    words = [word for word in argv if word not in switches]
-    while words:
-        word = words.pop(0)
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not name:
-            problems.append(Problem("command line", repr(word), "--section.key VALUE or --section.key=VALUE"))
-            continue
-        if not equals:
-            if not words or words[0].startswith("--"):
-                problems.append(Problem(f"--{name}", "no value", "a value after it"))
-                continue
-            value = words.pop(0)
-        if name == "config":
-            path = value
-        else:
-            flags.append((name, value))
-    return path, flags, problems
+class Options(Section):
+    """The options of a command. Fields are flags, or positional arguments where `key` names one."""
+
+    verbose: Bool = key(False, "show the traceback of an error")
 
 
-def build_help(module: str, text: str, switches: Sequence[str] = ()) -> str:
-    """Return the text of --help: every key with its type, unit and default.
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+@dataclass(frozen=True)
+class CommandLine(Generic[OptionsT]):
+    """What a command line contains.
+
+    Attributes:
+        options: None if a required option is missing or wrong.
+        keys: (section.key, text) of the configuration, in order; only for commands that take a configuration.
+        problems: everything that is wrong with the words.
+    """
+
+    options: OptionsT | None
+    keys: list[tuple[str, str]]
+    problems: list[Problem]
+
+
+@dataclass
+class _Words:
+    """The words of a command line that have not been read yet."""
+
+    left: list[str]
+    values: dict[str, Any] = field(default_factory=dict)
+    keys: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def take_values(self, most: int) -> list[str]:
+        taken: list[str] = []
+        while self.left and len(taken) < most and not self.left[0].startswith("--"):
+            taken.append(self.left.pop(0))
+        return taken
+
+
+def parse_options(
+    command: str, description: str, kind: type[OptionsT], argv: Sequence[str], *, takes_config: bool = False
+) -> CommandLine[OptionsT]:
+    """Parse the words of a command line; `--help` prints the help and exits.
 
     Args:
-        module: as `python -m` takes it.
-        text: what the command does.
-        switches: a line for each switch of this command alone.
+        command: name of the command, for the usage line.
+        description: what the command does.
+        kind: the options.
+        takes_config: also accept the keys of a run's configuration, `--section.key VALUE`.
     """
-    shipped = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    lines = [
-        f"usage: python -m {module} [--config FILE] [--section.key VALUE ...] [--verbose]",
-        "",
-        text.strip(),
-        "",
-        "  --config FILE    a YAML file of the keys below, or the name of a shipped one (path, default: null):",
-        f"                   {shipped}",
-        "  --verbose        show the traceback of an error (switch, default: false)",
-        *(f"  {line}" for line in switches),
-        "",
-        "Keys (flags beat the file, the file beats these defaults; none is null, booleans are true or false):",
+    if any(word in {"-h", "--help"} for word in argv):
+        sys.stdout.write(build_help(command, description, kind, takes_config=takes_config))
+        sys.exit(0)
+    words = _Words(list(argv))
+    positionals = [found.name for found in list_fields(kind) if found.positional]
+    while words.left:
+        word = words.left.pop(0)
+        if word.startswith("--"):
+            _read_flag(words, word, kind, takes_config=takes_config)
+        elif positionals and _is_list(kind, positionals[0]):
+            words.values.setdefault(positionals[0], []).append(word)
+        elif positionals:
+            words.values[positionals.pop(0)] = word
+        else:
+            expected = "--section.key VALUE" if takes_config else "an option such as --name VALUE"
+            words.problems.append(Problem("command line", repr(word), expected))
+    options, problems = validate(kind, words.values, lambda location: _flag(kind, str(location[0])))
+    problems += options.find_conflicts() if options is not None else []
+    return CommandLine(options, words.keys, words.problems + problems)
+
+
+def _read_flag(words: _Words, word: str, kind: type[Options], *, takes_config: bool) -> None:
+    flag, equals, text = word.partition("=")
+    name = flag[2:].replace("-", "_")
+    if name not in kind.model_fields or _flag(kind, name) != flag:
+        if takes_config and ("." in flag or flag == "--task"):
+            texts = [text] if equals else words.take_values(1)
+            words.keys += [(flag[2:], value) for value in texts]
+            if not texts:
+                words.problems.append(Problem(flag, "no value", "a value after it"))
+        else:
+            words.problems.append(_unknown_flag(flag, kind, takes_config=takes_config))
+            words.take_values(0 if equals else 1)
+        return
+    if kind.model_fields[name].annotation is bool and not equals:
+        is_value = bool(words.left) and words.left[0] in {"true", "false"}
+        words.values[name] = words.left.pop(0) if is_value else True
+        return
+    length = _list_length(kind, name)
+    texts = [text] if equals else words.take_values(length)
+    if not texts:
+        words.problems.append(Problem(flag, "no value", "a value after it"))
+    elif _is_list(kind, name):
+        words.values[name] = texts
+    else:
+        words.values[name] = parse_flag_value(texts[0]) if texts[0] == "null" else texts[0]
+
+
+def _unknown_flag(flag: str, kind: type[Options], *, takes_config: bool) -> Problem:
+    known = [_flag(kind, found.name) for found in list_fields(kind) if not found.positional]
+    if takes_config:
+        known += [f"--{found.name}" for task in MODEL_CONFIGS for found in list_keys(task)]
+    near = difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
+    return Problem(flag, "an unknown option", f"did you mean {near[0]}?" if near else "an option that --help lists")
+
+
+def _flag(kind: type[Options], name: str) -> str:
+    """Return the name of an option in messages: its flag, or the name of a positional argument."""
+    if name not in kind.model_fields:
+        return name
+    extra = kind.model_fields[name].json_schema_extra
+    positional = str(extra.get("positional", "")) if isinstance(extra, dict) else ""
+    return positional or "--" + name.replace("_", "-")
+
+
+def _is_list(kind: type[Options], name: str) -> bool:
+    return get_origin(kind.model_fields[name].annotation) is tuple
+
+
+def _list_length(kind: type[Options], name: str) -> int:
+    """Return the largest number of words that an option takes."""
+    annotation = kind.model_fields[name].annotation
+    if get_origin(annotation) is not tuple:
+        return 1
+    args = get_args(annotation)
+    return sys.maxsize if args[-1] is ... else len(args)
+
+
+def build_help(command: str, description: str, kind: type[Options], *, takes_config: bool = False) -> str:
+    """Return the text of `--help`: every option with its type, unit and default."""
+    found = list(list_fields(kind))
+    places = [
+        f"[{key.positional} ...]" if _is_list(kind, key.name) else key.positional for key in found if key.positional
     ]
-    for title, rows in _key_groups():
-        lines += ["", f"  {title}:"] if title else [""]
-        for name, kind, unit, default, help in rows:
-            facts = ", ".join([kind, *([unit] if unit else []), f"default: {show(default)}"])
-            lines.append(f"  --{name}\n        {help} ({facts})")
+    required = [f"{_flag(kind, key.name)} {key.type.upper()}" for key in found if key.required and not key.positional]
+    rest = ["[--section.key VALUE ...]"] if takes_config else []
+    lines = [" ".join(["usage: vqdist", command, *places, *required, "[options]", *rest]), "", description.strip(), ""]
+    lines += ["Options (booleans take true or false, a flag alone means true; no value is null):"]
+    found.sort(key=lambda key: (not key.positional, not key.required, key.name == "verbose"))
+    lines += [line for key in found for line in _describe(key, key.positional or _flag(kind, key.name))]
+    if takes_config:
+        lines += ["", f"Shipped configurations: {', '.join(shipped_configs())}", ""]
+        lines += ["Configuration keys (flags override the file, the file overrides these defaults):"]
+        for title, keys in _key_groups():
+            lines += [f"\n  {title}:"] if title else []
+            lines += [line for key in keys for line in _describe(key, f"--{key.name}")]
     return "\n".join(lines) + "\n"
+
+
+def _describe(key: Key, name: str) -> list[str]:
+    default = "required" if key.required else f"default: {show_value(key.default)}"
+    facts = ", ".join([key.type, *([key.unit] if key.unit else []), default])
+    return [f"  {name}", f"        {key.help} ({facts})"]
+
+
+def show_value(value: Any) -> str:
+    """Return a value as the command line spells it: null, true, false, lists with spaces."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(map(show_value, value)) or "[]"
+    return str(value)
 
 
 def describe_keys() -> str:
-    """Return every key as a Markdown table; the README holds it."""
-    lines = ["| key | type | default | what it is for |", "|---|---|---|---|"]
-    for title, rows in _key_groups():
+    """Return every configuration key as a Markdown table; configs/README.md contains it."""
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for title, keys in _key_groups():
         if title:
             lines.append(f"| **{title}** | | | |")
-        for name, kind, unit, default, help in rows:
-            kind = kind.replace("|", " \\| ") + (f", {unit}" if unit else "")
-            lines.append(f"| `{name}` | {kind} | `{show(default)}` | {help} |")
+        for found in keys:
+            kind = found.type.replace("|", " \\| ") + (f", {found.unit}" if found.unit else "")
+            lines.append(f"| `{found.name}` | {kind} | `{show_value(found.default)}` | {found.help} |")
     return "\n".join(lines) + "\n"
 
 
-def _key_groups() -> list[tuple[str, list[Key]]]:
-    """Return the keys of both tasks, the shared ones first."""
-    shared = [row for row in list_keys("vqvae") if not row[0].startswith("model.")]
-    own = {task: [row for row in list_keys(task) if row[0].startswith("model.")] for task in ("vqvae", "pixelcnn")}
-    return [("", shared), *((f"with --task {task}", rows) for task, rows in own.items())]
+def _key_groups(models: Mapping[str, type[ModelConfig]] = MODEL_CONFIGS) -> list[tuple[str, list[Key]]]:
+    """Return the shared keys, then those of each task."""
+    shared = [key for key in list_keys(next(iter(models))) if not key.name.startswith("model.")]
+    own = {task: [key for key in list_keys(task) if key.name.startswith("model.")] for task in models}
+    return [("", shared), *((f"with --task {task}", keys) for task, keys in own.items())]

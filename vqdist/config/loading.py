@@ -1,63 +1,90 @@
-"""A run's configuration from defaults, a YAML file and flags: merged, validated once, with all problems told."""
+"""Load the configuration of a run from defaults, a YAML file and flags; validate once and report all problems."""
 
 import difflib
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
-from vqdist.config.schema import CONFIGS, RUN_TYPES, PixelCNNRun, RunConfig, VQVAERun, cross_problems, list_keys
+from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
+from vqdist.config.schema import CONFIGS, RunConfig, list_keys, run_config_type
+from vqdist.config.section import validate
 from vqdist.foundation.errors import ConfigError, Problem
 
-_RUN: dict[str, TypeAdapter[Any]] = {"vqvae": TypeAdapter(VQVAERun), "pixelcnn": TypeAdapter(PixelCNNRun)}
 
-
-def load_config(path: str | Path | None, flags: Sequence[tuple[str, str]]) -> tuple[RunConfig | None, list[Problem]]:
+def load_config(
+    path: str | Path | None,
+    flags: Sequence[tuple[str, str]],
+    models: Mapping[str, type[ModelConfig]] = MODEL_CONFIGS,
+) -> tuple[RunConfig | None, list[Problem]]:
     """Merge defaults, a file and flags, and validate once.
 
     Args:
-        path: a YAML file, or the name of a shipped one; None: the defaults, which are the demo's.
-        flags: ("section.key", text) pairs, the last of a key wins.
+        path: a YAML file, or the name of a shipped one; None for the defaults.
+        flags: ("section.key", text) pairs; the last value of a key wins.
+        models: task name -> keys of its model.
     Returns:
-        The configuration and every problem found. Where there are problems, the keys concerned have
-        their defaults, so that what else is wrong can be looked for; None if nothing can be built.
+        The configuration and every problem found. Keys with a problem have their defaults, so that the caller can look
+        for more problems; None if no configuration can be built.
     """
     problems: list[Problem] = []
     values = {} if path is None else _read_yaml(path, problems)
     for name, text in flags:
-        _set(values, name, _flag_value(text), problems)
-    config = _validate(values, problems)
+        _set(values, name, parse_flag_value(text), problems)
+    task = values.get("task", next(iter(models)))
+    if task not in list(models):  # a list: a YAML value may not be hashable
+        problems.append(Problem("task", repr(task), " or ".join(models)))
+        task = next(iter(models))
+    values = {**{name: {} if value is None else value for name, value in values.items()}, "task": task}
+    config, found = validate(
+        run_config_type(task, models[task]), values, lambda location: ".".join(map(str, location[:2]))
+    )
+    problems += [_suggest_key(problem, task, models) for problem in found]
     if config is None:
         return None, problems
     if config.run.name is None:
         config = config.replace("run", name="demo" if path is None else _name_after(path))
-    return config, problems + cross_problems(config)
+    return config, problems + config.find_conflicts()
 
 
 def find_config(path: str | Path) -> Path:
-    """Return the file itself, or the shipped configuration that NAME, NAME.yaml or configs/NAME.yaml stands for."""
+    """Return the file, or the shipped configuration that NAME, NAME.yaml or configs/NAME.yaml refers to."""
     file = Path(path)
     if file.is_file():
         return file
     shipped = CONFIGS / f"{file.stem}.yaml"
     if file.parent in (Path(), Path("configs")) and file.suffix in ("", ".yaml") and shipped.is_file():
         return shipped
-    names = ", ".join(sorted(shipped.stem for shipped in CONFIGS.glob("*.yaml")))
-    raise ConfigError.of("--config", f"{str(path)!r}, which is no file", f"a YAML file or one of {names}")
+    raise ConfigError.of(
+        "--config", f"{str(path)!r}, which is not a file", f"a YAML file or one of {', '.join(shipped_configs())}"
+    )
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the configurations that the package contains."""
+    return sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+
+
+def parse_flag_value(text: str) -> Any:
+    """Return the value of a flag's text: null is None, [a, b] a list; the schema parses everything else."""
+    if text == "null":
+        return None
+    if text.startswith("["):
+        try:
+            return yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError):
+            return text
+    return text
 
 
 def _name_after(path: str | Path) -> str:
-    """Return the name of a run after its configuration file: the stem, without what a name cannot hold."""
     return re.sub(r"[^\w.-]+", "-", Path(path).stem).strip(".") or "run"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML without the silent last-one-wins of repeated keys."""
+    """YAML in which a repeated key is an error; by default the last one wins silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(item, deep=deep) for item, _ in node.value]
@@ -82,68 +109,28 @@ def _read_yaml(path: str | Path, problems: list[Problem]) -> dict[str, Any]:
     return values
 
 
-def _flag_value(text: str) -> Any:
-    if text == "null":
-        return None
-    if text.startswith("["):
-        try:
-            return yaml.safe_load(text)
-        except (ValueError, yaml.YAMLError):
-            return text
-    return text
-
-
 def _set(values: dict[str, Any], name: str, value: Any, problems: list[Problem]) -> None:
     *sections, last = name.split(".")
     for section in sections:
-        inner = values.get(section)
-        if inner is None:
-            inner = values[section] = {}
-        if not isinstance(inner, dict):
-            problems.append(Problem(name, f"{section} is no section in the file", "a section"))
+        if values.get(section) is None:
+            values[section] = {}
+        if not isinstance(values[section], dict):
+            problems.append(Problem(name, f"{section} is not a section in the file", "a section"))
             return
-        values = inner
+        values = values[section]
     values[last] = [value] if name == "tracking.tags" and isinstance(value, str) else value
 
 
-def _validate(values: dict[str, Any], problems: list[Problem]) -> RunConfig | None:
-    task = values.get("task", "vqvae")
-    if task not in list(_RUN):  # a list: what YAML gives may have no hash
-        problems.append(Problem("task", repr(task), "vqvae or pixelcnn"))
-        task = "vqvae"
-    values = {**{name: {} if value is None else value for name, value in values.items()}, "task": task}
-    try:
-        return _RUN[task].validate_python(values)
-    except ValidationError as error:
-        for detail in error.errors():
-            problems.append(_problem(detail, task))
-            _remove(values, *detail["loc"][:2])
-    try:
-        return _RUN[task].validate_python(values)
-    except ValidationError:
-        return None
-
-
-def _remove(values: dict[Any, Any], section: int | str, name: int | str | None = None) -> None:
-    """Take out a key, or a section that is none."""
-    inner = values.get(section)
-    if name is None or not isinstance(inner, dict):
-        values.pop(section, None)
-    else:
-        inner.pop(name, None)
-
-
-def _problem(detail: ErrorDetails, task: str) -> Problem:
-    loc = [str(part) for part in detail["loc"]]
-    name = ".".join(loc[:2])
-    if detail["type"] == "extra_forbidden":
-        known = [row[0] for row in list_keys(task)] + list(RUN_TYPES[task].model_fields)
-        # A known last word is a key put into the wrong section; else the key that is spelt most alike.
-        near = [item for item in known if item.rsplit(".", 1)[-1] == loc[-1]]
-        near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        siblings = [item for item in known if item.startswith(loc[0] + ".")] or list(RUN_TYPES[task].model_fields)
-        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(siblings)}"
-        return Problem(name, f"an unknown key (task {task})", f"a known key; {hint}")
-    expected = next((f"{row[1]}{f' ({row[2]})' if row[2] else ''}" for row in list_keys(task) if row[0] == name), "")
-    reason = detail["msg"][0].lower() + detail["msg"][1:]
-    return Problem(name, json.dumps(detail["input"], default=str), f"{expected}; {reason}" if expected else reason)
+def _suggest_key(problem: Problem, task: str, models: Mapping[str, type[ModelConfig]]) -> Problem:
+    """Return the problem of an unknown key with the key that was probably meant."""
+    if "extra inputs" not in problem.expected:
+        return problem
+    sections = list(run_config_type(task, models[task]).model_fields)
+    known = [key.name for key in list_keys(task, models)] + sections
+    section, _, last = problem.where.rpartition(".")
+    # The same key in another section is more likely than a similar spelling.
+    near = [name for name in known if name.rsplit(".", 1)[-1] == last]
+    near = near or difflib.get_close_matches(problem.where, known, n=1, cutoff=0.6)
+    siblings = [name for name in known if name.startswith(f"{section}.")] or sections
+    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(siblings)}"
+    return Problem(problem.where, f"an unknown key (task {task})", f"a known key; {hint}")

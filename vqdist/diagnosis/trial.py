@@ -14,11 +14,11 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.diagnosis.report import Check
 from vqdist.diagnosis.storage import MOST_CLOCK_SKEW_S, measure_reading, nearest_folder
 from vqdist.distributed.process_group import Ranks
-from vqdist.training.build import build_session
+from vqdist.training.build import build_state
 from vqdist.training.data_pipeline import build_pipeline
-from vqdist.training.state import Session, capture
+from vqdist.training.state import TrainingState, capture
 from vqdist.training.step import RankRequests, train_step
-from vqdist.training.tasks.tasks import get_task
+from vqdist.training.tasks import TASKS
 
 REDUCE_BYTES = 2**24
 REDUCE_ROUNDS = 5
@@ -96,27 +96,27 @@ def check_reading(path: str, manifest: Manifest, ranks: Ranks) -> Check:
     return Check("reading", "ok", found, figures={"read_samples_per_s": sum(rates)})
 
 
-def try_training(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) -> tuple[Session, float]:
+def try_training(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) -> tuple[TrainingState, float]:
     """Train a few steps without writing anything; return the session and the steps of a second. Collective."""
-    session = build_session(config, get_task(config.task), manifest, ranks)
-    session.inner.train()
+    state = build_state(config, TASKS[config.task](config, manifest, Path(path), ranks.device), ranks)
+    state.task.model.train()
     feed = build_pipeline(config, path, manifest, ranks, ranks.broadcast_object(uuid.uuid4().hex))
     steps = feed.train_steps(0)
-    train_step(session, next(steps), RankRequests())
+    train_step(state, next(steps), RankRequests())
     count, start = 0, time.perf_counter()
     over = False
     while count < TRIAL_STEPS and not over:
         # All ranks must agree on when the trial is over; a wish of one is heard by all.
         late = ranks.is_main and time.perf_counter() - start > TRIAL_S
-        over = train_step(session, next(steps), RankRequests(stop=late)).wishes.stop
+        over = train_step(state, next(steps), RankRequests(stop=late)).requests.stop
         count += 1
     feed.close()
-    return session, count / (time.perf_counter() - start)
+    return state, count / (time.perf_counter() - start)
 
 
-def count_checkpoint_bytes(session: Session) -> int:
+def count_checkpoint_bytes(state: TrainingState) -> int:
     """Return the size of a checkpoint of this run."""
-    tensors, _ = capture(session)
+    tensors, _ = capture(state)
     return sum(tensor.numel() * tensor.element_size() for group in tensors.values() for tensor in group.values())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from vqdist.foundation.command import print_from_any_rank
+from vqdist.foundation.progress import print_from_any_rank
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 SAME_KEY_PRESS_S = 1.0

@@ -15,7 +15,7 @@ from vqdist.evaluation.samples.charts import draw_neighbours, draw_realism
 from vqdist.evaluation.samples.report import Realism
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.inference.batches import read_batch
-from vqdist.metrics.images import perplexity
+from vqdist.metrics.codes import perplexity
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting import vqvae_charts as charts
 from vqdist.plotting.curves import draw_losses

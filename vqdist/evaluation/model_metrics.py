@@ -18,10 +18,12 @@ from vqdist.evaluation.code_baselines import SMOOTHING, Baselines, uniform_bits
 from vqdist.foundation.errors import UserError
 from vqdist.inference.batches import measure_split, on_main, open_split, read_batches, subjects_of
 from vqdist.inference.compatibility import pixelcnn_problems, require_kind, vqvae_problems
-from vqdist.metrics import images as metrics
+from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
+from vqdist.metrics.images import compute_image_metrics
+from vqdist.metrics.intervals import bootstrap_subjects
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.tasks.tasks import conditions_of
+from vqdist.training.tasks.pixelcnn import conditions_of
 
 Table = dict[str, npt.NDArray[np.float64]]
 BASELINE_BATCH = 256
@@ -61,15 +63,15 @@ def evaluate_vqvae(
     def measure(batch: Batch) -> dict[str, Tensor]:
         images = to_images(batch.values)
         codes = model.encode(images)
-        usage.add_(metrics.count_codes(codes, model.num_codes))
-        return metrics.compute_image_metrics(images, model.decode(codes))
+        usage.add_(count_codes(codes, model.num_codes))
+        return compute_image_metrics(images, model.decode(codes))
 
     table = measure_split(ranks, reader, manifest, measure, batch_size=batch_size)
     usage = torch.stack(ranks.gather_objects(usage)).sum(dim=0)
     values = summarize(table, subjects_of(reader))
-    rate = metrics.bits_per_pixel(uniform_bits(model.num_codes), model.grid(*manifest.image_size), manifest.image_size)
-    values["perplexity"] = exactly(metrics.perplexity(usage))
-    values["codes_used"] = exactly(metrics.codes_used(usage))
+    rate = bits_per_pixel(uniform_bits(model.num_codes), model.grid(*manifest.image_size), manifest.image_size)
+    values["perplexity"] = exactly(perplexity(usage))
+    values["codes_used"] = exactly(codes_used(usage))
     values["bits_per_pixel"] = exactly(rate)
     return Evaluation(build_report("vqvae", split, reader, values), table, usage)
 
@@ -99,12 +101,12 @@ def evaluate_pixelcnn(
 
     def measure(batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.values, **conditions_of(model, batch))
-        return {"bits_per_code": metrics.code_bits(logits, batch.values)}
+        return {"bits_per_code": code_bits(logits, batch.values)}
 
     table = measure_split(ranks, reader, manifest, measure, batch_size=batch_size)
     baselines, scores = on_main(ranks, lambda: score_baselines(data, manifest, split))
     table |= scores
-    rate = metrics.bits_per_pixel(1.0, manifest.grid, manifest.image_size)
+    rate = bits_per_pixel(1.0, manifest.grid, manifest.image_size)
     values = summarize(table | {"bits_per_pixel": table["bits_per_code"] * rate}, subjects_of(reader))
     values["uniform_bits_per_code"] = exactly(uniform_bits(model.num_codes))
     report = build_report("pixelcnn", split, reader, values)
@@ -132,7 +134,7 @@ def summarize(table: Table, subjects: list[str]) -> dict[str, dict[str, float | 
     for name, values in table.items():
         kept = ~np.isnan(values) if name.endswith("_brain") else np.ones(len(values), bool)
         names = [subject for subject, keep in zip(subjects, kept, strict=True) if keep]
-        summary[name] = metrics.bootstrap_subjects(values[kept], names)._asdict() if names else exactly(None)
+        summary[name] = bootstrap_subjects(values[kept], names)._asdict() if names else exactly(None)
     return summary
 
 

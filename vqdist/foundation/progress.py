@@ -1,98 +1,192 @@
-"""ProgressBar of long work on stderr: a bar on a terminal, now and then a line in a log; from rank 0 only.
+"""Messages and progress on stderr: a bar on a terminal, lines at growing intervals in a log; from rank 0 only.
 
-for piece in progress(pieces, total=len(pieces), unit="slices", label="shard"):
+for file in progress(files, unit="slices", label="shard"):
     ...
 """
 
 import os
+import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TextIO, TypeVar
+from typing import Self, TypeVar
 
 from tqdm import tqdm
-from tqdm.utils import disp_len, disp_trim
 
 from vqdist.foundation.launcher_environment import read_rank
 
 T = TypeVar("T")
 
-# A log gets its first line after this time; later the lines stand a tenth of the work's age apart.
-FIRST_LINE_S = 10.0
-# A narrow window loses the items at the end: the time left and the note matter more than the rate, all of them more
-# than the bar.
-NARROW_COLUMNS = 100
-NARROW_FORMAT = "{desc} {percentage:3.0f}%, {n_fmt}/{total_fmt}, {remaining} left{postfix}"
-BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_noinv_fmt}"
-COUNT_FORMAT = "{desc} {n_fmt}{unit}{postfix}, {elapsed}, {rate_noinv_fmt}"
+FIRST_LINE_S = 10.0  # before the first line of a log; the next lines follow after a tenth of the elapsed time
+REDRAW_S = 0.2
+MIN_BAR_COLUMNS = 16  # with its borders
 
 
-class QuietBar(tqdm):
-    """A tqdm bar without tqdm's monitor thread, which would live on in forked loader workers."""
-
-    monitor_interval = 0
-
-    @staticmethod
-    def format_meter(n: float, total: float, elapsed: float, ncols: int | None = None, **options: Any) -> str:
-        """Return the text of the bar, without the items that the window has no room for."""
-        text: str = tqdm.format_meter(n, total, elapsed, **options)
-        if not ncols:
-            return text
-        if options.get("bar_format") == BAR_FORMAT:
-            if ncols >= NARROW_COLUMNS and disp_len(text) <= ncols:  # with a short bar: there is room for a longer one
-                return str(tqdm.format_meter(n, total, elapsed, ncols=ncols, **options))
-            text = tqdm.format_meter(n, total, elapsed, **options | {"bar_format": NARROW_FORMAT})
-        return fit(text, ncols)
+class _Bar(tqdm):
+    monitor_interval = 0  # no monitor thread: forked loader workers would inherit it
 
 
-def fit(text: str, columns: int) -> str:
-    """Return a line of items without the last ones that do not fit: half a number would be a wrong one."""
-    while disp_len(text) > columns and ", " in text:
-        text = text.rpartition(", ")[0]
-    return str(disp_trim(text, columns))
-
-
-# tqdm's own lock spans processes, by a semaphore and a process that watches over it; one process draws here.
-QuietBar.set_lock(threading.RLock())
-
-
-def is_first_rank() -> bool:
-    """Tell whether this process is rank 0 of its launch, or alone."""
-    return read_rank() == 0
-
-
-def has_terminal(stream: TextIO | None = None) -> bool:
-    """Tell whether a bar can be drawn on the stream (stderr by default)."""
-    stream = stream or sys.stderr
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+_drawn: list["ProgressBar"] = []  # the bar that is on the terminal, if any
 
 
 def print_message(text: str) -> None:
-    """Write one message to stderr, from rank 0 only, above a bar if one is drawn."""
-    if is_first_rank():
-        write_line(text)
+    """Write a message to stderr, from rank 0 only, above the bar if one is drawn."""
+    if read_rank() == 0:
+        print_from_any_rank(text)
 
 
-def write_line(text: str) -> None:
-    """Write one message to stderr, above a bar if one is drawn; a log on a full disk is no reason to end."""
+def print_from_any_rank(text: str) -> None:
+    """Write a message to stderr, above the bar if one is drawn. A full disk behind stderr is ignored."""
     with suppress(OSError):
-        if QuietBar._instances:
-            QuietBar.write(text, file=sys.stderr)
-            return
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        if _drawn:
+            _drawn[-1].write_above(text)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+
+class ProgressBar:
+    """A count that grows to a total; a context manager.
+
+    Args:
+        total: amount of work in `unit`; None if unknown.
+        unit: what is counted, in the plural, for example "slices".
+        label: name of the work, for example "encode".
+        initial: work done by earlier attempts; counts for the share done but not for the rate.
+        shown: False hides everything; by default rank 0 shows.
+    """
+
+    def __init__(
+        self, total: int | None, *, unit: str, label: str, initial: int = 0, shown: bool | None = None
+    ) -> None:
+        self.total, self.unit, self.label, self.initial, self.done = total, unit, label, initial, initial
+        self.note = ""
+        self.shown = read_rank() == 0 if shown is None else shown
+        self._started_s = self._last_shown_s = time.monotonic()
+        self._bar: _Bar | None = None
+        if self.shown and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            self._bar = _Bar(total=total, file=sys.stderr, dynamic_ncols=True, leave=False, bar_format=self._layout())
+            _drawn.append(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(complete=kind is None)
+
+    def advance(self, count: int = 1) -> None:
+        """Add finished work."""
+        self.done += count
+        now_s = time.monotonic()
+        if self._bar is not None and now_s - self._last_shown_s >= REDRAW_S:
+            self._last_shown_s = now_s
+            self._update_bar()
+            self._bar.refresh()
+        due_s = self._last_shown_s + max(FIRST_LINE_S, 0.1 * (now_s - self._started_s))
+        if self._bar is None and self.shown and now_s >= due_s:
+            self._last_shown_s = now_s
+            print_message(self.describe())
+
+    def write_above(self, text: str) -> None:
+        """Write a line of text above the bar."""
+        assert self._bar is not None, "only a drawn bar is registered"
+        self._update_bar()
+        self._bar.write(text, file=sys.stderr)
+
+    def _update_bar(self) -> None:
+        assert self._bar is not None
+        self._bar.n, self._bar.bar_format = self.done, self._layout()
+
+    def annotate(self, note: str) -> None:
+        """Show a short text, for example the loss, beside the count from now on."""
+        self.note = note
+
+    def close(self, *, complete: bool = True) -> None:
+        """Remove the bar; if the work is complete, leave one line with count, time and rate."""
+        if self._bar is not None:
+            _drawn.remove(self)
+            self._bar.close()
+            self._bar = None
+        if self.shown and complete:
+            print_message(self.describe(ended=True))
+        self.shown = False
+
+    def describe(self, *, ended: bool = False) -> str:
+        """Return the state of the work as one line of a log."""
+        elapsed_s, rate = self._measure()
+        known = self.total is not None and not (ended and self.done == self.total)
+        share = (
+            f" of {self.total:,} {self.unit} ({self.done / max(self.total or 0, 1):.0%})" if known else f" {self.unit}"
+        )
+        items = [f"{self.label}: {self.done:,}{share}"]
+        items += [f"in {format_duration(elapsed_s)}"] if ended else []
+        items.append(f"{format_rate(rate)} {self.unit}/s")
+        items += [] if ended else self._describe_time_left(rate)
+        return ", ".join([*items, self.note] if self.note else items)
+
+    def _measure(self) -> tuple[float, float]:
+        elapsed_s = time.monotonic() - self._started_s
+        return elapsed_s, (self.done - self.initial) / max(elapsed_s, 1e-9)
+
+    def _describe_time_left(self, rate: float) -> list[str]:
+        return (
+            [f"{format_duration((self.total - self.done) / rate)} left"] if self.total is not None and rate > 0 else []
+        )
+
+    def _layout(self, columns: int | None = None) -> str:
+        """Return tqdm's bar_format: the most important items that fit, and a bar if there is room for one."""
+        columns = columns or shutil.get_terminal_size().columns
+        _, rate = self._measure()
+        notes = self.note.split(", ") if self.note else []
+        rates = [f"{format_rate(rate)} {self.unit}/s"]
+        if self.total is None:
+            return _escape(_fit([f"{self.label} {self.done:,} {self.unit}", *notes, *rates], columns))
+        head = f"{self.label} {100 * self.done / max(self.total, 1):3.0f}%"
+        counts = [f"{self.done}/{self.total}", *self._describe_time_left(rate), *notes]
+        tail = ", ".join([*counts, *rates])
+        if len(head) + len(tail) + MIN_BAR_COLUMNS <= columns:
+            return f"{_escape(head)} |{{bar}}| {_escape(tail)}"
+        return _escape(_fit([head, *counts], columns))
+
+
+def _fit(items: list[str], columns: int) -> str:
+    """Join items, without the last ones that do not fit: a number that is cut off would be a wrong number."""
+    while len(items) > 1 and len(", ".join(items)) > columns:
+        items = items[:-1]
+    return ", ".join(items)[:columns]
+
+
+def _escape(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def progress(iterable: Iterable[T], *, total: int | None = None, unit: str, label: str) -> Iterator[T]:
+    """Yield the items of an iterable and show the progress.
+
+    Args:
+        total: number of items; None uses the length of the iterable, if it has one.
+        unit: what the items are, in the plural.
+        label: name of the work.
+    """
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    with ProgressBar(total, unit=unit, label=label) as shown:
+        for item in iterable:
+            yield item
+            shown.advance()
 
 
 def count_noun(number: int, noun: str) -> str:
-    """Return a number and what it counts: 1 file, 2 files."""
+    """Return a number and its noun: 1 file, 2 files."""
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time as people say it: `42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`."""
+    """Return a duration as `42 s`, `3 min 05 s`, `2 h 07 min` or `3 d 04 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -104,114 +198,5 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rate(rate: float) -> str:
-    """Return a rate with three figures, and no decimals from 100 on."""
-    if rate >= 100:
-        return f"{rate:,.0f}"
-    return f"{rate:.3g}"
-
-
-class ProgressBar:
-    """A count that grows towards a total, shown as a bar or as lines; a context manager.
-
-    Args:
-        total: how much there is to do, in `unit`; None where nobody knows.
-        unit: what is counted, in the plural, for example "slices".
-        label: what the work is, for example "encode".
-        initial: how much was done before, by an earlier start; it counts for the share, not for the rate.
-        shown: False hides everything; by default only rank 0 shows.
-    """
-
-    def __init__(
-        self, total: int | None, *, unit: str, label: str, initial: int = 0, shown: bool | None = None
-    ) -> None:
-        self.total, self.unit, self.label, self.initial, self.done = total, unit, label, initial, initial
-        self.note = ""
-        self.shown = is_first_rank() if shown is None else shown
-        self._started_s = self._last_line_s = time.monotonic()
-        self._bar = self._build_bar() if self.shown and has_terminal() else None
-
-    def _build_bar(self) -> QuietBar:
-        return QuietBar(
-            total=self.total,
-            initial=self.initial,
-            desc=self.label,
-            unit=" " + self.unit,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            mininterval=0.2,
-            miniters=1,
-            leave=False,
-            bar_format=COUNT_FORMAT if self.total is None else BAR_FORMAT,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(complete=kind is None)
-
-    def advance(self, count: int = 1) -> None:
-        """Count some more work as done."""
-        self.done += count
-        if self._bar is not None:
-            self._bar.update(count)
-        elif self.shown:
-            self._write_line_if_due()
-
-    def annotate(self, note: str) -> None:
-        """Show a short text beside the count from now on, for example a loss."""
-        self.note = note
-        if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
-
-    def close(self, *, complete: bool = True) -> None:
-        """Remove the bar and, if the work ended well, leave one line that tells count, time and rate."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-        if self.shown and complete:
-            self.shown = False
-            print_message(self.describe(ended=True))
-        self.shown = False
-
-    def _write_line_if_due(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._last_line_s < max(FIRST_LINE_S, 0.1 * (now_s - self._started_s)):
-            return
-        self._last_line_s = now_s
-        print_message(self.describe())
-
-    def describe(self, *, ended: bool = False) -> str:
-        """Return the state of the work as one line of text."""
-        elapsed_s = time.monotonic() - self._started_s
-        rate = (self.done - self.initial) / max(elapsed_s, 1e-9)
-        parts = [f"{self.label}: {self.done:,}"]
-        if self.total is not None and not (ended and self.done == self.total):
-            parts[0] += f" of {self.total:,} {self.unit} ({self.done / max(self.total, 1):.0%})"
-        else:
-            parts[0] += f" {self.unit}"
-        if ended:
-            parts.append(f"in {format_duration(elapsed_s)}")
-        parts.append(f"{format_rate(rate)} {self.unit}/s")
-        if not ended and self.total is not None and rate > 0:
-            parts.append(f"{format_duration((self.total - self.done) / rate)} left")
-        return ", ".join([*parts, self.note] if self.note else parts)
-
-
-def progress(iterable: Iterable[T], *, total: int | None = None, unit: str, label: str) -> Iterator[T]:
-    """Yield the items of an iterable and show on stderr how far the work is.
-
-    Args:
-        iterable: the items; read one at a time.
-        total: their number; None asks the iterable for its length, and shows a plain count where it has none.
-        unit: what the items are, in the plural, for example "slices".
-        label: what is done with them, for example "shard".
-    """
-    if total is None and isinstance(iterable, Sized):
-        total = len(iterable)
-    with ProgressBar(total, unit=unit, label=label) as shown:
-        for item in iterable:
-            yield item
-            shown.advance()
+    """Return a rate with three significant digits, without decimals from 100 on."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -63,6 +63,7 @@ def read_batch(reader: ShardReader, manifest: Manifest, numbers: Numbers) -> Bat
         label=_integers(samples, "label"),
         slice=_integers(samples, "slice"),
         positions=torch.as_tensor(np.asarray(numbers, dtype=np.int64)),
+        weights=torch.ones(len(samples)),
         keys=[sample["__key__"] for sample in samples],
     )
 

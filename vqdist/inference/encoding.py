@@ -4,13 +4,13 @@ The bytes do not depend on the ranks: batches begin with their shard, and shards
 """
 
 import json
-from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vqdist.config.command_options import EncodeOptions
 from vqdist.data.loading.batch import to_images
 from vqdist.data.open import open_dataset
 from vqdist.data.shards.codecs import encode_codes
@@ -31,28 +31,28 @@ from vqdist.models.vqvae import VQVAE
 Encoded = list[tuple[str, bytes, dict[str, Any]]]  # key, payload and info of each sample of a shard
 
 
-def encode(args: Namespace, ranks: Ranks) -> int:
+def encode(options: EncodeOptions, ranks: Ranks, problems: Sequence[Problem] = ()) -> int:
     """Encode a data set and return its number of samples. Collective: all ranks."""
     files, (data, manifest), _ = collect(
-        lambda: on_main(ranks, lambda: read_model_files(args.run, kind="vqvae")),
-        lambda: open_dataset(args.data),
-        lambda: on_main(ranks, lambda: check_output(args.out, overwrite=args.overwrite)),
-        problems=args.problems,
+        lambda: on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
+        lambda: open_dataset(options.data),
+        lambda: on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
+        problems=problems,
     )
     model = build_model(files)
     assert isinstance(model, VQVAE)
     require_kind(data, manifest, "images", "they are what is encoded")
-    problems = vqvae_problems(model, data, manifest)
-    if args.shift >= min(manifest.image_size):
+    misfits = vqvae_problems(model, data, manifest)
+    if options.shift >= min(manifest.image_size):
         expected = f"less than the sides of the images, {manifest.image_size[0]} x {manifest.image_size[1]}"
-        problems.append(Problem("--shift", str(args.shift), expected))
-    if problems:
-        raise UserError(problems)
-    views = Views(args.views, args.shift, args.mirror)
-    rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, views, batch_size=args.batch_size)
+        misfits.append(Problem("--shift", str(options.shift), expected))
+    if misfits:
+        raise UserError(misfits)
+    views = Views(options.views, options.shift, options.mirror)
+    rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, views, batch_size=options.batch_size)
     if not ranks.is_main:
         return sum(len(shard) for _, shard in rounds)
-    with reporting_storage_errors(args.out), open_writer(args, manifest, model, fingerprint_of(files)) as writer:
+    with reporting_storage_errors(options.out), open_writer(options, manifest, model, fingerprint_of(files)) as writer:
         return write_rounds(writer, rounds, files, total=count_maps(manifest, views))
 
 
@@ -107,20 +107,20 @@ def encode_shard(
     return encoded
 
 
-def open_writer(args: Namespace, manifest: Manifest, model: VQVAE, origin: str) -> ShardSetWriter:
+def open_writer(options: EncodeOptions, manifest: Manifest, model: VQVAE, origin: str) -> ShardSetWriter:
     """Return the writer of the data set of codes; a shard of train holds the views of one of the images."""
     sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
-    views = {"views": args.views, "shift": args.shift, "mirror": args.mirror} if args.views > 1 else {}
+    views = {"views": options.views, "shift": options.shift, "mirror": options.mirror} if options.views > 1 else {}
     return ShardSetWriter(
-        args.out,
+        options.out,
         kind="codes",
         image_size=manifest.image_size,
         channels=manifest.channels,
-        samples_per_shard=max(sizes, default=1) * args.views,
-        overwrite=args.overwrite,
+        samples_per_shard=max(sizes, default=1) * options.views,
+        overwrite=options.overwrite,
         source={
             "command": "vqdist.encode",
-            "images": str(args.data.resolve()),
+            "images": str(options.data.resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
             **views,

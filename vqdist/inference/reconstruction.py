@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vqdist.data.sources.pictures import load_picture, picture_extensions
 from vqdist.foundation.errors import CheckpointError, DataError
-from vqdist.metrics.images import Means, compute_image_metrics
+from vqdist.metrics.images import compute_image_metrics
+from vqdist.metrics.means import Means
 from vqdist.models.io import ModelFiles, build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import save_grid, save_pairs

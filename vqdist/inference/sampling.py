@@ -4,7 +4,6 @@ What map i becomes hangs on the seed and i alone: not on the ranks, nor on how m
 """
 
 import json
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vqdist.config.command_options import SampleOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import reporting_storage_errors, write_access_problems
 from vqdist.foundation.errors import CheckpointError, Problem, UserError, collect
@@ -46,27 +46,27 @@ class Pair:
     conditions: Conditions
 
 
-def sample(args: Namespace, ranks: Ranks) -> None:
+def sample(options: SampleOptions, ranks: Ranks, problems: Sequence[Problem] = ()) -> None:
     """SamplingOptions, decode and write the slices.
 
     Args:
-        args: of `vqdist.sample`.
+        options: of `vqdist.sample`.
     Collective: all ranks.
     """
-    blocked = on_main(ranks, lambda: write_access_problems("--out", args.out, folder=True))
+    blocked = on_main(ranks, lambda: write_access_problems("--out", options.out, folder=True))
     (pair,) = collect(
-        lambda: load_pair(args, *on_main(ranks, lambda: read_pair(args))), problems=[*args.problems, *blocked]
+        lambda: load_pair(options, *on_main(ranks, lambda: read_pair(options))), problems=[*problems, *blocked]
     )
-    rounds = draw_rounds(pair, args, ranks)
+    rounds = draw_rounds(pair, options, ranks)
     if ranks.is_main:
-        with reporting_storage_errors(args.out):
-            write_samples(args, pair, rounds)
+        with reporting_storage_errors(options.out):
+            write_samples(options, pair, rounds)
     else:
         for _ in rounds:
             pass
 
 
-def read_pair(args: Namespace) -> tuple[ModelFiles, ModelFiles]:
+def read_pair(options: SampleOptions) -> tuple[ModelFiles, ModelFiles]:
     """Read the prior and its VQ-VAE, or the one that is asked for.
 
     Raises:
@@ -74,22 +74,22 @@ def read_pair(args: Namespace) -> tuple[ModelFiles, ModelFiles]:
     """
 
     def read_prior() -> tuple[ModelFiles, ModelFiles]:
-        files = read_model_files(args.prior, kind="pixelcnn")
+        files = read_model_files(options.prior, kind="pixelcnn")
         return files, read_model_files(files.folder / "vqvae", kind="vqvae")
 
     def read_asked() -> ModelFiles | None:
-        return None if args.vqvae is None else read_model_files(args.vqvae, kind="vqvae")
+        return None if options.vqvae is None else read_model_files(options.vqvae, kind="vqvae")
 
     (files, own), asked = collect(read_prior, read_asked)
     if asked is None:
         return files, own
     found, expected = fingerprint_of(asked), fingerprint_of(own)
     if found != expected:
-        raise UserError.of(f"--vqvae {args.vqvae}", f"VQ-VAE {found}", f"the one of the prior's codes, {expected}")
+        raise UserError.of(f"--vqvae {options.vqvae}", f"VQ-VAE {found}", f"the one of the prior's codes, {expected}")
     return files, asked
 
 
-def load_pair(args: Namespace, files: ModelFiles, vqvae_files: ModelFiles) -> Pair:
+def load_pair(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles) -> Pair:
     """Build both models and choose the conditions of every map.
 
     Raises:
@@ -99,22 +99,22 @@ def load_pair(args: Namespace, files: ModelFiles, vqvae_files: ModelFiles) -> Pa
     assert isinstance(prior, PixelCNN)
     assert isinstance(vqvae, VQVAE)
     grid = read_grid(files)
-    asked = {"label": args.label, "slice": args.slice}
+    asked = {"label": options.label, "slice": options.slice}
     table, where = files.config.get("conditions"), f"{files.folder / 'config.json'}: conditions"
     names = files.config.get("class_names") if "label" in prior.condition else None
 
     def choose() -> Conditions:
         conditions = draw_conditions(
-            args.num, args.seed, asked=asked, condition=prior.condition, table=table, where=where
+            options.num, options.seed, asked=asked, condition=prior.condition, table=table, where=where
         )
         try:
-            prior.check_conditions(args.num, conditions.label, conditions.slice)
+            prior.check_conditions(options.num, conditions.label, conditions.slice)
         except UserError as error:
             raise UserError([name_classes(problem, names) for problem in error.problems]) from error
         return conditions
 
-    draw = SamplingOptions(temperature=args.temperature, top_k=args.top_k)
-    conditions, _ = collect(choose, lambda: draw.check(args.num, grid, prior.num_codes))
+    draw = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
+    conditions, _ = collect(choose, lambda: draw.check(options.num, grid, prior.num_codes))
     return Pair(prior, vqvae, fingerprint_of(vqvae_files), grid, conditions)
 
 
@@ -144,65 +144,67 @@ def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int) -> Ten
     return noise.log_().neg_().log_().neg_()
 
 
-def draw_rounds(pair: Pair, args: Namespace, ranks: Ranks) -> Iterator[Drawn]:
+def draw_rounds(pair: Pair, options: SampleOptions, ranks: Ranks) -> Iterator[Drawn]:
     """Yield codes (B, h, w) and pictures (B, C, H, W) uint8, in the order of the maps, on every rank.
 
     A round is one batch of maps for each rank. Collective: all ranks, each must take every item.
     """
     prior, vqvae = pair.prior.to(ranks.device), pair.vqvae.to(ranks.device)
-    starts = range(0, args.num, MAPS_AT_ONCE)
+    starts = range(0, options.num, MAPS_AT_ONCE)
     for first in range(0, len(starts), ranks.world_size):
         this_round = starts[first : first + ranks.world_size]
 
         def work(this_round: range = this_round) -> Drawn | None:
             if ranks.rank >= len(this_round):
                 return None
-            return draw_batch(prior, vqvae, pair, args, this_round[ranks.rank])
+            return draw_batch(prior, vqvae, pair, options, this_round[ranks.rank])
 
         yield from (batch for batch in gather_outcomes(ranks, work) if batch is not None)
 
 
-def draw_batch(prior: PixelCNN, vqvae: VQVAE, pair: Pair, args: Namespace, start: int) -> Drawn:
+def draw_batch(prior: PixelCNN, vqvae: VQVAE, pair: Pair, options: SampleOptions, start: int) -> Drawn:
     """Draw and decode the maps from a number on."""
     maps = range(start, start + MAPS_AT_ONCE)
-    asked = [min(index, args.num - 1) for index in maps]
+    asked = [min(index, options.num - 1) for index in maps]
     h, w = pair.grid
-    noise = draw_noise(maps, h * w, prior.num_codes, args.seed)
+    noise = draw_noise(maps, h * w, prior.num_codes, options.seed)
     with torch.inference_mode():
-        codes = prior.sample(MAPS_AT_ONCE, pair.grid, noise, args.temperature, args.top_k, **pair.conditions.of(asked))
+        codes = prior.sample(
+            MAPS_AT_ONCE, pair.grid, noise, options.temperature, options.top_k, **pair.conditions.of(asked)
+        )
         pictures = to_uint8(vqvae.decode(codes))
-    kept = min(MAPS_AT_ONCE, args.num - start)
+    kept = min(MAPS_AT_ONCE, options.num - start)
     return codes[:kept].cpu(), pictures[:kept]
 
 
-def write_samples(args: Namespace, pair: Pair, rounds: Iterator[Drawn]) -> None:
+def write_samples(options: SampleOptions, pair: Pair, rounds: Iterator[Drawn]) -> None:
     """Write a PNG for each slice, a grid of the first ones, the codes, and what they are; samples.json comes last."""
-    clear_samples(args.out)
+    clear_samples(options.out)
     codes: list[Tensor] = []
     first: list[npt.NDArray[np.uint8]] = []
     names: list[str] = []
-    with ProgressBar(args.num, unit="slices", label="sample") as shown:
+    with ProgressBar(options.num, unit="slices", label="sample") as shown:
         for maps, pictures in rounds:
             codes.append(maps)
             first += list(pictures[: GRID_SLICES - len(first)])
             for picture in pictures:
                 names.append(f"sample-{len(names):05d}.png")
-                save_png(picture, args.out / names[-1])
+                save_png(picture, options.out / names[-1])
             shown.advance(len(pictures))
-    save_grid(torch.from_numpy(np.stack(first)).float() / 255, args.out / "grid.png")
-    np.save(args.out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
+    save_grid(torch.from_numpy(np.stack(first)).float() / 255, options.out / "grid.png")
+    np.save(options.out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
     told = {
-        "prior": str(args.prior),
+        "prior": str(options.prior),
         "vqvae_fingerprint": pair.vqvae_fingerprint,
-        "num": args.num,
+        "num": options.num,
         "num_codes": pair.prior.num_codes,
         "grid": list(pair.grid),
-        "seed": args.seed,
-        "temperature": args.temperature,
-        "top_k": args.top_k,
+        "seed": options.seed,
+        "temperature": options.temperature,
+        "top_k": options.top_k,
         "samples": [{"file": name, **pair.conditions.describe(index)} for index, name in enumerate(names)],
     }
-    (args.out / "samples.json").write_text(json.dumps(told, indent=1) + "\n")
+    (options.out / "samples.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 def clear_samples(out: Path) -> None:

@@ -1,1 +1,1 @@
-"""Image and code metrics, exact means over ranks, and intervals over subjects."""
+"""Metrics of images and codes, exact means over ranks, and confidence intervals."""

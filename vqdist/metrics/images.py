@@ -1,16 +1,11 @@
-"""What is measured on images and codes, as per-sample values whose means are exact on any number of ranks.
+"""Image similarity metrics: SSIM, MS-SSIM and PSNR, over the full frame and inside the brain.
 
-Legend: B batch, C channels, H W image, h w latent grid, K codes.
+Shapes: B batch, C channels, H W image height and width.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqdist.foundation.errors import DataError
@@ -24,20 +19,20 @@ _SMALLEST_MSE = 1e-10
 
 
 def build_window(like: Tensor) -> Tensor:
-    """Return the weights of SSIM's Gaussian window along one side, in a tensor's type and on its device: (11,)."""
+    """Return the one-dimensional Gaussian window of SSIM, shape (11,), with the dtype and device of `like`."""
     offsets = torch.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1, device=like.device, dtype=like.dtype)
     window = torch.exp(-(offsets**2) / (2 * WINDOW_SIGMA**2))
     return window / window.sum()
 
 
 def blur(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Blur with the Gaussian window of SSIM: 11 x 11, sigma 1.5, borders mirrored. Differentiable."""
-    # One plane per group: a plain convolution over B * C images of one channel is 20 times slower on a CPU.
+    """Blur with the Gaussian window of SSIM (11 x 11, sigma 1.5, reflected borders). Differentiable."""
+    # A grouped convolution over B * C channels: one over a batch of B * C images is 20 times slower on a CPU.
     return blur_planes(images.reshape(1, -1, *images.shape[-2:])).reshape(images.shape)
 
 
 def blur_planes(planes: Float[Tensor, "1 P H W"]) -> Float[Tensor, "1 P H W"]:
-    """Blur planes that lie side by side as channels, as `blur` does images."""
+    """Blur each channel of a single image with the Gaussian window of SSIM; see `blur`."""
     window = build_window(planes).expand(planes.shape[1], 1, 1, -1)
     padded = F.pad(planes, (WINDOW_RADIUS,) * 4, mode="reflect")
     return F.conv2d(F.conv2d(padded, window, groups=len(window)), window.transpose(2, 3), groups=len(window))
@@ -49,16 +44,16 @@ def ssim_map(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) 
     Wang et al. 2004, eq. 13, with population variances.
 
     Raises:
-        DataError: images smaller than the window of 11 x 11.
+        DataError: the images are smaller than the 11 x 11 window.
     """
     luminance, structure = _ssim_parts(images, recon)
     return luminance * structure
 
 
 def _ssim_parts(images: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two factors of the map: luminance, and contrast with structure.
+    """Return the two factors of the SSIM map: luminance, and contrast times structure.
 
-    In fp32 (or fp64) whatever autocast says, since a variance is a difference of two close numbers.
+    Computed in fp32 (or fp64) even under autocast, because a variance is the difference of two close numbers.
     """
     require_ssim_size(images.shape[-2], images.shape[-1])
     with torch.autocast(images.device.type, enabled=False):
@@ -71,9 +66,9 @@ def _ssim_parts(images: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ms_ssim(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
-    """Return each pair's multi-scale structural similarity; Wang et al. 2003, eq. 7.
+    """Return the multi-scale structural similarity of each pair; Wang et al. 2003, eq. 7.
 
-    Of the five scales those are used at which the window still fits; their weights are made to sum to 1.
+    Small images use only those of the five scales at which the window fits; the weights are normalised to sum to 1.
     """
     side = min(images.shape[-2:])
     scales = sum(side >> scale >= MIN_SSIM_SIZE for scale in range(len(_SCALE_WEIGHTS)))
@@ -88,39 +83,40 @@ def ms_ssim(images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]) -
 
 
 def require_ssim_size(height: int, width: int) -> None:
-    """Raise DataError where an image of this size, in pixels, is smaller than SSIM's window."""
+    """Raise DataError if an image of this size in pixels is smaller than the SSIM window."""
     if min(height, width) < MIN_SSIM_SIZE:
         raise DataError.of("image size", f"{height} x {width}", f"at least {MIN_SSIM_SIZE} pixels a side for SSIM")
 
 
 def brain_mask(images: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B 1 H W"]:
-    """Return where the source slice is above 0 in any channel: stripped slices are exactly 0 outside."""
+    """Return the pixels above 0 in any channel; skull-stripped slices are exactly 0 outside the brain."""
     return (images > 0).any(dim=1, keepdim=True)
 
 
 def masked_mean(values: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]) -> Float[Tensor, " B"]:
-    """Return each sample's mean over the mask, NaN where the mask is empty."""
+    """Return the mean of each sample over the mask, NaN where the mask is empty."""
     pixels = mask.sum(dim=(1, 2, 3)) * values.shape[1]
     return (values * mask).sum(dim=(1, 2, 3)) / pixels
 
 
 def psnr(mse: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """Return the peak signal-to-noise ratio in dB for a data range of 1; at most 100, where mse is 0."""
+    """Return the peak signal-to-noise ratio in dB for a data range of 1, limited to 100 dB."""
     return -10 * torch.log10(mse.clamp_min(_SMALLEST_MSE))
 
 
 def compute_image_metrics(
     images: Float[Tensor, "B C H W"], recon: Float[Tensor, "B C H W"]
 ) -> dict[str, Float[Tensor, " B"]]:
-    """Return ssim, ssim_brain, psnr, psnr_brain and mse of each sample, on the CPU in float64.
+    """Compute ssim, ssim_brain, psnr, psnr_brain and mse of each sample.
 
-    The reconstruction is clipped to [0, 1]. ssim is the mean of the whole map, borders mirrored, as in
-    torchmetrics. The brain is where the source slice is above 0; a slice that is 0 everywhere has none, and
-    its two brain values are NaN, which `Means` leaves out.
+    The SSIM of a sample is the mean of its whole map, with reflected borders as in torchmetrics. The `_brain` values
+    are means over `brain_mask(images)`; they are NaN for a slice that is 0 everywhere, and `Means` skips them.
 
     Args:
         images: in [0, 1].
-        recon: any range.
+        recon: any range; clipped to [0, 1].
+    Returns:
+        Values by name, on the CPU in float64.
     """
     images, recon = images.float(), recon.float().clamp(0, 1)
     similarity, error, brain = ssim_map(images, recon), (images - recon) ** 2, brain_mask(images)
@@ -133,93 +129,3 @@ def compute_image_metrics(
         "mse": mse,
     }
     return {name: value.cpu().double() for name, value in values.items()}
-
-
-class Means:
-    """Exact means of named per-sample values: a sum and a count for each name, in float64 on the CPU.
-
-    Ranks that hold any shares of the samples, ragged or none, add up to the same mean:
-
-        for sums in ranks.gather_objects(means.sums): total.merge(sums)
-    """
-
-    def __init__(self) -> None:
-        self.sums: dict[str, tuple[float, float]] = {}
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add a batch of per-sample values, each (B,); a NaN of a `_brain` name is a slice without brain."""
-        for name, value in values.items():
-            value = value.detach().cpu().double().flatten()
-            if name.endswith("_brain"):
-                value = value[~value.isnan()]
-            self.merge({name: (value.sum().item(), float(value.numel()))})
-
-    def merge(self, sums: Mapping[str, tuple[float, float]]) -> None:
-        """Add the sums and counts of another rank or batch."""
-        for name, (total, count) in sums.items():
-            old_total, old_count = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = (old_total + total, old_count + count)
-
-    def compute(self) -> dict[str, float]:
-        """Return the mean of each name; a name with no samples is left out."""
-        return {name: total / count for name, (total, count) in self.sums.items() if count}
-
-
-def count_codes(codes: Int[Tensor, "..."], num_codes: int) -> Int[Tensor, " K"]:
-    """Return how often each code occurs, int64 on the CPU; counts of several batches or ranks add up."""
-    return torch.bincount(codes.detach().flatten().cpu(), minlength=num_codes)
-
-
-def perplexity(counts: Int[Tensor, " K"]) -> float:
-    """Return exp of the entropy of the code usage: between 1 and the number of codes used."""
-    p = counts.double() / counts.sum()
-    return math.exp(-torch.xlogy(p, p).sum().item())
-
-
-def codes_used(counts: Int[Tensor, " K"]) -> int:
-    """Return the number of codes that occur."""
-    return int((counts > 0).sum())
-
-
-def code_bits(logits: Float[Tensor, "B K h w"], codes: Int[Tensor, "B h w"]) -> Float[Tensor, " B"]:
-    """Return each map's mean of -log2 p(code) over its positions, on the CPU in float64."""
-    nats = F.cross_entropy(logits.float(), codes, reduction="none")
-    return nats.flatten(1).cpu().double().mean(dim=1) / math.log(2)
-
-
-def bits_per_pixel(bits_per_code: float, grid: tuple[int, int], image_size: tuple[int, int]) -> float:
-    """Return the bits of a map of h w codes spread over the H W pixels that it stands for."""
-    return bits_per_code * math.prod(grid) / math.prod(image_size)
-
-
-class Interval(NamedTuple):
-    """A mean and its 95 % interval over subjects; no interval with fewer than two subjects."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-
-def bootstrap_subjects(
-    values: Sequence[float] | np.ndarray, subjects: Sequence[str], *, seed: int = 0, resamples: int = 10_000
-) -> Interval:
-    """Return the mean over all samples with its percentile interval, whole subjects drawn with replacement.
-
-    Slices of one brain are alike, so that an interval over slices would be too narrow. The same samples give
-    the same interval in any order of subjects.
-
-    Args:
-        values: (N,) a value per sample.
-        subjects: (N,) the subject of each.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    names, index = np.unique(np.asarray(subjects), return_inverse=True)
-    sums = np.bincount(index, weights=array)
-    counts = np.bincount(index)
-    mean = float(sums.sum() / counts.sum())
-    if len(names) < 2:
-        return Interval(mean, None, None)
-    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(mean, float(low), float(high))

@@ -1,12 +1,11 @@
-"""A model as files: config.json tells how to build it, model.safetensors holds its weights.
+"""Save and load models: a folder with config.json (the model card) and model.safetensors (the weights).
 
-    model/config.json          format_version, kind, model (the constructor's arguments), step, metrics,
-                               weights (bytes and sha256 of the other file)
+    model/config.json          kind, constructor arguments, step, metrics, facts of the dataset; see model_card.py
     model/model.safetensors
-    model/vqvae/               beside a PixelCNN: the VQ-VAE that its codes came from
+    model/vqvae/               beside a PixelCNN: the VQ-VAE that made its codes
 
-A folder is written under another name and renamed into place. The one before it is moved aside, not overwritten,
-and a reader holds the folder open while it reads, so it sees the old model or the new one.
+A folder is written under a temporary name and renamed into place. The previous folder is moved aside, not overwritten,
+and a reader keeps the folder open while it reads, so that it sees either the old or the new model.
 """
 
 import glob
@@ -17,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -27,151 +26,182 @@ from torch import Tensor, nn
 
 from vqdist.foundation.atomic_files import partial_path, remove_partials, sync, write_synced
 from vqdist.foundation.errors import CheckpointError, Problem, UserError
+from vqdist.models.model_card import DataDescription, ModelCard
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
-FORMAT_VERSION = 1
-KINDS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": PixelCNN}
-MOST_CONFIG_BYTES = 16 * 2**20
-_READ_ATTEMPTS = 20
+MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": PixelCNN}
+MAX_CARD_BYTES = 16 * 2**20
+READ_ATTEMPTS = 20
+_T = TypeVar("_T")
 
 
 class ModelFiles(NamedTuple):
-    """The bytes of a saved model, read together and checked against each other."""
+    """A saved model in memory, read consistently and verified.
+
+    Attributes:
+        folder: where it was read.
+        card: the content of config.json.
+        card_text: config.json as it was read, for exact copies.
+        weights: the content of model.safetensors.
+    """
 
     folder: Path
-    config: dict[str, Any]
+    card: ModelCard
+    card_text: bytes
     weights: bytes
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json as JSON values."""
+        values: dict[str, Any] = json.loads(self.card_text)
+        return values
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Size (h, w) of the code maps that the model was trained on; CheckpointError if the card has none."""
+        return self._require("grid", self.card.data.grid)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Size (H, W) of the images that the model was trained on; CheckpointError if the card has none."""
+        return self._require("image_size", self.card.data.image_size)
+
+    @property
+    def conditions(self) -> tuple[tuple[int | None, int | None, int], ...]:
+        """(label, slice, number of train samples) for each pair; CheckpointError if the card has none."""
+        return self._require("conditions", self.card.data.conditions)
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """The bytes of each file, for an exact copy."""
+        return {"config.json": self.card_text, "model.safetensors": self.weights}
+
+    def _require(self, name: str, value: _T | None) -> _T:
+        if value is None:
+            raise CheckpointError.of(f"{self.folder / 'config.json'}: {name}", "nothing", "a fact of the dataset")
+        return value
 
 
 def save_model(
-    model: VQVAE | PixelCNN,
+    model: nn.Module,
     folder: str | Path,
     *,
+    kind: str | None = None,
     step: int | None = None,
     metrics: Mapping[str, float] | None = None,
-    extra: Mapping[str, Any] | None = None,
+    data: DataDescription | None = None,
     vqvae_dir: str | Path | None = None,
     check_owner: Callable[[], None] | None = None,
 ) -> None:
-    """Write a model, replacing the one that may lie there.
+    """Save a model; a model that is already in the folder is replaced atomically.
 
     Args:
-        folder: the model's folder, `RUN/model`.
-        step: the step of its weights.
-        metrics: what it reached there.
-        extra: more entries for config.json.
-        vqvae_dir: for a PixelCNN, where the VQ-VAE of its codes lies; any path that load_model takes.
-        check_owner: called before the rename; raises if the model must not be replaced any more.
+        model: with `config`, the arguments of its constructor.
+        folder: folder of the model, for example RUN/model.
+        kind: of the model; needed for models other than VQVAE and PixelCNN, which load_model cannot build.
+        step: optimizer step of the weights.
+        metrics: validation metrics at that step.
+        data: facts about the dataset that the model was trained on.
+        vqvae_dir: for a PixelCNN, the VQ-VAE that made its codes, which is saved with it; a path as in load_model.
+        check_owner: called before the folder is replaced; raises if this process no longer owns the run.
     Raises:
-        CheckpointError: no sound VQ-VAE at vqvae_dir.
-        OSError: it could not be written; what was there is untouched.
+        CheckpointError: no valid VQ-VAE in vqvae_dir.
+        OSError: the files could not be written; the previous model is unchanged.
     """
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
-    config = {
-        "format_version": FORMAT_VERSION,
-        "kind": _kind_of(model),
-        "model": model.config,
-        "step": step,
-        "metrics": dict(metrics or {}),
-        "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
-        **(extra or {}),
-    }
-    files = {"config.json": json.dumps(config, indent=2).encode(), "model.safetensors": weights}
+    card = ModelCard(
+        kind=kind or next(kind for kind, model_class in MODELS.items() if isinstance(model, model_class)),
+        model=model.config,
+        weights_bytes=len(weights),
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        step=step,
+        metrics=metrics or {},
+        data=data or DataDescription(),
+    )
+    contents = {"config.json": card.to_json(), "model.safetensors": weights}
     if vqvae_dir is not None:
         vqvae = read_model_files(vqvae_dir, kind="vqvae")
-        files["vqvae/config.json"] = json.dumps(vqvae.config, indent=2).encode()
-        files["vqvae/model.safetensors"] = vqvae.weights
-    _replace_folder(Path(folder), files, check_owner)
+        contents |= {f"vqvae/{name}": data for name, data in vqvae.contents.items()}
+    _replace_folder(Path(folder), contents, check_owner)
 
 
 def load_model(path: str | Path) -> VQVAE | PixelCNN:
-    """Build a saved model on the CPU, in eval mode.
+    """Load a saved model on the CPU, in eval mode.
 
     Args:
-        path: a run's directory, its `model/`, or a data set of codes (then the VQ-VAE that made it).
+        path: a run directory, its `model/`, or a dataset of codes (loads the VQ-VAE that made them).
     Raises:
-        CheckpointError: no model there, damaged, or its weights do not fit its config.json.
+        CheckpointError: no model, damaged files, or weights that do not fit the architecture in config.json.
     """
     return build_model(read_model_files(path))
 
 
-def load_vqvae_of(path: str | Path) -> VQVAE:
-    """Load the VQ-VAE that the codes of a PixelCNN came from; path as for load_model."""
-    vqvae = build_model(read_model_files(find_model(path) / "vqvae", kind="vqvae"))
-    assert isinstance(vqvae, VQVAE)
-    return vqvae
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Return the config.json of a saved model, after the checks of load_model on its files."""
-    return read_model_files(path).config
+def read_model_card(path: str | Path) -> ModelCard:
+    """Read the card of a saved model and verify its files; path and errors as in load_model."""
+    return read_model_files(path).card
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return the sha256 (hex) over weights and architecture: equal for models that compute the same."""
-    return fingerprint_of(read_model_files(path))
+    """Return the fingerprint of a saved model; path and errors as in load_model."""
+    return read_model_card(path).fingerprint
 
 
 def fingerprint_of(files: ModelFiles) -> str:
-    """Return the fingerprint of a saved model that was read before, whatever lies in its place now."""
-    config = files.config
-    told = json.dumps([config["kind"], config["model"], config["weights"]["sha256"]], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    """Return the fingerprint of a saved model that was read before."""
+    return files.card.fingerprint
 
 
 def find_model(path: str | Path) -> Path:
-    """Return the folder of the model that a path stands for.
+    """Return the folder that holds config.json and model.safetensors; path as in load_model.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: no model at the path.
     """
     path = Path(path)
-    for folder in (path, path / "model", path / "vqvae") * 2:  # twice: it may be replaced between two looks
+    for folder in (path, path / "model", path / "vqvae") * 2:  # twice: a writer may replace the folder meanwhile
         if (folder / "config.json").is_file() or (_set_aside(folder) / "config.json").is_file():
             return folder
-    expected = "a run's directory, its model/, or a data set of codes"
+    expected = "a run directory, its model/, or a dataset of codes"
     raise CheckpointError.of(str(path), "no model" if path.exists() else "nothing", expected)
 
 
 def read_model_files(path: str | Path, *, kind: str | None = None) -> ModelFiles:
-    """Read a saved model's files and check them against each other.
+    """Read the files of a saved model and verify size and sha256 of the weights.
 
     Args:
-        path: as for load_model.
-        kind: "vqvae" or "pixelcnn" where it must be one.
+        path: as in load_model.
+        kind: the required kind, "vqvae" or "pixelcnn"; None for either.
     Raises:
-        CheckpointError: no model there, of another kind, or damaged.
+        CheckpointError: no model, a model of the other kind, or damaged files.
     """
     folder = find_model(path)
-    told, weights = _read_together(folder)
-    config = _parse_config(told, folder / "config.json")
-    if kind is not None and config["kind"] != kind:
-        raise CheckpointError.of(f"{folder / 'config.json'}: kind", config["kind"], kind)
-    expected = config["weights"]
-    if len(weights) != expected["bytes"]:
-        where = str(folder / "model.safetensors")
-        raise CheckpointError.of(where, f"{len(weights)} bytes", f"{expected['bytes']} bytes")
-    if (found := hashlib.sha256(weights).hexdigest()) != expected["sha256"]:
-        where = str(folder / "model.safetensors")
-        raise CheckpointError.of(where, f"sha256 {found}", f"sha256 {expected['sha256']}: it is damaged")
-    return ModelFiles(folder, config, weights)
+    card_text, weights = _read_consistently(folder)
+    card = ModelCard.from_json(card_text, str(folder / "config.json"))
+    if kind is not None and card.kind != kind:
+        raise CheckpointError.of(f"{folder / 'config.json'}: kind", card.kind, kind)
+    where = str(folder / "model.safetensors")
+    if len(weights) != card.weights_bytes:
+        raise CheckpointError.of(where, f"{len(weights)} bytes", f"{card.weights_bytes} bytes")
+    if (found := hashlib.sha256(weights).hexdigest()) != card.weights_sha256:
+        raise CheckpointError.of(where, f"sha256 {found}", f"sha256 {card.weights_sha256}: the file is damaged")
+    return ModelFiles(folder, card, card_text, weights)
 
 
 def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
-    """Build the model that read_model_files found, in eval mode.
+    """Build the model of files that were read before, in eval mode.
 
     Raises:
-        CheckpointError: weights and config.json do not fit; names each tensor, what was found and expected.
+        CheckpointError: weights that do not fit the architecture; names every tensor that differs.
     """
     try:
         weights = load_tensors(files.weights)
     except SafetensorError as error:
         raise CheckpointError.of(str(files.folder / "model.safetensors"), error, "safetensors") from error
-    # Without memory at first, so that a config.json that claims a giant is refused before it is built.
+    # The meta device allocates nothing: an architecture that is far too large is refused before it is built.
     with torch.device("meta"):
         shapes = _construct(files).state_dict()
-    if problems := _mismatches(files.folder, weights, shapes):
+    if problems := _find_mismatches(files.folder / "model.safetensors", weights, shapes):
         raise CheckpointError(problems)
     model = _construct(files)
     model.load_state_dict(weights)
@@ -180,62 +210,37 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
 
 def _construct(files: ModelFiles) -> VQVAE | PixelCNN:
     try:
-        return KINDS[files.config["kind"]](**files.config["model"])
+        return MODELS[files.card.kind](**files.card.model)
     except (TypeError, ValueError, RuntimeError, UserError) as error:
         where = f"{files.folder / 'config.json'}: model"
-        raise CheckpointError.of(where, error, f"arguments of a {files.config['kind']}") from error
+        raise CheckpointError.of(where, error, f"arguments of a {files.card.kind}") from error
 
 
-def _mismatches(folder: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Problem]:
+def _find_mismatches(file: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Problem]:
     def describe(tensor: Tensor | None) -> str:
         return "nothing" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}".replace("torch.", "")
 
-    names = sorted(set(found) | set(expected))
-    told = [(name, describe(found.get(name)), describe(expected.get(name))) for name in names]
-    file = folder / "model.safetensors"
-    return [Problem(f"{file}: {name}", is_, should_be) for name, is_, should_be in told if is_ != should_be]
+    pairs = [(name, describe(found.get(name)), describe(expected.get(name))) for name in sorted({*found, *expected})]
+    return [Problem(f"{file}: {name}", is_found, wanted) for name, is_found, wanted in pairs if is_found != wanted]
 
 
-def _parse_config(data: bytes, file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError.of(str(file), error, "JSON") from error
-    if not isinstance(config, dict):
-        raise CheckpointError.of(str(file), type(config).__name__, "an object")
-    weights = config.get("weights")
-    allowed: list[tuple[str, list[Any]]] = [("format_version", [FORMAT_VERSION]), ("kind", list(KINDS))]
-    problems = [
-        Problem(f"{file}: {key}", repr(config.get(key))[:80], " or ".join(map(str, values)))
-        for key, values in allowed
-        if config.get(key) not in values
-    ]
-    if not isinstance(config.get("model"), dict):
-        problems.append(Problem(f"{file}: model", repr(config.get("model"))[:80], "an object"))
-    if not isinstance(weights, dict) or not {"bytes", "sha256"} <= weights.keys():
-        problems.append(Problem(f"{file}: weights", repr(weights)[:80], "an object with bytes and sha256"))
-    if problems:
-        raise CheckpointError(problems)
-    return config
-
-
-def _read_together(folder: Path) -> tuple[bytes, bytes]:
-    """Read both files out of one folder, though a writer may replace it at any moment."""
-    for attempt in range(_READ_ATTEMPTS):
-        last = attempt == _READ_ATTEMPTS - 1
+def _read_consistently(folder: Path) -> tuple[bytes, bytes]:
+    """Read both files from the same version of a folder that a writer may replace at any time."""
+    for attempt in range(READ_ATTEMPTS):
+        last = attempt == READ_ATTEMPTS - 1
         for place in (folder, _set_aside(folder)):
             try:
-                return _read_in(place)
+                return _read_pair(place)
             except FileNotFoundError as error:
                 if last and place.exists():
-                    raise CheckpointError.of(str(folder), f"no {error.filename}", "a whole model") from error
+                    raise CheckpointError.of(str(folder), f"no {error.filename}", "a complete model") from error
             except OSError as error:
                 raise CheckpointError.of(str(folder), error, "readable files") from error
         time.sleep(0.01)
-    raise CheckpointError.of(str(folder), "no whole model", "config.json and model.safetensors")
+    raise CheckpointError.of(str(folder), "no complete model", "config.json and model.safetensors")
 
 
-def _read_in(folder: Path) -> tuple[bytes, bytes]:
+def _read_pair(folder: Path) -> tuple[bytes, bytes]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
 
@@ -243,7 +248,7 @@ def _read_in(folder: Path) -> tuple[bytes, bytes]:
             return os.open(name, flags, dir_fd=descriptor)
 
         with open("config.json", "rb", opener=opener) as file:
-            config = file.read(MOST_CONFIG_BYTES)
+            config = file.read(MAX_CARD_BYTES)
         with open("model.safetensors", "rb", opener=opener) as file:
             return config, file.read()
     finally:
@@ -278,7 +283,3 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes], check_owner: Calla
 
 def _set_aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
-
-
-def _kind_of(model: nn.Module) -> str:
-    return next(kind for kind, family in KINDS.items() if isinstance(model, family))

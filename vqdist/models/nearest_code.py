@@ -48,12 +48,13 @@ class Assignment(NamedTuple):
     sums: Tensor  # (K, D) sum of the latents that took it
 
 
-def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
-    """Give each latent its nearest code, and collect what the EMA needs, in chunks that stay in the cache.
+def assign_codes(latents: Tensor, codebook: Tensor, weights: Tensor | None = None) -> Assignment:
+    """Assign each latent to its nearest code and sum the latents of each code, in chunks that fit the cache.
 
     Args:
         latents: (B, D, h, w) float; channels_last saves a copy.
         codebook: (K, D) float.
+        weights: (B,) weight of each sample in counts and sums; None: 1.
     """
     B, D, h, w = latents.shape
     codebook = at_least_fp32(codebook)
@@ -62,6 +63,7 @@ def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
     codes = torch.empty(B * h * w, dtype=torch.int64, device=latents.device)
     errors = codebook.new_empty(B * h * w)
     counts, sums = codebook.new_zeros(len(codebook)), torch.zeros_like(codebook)
+    row_weights = None if weights is None else weights.to(errors).repeat_interleave(h * w)
     start = 0
     for rows in _row_chunks(latents, search.chunk_rows):
         part = slice(start, start := start + rows.shape[0])
@@ -70,7 +72,12 @@ def assign_codes(latents: Tensor, codebook: Tensor) -> Assignment:
         codes[part] = found
         quantized[part] = nearest
         errors[part] = nearest.sub_(rows).square_().sum(1)
-        counts.index_add_(0, found, torch.ones_like(errors[part]))
+        if row_weights is None:
+            counts.index_add_(0, found, torch.ones_like(errors[part]))
+        else:
+            counts.index_add_(0, found, row_weights[part])
+            weight = row_weights[part, None]
+            rows = torch.where(weight == 0, 0.0, rows * weight)  # NaN times 0 would be NaN
         sums.index_add_(0, found, rows)
     return Assignment(
         quantized.view(B, h, w, D).permute(0, 3, 1, 2),

@@ -137,24 +137,32 @@ class VectorQuantizer(nn.Module):
         self._own_steps = 0
 
     def forward(
-        self, latents: Tensor, positions: Tensor | None = None, *, per_sample: bool = False
+        self,
+        latents: Tensor,
+        positions: Tensor | None = None,
+        *,
+        weights: Tensor | None = None,
+        per_sample: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Quantize; in training also collect (and, not deferred, apply) what the codebook learns from.
 
         Args:
             latents: (B, D, h, w) float.
-            positions: (B,) int64 position of each sample in the global batch; None: 0 ... B - 1.
+            positions: (B,) int64 position of each sample in the global batch; None: 0, 1, 2, ... for those whose
+                weight is above 0.
+            weights: (B,) float >= 0, the weight of each sample in what the codebook learns; None: 1. A sample of
+                weight 0 does not contribute. Losses are not weighted.
             per_sample: return the loss of each sample.
         Returns:
             quantized (B, D, h, w), straight-through; codes (B, h, w) int64; loss, () or (B,).
         """
         upkeep = self.training and not self.deferred
         if upkeep:
-            self._begin_own_step(latents)
+            self._begin_own_step(latents if weights is None else latents[weights > 0])
         with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
-            found = assign_codes(latents, self.codebook)
+            found = assign_codes(latents, self.codebook, weights)
             if self.training:
-                self._collect(latents, found, positions)
+                self._collect(latents, found, positions, weights)
         quantized, commitment, codebook_error = StraightThrough.apply(
             latents, self.codebook, found.quantized, found.codes, found.errors
         )
@@ -232,16 +240,19 @@ class VectorQuantizer(nn.Module):
             tensor.zero_()
         self._plan = None
 
-    def _collect(self, latents: Tensor, found: Assignment, positions: Tensor | None) -> None:
+    def _collect(self, latents: Tensor, found: Assignment, positions: Tensor | None, weights: Tensor | None) -> None:
         self.pending_counts += found.counts
         self.pending_sums += found.sums
         if self._plan is not None:
+            counted = (
+                torch.ones(len(latents), dtype=torch.bool, device=latents.device) if weights is None else weights > 0
+            )
             if positions is None:
-                positions = torch.arange(len(latents), device=latents.device)
-            here = positions == self._plan.positions[:, None]  # (K, B)
+                positions = counted.cumsum(0) - 1
+            here = (positions == self._plan.positions[:, None]) & counted  # (K, B)
             place = self._plan.places % (latents.shape[2] * latents.shape[3])
             candidates = latents.flatten(2)[here.int().argmax(1), :, place]  # (K, D)
-            self.pending_candidates += candidates * here.any(1, keepdim=True)
+            self.pending_candidates += torch.where(here.any(1, keepdim=True), candidates, 0.0)
 
     def _restart_dead_codes(self, gumbel: Tensor) -> None:
         """Replace dead codes by candidates drawn without repeats, in proportion to their squared error.
@@ -261,6 +272,8 @@ class VectorQuantizer(nn.Module):
 
     @torch.compiler.disable  # it counts steps, and a compiled forward would be compiled anew for each count
     def _begin_own_step(self, latents: Tensor) -> None:
+        if not len(latents):
+            return
         if self._own_steps == 0 and not self.initialized:
             self.initialize(latents.permute(0, 2, 3, 1).reshape(-1, self.code_dim), seed=0)
         self._own_steps += 1

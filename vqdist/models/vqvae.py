@@ -120,14 +120,15 @@ class VQVAE(nn.Module):
         self.decoder = Decoder(sizes)
         init_weights(self)
 
-    def forward(self, images: Tensor, positions: Tensor | None = None) -> VQVAEOutput:
-        """Reconstruct a batch and return what training needs.
+    def forward(self, images: Tensor, positions: Tensor | None = None, weights: Tensor | None = None) -> VQVAEOutput:
+        """Reconstruct images and compute the losses of each sample.
 
         Args:
             images: (B, C, H, W) float in [0, 1].
-            positions: (B,) int64 position of each sample in the global batch; None: 0 ... B - 1.
+            positions, weights: of the samples, for the codebook; see VectorQuantizer.forward. Losses are not weighted.
         """
-        quantized, codes, codebook_loss = self.quantizer(self.encoder(images), positions, per_sample=True)
+        latents = self.encoder(images)
+        quantized, codes, codebook_loss = self.quantizer(latents, positions, weights=weights, per_sample=True)
         recon = self.decoder(quantized)
         return VQVAEOutput(recon, codes, self._compute_losses(images, recon, codebook_loss))
 

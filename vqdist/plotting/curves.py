@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqdist.foundation.atomic_files import write_atomic
-from vqdist.runs.run_dir import read_lines
+from vqdist.foundation.json_lines import read_json_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a metrics.jsonl; one cut off by a kill ends them."""
-    return [record for _, record in read_lines(path)]
+    return [record for _, record in read_json_lines(path)]
 
 
 def training_seconds(lines: list[dict[str, Any]]) -> float:

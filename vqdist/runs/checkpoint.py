@@ -21,7 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from vqdist.foundation.atomic_files import sync, write_synced
-from vqdist.foundation.command import print_from_any_rank
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.foundation.errors import CheckpointError
 
 Tensors = dict[str, torch.Tensor]

@@ -5,15 +5,15 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vqdist.config.schema import RUN_TYPES, RunConfig
+from vqdist.config.model_config import MODEL_CONFIGS
+from vqdist.config.schema import RunConfig, run_config_type
 from vqdist.config.loading import load_config
-from vqdist.foundation.atomic_files import remove_partials, sync, write_access_problems, write_atomic
+from vqdist.foundation.atomic_files import remove_partials, write_access_problems, write_atomic
 from vqdist.foundation.errors import ConfigError, OwnershipError, Problem
+from vqdist.foundation.json_lines import read_json_lines
 
 # What decides the result of a run; every other key may change from one start to the next.
 DECIDING = (
@@ -101,63 +101,10 @@ class RunDir:
             if path.exists():
                 lines = (
                     line
-                    for line, record in read_lines(path)
+                    for line, record in read_json_lines(path)
                     if record["step"] < step + (not eval_due or record.get("split") != "validate")
                 )
                 write_atomic(path, b"".join(lines))
-
-
-def read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return (line, record) of each whole line of a JSON-lines file; a line cut off by a kill ends the list."""
-    lines = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n") or not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            break
-        lines.append((line, record))
-    return lines
-
-
-class JsonLines:
-    """An append-only file of one JSON object a line, each line handed to the system at once.
-
-    What a full disk does not take is kept and written as soon as there is room, so that no line is lost or torn.
-    """
-
-    def __init__(self, path: Path, check: Callable[[], None]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._check = check
-        self._file = path.open("ab", buffering=0)
-        sync(path.parent)
-        self._unwritten = b""
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Write a line; raise OwnershipError if a newer start owns the run."""
-        self._check()
-        self._unwritten += json.dumps(record).encode() + b"\n"
-        with suppress(OSError):
-            self._write_out()
-
-    def sync(self) -> None:
-        """Make the lines survive a power loss; called before a checkpoint counts on them.
-
-        Raises:
-            OSError: not all of them could be written.
-        """
-        self._write_out()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._write_out()
-        self._file.close()
-
-    def _write_out(self) -> None:
-        while self._unwritten:
-            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -205,8 +152,8 @@ def resume_problems(path: Path, saved: dict[str, Any], asked: dict[str, Any]) ->
 
     A key that the run's version did not know yet had what is now its default.
     """
-    kind = RUN_TYPES.get(str(saved.get("task")), RUN_TYPES["vqvae"])
-    defaults = kind.model_validate({}).model_dump(mode="json")
+    task = saved.get("task") if saved.get("task") in MODEL_CONFIGS else "vqvae"
+    defaults = run_config_type(str(task), MODEL_CONFIGS[str(task)]).model_validate({}).model_dump(mode="json")
     saved = _fill(saved, defaults)
     names = list(DECIDING)
     if asked["data"]["order"] == "windowed":

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.progress import print_from_any_rank
 from vqdist.runs.run_dir import read_config, read_status
 from vqdist.tracking.rows import GLOBAL_STEP
 from vqdist.tracking.server import resolve_mode

@@ -1,8 +1,9 @@
-"""Every check of a run before anything of it is allocated, so that all that is wrong is told at once."""
+"""Check a run before anything is allocated, so that all problems are reported together."""
 
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,68 +20,84 @@ from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import fingerprint
 from vqdist.runs.checkpoint import read_newest_state
 from vqdist.runs.run_dir import is_over, run_dir_problems
-from vqdist.training.build import COMPANION, demo_folder
 from vqdist.training.precision import precision_problems
-from vqdist.training.state import find_misfits, read_weights
-from vqdist.training.tasks.tasks import get_task
+from vqdist.training.state import find_mismatches, read_weights
+from vqdist.training.tasks.pixelcnn import VQVAE_FOLDER
+from vqdist.training.tasks.task import Task
 
 
-def find_problems(config: RunConfig) -> list[Problem]:
-    """Return all that is wrong with a run before anything of it is allocated: launch, run directory, data, weights.
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset on this machine: its folder (of a remote one, in the cache) and its manifest."""
 
-    Of a run that is over, launch and run directory alone: it needs its data no more.
+    folder: Path
+    manifest: Manifest
+
+
+def demo_folder(config: RunConfig) -> Path:
+    """Return the folder of the synthetic dataset that a run without data.path makes at its first attempt."""
+    return Path(config.run.dir) / "demo-data"
+
+
+def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Dataset | None]:
+    """Return the problems of a run (launch, run directory, data, weights) and its dataset.
+
+    A finished run needs its data no more: only launch and run directory are checked. The dataset is None if it has
+    problems, or is the synthetic one and not made yet.
     """
     problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
     if not problems and is_over(config):
-        return []
+        return [], None
     world_size = read_world_size()
     if config.data.global_batch_size < world_size:
         found = f"{config.data.global_batch_size} samples for {world_size} ranks"
         problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
-    problems += precision_problems(config.train.precision, config.run.device)
-    problems += _compiler_problems(config)
-    return problems + data_problems(config)
+    problems += precision_problems(config.train.precision, config.run.device) + _compiler_problems(config)
+    found_problems, dataset = check_data(config, task)
+    return problems + found_problems, dataset
 
 
 def _compiler_problems(config: RunConfig) -> list[Problem]:
-    """Return what torch.compile lacks: it writes C++ for a CPU, and a little of it beside every GPU's kernels."""
+    """Check that torch.compile finds a C++ compiler: it generates C++ for CPUs and launchers for GPU kernels."""
     compiler = os.environ.get("CXX") or "g++"
     if not config.train.compile or shutil.which(compiler) or (sys.platform == "darwin" and shutil.which("clang++")):
         return []
     return [Problem("train.compile", f"no {compiler}", "a C++ compiler on the PATH or named by CXX, or false")]
 
 
-def data_problems(config: RunConfig) -> list[Problem]:
-    """Return what is wrong with the data and the first weights of a run.
-
-    The demo's data are looked at where they are there; their maker asks again.
-    """
-    folder = demo_folder(config)
-    path = config.data.path or (str(folder) if (folder / MANIFEST).exists() and config.task == "vqvae" else None)
+def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Dataset | None]:
+    """Return the problems of the data and of the initial weights of a run, and its dataset."""
+    path, kind = config.data.path, task.config_type.data_kind
+    if path is None and kind == "images" and (demo_folder(config) / MANIFEST).exists():
+        path = str(demo_folder(config))
     if path is None:
-        return _weights_problems(config, None)
-    task = get_task(config.task)
+        return _weights_problems(config, task, None), None
     try:
         folder = locate_dataset(path, resolve_cache_dir(config.data.cache_dir))
-        manifest = load_manifest(folder)
-        if manifest.kind != task.data_kind:
-            made_by = "vqdist.shard" if task.data_kind == "images" else "vqdist.encode"
-            expected = f"{task.data_kind} for task {config.task}: made by {made_by}"
-            found = f"a data set of {manifest.kind} in {path}"
-            return [Problem("data.path", found, expected), *_weights_problems(config, None)]
-        problems = task.problems(config, manifest) + _changed_data_problems(config, manifest)
-        samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
-        if samples < config.data.global_batch_size:
-            found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
-            problems.append(Problem("data.global_batch_size", found, "no more than there are, or more data"))
-        if manifest.kind == "codes":
-            problems += _companion_problems(folder, manifest)
-        if is_url(path):
-            problems += _room_problems(config, manifest)
+        dataset = Dataset(folder, load_manifest(folder))
+        problems = _dataset_problems(config, task, dataset, path)
     except (DataError, CheckpointError) as error:
-        problems = _at("data.path", error.problems)
-        return problems + _weights_problems(config, None)
-    return problems + _weights_problems(config, None if problems else manifest)
+        return _prefix("data.path", error.problems) + _weights_problems(config, task, None), None
+    problems += _weights_problems(config, task, None if problems else dataset)
+    return problems, None if problems else dataset
+
+
+def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, path: str) -> list[Problem]:
+    manifest, kind = dataset.manifest, task.config_type.data_kind
+    if manifest.kind != kind:
+        made_by = "vqdist shard" if kind == "images" else "vqdist encode"
+        expected = f"{kind} for task {config.task}: made by {made_by}"
+        return [Problem("data.path", f"a dataset of {manifest.kind} in {path}", expected)]
+    problems = task.find_problems(config, manifest) + _changed_data_problems(config, manifest)
+    samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
+    if samples < config.data.global_batch_size:
+        found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
+        problems.append(Problem("data.global_batch_size", found, "at most the number of samples, or more data"))
+    if manifest.kind == "codes":
+        problems += _vqvae_problems(dataset)
+    if is_url(path):
+        problems += _cache_problems(config, manifest)
+    return problems
 
 
 def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
@@ -88,11 +105,11 @@ def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Proble
     before = str(state.get("data_fingerprint")) if state else manifest.fingerprint
     if before == manifest.fingerprint or config.data.allow_changed:
         return []
-    found = f"another data set than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
-    return [Problem("data.path", found, "the same data; --data.allow_changed true goes on with this one")]
+    found = f"another dataset than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
+    return [Problem("data.path", found, "the same data; --data.allow_changed true continues with this one")]
 
 
-def _room_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+def _cache_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     data = config.data
     try:
         plan_room(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
@@ -101,31 +118,29 @@ def _room_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     return []
 
 
-def _companion_problems(folder: Path, manifest: Manifest) -> list[Problem]:
-    found = fingerprint(folder / COMPANION)
-    if found == manifest.vqvae_fingerprint:
+def _vqvae_problems(dataset: Dataset) -> list[Problem]:
+    folder, expected = dataset.folder / VQVAE_FOLDER, str(dataset.manifest.vqvae_fingerprint)
+    found = fingerprint(folder)
+    if found == expected:
         return []
-    where = f"{folder / COMPANION}"
-    return [
-        Problem(where, f"VQ-VAE {found[:12]}", f"VQ-VAE {str(manifest.vqvae_fingerprint)[:12]}, which made the codes")
-    ]
+    return [Problem(str(folder), f"VQ-VAE {found[:12]}", f"VQ-VAE {expected[:12]}, which encoded the dataset")]
 
 
-def _weights_problems(config: RunConfig, manifest: Manifest | None) -> list[Problem]:
-    """Return why the weights of checkpoint.resume cannot start this run; without a manifest, whether they are there."""
+def _weights_problems(config: RunConfig, task: type[Task], dataset: Dataset | None) -> list[Problem]:
+    """Check that the weights of checkpoint.resume fit the model; without a dataset, only that they can be read."""
     path = config.checkpoint.resume
     if path in {"auto", "never"}:
         return []
     try:
         weights = read_weights(path)
     except UserError as error:
-        return _at(f"checkpoint.resume {path}", error.problems)
-    if manifest is None:
+        return _prefix(f"checkpoint.resume {path}", error.problems)
+    if dataset is None:
         return []
     with torch.device("meta"):  # names and shapes, without memory
-        model = get_task(config.task).build(config, manifest, None)
-    return _at(f"checkpoint.resume {path}", find_misfits(model, weights))
+        model = task(config, dataset.manifest, dataset.folder, torch.device("meta")).build()
+    return _prefix(f"checkpoint.resume {path}", find_mismatches(model, weights))
 
 
-def _at(where: str, problems: list[Problem]) -> list[Problem]:
+def _prefix(where: str, problems: list[Problem]) -> list[Problem]:
     return [Problem(f"{where}: {item.where}", item.found, item.expected) for item in problems]

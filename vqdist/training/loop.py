@@ -1,110 +1,97 @@
-"""The one training loop, for both tasks: read from top to bottom, it is what a run does."""
+"""The training loop of every task; reading it from top to bottom is reading what a run does."""
 
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import nn
 
-from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.distributed.stop_requests import StopRequest
-from vqdist.foundation.command import print_from_any_rank
 from vqdist.foundation.errors import DivergedError, StorageError
+from vqdist.foundation.progress import print_from_any_rank, print_message
 from vqdist.models.io import save_model
 from vqdist.plotting.image_grids import save_png
 from vqdist.runs.checkpoint import save_checkpoint
 from vqdist.runs.run_dir import RunDir
+from vqdist.training.build import describe_data
 from vqdist.training.recorder import Recorder
-from vqdist.training.state import Session, capture, resume
+from vqdist.training.state import TrainingState, capture, resume
 from vqdist.training.step import RankRequests, StepResult, train_step
-from vqdist.training.tasks.tasks import PREVIEW_MAPS
 from vqdist.training.validation import evaluate_split
 
-FIRST_CODES_BATCH = 16
-FIRST_LATENTS_PER_CODE = 16
+PREVIEW_SAMPLES = 8
 
 
 @dataclass
 class Run:
-    """A session with its data, its record and its directory.
+    """A training state with its data, its record and its directory."""
 
-    Attributes:
-        companion: the VQ-VAE that a prior's codes came from, for previews; None in stage 1.
-        companion_dir: where that VQ-VAE is saved; it travels with the prior.
-        extra: what the saved model's config.json tells beside its arguments.
-    """
-
-    session: Session
-    feed: DataPipeline
+    state: TrainingState
+    pipeline: DataPipeline
     recorder: Recorder
     run_dir: RunDir
     stop: StopRequest
-    companion: nn.Module | None
-    companion_dir: Path | None
-    extra: dict[str, object]
-    saved_at: float = 0.0
+    checkpoint_s: float = 0.0  # time of the last checkpoint, of time.monotonic
 
 
 def train(run: Run) -> str:
-    """Train from where the session stands to the end, or to a stop.
+    """Train from the step of the state to the end of the run, or to a stop.
 
     Returns:
         `finished` or `stopped`.
     Collective: every rank.
     """
-    session, config = run.session, run.session.config
-    progress = session.progress
+    state, config = run.state, run.state.config
+    progress = state.progress
     last_step = min(config.train.max_steps, config.train.stop_at_step or config.train.max_steps)
-    run.saved_at = time.monotonic()
-    session.inner.train()
+    run.checkpoint_s = time.monotonic()
+    state.task.model.train()
     if progress.step == 0:
-        _set_first_codes(run)
-    evaluating = progress.eval_due
+        state.task.initialize(run.pipeline, state.ranks)
+    evaluation_was_due = progress.eval_due
     stopped = not _evaluate(run)
-    if evaluating and not stopped:
-        _checkpoint(run)
-    steps = run.feed.train_steps(progress.step)
+    if evaluation_was_due and not stopped:
+        _save_checkpoint(run)
+    steps = run.pipeline.train_steps(progress.step)
     while progress.step < last_step and not progress.ended_early and not stopped:
-        micro_batches = _next_step(run, steps)
-        result = train_step(session, micro_batches, _wishes(run))
-        run.recorder.trained(micro_batches, result)
+        micro_batches = _load_step(run, steps)
+        result = train_step(state, micro_batches, _collect_requests(run))
+        run.recorder.record_step(micro_batches, result)
         if progress.bad_in_row >= config.train.max_bad_steps:
-            _go_back(run)
-            progress = session.progress
-            steps = run.feed.train_steps(progress.step)
+            _roll_back(run)
+            steps = run.pipeline.train_steps(progress.step)
             continue
         _report(run, result)
-        stopped = result.wishes.stop or not _evaluate(run)
+        stopped = result.requests.stop or not _evaluate(run)
         over = stopped or progress.ended_early or progress.step >= last_step
-        due = result.wishes.checkpoint or _is_due(progress.step, config.checkpoint.every_steps)
-        # None between bad steps: it is to the one before them that the run goes back.
+        due = result.requests.checkpoint or _is_due(progress.step, config.checkpoint.every_steps)
+        # No checkpoint between non-finite steps: the run returns to the one before them.
         if over or (due and progress.bad_in_row == 0):
-            _checkpoint(run, last=over)
+            _save_checkpoint(run, last=over)
     finished = progress.step >= config.train.max_steps or progress.ended_early
     return "finished" if finished and not progress.eval_due else "stopped"
 
 
-def _next_step(run: Run, steps: Iterator[list[Batch]]) -> list[Batch]:
+def _load_step(run: Run, steps: Iterator[list[Batch]]) -> list[Batch]:
     before = time.perf_counter()
     micro_batches = next(steps)
-    run.recorder.waited(time.perf_counter() - before)
+    run.recorder.add_data_wait(time.perf_counter() - before)
     return micro_batches
 
 
-def _wishes(run: Run) -> RankRequests:
-    """What this rank wants after the step to come; a checkpoint that is due by time is rank 0's to call."""
-    minutes = run.session.config.checkpoint.every_minutes
-    due = minutes is not None and time.monotonic() - run.saved_at > minutes * 60
-    return RankRequests(stop=_is_asked_to_stop(run), checkpoint=due and run.session.ranks.is_main)
+def _collect_requests(run: Run) -> RankRequests:
+    """Return what this rank requests after the next step; rank 0 requests the checkpoints that are due by time."""
+    minutes = run.state.config.checkpoint.every_minutes
+    due = minutes is not None and time.monotonic() - run.checkpoint_s > minutes * 60
+    return RankRequests(stop=_is_stop_requested(run), checkpoint=due and run.state.ranks.is_main)
 
 
-def _is_asked_to_stop(run: Run) -> bool:
-    if run.session.ranks.is_main:
+def _is_stop_requested(run: Run) -> bool:
+    if run.state.ranks.is_main:
         run.stop.check_file(run.run_dir.path)
     return run.stop.reason is not None
 
@@ -114,38 +101,37 @@ def _is_due(step: int, every: int | None) -> bool:
 
 
 def _report(run: Run, result: StepResult) -> None:
-    """The train line when it is due; the last step has one, and an evaluation."""
-    session, config = run.session, run.session.config
-    step = session.progress.step
-    final = step == config.train.max_steps
-    if final or _is_due(step, config.train.log_every):
-        run.recorder.train_line(result)
-    session.progress.eval_due = final or _is_due(step, config.train.eval_every)
-    if config.train.preview_every is not None and (final or _is_due(step, config.train.preview_every)):
-        _preview(run)
+    """Write the train line and the preview that are due; the last step has both, and an evaluation."""
+    config, progress = run.state.config, run.state.progress
+    final = progress.step == config.train.max_steps
+    if final or _is_due(progress.step, config.train.log_every):
+        run.recorder.write_train_line(result)
+    progress.eval_due = final or _is_due(progress.step, config.train.eval_every)
+    if config.train.preview_every is not None and (final or _is_due(progress.step, config.train.preview_every)):
+        _save_preview(run)
 
 
 def _evaluate(run: Run) -> bool:
-    """Evaluate if it is due, and keep the model where it is the best so far; without a validate split, the newest.
+    """Evaluate if it is due, and save the model if it is the best so far; without a validate split, always.
 
     Returns:
-        False if a stop came first: the evaluation stays due, and is the first that the run does when it goes on.
+        False if a stop was requested first: the evaluation stays due, and a resumed run begins with it.
     """
-    session, progress = run.session, run.session.progress
+    state, progress = run.state, run.state.progress
     if not progress.eval_due:
         return True
     metrics: dict[str, float] | None = None
-    if run.feed.has_split("validate"):
+    if run.pipeline.has_split("validate"):
         before = time.perf_counter()
-        metrics = evaluate_split(session, run.feed, "validate", interrupted=lambda: _is_asked_to_stop(run))
+        metrics = evaluate_split(state, run.pipeline, "validate", interrupted=lambda: _is_stop_requested(run))
         if metrics is None:
             return False
-        run.recorder.validate_line(metrics, time.perf_counter() - before)
+        run.recorder.write_validate_line(metrics, time.perf_counter() - before)
     progress.eval_due = False
     better = metrics is None or _is_better(metrics["loss"], progress.best_loss)
     if not better:
         progress.stale_evals += 1
-        patience = session.config.train.patience
+        patience = state.config.train.patience
         progress.ended_early = patience is not None and progress.stale_evals >= patience
     elif _save_model(run, metrics):
         progress.best_loss = None if metrics is None else metrics["loss"]
@@ -158,125 +144,110 @@ def _is_better(loss: float, best: float | None) -> bool:
 
 
 def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
-    """Write the model; tell whether it could be written. Collective."""
-    session, saved = run.session, False
-    if session.ranks.is_main:
-        final = session.progress.step == session.config.train.max_steps
+    """Save the model; return whether it was written. Collective."""
+    state, saved = run.state, False
+    if state.ranks.is_main:
+        final = state.progress.step == state.config.train.max_steps
         with (
-            _writing(run, "model", needed=final),
-            session.weight_ema.applied() if session.weight_ema else nullcontext(),
+            _handle_full_disk(run, "model", required=final),
+            state.weight_ema.applied() if state.weight_ema else nullcontext(),
         ):
             save_model(
-                session.inner,
+                state.task.model,
                 run.run_dir.path / "model",
-                step=session.progress.step,
+                step=state.progress.step,
                 metrics=metrics,
-                extra=run.extra,
-                vqvae_dir=run.companion_dir,
+                kind=state.task.name,
+                data=describe_data(state.task.manifest),
+                vqvae_dir=state.task.vqvae_dir,
                 check_owner=run.run_dir.check_owner,
             )
             saved = True
-    return bool(session.ranks.broadcast_object(saved))
+    return bool(state.ranks.broadcast_object(saved))
 
 
-def _preview(run: Run) -> None:
-    """Draw pictures of fixed samples of the validate split. Rank 0 alone; the others wait at the next step."""
-    session = run.session
-    if not session.ranks.is_main:
+def _save_preview(run: Run) -> None:
+    """Save a picture for fixed samples of the validate split. Rank 0 only; the others wait at the next step."""
+    state = run.state
+    if not state.ranks.is_main:
         return
-    split = "validate" if run.feed.has_split("validate") else "train"
-    batch = run.feed.examples(split, PREVIEW_MAPS).to(session.ranks.device)
-    session.inner.eval()
-    with session.weight_ema.applied() if session.weight_ema else nullcontext(), torch.no_grad():
-        picture = session.task.preview(session.inner, batch, run.companion, session.config.run.seed)
-    session.inner.train()
+    split = "validate" if run.pipeline.has_split("validate") else "train"
+    batch = run.pipeline.examples(split, PREVIEW_SAMPLES).to(state.ranks.device)
+    state.task.model.eval()
+    with state.weight_ema.applied() if state.weight_ema else nullcontext(), torch.no_grad():
+        picture = state.task.preview(batch)
+    state.task.model.train()
     run.run_dir.check_owner()
-    path = run.run_dir.path / "previews" / f"step-{session.progress.step:08d}.png"
-    with _writing(run, "preview"):
+    path = run.run_dir.path / "previews" / f"step-{state.progress.step:08d}.png"
+    with _handle_full_disk(run, "preview"):
         save_png(picture, path)
-        run.recorder.preview(path)
+        run.recorder.record_preview(path)
 
 
-def _checkpoint(run: Run, *, last: bool = False) -> None:
-    """Write a checkpoint, once every rank's record is safe; the last of this process must succeed. Collective."""
-    session, config = run.session, run.session.config
-    run.saved_at = time.monotonic()
-    safe = False
-    with _writing(run, "metrics and ledger", needed=last):
+def _save_checkpoint(run: Run, *, last: bool = False) -> None:
+    """Write a checkpoint after the records of all ranks have reached the disk. Collective.
+
+    Args:
+        last: it is the last one of this process, so that a failure ends the run.
+    """
+    state, config = run.state, run.state.config
+    run.checkpoint_s = time.monotonic()
+    synced = False
+    with _handle_full_disk(run, "metrics and ledger", required=last):
         run.recorder.sync()
-        safe = True
+        synced = True
     if config.data.ledger:
-        safe = all(session.ranks.gather_objects(safe))
-    if not (safe and session.ranks.is_main):
+        synced = all(state.ranks.gather_objects(synced))
+    if not (synced and state.ranks.is_main):
         return
     run.run_dir.check_owner()
-    tensors, state = capture(session)
-    state["data_fingerprint"] = run.feed.manifest.fingerprint
-    with _writing(run, "checkpoint", needed=last):
+    tensors, values = capture(state)
+    values["data_fingerprint"] = run.pipeline.manifest.fingerprint
+    with _handle_full_disk(run, "checkpoint", required=last):
         save_checkpoint(
             run.run_dir.path / "checkpoints",
-            session.progress.step,
+            state.progress.step,
             tensors=tensors,
-            state=state,
+            state=values,
             keep=config.checkpoint.keep,
             check_owner=run.run_dir.check_owner,
         )
-        run.run_dir.write_status("running", session.progress.step)
+        run.run_dir.write_status("running", state.progress.step)
 
 
 @contextmanager
-def _writing(run: Run, what: str, *, needed: bool = False) -> Iterator[None]:
-    """Let a disk that takes no more end the run, or this write alone, as checkpoint.on_error says.
+def _handle_full_disk(run: Run, what: str, *, required: bool = False) -> Iterator[None]:
+    """End the run if a write fails, or report it and continue, as checkpoint.on_error says.
 
     Args:
-        needed: nothing comes after it that could make up for it, so that it ends the run in any case.
+        required: no later write can replace this one, so that a failure always ends the run.
     """
     try:
         yield
     except OSError as error:
-        problem = f"{what} of step {run.session.progress.step} not written: {error}"
-        if needed or run.session.config.checkpoint.on_error == "raise":
-            raise StorageError(f"{problem}; what was written before is whole") from error
-        print_from_any_rank(f"{problem}; the run goes on")
+        problem = f"{what} of step {run.state.progress.step} not written: {error}"
+        if required or run.state.config.checkpoint.on_error == "raise":
+            raise StorageError(f"{problem}; files written before are complete") from error
+        print_from_any_rank(f"{problem}; the run continues")
 
 
-def _go_back(run: Run) -> None:
-    """After too many non-finite steps in a row: once back to the last checkpoint, then give up.
+def _roll_back(run: Run) -> None:
+    """Return to the last checkpoint after too many consecutive non-finite steps; give up the second time.
 
     Raises:
-        DivergedError: the run has been here before, or there is no checkpoint.
+        DivergedError: the run has diverged here before, or there is no checkpoint.
     """
-    session, progress = run.session, run.session.progress
+    state, progress = run.state, run.state.progress
     step, before = progress.step, progress.rolled_back_at
-    what = f"{progress.bad_in_row} steps in a row up to step {step} were not finite"
-    if before is not None and step <= before + session.config.train.max_bad_steps:
-        raise DivergedError(f"{what}, again after going back to a checkpoint: lower optim.lr, or use fp32")
-    if not resume(session, run.run_dir):
-        raise DivergedError(f"{what} and there is no checkpoint to go back to: lower optim.lr, or use fp32")
-    session.progress.rolled_back_at = step
+    what = f"{progress.bad_in_row} consecutive steps up to step {step} were not finite"
+    if before is not None and step <= before + state.config.train.max_bad_steps:
+        raise DivergedError(f"{what}, again after returning to a checkpoint: lower optim.lr, or use fp32")
+    if not resume(state, run.run_dir):
+        raise DivergedError(f"{what} and there is no checkpoint to return to: lower optim.lr, or use fp32")
+    progress.rolled_back_at = step
     run.recorder.close()
-    if session.ranks.is_main:
-        print_from_any_rank(f"{what}: back to the checkpoint of step {session.progress.step}")
-        run.run_dir.cut_records(session.progress.step, eval_due=session.progress.eval_due)
-    session.ranks.barrier()
+    print_message(f"{what}: back to the checkpoint of step {progress.step}")
+    if state.ranks.is_main:
+        run.run_dir.cut_records(progress.step, eval_due=progress.eval_due)
+    state.ranks.barrier()
     run.recorder.open()
-
-
-def _set_first_codes(run: Run) -> None:
-    """Take the first codes from the first samples of the order; the same whatever the world size."""
-    session = run.session
-    quantizer = session.quantizer
-    if quantizer is None or bool(quantizer.initialized):
-        return
-    if session.ranks.is_main:
-        side = session.inner.grid(*run.feed.manifest.image_size)  # type: ignore[operator]
-        enough = -(-FIRST_LATENTS_PER_CODE * quantizer.num_codes // (side[0] * side[1]))
-        count = max(enough, session.config.data.global_batch_size)
-        latents = []
-        with torch.no_grad():
-            for batch in run.feed.first_samples(count, FIRST_CODES_BATCH):
-                found = session.inner.latents(to_images(batch.to(session.ranks.device).values))  # type: ignore[operator]
-                latents.append(found.permute(0, 2, 3, 1).flatten(0, 2))
-        quantizer.initialize(torch.cat(latents), session.config.run.seed)
-    for tensor in (quantizer.codebook, quantizer.counts, quantizer.initialized):
-        session.ranks.broadcast(tensor.data)

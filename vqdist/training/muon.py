@@ -1,60 +1,52 @@
-"""Muon: momentum whose every matrix is made orthogonal before it is a step (Jordan et al. 2024)."""
+"""Muon: each matrix of the momentum is made orthogonal before it becomes an update (Jordan et al. 2024)."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from vqdist.distributed.process_group import Ranks
 
 MOMENTUM = 0.95
-# A step's root mean square beside that of Adam's, so that both get along with one learning rate (Liu et al. 2025).
+# Root mean square of an update, that of Adam's, so that both work with one learning rate (Liu et al. 2025).
 ADAM_RMS = 0.2
-# The quintic whose fifth iterate takes singular values of 0.01 to 1 into 0.7 to 1.2 (Jordan et al. 2024).
+# The quintic whose fifth iterate maps singular values of 0.01 to 1 to 0.7 to 1.2 (Jordan et al. 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 
-class Muon(torch.optim.AdamW):
-    """Muon for the weights between a model's first and last layers, AdamW for all others.
+class Muon(Optimizer):
+    """Muon for matrices and convolution kernels, with decoupled weight decay.
 
-    A kernel counts as the matrix of its outputs by everything that it looks at, a transposed one as that of its inputs
-    by everything that they reach. torch.optim.Muon takes no kernels, and works in bf16 wherever it is: slowly on most
-    CPUs, and with other weights than fp32 gives.
+    A kernel is a matrix of its output channels by everything that it reads, a transposed kernel of its input channels
+    by everything that it reaches. torch.optim.Muon accepts no kernels and computes in bf16 everywhere, which is slow on
+    most CPUs and gives other weights than fp32.
 
-    Each rank works out a share of the matrices and gets the others' from the ranks that did: less work for each,
-    and weights that stay the same to the bit on all, whatever their processors make of a product of matrices.
+    Each rank computes a share of the updates and receives the others', so that the weights are equal to the bit on all
+    ranks, even if their processors round differently.
 
     Args:
-        groups: parameter groups for AdamW; `orthogonal` in a group makes it one for Muon.
-        lr: of both.
-        ranks: who shares the work.
-        fused: as for AdamW.
+        params: matrices and kernels.
+        lr: learning rate.
+        weight_decay: decoupled weight decay.
+        ranks: the ranks that share the work.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, ranks: Ranks, fused: bool) -> None:
-        super().__init__([{"orthogonal": False, **group} for group in groups], lr=lr, fused=fused)
-        self._step_supports_amp_scaling = False  # the scaler is to unscale, and to leave out a step, by itself
+    def __init__(self, params: Sequence[nn.Parameter], *, lr: float, weight_decay: float, ranks: Ranks) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         self._ranks = ranks
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all weights. Collective: every rank, with the same gradients."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the weights. Collective: every rank, with the same gradients."""
         for group in self.param_groups:
-            if group["orthogonal"]:
-                self._step_matrices(group)
-        super().step()
-        return loss
+            self._update(group)
 
-    def _step_matrices(self, group: dict[str, Any]) -> None:
-        """Update a group's weights and take their gradients away: AdamW then passes them over."""
+    def _update(self, group: dict[str, Any]) -> None:
         by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
         for weight in group["params"]:
             if weight.grad is not None:
@@ -69,30 +61,57 @@ class Muon(torch.optim.AdamW):
             for weight, update in zip(weights, stack, strict=True):
                 weight.mul_(1 - lr * group["weight_decay"])
                 weight.add_(update.view(weight.shape), alpha=-lr * ADAM_RMS * math.sqrt(longer))
-                weight.grad = None
 
     def _orthogonalize_share(self, weights: list[nn.Parameter]) -> Tensor:
-        """Return the updates (n, rows, columns) of weights of one shape; zeros for those that are another rank's."""
-        momenta = torch.stack([self._gather_momentum(weight).flatten(1) for weight in weights])
+        """Return the updates (n, rows, columns) of weights of one shape; zeros for those of another rank's share."""
+        momenta = torch.stack([self._update_momentum(weight).flatten(1) for weight in weights])
         share = slice(self._ranks.rank, None, self._ranks.world_size)
         updates = torch.zeros_like(momenta)
         updates[share] = orthogonalize(momenta[share])
         return updates
 
-    def _gather_momentum(self, weight: nn.Parameter) -> Tensor:
-        """Take a gradient into the momentum and return the two as Nesterov mixes them."""
+    def _update_momentum(self, weight: nn.Parameter) -> Tensor:
+        """Add the gradient to the momentum and return Nesterov's mixture of the two."""
         assert weight.grad is not None
         state = self.state[weight]
         if not state:
-            # AdamW, which takes saved state back, looks for a count of steps.
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
         state["step"] += 1
         state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
         return weight.grad.lerp(state["momentum"], MOMENTUM)
 
 
+class MuonWithAdamW(Optimizer):
+    """Muon for some weights and AdamW for all others, as one optimizer: one list of groups and one state.
+
+    Args:
+        muon, adamw: the two optimizers, over different weights.
+    """
+
+    def __init__(self, muon: Muon, adamw: AdamW) -> None:
+        self.muon, self.adamw = muon, adamw
+        super().__init__([*muon.param_groups, *adamw.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let both optimizers use the groups and the state of this one."""
+        count = len(self.muon.param_groups)
+        self.muon.param_groups, self.adamw.param_groups = self.param_groups[:count], self.param_groups[count:]
+        self.muon.state = self.adamw.state = self.state
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all weights. Collective: every rank, with the same gradients."""
+        self.muon.step()
+        self.adamw.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state; torch replaces groups and state by new objects."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring all singular values near 1 and leave the singular vectors as they are, by products of matrices alone.
+    """Bring all singular values near 1 and keep the singular vectors, by matrix products only.
 
     Args:
         matrices: (n, rows, columns).

@@ -1,4 +1,4 @@
-"""The optimizer, its schedule as a pure function of the step, and the moving average of the weights."""
+"""The optimizer, the learning rate as a function of the step, and the moving average of the weights."""
 
 import math
 from collections.abc import Iterator
@@ -6,22 +6,24 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.optim import AdamW, Optimizer
 
 from vqdist.config.schema import OptimSection
 from vqdist.distributed.process_group import Ranks
-from vqdist.models.pixelcnn import PixelCNN
-from vqdist.models.vqvae import VQVAE
-from vqdist.training.muon import Muon
+from vqdist.training.muon import Muon, MuonWithAdamW
 
 FINAL_LR_SHARE = 0.01
 
 
-def build_optimizer(model: VQVAE | PixelCNN, settings: OptimSection, ranks: Ranks) -> torch.optim.AdamW:
-    """Return Adam or Muon, with decoupled weight decay if asked for.
+def build_optimizer(model: nn.Module, hidden: list[nn.Parameter], settings: OptimSection, ranks: Ranks) -> Optimizer:
+    """Return AdamW, or Muon for the hidden weights and AdamW for the others.
 
-    Biases, other vectors and a codebook are not decayed: the latents set how long a code is.
+    Biases, other vectors and a codebook are not decayed; the latents determine the length of codebook vectors.
+
+    Args:
+        hidden: the weights between the first and the last layer.
     """
-    hidden = model.hidden_weights() if settings.name == "muon" else []
+    hidden = hidden if settings.name == "muon" else []
     taken = {id(weight) for weight in hidden}
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
@@ -32,21 +34,19 @@ def build_optimizer(model: VQVAE | PixelCNN, settings: OptimSection, ranks: Rank
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
     fused = ranks.device.type in {"cuda", "cpu"}
-    if settings.name == "adam":
-        return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
-    matrices = {"params": hidden, "weight_decay": settings.weight_decay, "orthogonal": True}
-    return Muon([matrices, *groups], lr=settings.lr, ranks=ranks, fused=fused)
+    adamw = AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=fused)
+    if not hidden:
+        return adamw
+    return MuonWithAdamW(Muon(hidden, lr=settings.lr, weight_decay=settings.weight_decay, ranks=ranks), adamw)
 
 
 def compute_lr(step: int, settings: OptimSection) -> float:
     """Return the learning rate of a step, counted from 1.
 
-    Linear warm-up, then constant, or a cosine or a line down to a hundredth of the peak at decay_steps,
-    where it stays.
+    Linear warm-up, then constant, or a cosine or linear decay to FINAL_LR_SHARE of the peak at decay_steps.
     """
-    assert settings.decay_steps is not None, "resolved at the first start"
+    assert settings.decay_steps is not None, "resolved at the first attempt"
     if step <= settings.warmup_steps:
         return settings.lr * step / settings.warmup_steps
     if settings.schedule == "constant":
@@ -57,17 +57,17 @@ def compute_lr(step: int, settings: OptimSection) -> float:
     return settings.lr * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * share)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return the optimizer's state by parameter number and name."""
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, torch.Tensor]:
+    """Return the state of an optimizer as PARAMETER_NUMBER.NAME -> tensor."""
     state = optimizer.state_dict()["state"]
     return {f"{number}.{name}": value for number, inner in state.items() for name, value in inner.items()}
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put saved state back; the hyperparameters stay those of the configuration.
+def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Restore the state of an optimizer; the hyperparameters stay those of the configuration.
 
     Raises:
-        ValueError, IndexError: the state is of other parameters.
+        ValueError, IndexError: the state belongs to other parameters.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
@@ -77,19 +77,19 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
         if value.ndim:
             if value.shape != like.shape:
                 raise ValueError(f"{full_name} of shape {tuple(value.shape)}, not {tuple(like.shape)}")
-            # Fused kernels walk the memory as it lies: a moment must be laid out like its parameter.
+            # Fused kernels require that a moment has the memory layout of its parameter.
             value = torch.empty_like(like).copy_(value)
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 class WeightEMA:
-    """A moving average of all floating-point state of a model, codebook included.
+    """A moving average of the floating-point state of a model, codebook included.
 
     Args:
-        model: whose weights are averaged; the average starts as a copy of them.
-        decay: in (0, 1). Early steps use (1 + n) / (10 + n) where that is smaller, so that the first
-            weights are soon forgotten.
+        model: the average starts as a copy of its state.
+        decay: in (0, 1). Step n uses (1 + n) / (10 + n) if that is smaller, so that the initial weights lose their
+            influence quickly.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -98,18 +98,18 @@ class WeightEMA:
         self.tensors = {name: value.detach().clone() for name, value in self._live().items()}
 
     def _live(self) -> dict[str, torch.Tensor]:
-        # Asked anew each time: DDP gives the parameters other memory when it wraps a model.
+        # Not cached: DDP moves the parameters to other memory when it wraps the model.
         return {name: value for name, value in self._model.state_dict().items() if value.is_floating_point()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the model's weights after a step into the average."""
+        """Add the weights of a step to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.tensors.values()), list(self._live().values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Have the model hold the average for as long as the block runs."""
+        """Swap the average into the model while the block runs."""
         self._swap()
         try:
             yield
@@ -125,5 +125,6 @@ class WeightEMA:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Restore a saved average."""
         for name, value in tensors.items():
             self.tensors[name].copy_(value)

@@ -1,10 +1,9 @@
-"""The whole state of a run, and its way into a checkpoint and back."""
+"""The state of a training run on one rank, and how it is saved to and restored from a checkpoint."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -12,29 +11,28 @@ from vqdist.config.schema import RunConfig
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import CheckpointError, Problem
 from vqdist.models.io import load_model
-from vqdist.models.pixelcnn import PixelCNN
-from vqdist.models.quantizer import VectorQuantizer
-from vqdist.models.vqvae import VQVAE
 from vqdist.runs.checkpoint import Tensors, load_checkpoint, parse_checkpoint, read_newest, sweep
 from vqdist.runs.run_dir import RunDir
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
-from vqdist.training.tasks.tasks import Task
+from vqdist.training.tasks.task import Task
+
+TASK_FILE = "usage"  # the name that the first version gave it
 
 
 @dataclass
 class TrainingProgress:
-    """What changes from step to step beside tensors; the same on every rank.
+    """The counters of a run; equal on every rank.
 
     Attributes:
         step: optimizer updates so far, skipped ones included.
-        sums: term -> (sum, samples) since the last train line.
-        best_loss, best_step: the best validate loss and where it was; None before the first.
-        stale_evals: evaluations since then.
-        bad_steps, bad_in_row: steps that were skipped since they were not finite.
-        skipped_samples: damaged samples left out.
-        rolled_back_at: the step at which the run last went back to a checkpoint; None if it never did.
-        ended_early: patience has run out.
-        eval_due: the evaluation of this step is still to be made; a stop came first.
+        sums: loss term -> (sum, samples) since the last train line.
+        best_loss, best_step: the best validate loss and its step; None before the first evaluation.
+        stale_evals: evaluations since the best one.
+        bad_steps, bad_in_row: skipped non-finite steps, in total and consecutive.
+        skipped_samples: damaged samples that were left out.
+        rolled_back_at: step at which the run last returned to a checkpoint; None if it never did.
+        ended_early: the run ended because of train.patience.
+        eval_due: the evaluation of this step was interrupted by a stop and has to be repeated.
     """
 
     step: int = 0
@@ -50,19 +48,25 @@ class TrainingProgress:
     eval_due: bool = False
 
     def add(self, totals: dict[str, float], count: float) -> None:
-        """Add a step's sums over all ranks to the train line that is being gathered."""
+        """Add the sums of a step over all ranks to those of the next train line."""
         for name, total in totals.items():
             old_total, old_count = self.sums.get(name, (0.0, 0.0))
             self.sums[name] = (old_total + total, old_count + count)
 
+    def load(self, values: dict[str, Any]) -> None:
+        """Replace all counters by saved ones; TypeError if a name is unknown."""
+        self.__dict__.update(vars(TrainingProgress(**values)))
+        self.sums = {name: (float(total), float(count)) for name, (total, count) in self.sums.items()}
+
 
 @dataclass
-class Session:
-    """The parts of a run while it runs on this rank.
+class TrainingState:
+    """Everything that changes while a run trains, on this rank.
 
     Attributes:
-        model: as wrapped for DDP and autocast; `inner` is the same model bare.
-        usage: (K,) how often each code was taken since the last train line, over all ranks; None without codes.
+        task: owns the unwrapped model, `task.model`.
+        model: the model, wrapped for DDP and autocast.
+        weight_ema: None if optim.weight_ema is null.
     """
 
     config: RunConfig
@@ -70,86 +74,73 @@ class Session:
     ranks: Ranks
     accelerator: Accelerator
     model: nn.Module
-    inner: VQVAE | PixelCNN
     optimizer: Any
     weight_ema: WeightEMA | None
-    progress: TrainingProgress
-    usage: torch.Tensor | None
-
-    @property
-    def quantizer(self) -> VectorQuantizer | None:
-        """The codebook that learns in this stage, if one does."""
-        found = getattr(self.inner, "quantizer", None)
-        return found if isinstance(found, VectorQuantizer) else None
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
 
 
-def capture(session: Session) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Return (tensors by file, JSON state) that `restore` takes back to the bit."""
-    tensors = {
-        "model": session.inner.state_dict(),
-        "optimizer": optimizer_tensors(session.optimizer),
-    }
-    if session.weight_ema is not None:
-        tensors["weight_ema"] = session.weight_ema.tensors
-    if session.usage is not None and session.quantizer is not None:
-        tensors["usage"] = {"usage": session.usage, "restarts": session.quantizer.restarted}
-    scaler = session.accelerator.scaler
-    state = {
-        "progress": vars(session.progress).copy(),
+def capture(state: TrainingState) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """Return (tensors by file, JSON values); `restore` restores them to the bit."""
+    tensors = {"model": state.task.model.state_dict(), "optimizer": optimizer_tensors(state.optimizer)}
+    if state.weight_ema is not None:
+        tensors["weight_ema"] = state.weight_ema.tensors
+    if task_state := state.task.state():
+        tensors[TASK_FILE] = task_state
+    scaler = state.accelerator.scaler
+    values = {
+        "progress": vars(state.progress).copy(),
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
-    return tensors, state
+    return tensors, values
 
 
-def resume(session: Session, run_dir: RunDir) -> bool:
-    """Put the session where the newest checkpoint that verifies stands; tell whether there is one.
+def resume(state: TrainingState, run_dir: RunDir) -> bool:
+    """Restore the newest checkpoint that verifies; return whether there is one.
 
-    Rank 0 reads it and hands its bytes to the others: a network file system may show it to them later.
+    Rank 0 reads it and sends its bytes to the others, because a network file system may show it to them later.
     Collective: every rank.
     """
-    ranks, folder = session.ranks, run_dir.path / "checkpoints"
+    ranks, folder = state.ranks, run_dir.path / "checkpoints"
     if ranks.is_main:
         sweep(folder)
     found = ranks.broadcast_object(read_newest(folder, set_aside=True) if ranks.is_main else None)
     if found is None:
         return False
     path, files = found
-    restore(session, *parse_checkpoint(files, path), where=str(path))
+    restore(state, *parse_checkpoint(files, path), where=str(path))
     return True
 
 
-def restore(session: Session, tensors: dict[str, Tensors], state: dict[str, Any], *, where: str) -> None:
-    """Put a session back to where `capture` saw it.
+def restore(state: TrainingState, tensors: dict[str, Tensors], values: dict[str, Any], *, where: str) -> None:
+    """Restore what `capture` returned.
 
     Args:
-        where: what to call the checkpoint in an error.
+        where: name of the checkpoint in errors.
     Raises:
-        CheckpointError: the checkpoint is of another architecture, or no checkpoint of a run.
+        CheckpointError: the checkpoint has another architecture, or is not the checkpoint of a run.
     """
-    if not {"model", "optimizer"} <= tensors.keys() or not {"progress", "scaler", "data_fingerprint"} <= state.keys():
-        raise CheckpointError.of(where, f"files {sorted(tensors)}, state {sorted(state)}", "those of a run")
+    if not {"model", "optimizer"} <= tensors.keys() or not {"progress", "scaler", "data_fingerprint"} <= values.keys():
+        raise CheckpointError.of(where, f"files {sorted(tensors)}, state {sorted(values)}", "those of a run")
+    progress = TrainingProgress()
     try:
-        progress = TrainingProgress(**state["progress"])
-        progress.sums = {name: (float(total), float(count)) for name, (total, count) in progress.sums.items()}
-        load_weights(session.inner, tensors["model"])
-        load_optimizer_tensors(session.optimizer, tensors["optimizer"])
-        if session.weight_ema is not None:
-            session.weight_ema.load(tensors.get("weight_ema", tensors["model"]))
-        if session.usage is not None and session.quantizer is not None and "usage" in tensors:
-            session.usage.copy_(tensors["usage"]["usage"])
-            session.quantizer.restarted.copy_(tensors["usage"].get("restarts", torch.tensor(0)))
-        if session.accelerator.scaler is not None and state["scaler"]:
-            session.accelerator.scaler.load_state_dict(state["scaler"])
+        progress.load(values["progress"])
+        load_weights(state.task.model, tensors["model"])
+        load_optimizer_tensors(state.optimizer, tensors["optimizer"])
+        if state.weight_ema is not None:
+            state.weight_ema.load(tensors.get("weight_ema", tensors["model"]))
+        state.task.load_state(tensors.get(TASK_FILE, {}))
+        if state.accelerator.scaler is not None and values["scaler"]:
+            state.accelerator.scaler.load_state_dict(values["scaler"])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError.of(where, f"{type(error).__name__}: {error}", "the state of this run") from error
-    session.progress = progress
+    state.progress.load(vars(progress))
 
 
 def read_weights(path: str) -> Tensors:
     """Return the weights of a checkpoint, a run or a saved model.
 
     Raises:
-        CheckpointError: none of the three, or damaged.
+        CheckpointError: the path is none of them, or damaged.
     """
     if (Path(path) / "COMMIT.json").exists():
         return load_checkpoint(Path(path))[0].get("model", {})
@@ -160,15 +151,15 @@ def load_weights(model: nn.Module, tensors: Tensors) -> None:
     """Copy weights into a model.
 
     Raises:
-        CheckpointError: a name or a shape differs; all of them are named.
+        CheckpointError: names or shapes differ; lists all of them.
     """
-    if problems := find_misfits(model, tensors):
+    if problems := find_mismatches(model, tensors):
         raise CheckpointError(problems)
     model.load_state_dict(tensors)
 
 
-def find_misfits(model: nn.Module, tensors: Tensors) -> list[Problem]:
-    """Return where names and shapes of weights are not a model's."""
+def find_mismatches(model: nn.Module, tensors: Tensors) -> list[Problem]:
+    """Return the names and shapes of weights that differ from those of a model."""
     wanted = model.state_dict()
     problems = []
     for name in sorted(set(wanted) | set(tensors)):

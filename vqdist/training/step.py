@@ -1,4 +1,4 @@
-"""One optimizer update over all ranks: forward, backward, one sum of everything that must be agreed, commit."""
+"""One optimizer update over all ranks: forward, backward, one reduction of everything that must agree, update."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from vqdist.data.augmentation import augment
 from vqdist.data.loading.batch import Batch
 from vqdist.foundation.seeds import derive_seed
 from vqdist.training.optim import compute_lr
-from vqdist.training.state import Session
+from vqdist.training.state import TrainingState
 
 
 @dataclass(frozen=True)
 class RankRequests:
-    """What a rank wants of all ranks after this step; a wish of one is granted to it by all."""
+    """What a rank requests of all ranks after a step; the request of one rank holds for all."""
 
     stop: bool = False
     checkpoint: bool = False
@@ -22,158 +22,141 @@ class RankRequests:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What all ranks know alike after a step.
+    """The result of a step, equal on all ranks.
 
     Attributes:
-        finite: loss and gradient were finite on all ranks; else the step was skipped on all.
+        finite: losses and gradient were finite on all ranks; otherwise the step was skipped on all.
         grad_norm: norm of the summed gradient before clipping.
-        wishes: what any rank wished for.
+        requests: the requests of any rank.
     """
 
     finite: bool
     grad_norm: float
     lr: float
-    wishes: RankRequests
+    requests: RankRequests
 
 
-def train_step(session: Session, micro_batches: list[Batch], wishes: RankRequests) -> StepResult:
-    """Train on one global batch; every sample weighs the same, whatever rank and micro-batch it lies in.
+def train_step(state: TrainingState, micro_batches: list[Batch], requests: RankRequests) -> StepResult:
+    """Train on one global batch. Every sample has the same weight, whatever its rank and micro-batch.
 
-    Collective: every rank, with its own share of the batch.
+    Collective: every rank, with its share of the batch.
     """
-    config, progress = session.config, session.progress
+    config, progress, task = state.config, state.progress, state.task
     step = progress.step + 1
     lr = compute_lr(step, config.optim)
-    for group in session.optimizer.param_groups:
+    for group in state.optimizer.param_groups:
         group["lr"] = lr
-    quantizer = session.quantizer
-    if quantizer is not None:
-        quantizer.plan_restarts(config.run.seed, step, config.data.global_batch_size)
+    task.begin_step(step)
+    sums = _backward(state, micro_batches, step, _count_samples(state, micro_batches))
+    limit = config.optim.grad_clip
+    grad_norm = state.accelerator.clip_grad_norm_(task.model.parameters(), limit or float("inf"))
+    reduced = _reduce(state, micro_batches, sums, grad_norm, requests)
 
-    totals = _backward(session, micro_batches, step, _count_samples(session, micro_batches))
-    grad_norm = _clip(session)
-    agreed = _agree(session, micro_batches, totals, grad_norm, wishes)
-
-    overflowed = session.accelerator.scaler is not None and not grad_norm.isfinite()
-    if agreed.finite or overflowed:
-        session.optimizer.step()  # in fp16 the scaler skips a step that overflowed, and learns from it
-    session.optimizer.zero_grad(set_to_none=True)
-    if agreed.finite:
-        if quantizer is not None:
-            assert session.usage is not None
-            session.usage += quantizer.pending_counts.to(session.usage)
-            quantizer.commit()
-        if session.weight_ema is not None:
-            session.weight_ema.update(step)
-        progress.add(agreed.totals, agreed.count)
-    elif quantizer is not None:
-        quantizer.discard()
-    progress.bad_in_row = 0 if agreed.finite else progress.bad_in_row + 1
-    progress.bad_steps += not agreed.finite
-    progress.skipped_samples += agreed.skipped
+    overflowed = state.accelerator.scaler is not None and not grad_norm.isfinite()
+    if reduced.finite or overflowed:
+        state.optimizer.step()  # in fp16 the scaler skips a step that overflowed, and lowers its scale
+    state.optimizer.zero_grad(set_to_none=True)
+    task.end_step(reduced.finite)
+    if reduced.finite:
+        if state.weight_ema is not None:
+            state.weight_ema.update(step)
+        progress.add(reduced.sums, reduced.samples)
+    progress.bad_in_row = 0 if reduced.finite else progress.bad_in_row + 1
+    progress.bad_steps += not reduced.finite
+    progress.skipped_samples += reduced.skipped
     progress.step = step
-    return StepResult(agreed.finite, float(grad_norm), lr, agreed.wishes)
+    return StepResult(reduced.finite, float(grad_norm), lr, reduced.requests)
 
 
-def settle(session: Session, blank: Batch) -> None:
-    """Let DDP lay out its buckets now, and not after the first step.
+def settle_buckets(state: TrainingState, blank: Batch) -> None:
+    """Let DDP order its gradient buckets before the first step.
 
-    It orders them anew after the first backward pass of a process, and the sum over three ranks or more depends on
-    where a number lies; without this a run that was resumed would not have the bits of one that never stopped.
+    DDP orders them anew after the first backward pass of a process, and a sum over three or more ranks depends on the
+    place of a number in its bucket; without this call a resumed run would differ from an uninterrupted one.
 
     Args:
-        blank: any batch; nothing is learned from it.
-    Collective: every rank, before the first step.
+        blank: a batch whose samples all have weight 0.
+    Collective: every rank.
     """
-    if session.ranks.world_size == 1:
-        return
-    losses = session.task.compute_losses(session.model, _place(session, blank, step=0), training=True)
-    session.accelerator.backward(losses.terms["loss"].sum() * 0.0)
-    session.optimizer.zero_grad(set_to_none=True)
-    if session.quantizer is not None:
-        session.quantizer.discard()
+    if state.ranks.world_size > 1:
+        losses = state.task.losses(state.model, _place(state, blank, step=0), training=True)
+        state.accelerator.backward(losses.terms["loss"].sum() * 0.0)
+        state.optimizer.zero_grad(set_to_none=True)
 
 
 @dataclass(frozen=True)
-class _Agreement:
+class _Reduced:
+    """Sums over all ranks."""
+
     finite: bool
-    totals: dict[str, float]
-    count: float
+    sums: dict[str, float]
+    samples: float
     skipped: int
-    wishes: RankRequests
+    requests: RankRequests
 
 
-def _count_samples(session: Session, micro_batches: list[Batch]) -> float:
-    """Return the samples of the global batch; only damaged ones left out make it another number than G."""
-    if session.config.data.on_error == "raise":
-        return session.config.data.global_batch_size
-    count = torch.tensor([float(sum(map(len, micro_batches)))], device=session.ranks.device)
-    return max(session.ranks.all_reduce(count).item(), 1.0)
+def _count_samples(state: TrainingState, micro_batches: list[Batch]) -> float:
+    """Return the samples of the global batch; only damaged samples that are skipped change their number."""
+    if state.config.data.on_error == "raise":
+        return state.config.data.global_batch_size
+    count = torch.tensor([float(sum(batch.num_samples for batch in micro_batches))], device=state.ranks.device)
+    return max(state.ranks.all_reduce(count).item(), 1.0)
 
 
-def _backward(session: Session, micro_batches: list[Batch], step: int, count: float) -> dict[str, torch.Tensor]:
-    """Add up the gradients of this rank's share and return the sum of each loss term over its samples."""
-    totals: dict[str, torch.Tensor] = {}
-    ranks, quantizer = session.ranks, session.quantizer
+def _backward(state: TrainingState, micro_batches: list[Batch], step: int, samples: float) -> dict[str, torch.Tensor]:
+    """Accumulate the gradients of this rank's share; return the sum of each loss term over its samples."""
+    sums: dict[str, torch.Tensor] = {}
     for number, batch in enumerate(micro_batches):
         last = number == len(micro_batches) - 1
-        if len(batch) == 0 and not last:
-            continue
-        torch.manual_seed(derive_seed(session.config.run.seed, "dropout", step, ranks.rank, number))
-        kept = [tensor.clone() for tensor in quantizer.pending] if quantizer and len(batch) == 0 else None
-        # The gradients of the ranks are summed in the last backward alone.
-        with nullcontext() if last else session.accelerator.no_sync(session.model):
-            losses = session.task.compute_losses(session.model, _place(session, batch, step), training=True)
-            # DDP takes the mean over ranks; times W and over the global count it is the mean over samples.
-            weight = ranks.world_size / count if len(batch) else 0.0
-            session.accelerator.backward(losses.terms["loss"].sum() * weight)
-        if kept is not None and quantizer is not None:
-            for tensor, before in zip(quantizer.pending, kept, strict=True):
-                tensor.copy_(before)
-        for name, term in losses.terms.items():
-            part = term.detach().float().sum() if len(batch) else term.detach().new_zeros(()).float()
-            totals[name] = totals[name] + part if name in totals else part
-    return totals
+        if batch.num_samples == 0 and not last:
+            continue  # the last one must run, because its backward pass sums the gradients over the ranks
+        torch.manual_seed(derive_seed(state.config.run.seed, "dropout", step, state.ranks.rank, number))
+        with nullcontext() if last else state.accelerator.no_sync(state.model):
+            placed = _place(state, batch, step)
+            terms = state.task.losses(state.model, placed, training=True).terms
+            # DDP averages over ranks: times the world size over the global count it is the mean over samples.
+            loss = (terms["loss"] * placed.weights).sum() * (state.ranks.world_size / samples)
+            state.accelerator.backward(loss)
+        for name, term in terms.items():
+            part = (term.detach().float() * placed.weights).sum()
+            sums[name] = sums[name] + part if name in sums else part
+    return sums
 
 
-def _place(session: Session, batch: Batch, step: int) -> Batch:
-    """Return a micro-batch on the device, as it is trained on."""
-    data = session.config.data
+def _place(state: TrainingState, batch: Batch, step: int) -> Batch:
+    """Return a micro-batch on the device, augmented."""
+    data = state.config.data
     if data.mirror != "none" or data.crop is not None:
-        batch = augment(batch, data, seed=session.config.run.seed, step=step)
-    return batch.to(session.ranks.device)
+        batch = augment(batch, data, seed=state.config.run.seed, step=step)
+    return batch.to(state.ranks.device)
 
 
-def _clip(session: Session) -> torch.Tensor:
-    limit = session.config.optim.grad_clip
-    return session.accelerator.clip_grad_norm_(session.inner.parameters(), limit or float("inf"))
-
-
-def _agree(
-    session: Session,
+def _reduce(
+    state: TrainingState,
     micro_batches: list[Batch],
-    totals: dict[str, torch.Tensor],
+    sums: dict[str, torch.Tensor],
     grad_norm: torch.Tensor,
-    wishes: RankRequests,
-) -> _Agreement:
-    """Sum the codebook's statistics, the loss terms and the flags over all ranks, in one reduction."""
-    names = sorted(totals)
+    requests: RankRequests,
+) -> _Reduced:
+    """Sum the task's buffers, the loss terms and the flags over all ranks, in one reduction."""
+    names = sorted(sums)
+    samples = sum(batch.num_samples for batch in micro_batches)
     skipped = sum(len(batch.skipped) for batch in micro_batches)
-    flags = [float(sum(map(len, micro_batches))), float(skipped), float(wishes.stop), float(wishes.checkpoint)]
-    here = torch.stack([totals[name] for name in names])
+    flags = [float(samples), float(skipped), float(requests.stop), float(requests.checkpoint)]
+    here = torch.stack([sums[name] for name in names])
     bad = ~(here.isfinite().all() & grad_norm.isfinite())
     report = torch.cat([here, bad.float().view(1), here.new_tensor(flags)])
-    pending = session.quantizer.pending if session.quantizer is not None else []
-    if session.ranks.world_size > 1:
-        flat = session.ranks.all_reduce(torch.cat([report, *(tensor.flatten() for tensor in pending)]))
-        report, *parts = flat.split([len(report), *(tensor.numel() for tensor in pending)])
-        for tensor, part in zip(pending, parts, strict=True):
+    buffers = state.task.buffers_to_reduce()
+    if state.ranks.world_size > 1:
+        flat = state.ranks.all_reduce(torch.cat([report, *(tensor.flatten() for tensor in buffers)]))
+        report, *parts = flat.split([len(report), *(tensor.numel() for tensor in buffers)])
+        for tensor, part in zip(buffers, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
     *values, bad_ranks, count, skipped_samples, stop, checkpoint = report.tolist()
-    return _Agreement(
+    return _Reduced(
         finite=bad_ranks == 0,
-        totals=dict(zip(names, values, strict=True)),
-        count=count,
+        sums=dict(zip(names, values, strict=True)),
+        samples=count,
         skipped=int(skipped_samples),
-        wishes=RankRequests(stop > 0, checkpoint > 0),
+        requests=RankRequests(stop > 0, checkpoint > 0),
     )

@@ -1,35 +1,35 @@
-"""Validation during training: means over a whole split, exact over ranks and ragged batches."""
+"""Validation during training: means over a whole split, exact for any number of ranks and ragged batches."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 
 from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.pipeline import DataPipeline
-from vqdist.foundation.command import print_from_any_rank
-from vqdist.metrics.images import Means, codes_used, count_codes, perplexity
-from vqdist.training.state import Session
+from vqdist.foundation.progress import print_from_any_rank
+from vqdist.metrics.means import Means
+from vqdist.training.state import TrainingState
 
 
 def evaluate_split(
-    session: Session, feed: DataPipeline, split: str, *, interrupted: Callable[[], bool]
+    state: TrainingState, pipeline: DataPipeline, split: str, *, interrupted: Callable[[], bool]
 ) -> dict[str, float] | None:
-    """Return the mean of every loss term over a split, with the averaged weights where they are kept.
+    """Return the mean of every loss term over a split, with the averaged weights if the run keeps them.
 
     Args:
-        interrupted: asked on every rank after each batch; where one says yes, all end at once.
+        interrupted: called on every rank after each batch; if one rank returns True, all end at once.
     Returns:
-        None if it was interrupted.
-    Collective: every rank, with its own share of the split.
+        The metrics, or None if interrupted.
+    Collective: every rank, with its share of the split.
     """
-    inner, ranks = session.inner, session.ranks
-    means, skipped = Means(), 0
-    usage = None if session.usage is None else torch.zeros(session.usage.shape, dtype=torch.int64)
-    batches = feed.split(split)
-    inner.eval()
+    task, ranks = state.task, state.ranks
+    means, totals, skipped = Means(), dict[str, Tensor](), 0
+    batches = pipeline.split(split)
+    task.model.eval()
     try:
-        with session.weight_ema.applied() if session.weight_ema else nullcontext(), torch.no_grad():
+        with state.weight_ema.applied() if state.weight_ema else nullcontext(), torch.no_grad():
             while True:
                 batch = next(batches, None)
                 left, stop = ranks.any(batch is not None, interrupted())
@@ -39,36 +39,28 @@ def evaluate_split(
                     return None
                 if batch is not None:
                     skipped += len(batch.skipped)
-                    _measure(session, batch, means, usage)
+                    _add_batch(state, batch, means, totals)
     finally:
-        inner.train()
-    total, total_skipped = Means(), 0
-    for sums, count in ranks.gather_objects((means.sums, skipped)):
-        total.merge(sums)
-        total_skipped += count
-    result = total.compute()
-    if usage is not None:
-        result |= describe_usage(ranks.all_reduce(usage.to(ranks.device)).cpu())
-    if session.config.data.on_error == "skip":
+        task.model.train()
+    mean, sums, total_skipped = Means(), dict[str, Tensor](), 0
+    for rank_sums, rank_totals, rank_skipped in ranks.gather_objects((means.sums, totals, skipped)):
+        mean.merge(rank_sums)
+        for name, total in rank_totals.items():
+            sums[name] = sums[name] + total if name in sums else total
+        total_skipped += rank_skipped
+    result = mean.compute() | (task.metrics(sums) if sums else {})
+    if state.config.data.on_error == "skip":
         result["skipped_samples"] = total_skipped
     return result
 
 
-def _measure(session: Session, batch: Batch, means: Means, usage: torch.Tensor | None) -> None:
-    """Add a batch to the means and to the (K,) count of codes."""
+def _add_batch(state: TrainingState, batch: Batch, means: Means, totals: dict[str, Tensor]) -> None:
     for damage in batch.skipped:
         print_from_any_rank(f"skipped {damage}")
-    if len(batch) == 0:
+    if batch.num_samples == 0:
         return
-    with session.accelerator.autocast():
-        losses = session.task.compute_losses(session.inner, batch.to(session.ranks.device), training=False)
+    with state.accelerator.autocast():
+        losses = state.task.losses(state.task.model, batch.to(state.ranks.device), training=False)
     means.add(losses.terms)
-    if usage is not None and losses.codes is not None:
-        usage += count_codes(losses.codes, len(usage))
-
-
-def describe_usage(usage: torch.Tensor) -> dict[str, float]:
-    """Return perplexity and codes used of a (K,) count of codes; nothing where nothing was counted."""
-    if usage.sum() == 0:
-        return {}
-    return {"perplexity": perplexity(usage), "codes_used": codes_used(usage)}
+    for name, total in losses.totals.items():
+        totals[name] = totals[name] + total.cpu() if name in totals else total.cpu()

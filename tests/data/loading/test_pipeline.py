@@ -53,6 +53,7 @@ def test_batches_hold_what_the_reader_reads(kind: str, num_workers: int, image_s
             assert batch.label[i] == sample["json"]["label"]
             assert batch.slice[i] == sample["json"]["slice"]
             assert batch.positions[i] == position % 8
+        assert batch.weights.tolist() == [1.0] * batch.num_samples
 
 
 def test_a_split_is_dealt_out_once(image_set: Path) -> None:
@@ -90,9 +91,13 @@ def test_damage_is_named_by_shard_and_sample(damaged: Path, num_workers: int) ->
 def test_damage_is_skipped_and_counted_where_asked(damaged: Path, num_workers: int) -> None:
     feed = open_feed(damaged, num_workers=num_workers, on_error="skip", micro_batch_size=1, global_batch_size=6)
     batches = take(feed.train_steps(0), 10)
-    assert sum(len(batch) for batch in batches) == 60 - 7
+    assert sum(batch.num_samples for batch in batches) == 60 - 7
     assert sum(len(batch.skipped) for batch in batches) == 7
-    blank = next(batch for batch in batches if len(batch) == 0)
+    assert all(batch.weights.tolist() == [1.0] * batch.num_samples for batch in batches if batch.num_samples)
+    blank = next(batch for batch in batches if batch.num_samples == 0)
+    assert len(blank) == 1
+    assert blank.weights.tolist() == [0.0]
+    assert blank.weights.dtype == torch.float32
     assert blank.values.shape == (1, 1, 32, 32)
     assert not blank.values.any()
     assert blank.positions.tolist() == [NO_NUMBER]

@@ -128,7 +128,7 @@ def test_a_missing_shard_is_skipped_and_counted_where_asked(image_set: Path, tmp
         server.always["train/shard-000004.tar"] = "404"
         with remote_feed(server, tmp_path, on_error="skip", global_batch_size=6) as feed:
             steps = [step[0] for step in islice(feed.train_steps(0), 10)]
-    assert sum(len(batch) for batch in steps) == 60 - 7
+    assert sum(batch.num_samples for batch in steps) == 60 - 7
     assert sum(len(batch.skipped) for batch in steps) == 7
 
 

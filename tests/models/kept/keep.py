@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from vqdist import VQVAE, PixelCNN
 from vqdist.models.io import save_model
+from vqdist.models.model_card import DataDescription
 
 GRID = (4, 6)
 
@@ -34,13 +35,14 @@ def keep(folder: Path) -> None:
     tensors = {"images": images, "prior_codes": codes, "label": label, "slice": slices}
     for codebook in ("ema", "grad"):
         vqvae = build_vqvae(codebook)
-        save_model(vqvae, folder / f"vqvae-{codebook}", step=5, metrics={"loss": 0.5}, extra={"image_size": [16, 24]})
+        data = DataDescription(image_size=(16, 24))
+        save_model(vqvae, folder / f"vqvae-{codebook}", step=5, metrics={"loss": 0.5}, data=data)
         found = vqvae.encode(images)
         tensors |= {f"{codebook}_codes": found, f"{codebook}_recon": vqvae.decode(found)}
     prior = PixelCNN(8, hidden=4, layers=2, kernel=3, condition="label+slice", num_labels=2, num_slices=3).eval()
     torch.nn.init.normal_(prior.head[-1].weight)
-    extra = {"grid": list(GRID), "conditions": [[0, 2, 1], [1, 0, 1]]}
-    save_model(prior, folder / "pixelcnn", step=7, extra=extra, vqvae_dir=folder / "vqvae-ema")
+    data = DataDescription(grid=GRID, conditions=((0, 2, 1), (1, 0, 1)))
+    save_model(prior, folder / "pixelcnn", step=7, data=data, vqvae_dir=folder / "vqvae-ema")
     tensors["logits"] = prior(codes, label=label, slice=slices).detach()
     tensors["greedy"] = prior.sample(2, GRID, temperature=0, label=label, slice=slices)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "expected.safetensors")

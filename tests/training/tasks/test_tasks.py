@@ -1,4 +1,4 @@
-"""What a stage is, without a run: its first weights and its previews."""
+"""The tasks without a run: initial weights and previews."""
 
 from pathlib import Path
 
@@ -7,35 +7,42 @@ import pytest
 import torch
 
 from vqdist.config.loading import load_config
+from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import Batch
 from vqdist.data.shards.manifest import load_manifest
-from vqdist.models.io import load_model
-from vqdist.models.pixelcnn import PixelCNN
-from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import GAP_PIXELS as GAP
-from vqdist.training.tasks.tasks import get_task
+from vqdist.training.tasks.pixelcnn import PixelCNNTask
+from vqdist.training.tasks.vqvae import VQVAETask
+
+CPU = torch.device("cpu")
 
 
-def test_a_prior_starts_with_the_codebook_of_its_companion(code_set: Path) -> None:
-    config, problems = load_config(None, [("task", "pixelcnn"), ("data.path", str(code_set)), ("model.hidden", "32")])
-    assert config is not None
+def configure(*flags: tuple[str, object]) -> RunConfig:
+    config, problems = load_config(None, [(name, str(value)) for name, value in flags])
     assert problems == []
-    companion = load_model(code_set)
-    assert isinstance(companion, VQVAE)
-    codebook = companion.quantizer.codebook
-    model = get_task("pixelcnn").build(config, load_manifest(code_set), companion)
-    assert isinstance(model, PixelCNN)
+    assert config is not None
+    return config
+
+
+def test_a_prior_starts_from_the_codebook_of_its_vqvae(code_set: Path) -> None:
+    config = configure(("task", "pixelcnn"), ("data.path", code_set), ("model.hidden", 32))
+    task = PixelCNNTask(config, load_manifest(code_set), code_set, CPU)
+    model = task.build()
+    codebook = task.vqvae.quantizer.codebook
     distances = torch.stack([torch.pdist(codebook), torch.pdist(model.embedding.weight.detach())])
     assert torch.corrcoef(distances)[0, 1].item() > 0.9999
 
 
 @pytest.mark.parametrize("count", [3, 8])
-def test_a_preview_has_the_originals_in_its_upper_row(count: int) -> None:
+def test_a_preview_has_the_originals_in_its_upper_row(image_set: Path, count: int) -> None:
     values = torch.randint(256, (count, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(count)
-    batch = Batch(0, True, values, numbers, numbers, numbers, [str(number) for number in range(count)])
-    model = VQVAE(1, hidden=8, residual_hidden=4, residual_layers=1, downsample=4, code_dim=4, num_codes=16)
-    picture = get_task("vqvae").preview(model.eval(), batch, None, 0)[0]
+    keys = [str(number) for number in range(count)]
+    batch = Batch(0, True, values, numbers, numbers, numbers, torch.ones(count), keys)
+    config = configure(("model.hidden", 8), ("model.residual_hidden", 4), ("model.downsample", 4))
+    task = VQVAETask(config, load_manifest(image_set), image_set, CPU)
+    task.build().eval()
+    picture = task.preview(batch)[0]
     side = 16 + GAP
     assert picture.shape == (2 * side + GAP, count * side + GAP)
     for index in range(count):

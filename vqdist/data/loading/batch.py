@@ -49,8 +49,10 @@ class Batch:
         values: (B, C, H, W) uint8 images or (B, h, w) int64 codes.
         label: (B,) int64 class of each sample, NO_NUMBER where there is none.
         slice: (B,) int64 slice number of each sample, NO_NUMBER where there is none.
-        positions: (B,) int64 position of each sample inside the global batch.
-        keys: key of each sample.
+        positions: (B,) int64 position of each sample inside the global batch, NO_NUMBER for a blank sample.
+        weights: (B,) float32, 1.0 for a sample of the dataset and 0.0 for a blank one. A micro-batch whose samples
+            are all damaged has one blank sample of zeros, so that its rank takes part in the step's collectives.
+        keys: key of each sample of the dataset; a blank sample has none.
         skipped: what was wrong with each sample that was left out (data.on_error skip).
     """
 
@@ -60,17 +62,23 @@ class Batch:
     label: torch.Tensor
     slice: torch.Tensor
     positions: torch.Tensor
+    weights: torch.Tensor
     keys: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples of the dataset; blank samples do not count."""
         return len(self.keys)
 
     def to(self, device: torch.device) -> Self:
         """Return the batch on a device; images stay uint8 until they are there."""
         if device.type == "cpu":
             return self
-        names = ("values", "label", "slice", "positions")
+        names = ("values", "label", "slice", "positions", "weights")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
@@ -85,6 +93,9 @@ class SampleInfo(NamedTuple):
     key: str
     label: int
     slice: int
+
+
+BLANK = SampleInfo("", 0, 0)
 
 
 @dataclass(frozen=True)
@@ -111,22 +122,22 @@ class Loaded:
         kind = torch.uint8 if values.dtype == np.uint8 else torch.int64
         copied = torch.empty(values.shape, dtype=kind, pin_memory=pin_memory)
         np.copyto(copied.numpy(), values)
-        keys = [facts.key for facts in self.facts]
-        # The blank sample of a micro-batch of which all is damaged has no key and counts for nothing.
+        facts = self.facts or [BLANK]
         return Batch(
             self.step,
             self.last,
             values=copied,
-            label=_column([facts.label for facts in self.facts] or [0], pin_memory),
-            slice=_column([facts.slice for facts in self.facts] or [0], pin_memory),
+            label=_column([info.label for info in facts], pin_memory),
+            slice=_column([info.slice for info in facts], pin_memory),
             positions=_column(self.places or [NO_NUMBER], pin_memory),
-            keys=keys,
+            weights=_column([float(info is not BLANK) for info in facts], pin_memory),
+            keys=[info.key for info in self.facts],
             skipped=self.skipped,
         )
 
 
-def _column(numbers: list[int], pin_memory: bool) -> torch.Tensor:
-    column = torch.tensor(numbers, dtype=torch.int64)
+def _column(numbers: list[int] | list[float], pin_memory: bool) -> torch.Tensor:
+    column = torch.tensor(numbers)
     return column.pin_memory() if pin_memory else column
 
 

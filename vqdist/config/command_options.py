@@ -1,0 +1,190 @@
+"""The typed options of every command, for its flags, its `--help` and the Python function behind it."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BeforeValidator
+
+from vqdist.config.command_line import Options
+from vqdist.config.schema import Mirror
+from vqdist.config.section import Bool, FilePath, Int, Real, key
+from vqdist.foundation.errors import Problem
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+AUTO = Path("auto")
+
+
+def _require_text(value: object) -> object:
+    if value == "":
+        raise ValueError("text")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_require_text)]
+
+
+class TrainOptions(Options):
+    """Options of `vqdist train` besides the keys of the configuration."""
+
+    config: str | None = key(None, "YAML file of configuration keys, or the name of a shipped configuration")
+
+
+class DoctorOptions(TrainOptions):
+    """Options of `vqdist doctor`."""
+
+    preflight: Bool = key(False, "run only the checks that one process finishes within a second")
+
+
+class ShardOptions(Options):
+    """Options of `vqdist shard`."""
+
+    source: Text = key(..., "folder, or demo for synthetic brains", positional="SOURCE")
+    out: FilePath = key(..., "folder of the dataset; new or empty", positional="OUT")
+    layout: Literal["auto", "imagefolder", "oasis-png", "oasis1", "nifti"] = key(
+        "auto", "layout of SOURCE; auto: detect it from the file names"
+    )
+    image_size: Int = key(256, "rows and columns of a slice", unit="pixels", ge=1, le=4096)
+    samples_per_shard: Int = key(256, "slices per shard", unit="slices", ge=1, le=10**6)
+    split: tuple[str, str, str] = key(
+        ("0.8", "0.1", "0.1"), "shares for train, validate and test", unit="shares of subjects"
+    )
+    seed: Int = key(0, "seed of the split, and of the synthetic brains")
+    num_slices: Int = key(32, "number of middle axial slices taken from a volume", unit="slices", ge=1, le=4096)
+    channels: Literal["auto", "1", "3"] = key("auto", "1: grey, 3: colour; auto: 3 if a picture has colour")
+    on_error: Literal["raise", "skip"] = key(
+        "raise", "a file that cannot be read ends the command, or is skipped and counted"
+    )
+    num_subjects: Int = key(24, "number of synthetic brains of the demo", unit="subjects", ge=1, le=10**6)
+    overwrite: Bool = key(False, "replace the contents of OUT")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of train, validate and test; NaN for text that is not a number."""
+        return tuple(_to_float(text) for text in self.split)
+
+    def find_conflicts(self) -> list[Problem]:
+        problems = []
+        if not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= 1e-3):  # also true for NaN
+            problems.append(Problem("--split", " ".join(self.split), "three shares from 0 to 1 with the sum 1"))
+        if self.source != "demo":
+            source, out = Path(self.source).resolve(), self.out.resolve()
+            if out == source or out in source.parents:
+                problems.append(Problem("OUT", str(self.out), "a folder that does not contain SOURCE"))
+        return problems
+
+
+def _to_float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+class EncodeOptions(Options):
+    """Options of `vqdist encode`."""
+
+    run: FilePath = key(..., "run of the VQ-VAE, or the folder of a saved model")
+    data: FilePath = key(..., "dataset of images")
+    out: FilePath = key(..., "folder of the dataset of codes; new or empty")
+    overwrite: Bool = key(False, "replace the contents of --out")
+    views: Int = key(
+        1, "code maps per train slice: the slice, then mirrored and shifted copies of it", unit="maps", ge=1
+    )
+    mirror: Mirror = key("rows", "how every second copy is mirrored; rows: exchange left and right of an OASIS slice")
+    shift: Int = key(0, "largest shift of a copy, up, down, left and right", unit="pixels", ge=0)
+    batch_size: Int = key(16, "slices per forward pass", unit="samples", ge=1)
+    device: Device = key("auto", "auto: cuda, else mps, else cpu")
+
+    def find_conflicts(self) -> list[Problem]:
+        problems = []
+        different = 1 if self.mirror == "none" else 2
+        if self.views > different and not self.shift:
+            copies = "the slice" + " and its mirror image" * (different - 1)
+            problems.append(Problem("--views", str(self.views), f"at most {different}, {copies}, or a --shift above 0"))
+        if self.shift and self.views == 1:
+            found = f"{self.shift} with one view of each slice"
+            problems.append(Problem("--shift", found, "also --views, above 1"))
+        return problems
+
+
+class SampleOptions(Options):
+    """Options of `vqdist sample`."""
+
+    prior: FilePath = key(..., "run of the PixelCNN, or the folder of a saved model")
+    out: FilePath = key(..., "folder for the PNG files, grid.png, codes.npy and samples.json")
+    num: Int = key(64, "number of slices", unit="slices", ge=1)
+    vqvae: FilePath | None = key(None, "run of the VQ-VAE; null: the one saved with the prior")
+    temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
+    top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
+    seed: Int = key(0, "seed of the noise and of the conditions that are not given")
+    label: Int | None = key(None, "class of all slices; null: drawn from the training data")
+    slice: Int | None = key(None, "slice number of all slices; null: drawn from the training data")
+    device: Device = key("auto", "auto: cuda, else mps, else cpu")
+
+
+class EvaluateOptions(Options):
+    """Options of `vqdist evaluate`."""
+
+    run: FilePath = key(..., "run, or the folder of a saved model")
+    data: FilePath | None = key(None, "dataset of images for a VQ-VAE, of codes for a PixelCNN")
+    split: str = key("test", "split to evaluate: train, validate or test")
+    samples: FilePath | None = key(None, "folder of samples to compare with the real slices of train and of the split")
+    images: FilePath | None = key(
+        None, "for --samples of a PixelCNN: dataset of real images; null: the one of its codes"
+    )
+    beside: tuple[FilePath, ...] = key((), "for a VQ-VAE: more runs for the rate-distortion chart")
+    pictures: FilePath | None = key(None, "picture or folder of pictures to reconstruct, instead of --data")
+    figures: FilePath | None = key(AUTO, "folder for figures; auto: RUN/figures; null: no figures")
+    out: FilePath | None = key(None, "file for the JSON report, in addition to stdout")
+    batch_size: Int = key(16, "samples per forward pass; does not change the report", unit="samples", ge=1)
+    device: Device = key("auto", "auto: cuda, else mps, else cpu")
+
+    def find_conflicts(self) -> list[Problem]:
+        problems = []
+        if (self.data is None) == (self.pictures is None):
+            found = "neither" if self.data is None else "both"
+            problems.append(Problem("--data and --pictures", found, "one of them"))
+        if self.pictures is not None and self.beside:
+            problems.append(Problem("--beside", "runs beside --pictures", "--data"))
+        if self.pictures is not None and self.figure_folder is None:
+            problems.append(Problem("--figures", "null beside --pictures", "the folder for the reconstructions"))
+        return problems
+
+    @property
+    def figure_folder(self) -> Path | None:
+        """The folder for figures; None for none, which is the default of a model without its run."""
+        if self.figures != AUTO:
+            return self.figures
+        return self.run / "figures" if (self.run / "config.yaml").is_file() else None
+
+
+BenchPart = Literal["quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp", "quality"]
+BENCH_PARTS = tuple(part for part in get_args(BenchPart) if part != "quality")
+
+
+class BenchOptions(Options):
+    """Options of `vqdist bench`."""
+
+    parts: tuple[BenchPart, ...] = key((), f"{', '.join(BENCH_PARTS)} (the default), or quality", positional="PART")
+    run: FilePath | None = key(None, "for quality: run of a VQ-VAE")
+    data: FilePath | None = key(None, "for quality: the dataset of images of the run")
+    out: FilePath | None = key(None, "file for the JSON report, in addition to stdout")
+    repeats: Int = key(5, "repetitions of each measurement, at least 5; the median is reported", ge=1)
+    small: Bool = key(False, "tiny sizes, to test that every part runs; the figures mean nothing")
+
+    def find_conflicts(self) -> list[Problem]:
+        given = {"--run": self.run, "--data": self.data}
+        problems = []
+        if "quality" in self.parts:
+            missing = " and ".join(flag for flag, value in given.items() if value is None)
+            if missing:
+                expected = "the run of a VQ-VAE and the dataset that it was trained on"
+                problems.append(Problem("quality", f"no {missing}", expected))
+        else:
+            problems += [
+                Problem(flag, str(value), "only with the part quality") for flag, value in given.items() if value
+            ]
+        if self.repeats < 5 and not self.small:
+            problems.append(Problem("--repeats", str(self.repeats), "at least 5, or --small true"))
+        return problems

@@ -1,0 +1,90 @@
+"""The architectures: the only statement of the keys of a VQ-VAE and of a PixelCNN, their ranges and their defaults.
+
+Configuration files, flags, `--help`, the key table, the constructors of the models and the saved config.json use these
+classes.
+"""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from vqdist.config.section import Bool, Int, IntChoice, Real, Section, key
+from vqdist.foundation.errors import Problem
+
+if TYPE_CHECKING:
+    from vqdist.config.schema import RunConfig
+
+
+class ModelConfig(Section):
+    """The keys of a model; the `model` section of a run.
+
+    Attributes:
+        data_kind: what the model is trained on.
+    """
+
+    data_kind: ClassVar[Literal["images", "codes"]]
+
+    def find_run_conflicts(self, run: "RunConfig") -> list[Problem]:
+        """Return the problems between keys of the model and of other sections of the run."""
+        return []
+
+
+class QuantizerConfig(Section):
+    """The vector quantizer (van den Oord et al. 2017, section 3 and appendix A.1)."""
+
+    code_dim: Int = key(64, "size of a codebook vector", ge=1)
+    num_codes: Int = key(512, "number of codebook vectors", ge=2)
+    commitment_weight: Real = key(0.25, "weight of the commitment loss", ge=0)
+    codebook: Literal["ema", "grad"] = key("ema", "how the codebook is learned: by moving averages or by gradient")
+    ema_decay: Real = key(0.99, "decay of the codebook's moving averages", ge=0, lt=1)
+    restart: Bool = key(True, "replace codes that are hardly used by latents of the batch")
+    restart_every: Int = key(20, "steps between two checks for unused codes", unit="steps", ge=1)
+    restart_threshold: Real = key(0.02, "a code restarts if it is used less than this share of the mean use", ge=0)
+
+
+class VQVAEConfig(ModelConfig, QuantizerConfig):
+    """The VQ-VAE (van den Oord et al. 2017)."""
+
+    data_kind = "images"
+
+    hidden: Int = key(128, "channels of the latent grid in encoder and decoder", ge=2)
+    residual_hidden: Int = key(32, "channels inside a residual block", ge=1)
+    residual_layers: Int = key(2, "residual blocks in the encoder and in the decoder", ge=0, le=1000)
+    fine_layers: Int = key(0, "residual blocks at each resolution finer than the code map", ge=0, le=1000)
+    downsample: Annotated[Literal[4, 8, 16], IntChoice] = key(8, "image side divided by the side of the code map")
+    patch: Annotated[Literal[1, 2, 4], IntChoice] = key(
+        1, "side of the pixel squares folded into channels first; above 1, widths halve per finer resolution", unit="px"
+    )
+    l1_weight: Real = key(0.0, "weight of the mean absolute error in the loss", ge=0)
+    ssim_weight: Real = key(0.0, "weight of 1 - SSIM in the loss", ge=0)
+
+    def find_conflicts(self) -> list[Problem]:
+        if self.fine_layers > 0 and self.patch == self.downsample:
+            found = f"{self.fine_layers}, with patches of {self.patch} pixels, as coarse as the code map"
+            return [Problem("model.fine_layers", found, "0, or a smaller model.patch")]
+        return []
+
+    def find_run_conflicts(self, run: "RunConfig") -> list[Problem]:
+        crop = run.data.crop
+        if crop is not None and crop % self.downsample:
+            return [Problem("data.crop", str(crop), f"a multiple of model.downsample, {self.downsample}")]
+        return []
+
+
+class PixelCNNConfig(ModelConfig):
+    """The gated PixelCNN (van den Oord et al. 2016) over the codes of a VQ-VAE."""
+
+    data_kind = "codes"
+
+    hidden: Int = key(64, "channels of both stacks", ge=1)
+    layers: Int = key(15, "masked gated layers", ge=1)
+    kernel: Int = key(5, "kernel width; odd", ge=3)
+    dropout: Real = key(0.0, "share of activations dropped in training", ge=0, lt=1)
+    condition: Literal["none", "label", "slice", "label+slice"] = key("none", "what the prior is conditioned on")
+    symmetry: Literal["none", "rows"] = key(
+        "none", "rows: also condition the lower half of a map on the mirrored upper half"
+    )
+
+    def find_conflicts(self) -> list[Problem]:
+        return [] if self.kernel % 2 else [Problem("model.kernel", str(self.kernel), "an odd number")]
+
+
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {"vqvae": VQVAEConfig, "pixelcnn": PixelCNNConfig}

@@ -1,0 +1,40 @@
+"""Resolve a configuration: settle every key that it leaves open, once, before anything is checked or built."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from vqdist.config.schema import RunConfig
+from vqdist.distributed.process_group import Ranks
+from vqdist.runs.run_dir import follow_first_start
+from vqdist.tracking.tracker import resolve_mode
+from vqdist.training.precision import choose_precision
+
+
+def resolve_config(
+    config: RunConfig, tracking_flag: str | None = None, environ: Mapping[str, str] = os.environ
+) -> RunConfig:
+    """Return the configuration with no key left open.
+
+    The run's first attempt decides optim.decay_steps and train.precision; a checkpoint to start from becomes an
+    absolute path, so that the run can be resumed from any folder.
+
+    Args:
+        tracking_flag: the value of `--tracking.mode`, which overrides WANDB_MODE; None if it was not given.
+    Raises:
+        ConfigError: WANDB_MODE has an unknown value.
+    """
+    config = config.replace("tracking", mode=resolve_mode(tracking_flag, environ, config.tracking.mode))
+    if config.checkpoint.resume not in {"auto", "never"}:
+        config = config.replace("checkpoint", resume=str(Path(config.checkpoint.resume).absolute()))
+    config = follow_first_start(config)
+    if config.optim.decay_steps is None:
+        config = config.replace("optim", decay_steps=config.train.max_steps)
+    if config.train.precision == "auto":
+        config = config.replace("train", precision=choose_precision(config.run.device))
+    return config
+
+
+def agree_on_precision(config: RunConfig, ranks: Ranks) -> RunConfig:
+    """Return the configuration with rank 0's precision, because the devices of nodes may differ. Collective."""
+    return config.replace("train", precision=ranks.broadcast_object(config.train.precision))

@@ -1,0 +1,109 @@
+"""Stage 2: a gated PixelCNN on the code maps of a VQ-VAE."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqdist.config.model_config import PixelCNNConfig
+from vqdist.config.schema import RunConfig
+from vqdist.data.loading.batch import NO_NUMBER, Batch
+from vqdist.data.shards.manifest import Manifest
+from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.seeds import derive_seed
+from vqdist.models.io import find_model, load_model
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.vqvae import VQVAE
+from vqdist.plotting.image_grids import build_grid
+from vqdist.training.tasks.task import Losses, Task
+
+PREVIEW_MAPS = 8
+VQVAE_FOLDER = "vqvae"  # of a dataset of codes
+
+
+class PixelCNNTask(Task):
+    """Train a gated PixelCNN (van den Oord et al. 2016)."""
+
+    name = "pixelcnn"
+    config_type = PixelCNNConfig
+    model: PixelCNN
+
+    def __init__(self, config: RunConfig, manifest: Manifest, data_dir: Path, device: torch.device) -> None:
+        super().__init__(config, manifest, data_dir, device)
+        self._vqvae: VQVAE | None = None
+
+    @classmethod
+    def find_problems(cls, config: RunConfig, manifest: Manifest) -> list[Problem]:
+        assert isinstance(config.model, PixelCNNConfig)
+        condition = config.model.condition
+        return [
+            Problem("model.condition", f"{condition}; the codes have no {name}", "a condition that the codes have")
+            for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices))
+            if name in condition and not count
+        ]
+
+    def build(self) -> PixelCNN:
+        assert self.manifest.num_codes is not None, "manifests of codes have it"
+        on_meta = torch.get_default_device().type == "meta"  # only names and shapes are wanted
+        codebook = None if on_meta else self.vqvae.quantizer.codebook.detach().cpu()
+        torch.manual_seed(derive_seed(self.config.run.seed, "weights"))
+        counts = {"num_labels": self.manifest.num_labels, "num_slices": self.manifest.num_slices}
+        keys = self.config.model.model_dump() | {name: count for name, count in counts.items() if count}
+        self.model = PixelCNN(self.manifest.num_codes, **keys)
+        if codebook is not None:
+            self.model.start_from_codebook(codebook)
+        return self.model
+
+    @property
+    def vqvae(self) -> VQVAE:
+        """The VQ-VAE that encoded the dataset, on the device."""
+        if self._vqvae is None:
+            model = load_model(self.vqvae_dir).to(self.device)
+            assert isinstance(model, VQVAE)
+            self._vqvae = model
+        return self._vqvae
+
+    @property
+    def vqvae_dir(self) -> Path:
+        return find_model(self.data_dir / VQVAE_FOLDER)
+
+    def hidden_weights(self) -> list[nn.Parameter]:
+        return self.model.hidden_weights()
+
+    def losses(self, model: nn.Module, batch: Batch, *, training: bool) -> Losses:
+        logits = model(batch.values, **conditions_of(self.model, batch))
+        nats = F.cross_entropy(logits.float(), batch.values, reduction="none").flatten(1).mean(1)
+        terms = {"loss": nats, "bits_per_code": nats.detach() / math.log(2)}
+        if not training:
+            terms["uniform_bits_per_code"] = torch.full_like(nats, math.log2(logits.shape[1]))
+        return Losses(terms)
+
+    def preview(self, batch: Batch) -> npt.NDArray[np.uint8]:
+        """Return slices that the prior samples, decoded by the VQ-VAE."""
+        num = min(PREVIEW_MAPS, len(batch))
+        grid = (batch.values.shape[1], batch.values.shape[2])
+        generator = torch.Generator().manual_seed(derive_seed(self.config.run.seed, "preview"))
+        noise = -torch.empty(num, grid[0] * grid[1], self.model.num_codes).exponential_(generator=generator).log()
+        conditions: dict[str, Any] = {name: values[:num] for name, values in conditions_of(self.model, batch).items()}
+        codes = self.model.sample(num, grid, noise.to(batch.values.device), **conditions)
+        return build_grid(self.vqvae.decode(codes), columns=PREVIEW_MAPS)
+
+
+def conditions_of(model: PixelCNN, batch: Batch) -> dict[str, Tensor]:
+    """Return the conditions of a batch that a model is conditioned on.
+
+    Raises:
+        DataError: a sample has none. Only checked for batches on the CPU: elsewhere it would wait for the device.
+    """
+    given = {"label": batch.label, "slice": batch.slice}
+    wanted = {name: values for name, values in given.items() if name in model.condition}
+    for name, values in wanted.items():
+        if values.device.type == "cpu" and (values == NO_NUMBER).any():
+            key = batch.keys[int((values == NO_NUMBER).int().argmax())]
+            raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
+    return wanted
