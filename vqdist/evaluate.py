@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.distributed.process_group import end_ranks, start_ranks
     from vqdist.evaluation.run import appraise, show_pictures
     from vqdist.evaluation.table import describe_report
-    from vqdist.tracking.publication import publish
+    from vqdist.evaluation.wandb_report import publish
 
     ranks = start_ranks(options.device)
     try:

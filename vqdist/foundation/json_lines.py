@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vqdist.foundation.atomic_files import sync
 
@@ -52,6 +52,28 @@ class JsonLinesFile:
     def _write_pending(self) -> None:
         while self._unwritten:
             self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+
+
+class JsonLinesFollower:
+    """Reader of a JSON-lines file that other processes append to. A file that is replaced is read from its beginning.
+
+    Args:
+        path: the file; it may not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._incomplete = b""
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the records since the last call. An incomplete line is left to the next call, as is a read error."""
+        with suppress(OSError):
+            if self._file is None or not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                self._file, self._incomplete = self._path.open("rb"), b""
+            *lines, self._incomplete = (self._incomplete + self._file.read()).split(b"\n")
+            return [json.loads(line) for line in lines]
+        return []
 
 
 def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:

@@ -1,1 +1,1 @@
-"""Weights & Biases: a view of the run directory, which stays the record."""
+"""Weights & Biases, a view of the run directory."""

@@ -1,63 +1,43 @@
 """The process that makes the W&B calls of a run: python -m vqdist.tracking.process RUN EVENTS TRAINING_PID.
 
-Follows RUN/metrics.jsonl and the event file of one attempt, and exits soon after training. Notices for the user go to
-stderr, everything else to RUN/wandb/tracking.log.
+It follows RUN/metrics.jsonl and the event file of one attempt, and exits soon after training.
 """
 
-import json
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from vqdist.foundation.errors import OwnershipError
+from vqdist.foundation.json_lines import JsonLinesFollower
 from vqdist.runs.environment import describe_environment
+from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.rows import GLOBAL_STEP, to_row
-from vqdist.tracking.server import find_obstacle, propose_sync
 from vqdist.tracking.state import TrackingState
+from vqdist.tracking.tracker import propose_sync
 
 POLL_S = 0.5
 ORPHAN_LIMIT_S = 30.0
-MAX_TRIES = 4
-GONE = {"do": "finish", "state": "failed", "exit_code": 1}  # for training that did not log its end
-
-
-class JsonTail:
-    """Read what is appended to a JSON-lines file, from the beginning again if the file is replaced."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: BinaryIO | None = None
-        self._rest = b""
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the records since the last call; an incomplete line waits for the next call."""
-        with suppress(OSError):
-            if self._file is None or not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
-                self._file, self._rest = self._path.open("rb"), b""
-            *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-            return [json.loads(line) for line in lines]
-        return []
+MAX_RESTARTS = 3
+# wandb-core inherits the mask: a scheduler that signals every process of a job must not end the report.
+BLOCKED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+TRAINING_DIED = {"do": "finish", "state": "failed", "exit_code": 1}
 
 
 def open_run(run_dir: Path, state: TrackingState, *, mode: str, program: str, config: dict[str, Any] | None) -> Any:
     """Return the W&B run, new or continued; a config of None is for adding to a run that has ended."""
     import wandb
 
-    state.own()
+    state.job_ids = list(dict.fromkeys([*state.job_ids, *filter(None, [os.environ.get("SLURM_JOB_ID")])]))
     state.save(run_dir)
-    settings = {
-        "console": "off",
-        "silent": True,
-        "disable_code": True,
-        "disable_git": True,
-        "program": program,
-        # There is no public setting to measure the training process, or nothing, and to flush every second.
+    settings = {"console": "off", "silent": True, "disable_code": True, "disable_git": True, "program": program}
+    # No public setting measures the training process instead of this one, or nothing, or flushes every second.
+    settings |= {
         "x_stats_pid": os.getppid(),
         "x_disable_stats": config is None,
         "x_transaction_log_flush_interval": 1.0,
@@ -80,8 +60,8 @@ def open_run(run_dir: Path, state: TrackingState, *, mode: str, program: str, co
     return run
 
 
-def send(run: Any, event: Mapping[str, Any]) -> None:
-    """Make the W&B call of an event."""
+def send(run: Any, event: dict[str, Any]) -> None:
+    """Make the W&B calls of an event."""
     import wandb
 
     match event:
@@ -93,11 +73,11 @@ def send(run: Any, event: Mapping[str, Any]) -> None:
             run.log({chart: wandb.Histogram(np_histogram=(sums, edges)), GLOBAL_STEP: step})
         case {"do": "picture", "stream": chart, "step": step, "path": path}:
             run.log({chart: wandb.Image(path, caption=f"step {step}"), GLOBAL_STEP: step})
-        case {"do": "artifact", "path": path}:
+        case {"do": "artifact", "path": path, "is_input": is_input}:
             artifact = wandb.Artifact(event["name"], type=event["type"], metadata=event["metadata"])
             add = artifact.add_dir if Path(path).is_dir() else artifact.add_file
             add(path, skip_cache=True)
-            if not event["is_input"]:
+            if not is_input:
                 run.log_artifact(artifact)
             elif not run.offline:
                 run.use_artifact(artifact)
@@ -105,39 +85,40 @@ def send(run: Any, event: Mapping[str, Any]) -> None:
                 # Run.use_artifact refuses to work offline; this is the part of it that needs no server.
                 run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
         case {"do": "finish", "state": state, "exit_code": exit_code}:
-            run.summary["state"] = state
+            if state is not None:
+                run.summary["state"] = state
             if state == "stopped":
                 run.mark_preempting()
-            if state != "finished":
+            if state in {"stopped", "failed"}:
                 run.alert(title=f"{run.name} {state}", text=f"{run.name} {state} with exit code {exit_code}")
             run.finish(exit_code=exit_code)
 
 
-def follow(run_dir: Path, events_path: Path, training_pid: int, mode: str) -> None:
-    """Send what training logs until it finishes or is gone.
+def follow(run: Any, state: TrackingState, run_dir: RunDir, events_path: Path, training_pid: int) -> None:
+    """Send what training logs until it finishes or dies.
 
     A step counts as sent before it is sent: a kill may lose it, and sync.py fills it in, but never repeats it.
+
+    Raises:
+        OwnershipError: a newer attempt owns the run directory and sends the rest.
     """
-    events, metrics, owner = JsonTail(events_path), JsonTail(run_dir / "metrics.jsonl"), read_owner(run_dir)
-    start, *batch = events.read()
-    state = TrackingState.load(run_dir)
-    state.start = start["run"]
-    run = open_run(run_dir, state, mode=mode, program=start["program"], config=start["config"])
+    events, metrics = JsonLinesFollower(events_path), JsonLinesFollower(run_dir.path / "metrics.jsonl")
     while True:
-        is_gone = os.getppid() != training_pid
-        batch += events.read() + ([GONE] if is_gone else [])
-        for record in metrics.read(): 
-            batch.append({"do": "row", "stream": record["split"], "step": record["step"], "row": to_row(record)})
-        if read_owner(run_dir) != owner:
-            return  # a newer attempt sends its own lines
-        batch = [event for event in batch if "stream" not in event or state.claim(event["stream"], event["step"])]
-        batch.sort(key=...)  # the end last
-        state.save(run_dir)
-        for event in batch:
+        has_died = os.getppid() != training_pid
+        logged = events.read()  # before metrics.jsonl, which is complete when the end of training is logged
+        rows = [
+            {"do": "row", "stream": record["split"], "step": record["step"], "row": to_row(record)}
+            for record in metrics.read()
+        ]
+        if run_dir.token:
+            run_dir.check_owner()
+        new = [event for event in rows + logged if "stream" not in event or state.claim(event["stream"], event["step"])]
+        if new:
+            state.save(run_dir.path)
+        for event in new + has_died * [TRAINING_DIED]:
             send(run, event)
-            if event["do"] == "finish":
+            if event.get("do") == "finish":
                 return
-        batch.clear()
         time.sleep(POLL_S)
 
 
@@ -149,29 +130,40 @@ def exit_after(training_pid: int) -> None:
     os._exit(1)
 
 
-def main(run_dir: Path, events_path: Path, training_pid: int) -> int:
-    """Send one attempt; after an error, begin again with what was not sent, offline."""
-    # wandb-core inherits the mask: a scheduler that signals every process of a job must not end the report.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+def main(run_path: Path, events_path: Path, training_pid: int) -> int:
+    """Send one attempt; after an error, go on offline with a new wandb-core. Notices for the user go to stdout."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     threading.Thread(target=exit_after, args=[training_pid], daemon=True).start()
-    notices = os.dup(2)
-    os.dup2(1, 2)
-    ...
-    for _ in range(MAX_TRIES):
+    notices = os.dup(1)
+    os.dup2(2, 1)  # wandb-core inherits stdout, and its output belongs in the log
+
+    def notify(text: str) -> None:
+        with suppress(OSError):
+            os.write(notices, f"W&B: {text}\n".encode())
+
+    start = JsonLinesFollower(events_path).read()[0]
+    state = TrackingState.load(run_path)
+    state.start = start["placement"]
+    first_mode = "offline" if start["mode"] == "offline" else "online"
+    for mode in [first_mode, *MAX_RESTARTS * ["offline"]]:
         try:
-            follow(run_dir, events_path, training_pid, mode)
+            run = open_run(run_path, state, mode=mode, program=start["program"], config=start["config"])
+            if mode == "online":
+                notify(f"online, {run.url}")
+            follow(run, state, RunDir(run_path, start["token"]), events_path, training_pid)
             events_path.unlink()
             return 0
-        except Exception as error:
+        except OwnershipError:
+            return 0
+        except Exception as error:  # noqa: BLE001
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            notify(f"{reason}; tracked offline, `{propose_sync(run_path)}` sends it later")
             with suppress(Exception):
                 traceback.print_exc()
                 import wandb
 
                 wandb.teardown(exit_code=1)
-            if mode == "online": 
-                mode = "offline"
-                notify("...")
-    notify(f"W&B: too many errors, see {run_dir}/wandb/tracking.log; training continues without it")
+    notify("too many errors, see wandb/tracking.log")
     return 1
 
 

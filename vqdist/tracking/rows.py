@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 GLOBAL_STEP = "global_step"
-_CODEBOOK = {"perplexity", "codes_used", "restarts"}
 
 
 def to_row(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return chart -> number of one line of metrics.jsonl, with `global_step`; other values are left out.
+    """Return chart -> number for a line of metrics.jsonl, with `global_step`. Values that are no numbers are left out.
 
     Metrics are in the section of their split. Those of the codebook and the prior have a section of their own, with
-    train and validate side by side; `perf` becomes `speed` or, for memory, `system`.
+    train and validate side by side. `perf` becomes `speed` or, for memory, `system`.
     """
     split = record.get("split", "train")
     row = {_name_chart(split, key): value for key, value in record.items() if key not in {"step", "split"}}
@@ -22,8 +21,8 @@ def to_row(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _name_chart(split: str, key: str) -> str:
-    if key == "samples":
-        return key
-    if key in _CODEBOOK:
+    if key in {"perplexity", "codes_used", "restarts"}:
         return f"codebook/{key}_{split}"
-    return f"prior/{key}_{split}" if key.endswith(("bits_per_code", "bits_per_pixel")) else f"{split}/{key}"
+    if key.endswith(("bits_per_code", "bits_per_pixel")):
+        return f"prior/{key}_{split}"
+    return key if key == "samples" else f"{split}/{key}"

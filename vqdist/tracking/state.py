@@ -12,18 +12,18 @@ from typing import Any
 
 @dataclass
 class TrackingState:
-    """The run's id and placement in W&B, and the last step sent of each stream."""
+    """The id and the placement of a run in W&B, and the last step sent of each stream."""
 
     id: str
     start: dict[str, Any] = field(default_factory=dict)  # project, entity, group, tags, run_name, job_type
-    job_ids: list[str] = field(default_factory=list)  # Slurm jobs of all attempts
-    writer: dict[str, Any] = field(default_factory=dict)  # host and process id
-    sent: dict[str, int] = field(default_factory=dict)  # train, validate or a chart -> last step
+    job_ids: list[str] = field(default_factory=list)  # of Slurm
+    writer: dict[str, Any] = field(default_factory=dict)  # host and pid of the process that saved last
+    sent: dict[str, int] = field(default_factory=dict)  # train, validate or a chart -> step
     format_version: int = 1
 
     @classmethod
     def load(cls, run_dir: Path) -> "TrackingState":
-        """Read tracking.json. Without it, the id is that of files in wandb/ or of a W&B sweep, or a new one."""
+        """Read tracking.json. Without it, the id is that of the files in wandb/ or of a W&B sweep, or a new one."""
         with suppress(OSError, ValueError, TypeError):
             return cls(**json.loads((run_dir / "wandb" / "tracking.json").read_text()))
         for path in run_dir.glob("wandb/*run-*/run-*.wandb"):
@@ -32,7 +32,8 @@ class TrackingState:
         return cls(sweep_run_id or secrets.token_hex(4))
 
     def save(self, run_dir: Path) -> None:
-        """Replace tracking.json, without fsync; a full disk is ignored, because sync.py fills in what it loses."""
+        """Replace tracking.json, without fsync. A full disk is no error: sync.py finds the rows that W&B lacks."""
+        self.writer = {"host": socket.gethostname(), "pid": os.getpid()}
         partial = run_dir / "wandb" / "tracking.json.tmp"
         with suppress(OSError):
             partial.write_text(json.dumps(asdict(self)))
@@ -46,7 +47,7 @@ class TrackingState:
         return True
 
     def is_writer_alive(self) -> bool | None:
-        """Return whether the last writer still runs; None if it ran on another host."""
+        """Return whether the process that saved last still runs, None if it ran on another host."""
         if self.writer.get("host") != socket.gethostname():
             return None
         try:

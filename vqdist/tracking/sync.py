@@ -1,8 +1,8 @@
-"""Fill in what W&B lacks of a run, and list the files to send: python -m vqdist.tracking.sync RUN.
+"""Fill in what W&B lacks of a run and list what to send: python -m vqdist.tracking.sync RUN.
 
-Every attempt has a directory with a .wandb file in RUN/wandb/. Rows and previews that killed processes did not write
-are added from metrics.jsonl and previews/, as one more offline directory. The paths of the files that `wandb sync` has
-to send go to stdout, in order. launch/wandb_sync.sh runs this and sends them.
+Every attempt has a .wandb file in RUN/wandb/. Rows and previews that killed processes did not write are added from
+metrics.jsonl and previews/ as one more file. The files that the server may lack go to stdout, one per line, in the
+order in which to send them. launch/wandb_sync.sh sends them.
 """
 
 import json
@@ -13,26 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.command import Parser, boolean, print_from_any_rank, run_command
-from vqdist.foundation.errors import ConfigError, DataError, VqdistError
-from vqdist.runs.run_dir import read_lines, read_status
-from vqdist.tracking.process import WandbRun
+from vqdist.foundation.command import run_command
+from vqdist.foundation.errors import DataError, VqdistError
+from vqdist.foundation.json_lines import read_json_lines
+from vqdist.foundation.progress import print_from_any_rank
+from vqdist.runs.run_dir import read_status
+from vqdist.tracking.process import open_run, send
 from vqdist.tracking.rows import GLOBAL_STEP, to_row
-from vqdist.tracking.server import find_obstacle
 from vqdist.tracking.state import TrackingState
 
-LIVE_S = 120.0  # a running attempt writes system metrics more often
+LIVE_S = 120.0  # a running attempt writes system metrics more often than that
 Points = set[tuple[str, int]]  # (chart, global step)
 
 
 def find_wandb_files(run_dir: Path) -> list[Path]:
     """Return the .wandb files of a run in the order of its attempts."""
-    files = (run_dir / "wandb").glob("*run-*/*.wandb")
-    return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
+    return sorted(run_dir.glob("wandb/*run-*/*.wandb"), key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
 def read_wandb_file(path: Path) -> tuple[Points, bool]:
-    """Return the points in a .wandb file, and whether the attempt was ended rather than killed.
+    """Return the points in a .wandb file, and whether its attempt was ended rather than killed.
 
     Raises:
         VqdistError: W&B cannot read the file.
@@ -47,28 +47,31 @@ def read_wandb_file(path: Path) -> tuple[Points, bool]:
     return points, any(record["type"] == "exit" for record in records)
 
 
-def find_missing(run_dir: Path, points: Points) -> list[dict[str, Any]]:
-    """Return the events that send what metrics.jsonl and previews/ have beyond the points."""
-    events = []
-    for row in read_rows(run_dir):
+def find_missing(run_dir: Path, rows: Sequence[dict[str, float]], points: Points) -> list[dict[str, Any]]:
+    """Return the events of the rows and previews that are not among the points."""
+    missing: list[dict[str, Any]] = []
+    for row in rows:
         if points.isdisjoint((chart, row[GLOBAL_STEP]) for chart in row.keys() - {GLOBAL_STEP, "samples"}):
-            events.append({"do": "row", "row": row})
+            missing.append({"do": "row", "row": row})
     for path in sorted(run_dir.glob("previews/step-*.png")):
         stream, step = "pictures/previews", int(path.stem.removeprefix("step-"))
         if (stream, step) not in points:
-            events.append({"do": "picture", "stream": stream, "step": step, "path": str(path)})
-    return events
+            missing.append({"do": "picture", "stream": stream, "step": step, "path": str(path)})
+    return missing
 
 
-def fill_in(run_dir: Path, events: Sequence[dict[str, Any]]) -> None:
-    """Write events to one more offline directory of the run."""
-    start = {"run": TrackingState.load(run_dir).start, "config": None, "program": __file__}
-    run = WandbRun(run_dir, start, "offline")
-    run.send(events)
-    state = read_status(run_dir).get("state")
-    # Rows filled in late must not pass for the newest values.
-    newest = {chart: value for row in read_rows(run_dir) for chart, value in row.items()}
-    run.finish("failed" if state == "running" else state, 0 if state == "finished" else 1, summary=newest)
+def fill_in(run_dir: Path, state: TrackingState, points: Points) -> None:
+    """Write one more .wandb file with what is not among the points, if there is anything."""
+    metrics = run_dir / "metrics.jsonl"
+    rows = [to_row(record) for _, record in read_json_lines(metrics)] if metrics.exists() else []
+    if missing := find_missing(run_dir, rows, points):
+        print_from_any_rank(f"{run_dir}: {len(missing)} rows and previews that were not written are filled in")
+        run = open_run(run_dir, state, mode="offline", program=__file__, config=None)
+        for event in missing:
+            send(run, event)
+        # The rows that were filled in must not count as the newest ones.
+        run.summary.update({chart: value for row in rows for chart, value in row.items()})
+        run.finish(exit_code=0 if read_status(run_dir).get("state") == "finished" else 1)
 
 
 def prepare(run_dir: Path) -> list[Path]:
@@ -77,34 +80,26 @@ def prepare(run_dir: Path) -> list[Path]:
     Raises:
         DataError: the folder is not a tracked run.
     """
-    files = find_wandb_files(run_dir)
-    if not files:
+    if not (run_dir / "wandb").is_dir():
         raise DataError.of(str(run_dir), "no wandb/ in it", "the directory of a run that was tracked")
-    points: Points = set()
-    for file in files:
-        found, has_ended = read_wandb_file(file)
+    files, points, has_ended, state = find_wandb_files(run_dir), Points(), True, TrackingState.load(run_dir)
+    for path in files:
+        found, has_ended = read_wandb_file(path)
         points |= found
-    is_alive = TrackingState.load(run_dir).is_writer_alive()
-    if is_alive is None:
-        is_alive = time.time() - files[-1].stat().st_mtime < LIVE_S
-    missing = find_missing(run_dir, points)
-    if not has_ended and is_alive:
-        print_from_any_rank(f"{run_dir}: still running; its last attempt is sent when it has ended")
-        return [...]
-    ...
+    is_alive = state.is_writer_alive()
+    if not has_ended and (time.time() - files[-1].stat().st_mtime < LIVE_S if is_alive is None else is_alive):
+        print_from_any_rank(f"{run_dir}: still running; its last attempt can be sent when it has ended")
+        return [path for path in files[:-1] if path.parent.name.startswith("offline-")]
+    fill_in(run_dir, state, points)
+    # The server has what online attempts wrote, except for the end of the last one if it was killed.
+    cut_off = [] if has_ended else files[-1:]
+    return [path for path in find_wandb_files(run_dir) if path.parent.name.startswith("offline-") or path in cut_off]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prepare a run to be sent; write the files to stdout."""
-    parser = Parser("vqdist.tracking.sync", __doc__ or "")
-    parser.place("RUN", Path, help="the run's directory")
-    parser.option("--check-server", boolean, default=False, help="fail at once if the server cannot be reached")
-    args = parser.parse_args(argv)
-    obstacle = find_obstacle() if args.check_server else None
-    if obstacle:
-        raise ConfigError.of("W&B", obstacle, "an API key and a server that answers")
-    sys.stdout.writelines(f"{path}\n" for path in prepare(args.run))
-    return 0
+def main(argv: Sequence[str]) -> None:
+    """Prepare runs to be sent; write their files to stdout."""
+    for run_dir in argv:
+        sys.stdout.writelines(f"{path}\n" for path in prepare(Path(run_dir)))
 
 
 if __name__ == "__main__":

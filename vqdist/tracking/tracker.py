@@ -1,33 +1,78 @@
-"""Log a training run to W&B without waiting for it: append events to a file that process.py follows."""
+"""Log a training run to W&B without waiting for it: append events to a file that a separate process follows."""
 
 import os
 import secrets
+import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import vqdist
-from vqdist.config.schema import TrackingSection
+from vqdist.config.schema import RunConfig
+from vqdist.foundation.json_lines import JsonLinesFile
 from vqdist.foundation.progress import print_message
-from vqdist.runs.run_dir import JsonLines
-from vqdist.tracking.server import propose_sync
+from vqdist.runs.run_dir import RunDir
 
 MAX_BINS = 256
-FINISH_LIMIT_S = {"finished": 60.0, "stopped": 10.0, "failed": 10.0}  # a scheduler waits little after a signal
+# After a signal the scheduler does not wait long.
+FINISH_LIMIT_S = {"finished": 60.0, "stopped": 10.0, "failed": 10.0}
+SYNC_SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"  # not part of an installed wheel
 
 
 class Tracker:
-    """Send pictures, histograms, artifacts and the end of a run to W&B, or nothing without a process.
+    """Send a run to W&B: metrics.jsonl, and what these methods log. No method raises, and only `finish` waits.
 
-    Lines of metrics.jsonl are sent without a call. No method raises, and only `finish` waits.
+    Args:
+        run_dir: the run's directory; the files of W&B go to its `wandb/`.
+        config: the resolved configuration; None to send nothing, as on ranks other than 0.
+        has_ended: add to a run that has ended; its configuration and state in W&B stay as they are.
     """
 
-    def __init__(self, run_dir: Path, command: Sequence[str | Path] | None = None) -> None:
-        ...
+    def __init__(self, run_dir: RunDir, config: RunConfig | None, *, has_ended: bool = False) -> None:
+        self._run_dir, self._has_ended = run_dir.path.resolve(), has_ended
+        self.active = config is not None and config.tracking.mode != "disabled"
+        if config is None or not self.active:
+            return
+        try:
+            self._start_process(config, run_dir.token)
+        except OSError as error:
+            print_message(f"W&B: not started ({error}); training continues without it")
+            self.active = False
+
+    def _start_process(self, config: RunConfig, token: str) -> None:
+        folder = self._run_dir / "wandb"
+        for path in folder.glob("events-*.jsonl") if not self._has_ended else []:
+            path.unlink()  # left by an attempt whose process was killed
+        path = folder / f"events-{secrets.token_hex(4)}.jsonl"
+        self._events = JsonLinesFile(path, lambda: None)
+        placement = config.tracking.model_dump(exclude={"mode"})
+        placement |= {"run_name": config.run_dir.name, "job_type": config.task}
+        values = None if self._has_ended else config.model_dump(mode="json")
+        start = {"placement": placement, "mode": config.tracking.mode, "config": values, "program": sys.argv[0]}
+        self._events.append(start | {"token": token})
+        environ = {"WANDB_ERROR_REPORTING": "false", "WANDB_INIT_TIMEOUT": "30"}
+        environ |= {"WANDB_DATA_DIR": f"{folder}/data", "WANDB_CACHE_DIR": f"{folder}/cache"}
+        with (folder / "tracking.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "vqdist.tracking.process", self._run_dir, path, str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environ | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                # Unbuffered: an interpreter that exits aborts if a thread holds the lock of a buffer.
+                bufsize=0,
+                # Signals for training must not end the process before it has sent how training ended.
+                start_new_session=True,
+            )
+        threading.Thread(target=self._print_notices, daemon=True).start()
+
+    def _print_notices(self) -> None:
+        for line in self._process.stdout or []:
+            print_message(line.decode().rstrip())
 
     def log_pictures(self, step: int, pictures: Mapping[str, Path]) -> None:
         """Log PNG files (name -> path), which must stay where they are."""
@@ -36,81 +81,52 @@ class Tracker:
             self._append("picture", stream=stream, step=step, path=str(path.resolve()))
 
     def log_histogram(self, step: int, name: str, counts: Sequence[float]) -> None:
-        """Log how often each of the K codes was used; above 256 codes, neighbouring codes share a bin."""
+        """Log how often each of K codes was used; above 256 codes, neighbouring codes share a bin."""
         width = -(-len(counts) // MAX_BINS)
         edges = [*range(0, len(counts), width), len(counts)]
         sums = np.add.reduceat(counts, edges[:-1]).tolist()
         self._append("histogram", stream=name, step=step, sums=sums, edges=edges)
 
     def log_artifact(self, kind: str, name: str, *, path: Path, metadata: Mapping[str, Any], is_input: bool) -> None:
-        """Log a file or folder that the run has made or, with `is_input`, uses; equal names link runs."""
+        """Log a file or folder that the run has made or, with `is_input`, uses. Equal names link runs."""
         self._append("artifact", type=kind, name=name, path=str(path.resolve()), metadata=metadata, is_input=is_input)
 
     def log_row(self, row: Mapping[str, float]) -> None:
         """Log numbers that are not in metrics.jsonl: chart -> number, with `global_step`."""
         self._append("row", row=row)
 
-    def finish(self, state: str, exit_code: int, *, limit_s: float | None = None) -> None:
-        """End the run in W&B and wait a bounded time (60 s if finished, 10 s if stopped or failed) until it is sent."""
-        if self._events is None or self._process is None:
+    def finish(self, state: str, exit_code: int) -> None:
+        """End the run in W&B and wait until everything is sent, but not longer than `FINISH_LIMIT_S`.
+
+        Args:
+            state: finished, stopped or failed.
+            exit_code: of the command.
+        """
+        if not self.active:
             return
-        self._append("finish", state=state, exit_code=exit_code)
+        self._append("finish", state=None if self._has_ended else state, exit_code=exit_code)
+        self.active = False
         try:
             self._events.sync()
-            self._process.wait(FINISH_LIMIT_S[state] if limit_s is None else limit_s)
+            self._process.wait(FINISH_LIMIT_S[state])
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
         self._events.close()
-        self._events = None
         if self._process.wait() != 0:
             print_message(f"W&B has not received everything; `{propose_sync(self._run_dir)}` sends the rest")
 
     def _append(self, verb: str, **fields: Any) -> None:
         try:
-            if self._events is not None:
+            if self.active:
                 self._events.append({"do": verb, **fields})
         except (TypeError, ValueError) as error:
             print_message(f"W&B: {verb} not logged ({error}); training continues")
 
 
-def start_tracker(
-    run_dir: Path,
-    settings: TrackingSection,
-    *,
-    run_name: str,
-    config: Mapping[str, Any] | None,
-    job_type: str,
-    is_main: bool,
-) -> Tracker:
-    """Start the process that makes the W&B calls and return at once; W&B's files and state go to RUN/wandb.
-
-    Args:
-        settings: the tracking section, with the mode that `resolve_mode` returned.
-        run_name: name in the dashboard.
-        config: the resolved configuration; None to add to a run that has ended.
-        job_type: kind of run, for example the task.
-        is_main: False on ranks other than 0, where the tracker does nothing.
-    """
-    if not is_main or settings.mode == "disabled":
-        return Tracker()
-    start = {"run": settings.model_dump(exclude={"mode"}) | {"run_name": run_name, "job_type": job_type}}
-    folder, root = run_dir.resolve() / "wandb", str(Path(vqdist.__file__).resolve().parents[1])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("events-*.jsonl"):  # of attempts whose process was killed
-            path.unlink(missing_ok=True)
-        path = folder / f"events-{secrets.token_hex(4)}.jsonl"
-        events = JsonLines(path, lambda: None)
-        events.append({"mode": settings.mode, "run": placement, "config": config, "program": sys.argv[0]})
-        with (folder / "tracking.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "vqdist.tracking.process", folder.parent, path, str(os.getpid())],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                start_new_session=True,  # signals for training must not end the report of how training ended
-            )
-    except OSError as error:
-        print_message(f"W&B: not started ({error}); training continues without it")
-        return Tracker()
-    return Tracker(events, process)
+def propose_sync(run_dir: Path) -> str:
+    """Return the command that sends the rest of a run: the script of the repository, or W&B's own if there is none."""
+    run = shlex.quote(str(run_dir))
+    if not SYNC_SCRIPT.is_file():
+        return f"wandb sync --include-online {run}/wandb/*run-*"
+    script = SYNC_SCRIPT.relative_to(Path.cwd()) if SYNC_SCRIPT.is_relative_to(Path.cwd()) else SYNC_SCRIPT
+    return f"bash {shlex.quote(str(script))} {run}"
