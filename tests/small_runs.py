@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vqdist import encode
+from vqdist.config.command_options import EncodeOptions
 from vqdist.data.shards.codecs import encode_png
 from vqdist.data.shards.writer import ShardSetWriter, load_manifest
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.distributed.process_group import Ranks
-from vqdist.inference.encoding import encode as encode_images
+from vqdist.inference.encoding import encode
 from vqdist.models.io import save_model
 from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
@@ -51,9 +51,8 @@ def save_vqvae(run: Path, *, channels: int = 1, num_codes: int = 16, seed: int =
 
 
 def write_codes(out: Path, run: Path, images: Path) -> Path:
-    """Encode a data set."""
-    args = encode.build_parser().parse_args(["--run", str(run), "--data", str(images), "--out", str(out)])
-    encode_images(args, ALONE)
+    """Encode a dataset of images."""
+    encode(EncodeOptions(run=run, data=images, out=out), ALONE)
     return out
 
 

@@ -185,7 +185,7 @@ def start(
 def on_ranks(body: Callable[..., Any], *arguments: Any, ranks: int, timeout_s: float = 100.0) -> list[Any]:
     """Call a function of a test module on as many ranks and return what each returned (JSON values).
 
-    The body begins with `start_ranks("cpu")`, as every command does.
+    The body begins with `init_process_group("cpu")`, as every command does.
     """
     with tempfile.TemporaryDirectory() as folder:
         with start(_keep_result, folder, body.__module__, body.__name__, arguments, ranks=ranks) as started:
@@ -298,11 +298,11 @@ def _train(words: list[str]) -> int:
 
 
 def _keep_result(folder: str, module: str, name: str, arguments: Sequence[Any]) -> int:
-    from vqdist.distributed.process_group import end_ranks
+    from vqdist.distributed.process_group import destroy_process_group
 
     try:
         result = getattr(importlib.import_module(module), name)(*arguments)
     finally:
-        end_ranks()
+        destroy_process_group()
     (Path(folder) / f"{os.environ.get('RANK', '0')}.json").write_text(json.dumps(result))
     return 0

@@ -9,11 +9,11 @@ import pytest
 import torch
 from small_runs import ALONE, save_vqvae, write_images
 
-from vqdist import evaluate
 from vqdist.bench import PARTS, main
 from vqdist.benchmarks.measure import Result, compare
 from vqdist.benchmarks.reference_vqvae import UsualVQVAE
-from vqdist.evaluation.run import appraise
+from vqdist.config.command_options import EvaluateOptions
+from vqdist.evaluation.report import evaluate
 from vqdist.foundation.command import run_command
 from vqdist.models.vqvae import VQVAE
 
@@ -65,8 +65,7 @@ def test_quality_trains_the_peers_for_as_long_as_the_run_took(
     results = json.loads(capsys.readouterr().out)["results"]
     assert [result["unit"] for result in results] == ["SSIM"] * 4 + ["dB"] * 2 + ["codes"] * 2
     assert {result["peer"] for result in results} == {"usual form", "MONAI"}
-    args = evaluate.build_parser().parse_args(["--run", str(run), "--data", str(images), "--figures", "null"])
-    found = appraise(args, ALONE)["metrics"]
+    found = evaluate(EvaluateOptions(run=run, data=images, figures=None), ALONE)["metrics"]
     for result in results:
         name = result["case"].rpartition(" ")[2]
         assert result["ours"] == pytest.approx(found[name]["mean"], rel=1e-6)

@@ -12,11 +12,11 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from small_runs import launch, save_prior, save_vqvae, write_codes, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
+from vqdist.evaluation.table import format_figure
 
 from vqdist import evaluate, load_model, sample
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.writer import ShardReader, ShardSetWriter, load_manifest
-from vqdist.evaluation.table import format_figure
 from vqdist.foundation.command import run_command
 
 

@@ -190,12 +190,12 @@ def test_keys_that_decide_the_result_may_not_change(finished: Path, capsys: pyte
         "--train.log_every", "3",
     )  # fmt: skip
     assert "3 problems" in message
-    for part in ("model.num_codes: found 16 in", "asked is 32", "optim.lr", "run.seed"):
+    for part in ("model.num_codes: found 16 in", "expected 32 as requested", "optim.lr", "run.seed"):
         assert part in message
 
 
 def test_never_on_a_used_directory_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "which holds a run" in refused(capsys, *flags_of(finished), "--checkpoint.resume", "never")
+    assert "which contains a run" in refused(capsys, *flags_of(finished), "--checkpoint.resume", "never")
 
 
 def test_weights_of_another_run_start_a_new_one_unless_they_do_not_fit(

@@ -26,7 +26,7 @@ from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, StalledError
 from vqdist.foundation.launcher_environment import number_problems, read_rank
 from vqdist.foundation.progress import print_from_any_rank
-from vqdist.runs.run_dir import follow_first_start, is_over, run_dir_problems
+from vqdist.runs.resume_checks import is_finished, keep_chosen_values, run_dir_problems
 
 MEETING_LIMIT_S = 120.0
 READY, NOT_READY = 0, 2
@@ -59,8 +59,8 @@ def finish(checks: list[Check], config: RunConfig | None) -> int:
 
 def look(config: RunConfig) -> tuple[list[Check], Manifest | None]:
     """Return what can be told without torch, from one process, and the data set's manifest."""
-    problems = run_dir_problems(follow_first_start(config))
-    if not problems and is_over(config):
+    problems = run_dir_problems(keep_chosen_values(config))
+    if not problems and is_finished(config):
         return [Check("run directory", "ok", f"{config.run_dir}: finished, nothing left to do")], None
     data, manifest = check_manifest(config, sizes=read_rank() == 0)
     checks = [
@@ -80,7 +80,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         tracking: the value of `--tracking.mode`; None if it was not given.
     Collective: every rank of the allocation.
     """
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.training.checks import check_run
     from vqdist.training.resolve import agree_on_precision, resolve_config
     from vqdist.training.tasks import TASKS
@@ -95,7 +95,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         return [*checks, *(of_problems("start", new, "") if new else [])]
     start = time.perf_counter()
     try:
-        ranks = start_ranks(config.run.device, timeout_s=min(config.run.timeout_s, MEETING_LIMIT_S))
+        ranks = init_process_group(config.run.device, timeout_s=min(config.run.timeout_s, MEETING_LIMIT_S))
     except (RuntimeError, StalledError) as error:
         reason = str(error).splitlines()[0]
         mend = "the same MASTER_ADDR and MASTER_PORT on all ranks, a port that is free, a network between them"
@@ -108,7 +108,7 @@ def examine(config: RunConfig, tracking: str | None) -> list[Check]:
         found += ranks.broadcast_object(asked)
         return [*found, *_try_run(config, found, manifest, ranks)]
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 def _examine_together(config: RunConfig, checks: list[Check], ranks: Any, meeting_s: float) -> list[Check]:

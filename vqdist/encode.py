@@ -6,25 +6,27 @@ from collections.abc import Sequence
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import EncodeOptions
 from vqdist.foundation.command import emit, run_command
-from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.errors import ConfigError, collect
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
     parsed = parse_options("encode", "Encode every slice of a dataset to a map of codes.", EncodeOptions, argv)
-    if parsed.options is None:
+    options = parsed.options
+    if options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
-    from vqdist.inference.encoding import encode
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.inference.encoding import prepare_encoding
 
-    ranks = start_ranks(parsed.options.device)
+    ranks = init_process_group(options.device)
     try:
-        samples = encode(parsed.options, ranks, parsed.problems)
+        (job,) = collect(lambda: prepare_encoding(options, ranks), problems=parsed.problems)
+        samples = job.run(ranks)
         if ranks.is_main:
-            emit({"out": str(parsed.options.out), "samples": samples})
+            emit({"out": str(options.out), "samples": samples})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -6,28 +6,30 @@ from collections.abc import Sequence
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import SampleOptions
 from vqdist.foundation.command import emit, run_command
-from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import print_message
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the command. Collective: all ranks."""
-    description = "Sample maps of codes from a PixelCNN and decode them to new slices."
+    description = "Sample code maps from a PixelCNN and decode them to new slices."
     parsed = parse_options("sample", description, SampleOptions, argv)
-    if parsed.options is None:
+    options = parsed.options
+    if options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import end_ranks, start_ranks
-    from vqdist.inference.sampling import sample
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.inference.sampling import prepare_sampling
 
-    ranks = start_ranks(parsed.options.device)
+    ranks = init_process_group(options.device)
     try:
-        sample(parsed.options, ranks, parsed.problems)
+        (job,) = collect(lambda: prepare_sampling(options, ranks), problems=parsed.problems)
+        job.run(ranks)
         if ranks.is_main:
-            print_message(f"look at {parsed.options.out / 'grid.png'}")
-            emit({"out": str(parsed.options.out), "num": parsed.options.num})
+            print_message(f"look at {options.out / 'grid.png'}")
+            emit({"out": str(options.out), "num": options.num})
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import TrainOptions
 from vqdist.config.loading import load_config
 from vqdist.config.model_config import MODEL_CONFIGS
-from vqdist.distributed.stop_requests import StopRequest, listen_for_stops
+from vqdist.distributed.stop_requests import StopRequest, handling_stop_requests
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
-    with listen_for_stops() as stop:  # before torch is imported: a signal at any time ends with a checkpoint
+    with handling_stop_requests() as stop:  # before torch is imported: a signal at any time ends with a checkpoint
         return train(argv, stop)
 
 
@@ -45,7 +45,7 @@ def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = No
         raise ConfigError(problems)
 
     # Torch is imported from here on, so that --help returns at once.
-    from vqdist.distributed.process_group import end_ranks
+    from vqdist.distributed.process_group import destroy_process_group
     from vqdist.training.checks import check_run
     from vqdist.training.resolve import resolve_config
     from vqdist.training.run import run
@@ -63,7 +63,7 @@ def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = No
     try:
         return run(config, task, dataset, stop)
     finally:
-        end_ranks()
+        destroy_process_group()
 
 
 if __name__ == "__main__":

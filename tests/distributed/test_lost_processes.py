@@ -65,7 +65,7 @@ def test_a_rank_that_dies_or_hangs_ends_the_others(
     assert seconds < (3.0 if fault == signal.SIGKILL and not workers else 8.0)
     for rank in others:
         assert ended.codes[rank] == 1, ended.describe()
-        assert "error: another rank died, or was silent for run.timeout_s" in ended.logs[rank]
+        assert "error: another rank died or did not respond within run.timeout_s" in ended.logs[rank]
         assert "Traceback" not in ended.logs[rank]
     if victim != 0:
         assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
@@ -104,7 +104,7 @@ def test_an_older_start_writes_nothing_more(image_set: Path, tmp_path: Path) -> 
         older.send(signal.SIGCONT)
         ended = older.wait()
     assert ended.codes == [1, 1], ended.describe()
-    assert "a newer start owns this run; this process writes nothing more" in ended.describe()
+    assert "a newer process owns this run; this process stops writing" in ended.describe()
     assert "Traceback" not in ended.describe()
     assert digests(run) == before
     assert json.loads((run / "status.json").read_text())["state"] == "finished"

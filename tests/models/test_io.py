@@ -168,10 +168,10 @@ def test_a_failed_write_leaves_the_model_before_it(tmp_path: Path, monkeypatch: 
     first = small_vqvae()
     artifact.save_model(first, tmp_path / "m")
 
-    def full_disk(path: Path, data: bytes) -> None:
+    def full_disk(path: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact, "write_synced", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
         artifact.save_model(small_vqvae(num_codes=4), tmp_path / "m")
     assert same_weights(load_model(tmp_path / "m"), first)

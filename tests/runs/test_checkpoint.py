@@ -14,23 +14,22 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import FILES, make_tensors, save
+from checkpoints import FILES, load_newest, make_tensors, save
 from support import digests, read_metrics, start, tiny_flags, train, wait_until
 
+from vqdist.foundation import atomic_files
 from vqdist.foundation.errors import CheckpointError, OwnershipError
-from vqdist.runs import checkpoint
 from vqdist.runs.checkpoint import (
     list_checkpoints,
     load_checkpoint,
-    load_newest,
     read_newest_state,
-    sweep,
+    remove_partial_checkpoints,
 )
 
 
 def check_whole(folder: Path, step: int) -> None:
     """Check that the newest good checkpoint is that of a step, to the bit."""
-    found = load_newest(folder, set_aside=False)
+    found = load_newest(folder, rename_damaged=False)
     assert found is not None
     assert found[0].name == f"step-{step:08d}"
     assert found[2] == {"step": step, "loss": 0.1 * step}
@@ -40,7 +39,7 @@ def check_whole(folder: Path, step: int) -> None:
 
 
 def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
-    assert load_newest(tmp_path / "none", set_aside=True) is None
+    assert load_newest(tmp_path / "none", rename_damaged=True) is None
     assert read_newest_state(tmp_path / "none") is None
     save(tmp_path, 7)
     check_whole(tmp_path, 7)
@@ -64,7 +63,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_damage_is_named_set_aside_and_passed_over(
+def test_damage_is_named_rename_damaged_and_passed_over(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, (kind, damage) in enumerate(DAMAGES.items()):
@@ -76,7 +75,7 @@ def test_damage_is_named_set_aside_and_passed_over(
         with pytest.raises(CheckpointError, match=f"step-00000002/{name}: found .*; expected"):
             load_checkpoint(folder / "step-00000002")
         capsys.readouterr()
-        found = load_newest(folder, set_aside=True)
+        found = load_newest(folder, rename_damaged=True)
         assert found is not None, kind
         assert found[0].name == "step-00000001"
         assert f"step-00000002/{name}" in capsys.readouterr().err
@@ -105,10 +104,11 @@ def test_two_checkpoints_swapped_file_by_file_are_refused(tmp_path: Path) -> Non
 def test_old_ones_go_after_the_commit_and_two_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def look(folder: Path) -> None:
-        seen.append(sorted(path.name for path in list_checkpoints(tmp_path)))
+    def look(path: Path) -> None:
+        if path.is_dir():
+            seen.append(sorted(path.name for path in list_checkpoints(tmp_path)))
 
-    monkeypatch.setattr(checkpoint, "sync", look)
+    monkeypatch.setattr(atomic_files, "sync", look)
     for step in (5, 10, 15, 100_000_000):
         save(tmp_path, step, keep=1)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000015", "step-100000000"]
@@ -132,21 +132,21 @@ def test_a_writer_that_lost_the_run_leaves_nothing(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1), save(tmp_path, 2)
     before = digests(tmp_path)
-    real, fsync = checkpoint.write_synced, os.fsync
+    real, fsync = Path.write_bytes, os.fsync
     for doomed in range(4):
         count = iter(range(10))
 
-        def write(path: Path, data: bytes, count: Any = count, doomed: int = doomed) -> None:
+        def write(path: Path, data: bytes, count: Any = count, doomed: int = doomed) -> int:
             if next(count) == doomed:
-                path.write_bytes(data[: len(data) // 2])
+                real(path, data[: len(data) // 2])
                 raise OSError(28, "No space left on device")
-            real(path, data)
+            return real(path, data)
 
-        monkeypatch.setattr(checkpoint, "write_synced", write)
+        monkeypatch.setattr(Path, "write_bytes", write)
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, 3, keep=2)
         assert digests(tmp_path) == before
-    monkeypatch.setattr(checkpoint, "write_synced", real)
+    monkeypatch.setattr(Path, "write_bytes", real)
     for doomed in range(5):
         count = iter(range(10))
 
@@ -187,7 +187,7 @@ def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tm
     with start(limited_train, [*flags, "--run.name", "stops"], 8, 99) as started:
         stopped = started.wait()
     assert stopped.code == 1
-    assert "File too large; what was written before is whole" in stopped.logs[0]
+    assert "File too large; files written before are complete" in stopped.logs[0]
     assert "Traceback" not in stopped.logs[0]
     assert [path.name for path in list_checkpoints(tmp_path / "stops" / "checkpoints")] == ["step-00000005"]
     load_checkpoint(tmp_path / "stops" / "checkpoints" / "step-00000005")
@@ -195,7 +195,7 @@ def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tm
     with start(limited_train, [*flags, "--run.name", "goes-on", "--checkpoint.on_error", "continue"], 8, 16) as started:
         ended = started.wait()
     assert ended.code == 0, ended.describe()
-    assert ended.logs[0].count("not written") == ended.logs[0].count("the run goes on") >= 2
+    assert ended.logs[0].count("not written") == ended.logs[0].count("the run continues") >= 2
     with start(limited_train, [*flags, "--run.name", "ends", "--checkpoint.on_error", "continue"], 16, 99) as started:
         assert started.wait().code == 1, "a run that could not save its end has not finished"
     train(*flags, "--run.name", "ends")
@@ -226,8 +226,8 @@ def write_for_ever(folder: str, log: str) -> int:
     """Write checkpoints one after the other to a slow disk, and into the log which ones are done."""
     sync = os.fsync
     os.fsync = lambda handle: (sync(handle), time.sleep(SLOW_SYNC_S))[0]
-    sweep(Path(folder))
-    found = load_newest(Path(folder), set_aside=False)
+    remove_partial_checkpoints(Path(folder))
+    found = load_newest(Path(folder), rename_damaged=False)
     step = found[2]["step"] if found else 0
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while True:
@@ -246,7 +246,7 @@ def kill_while_it_writes(folder: Path, times: int) -> None:
             wait_until(lambda before=before: log.exists() and len(log.read_bytes()) > before)
             if rng.random() < 0.9:  # in a write; else wherever it is
                 end = time.monotonic() + 60
-                while not list(folder.glob("*.tmp")):
+                while not list(folder.glob(".*.tmp-*")):
                     assert time.monotonic() < end
                 time.sleep(rng.uniform(0, 4 * SLOW_SYNC_S))
             else:
@@ -254,8 +254,8 @@ def kill_while_it_writes(folder: Path, times: int) -> None:
             started.send(signal.SIGKILL)
             assert started.wait().code == -signal.SIGKILL
         done = int(log.read_text().split()[-1])
-        torn += bool(list(folder.glob("*.tmp")))
-        found = load_newest(folder, set_aside=False)
+        torn += bool(list(folder.glob(".*.tmp-*")))
+        found = load_newest(folder, rename_damaged=False)
         assert found is not None
         assert found[2]["step"] in {done, done + 1}
         check_whole(folder, found[2]["step"])
@@ -277,8 +277,11 @@ def test_a_kill_between_two_renames_is_mended(tmp_path: Path) -> None:
     save(tmp_path, 1)
     final.rename(tmp_path / "step-00000002.old")
     (tmp_path / "step-00000003.0a1b2c3d.tmp").mkdir()
-    sweep(tmp_path)
+    remove_partial_checkpoints(tmp_path)
     check_whole(tmp_path, 2)
     (tmp_path / "step-00000002.old").mkdir()
-    sweep(tmp_path)
+    remove_partial_checkpoints(tmp_path)
+    (tmp_path / "step-00000002").rename(tmp_path / ".step-00000002.old")
+    (tmp_path / ".step-00000003.tmp-0a1b2c3d").mkdir()
+    remove_partial_checkpoints(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]

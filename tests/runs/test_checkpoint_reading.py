@@ -76,7 +76,7 @@ def test_what_would_hang_or_fill_the_memory_is_refused(tmp_path: Path) -> None:
             load_checkpoint(folder)
     (folder / "COMMIT.json").unlink()
     os.mkfifo(folder / "COMMIT.json")
-    with pytest.raises(CheckpointError, match="no plain file"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         load_checkpoint(folder)
 
 

@@ -1,16 +1,14 @@
 """The run's directory: its record, its owner, and what may change from one start to the next."""
 
-import json
 from pathlib import Path
 
 import pytest
-from support import digests, read_metrics, read_records, tiny_flags, train
+from support import digests, read_records
 
-from vqdist.config.schema import PixelCNNRun, VQVAERun
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import OwnershipError, StorageError
 from vqdist.foundation.json_lines import JsonLinesFile
-from vqdist.runs.run_dir import OWNER_RETRIES_S, RunDir, read_status, resume_problems
+from vqdist.runs.run_dir import OWNER_RETRIES_S, RunDir, read_status
 
 
 def test_records_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
@@ -23,9 +21,9 @@ def test_records_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
         ranks.append({"step": step, "keys": []})
     metrics.close()
     ranks.close()
-    run.cut_records(10, eval_due=False)
+    run.truncate_records(10, eval_due=False)
     assert [line["step"] for line in read_records(run.path / "metrics.jsonl")] == [5, 5, 10, 10]
-    run.cut_records(10, eval_due=True)
+    run.truncate_records(10, eval_due=True)
     lines = [(line["step"], line["split"]) for line in read_records(run.path / "metrics.jsonl")]
     assert lines == [(5, "train"), (5, "validate"), (10, "train")]
     assert [line["step"] for line in read_records(ledger)] == [5, 10]
@@ -51,9 +49,9 @@ def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.Monkey
         lambda: lines.append({"step": 2}),
         lambda: older.write_status("finished", 2),
         lambda: older.write_config("x"),
-        lambda: older.cut_records(0, eval_due=False),
+        lambda: older.truncate_records(0, eval_due=False),
     ):
-        with pytest.raises(OwnershipError, match="a newer start owns this run"):
+        with pytest.raises(OwnershipError, match="a newer process owns this run"):
             write()
     assert digests(tmp_path) == before
     newer.write_status("running", 5)
@@ -63,13 +61,13 @@ def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.Monkey
     pauses: list[float] = []
     monkeypatch.setattr("time.sleep", pauses.append)
     owner.write_text("")
-    with pytest.raises(OwnershipError, match="does not tell which start owns this run"):
+    with pytest.raises(OwnershipError, match="cannot read which process owns this run"):
         newer.check_owner()
     assert tuple(pauses) == OWNER_RETRIES_S
     monkeypatch.setattr("time.sleep", lambda _: owner.write_text(told))
     newer.check_owner()  # readable again after the last pause
     owner.unlink()
-    with pytest.raises(OwnershipError, match="does not tell which start owns this run"):
+    with pytest.raises(OwnershipError, match="cannot read which process owns this run"):
         newer.check_owner()
     lines.close()
 
@@ -81,37 +79,3 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         reporting_storage_errors(tmp_path / "file/run"),
     ):
         RunDir.claim(tmp_path / "file/run")
-
-
-def test_a_run_of_an_older_version_goes_on_where_new_keys_have_their_defaults(tmp_path: Path) -> None:
-    asked = VQVAERun().model_dump(mode="json")
-    saved = VQVAERun().model_dump(mode="json")
-    del saved["data"]["mirror"], saved["model"]["patch"], saved["data"]["crop"]
-    assert not resume_problems(tmp_path, saved, asked)
-    changed = VQVAERun(data={"mirror": "rows"}, model={"patch": 4}).model_dump(mode="json")
-    assert {problem.where for problem in resume_problems(tmp_path, saved, changed)} == {"data.mirror", "model.patch"}
-    other = PixelCNNRun().model_dump(mode="json")
-    assert "task" in {problem.where for problem in resume_problems(tmp_path, saved, other)}
-
-
-@pytest.mark.ranks
-def test_what_decides_the_result_may_not_change_and_the_rest_may(image_set: Path, tmp_path: Path) -> None:
-    words = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--run.name", "run"]
-    train(*words, "--train.max_steps", 10)
-    owner = (tmp_path / "run" / "owner.json").read_bytes()
-    deciding = ("--model.hidden", 12, "--optim.lr", 0.5, "--run.seed", 3, "--data.global_batch_size", 4)
-    more = ("--data.order", "full", "--train.precision", "bf16", "--data.mirror", "rows", "--data.crop", 16)
-    refused = train(*words, *deciding, *more, check=False)
-    assert refused.code == 2
-    assert "error: 8 problems" in refused.logs[0]
-    for key in (deciding + more)[::2]:
-        assert f"- {key[2:]}: found " in refused.logs[0]
-    assert "found 8 in" in refused.logs[0]
-    assert "asked is 12" in refused.logs[0]
-    assert (tmp_path / "run" / "owner.json").read_bytes() == owner, "a start that is refused takes nothing over"
-    rest = ("--train.max_steps", 14, "--train.log_every", 2, "--checkpoint.keep", 2, "--data.num_workers", 1)
-    train(*words, *rest, "--data.micro_batch_size", 3)
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["step"] == 14
-    lines = [line for line in read_metrics(tmp_path / "run") if line["split"] == "train"]
-    assert lines[-1]["lr"] == pytest.approx(1e-5), "the schedule ends where the first start said"
-    assert train(*words, "--checkpoint.resume", "never", check=False).code == 2

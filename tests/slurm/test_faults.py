@@ -38,7 +38,7 @@ def test_old_rank_writes_nothing_after_the_new_one_started(jobs: Jobs) -> None:
     jobs.cluster.kill_slurmd(first)
     jobs.wait_life(job, 2)
     poll(lambda: not find_ranks(jobs.cluster.nodes[first]), PATIENCE_S, "the old rank's end")
-    assert "a newer start owns this run" in run.log(0)
+    assert "a newer process owns this run" in run.log(0)
     assert run.status["state"] == "running"
     jobs.stop(job, run)
     run.assert_exact_ledger()

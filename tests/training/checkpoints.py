@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vqdist.runs.checkpoint import save_checkpoint
+from vqdist.runs.checkpoint import parse_checkpoint, read_newest_checkpoint, save_checkpoint
 
 FILES = ("COMMIT.json", "model.safetensors", "optimizer.safetensors", "state.json")
 
@@ -20,6 +20,12 @@ def make_tensors(step: int, size: int = 64) -> dict[str, dict[str, torch.Tensor]
 def save(folder: Path, step: int, **options: Any) -> Path:
     given: dict[str, Any] = {"keep": 3, "check_owner": lambda: None, "tensors": make_tensors(step)} | options
     return save_checkpoint(folder, step, state={"step": step, "loss": 0.1 * step}, **given)
+
+
+def load_newest(folder: Path, *, rename_damaged: bool) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
+    """Return folder, tensors and state of the newest checkpoint that is not damaged."""
+    found = read_newest_checkpoint(folder, rename_damaged=rename_damaged)
+    return None if found is None else (found[0], *parse_checkpoint(found[1], found[0]))
 
 
 class Canary:

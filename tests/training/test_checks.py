@@ -11,7 +11,7 @@ from vqdist.config.loading import load_config
 from vqdist.config.schema import RunConfig
 from vqdist.models.io import save_model
 from vqdist.models.vqvae import VQVAE
-from vqdist.runs.run_dir import is_over
+from vqdist.runs.resume_checks import is_finished
 from vqdist.training.checks import check_run
 from vqdist.training.resolve import resolve_config
 from vqdist.training.tasks import TASKS
@@ -97,7 +97,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[objec
 @pytest.mark.ranks
 def test_a_finished_run_needs_its_data_no_more(finished: tuple[Path, list[object]]) -> None:
     run, flags = finished
-    assert is_over(config_of(*flags))
+    assert is_finished(config_of(*flags))
     before = (run / "owner.json").read_bytes()
     ended = train(*flags)
     assert "nothing to do" in ended.logs[0]
@@ -119,7 +119,7 @@ def test_a_run_from_weights_goes_on_wherever_it_is_started(
     assert ended.code == 75
     monkeypatch.chdir(weights.parent)
     assert problems_of(*new, "--checkpoint.resume", "checkpoints/step-00000004") == ""
-    assert "which holds a run" in problems_of(*new, "--checkpoint.resume", "model")
+    assert "which contains a run" in problems_of(*new, "--checkpoint.resume", "model")
 
 
 def test_compiling_without_a_compiler_is_refused(image_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:

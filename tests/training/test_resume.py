@@ -81,7 +81,7 @@ def test_a_checkpoint_damaged_between_two_starts_costs_nothing_but_its_steps(ima
     data[len(data) // 2] ^= 4
     (newest / "optimizer.safetensors").write_bytes(data)
     ended = train(*words, "--run.name", "damaged")
-    assert "checkpoint passed over: " in ended.logs[0]
+    assert "skipped damaged checkpoint: " in ended.logs[0]
     assert "step-00000022/optimizer.safetensors: found sha256" in ended.logs[0]
     assert (newest.parent / "damaged-step-00000022-0").is_dir()
     assert describe_run(tmp_path / "damaged") == describe_run(tmp_path / "whole")

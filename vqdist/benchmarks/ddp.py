@@ -83,7 +83,7 @@ def _rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 def train_as_rank(task: str) -> None:
     """Train a few steps as one rank and print the steps a second; what a child process runs."""
     from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
-    from vqdist.distributed.process_group import end_ranks, start_ranks
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.training.step import RankRequests, train_step
 
     facts = json.loads(task)
@@ -91,7 +91,7 @@ def train_as_rank(task: str) -> None:
     if not facts["on_gpu"]:
         os.sched_setaffinity(0, {_cores()[rank]})
         torch.set_num_threads(1)
-    ranks = start_ranks("cuda" if facts["on_gpu"] else "cpu", timeout_s=300)
+    ranks = init_process_group("cuda" if facts["on_gpu"] else "cpu", timeout_s=300)
     session = build_paper_session(
         ranks,
         image_size=facts["side"],
@@ -110,4 +110,4 @@ def train_as_rank(task: str) -> None:
         torch.cuda.synchronize()
     sys.stdout.write(f"{STEPS / (time.perf_counter() - start)}\n")
     sys.stdout.flush()
-    end_ranks()
+    destroy_process_group()

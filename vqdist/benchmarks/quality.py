@@ -6,7 +6,6 @@ Each peer trains by a plain loop from slices that lie decoded in memory; SSIM, P
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,18 +14,17 @@ from torch import Tensor, nn
 from vqdist.benchmarks.measure import Bench, Result, Unit, left_out
 from vqdist.benchmarks.reference_vqvae import UsualVQVAE
 from vqdist.data.loading.batch import to_images
-from vqdist.data.open import open_dataset
-from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import Problem, UserError
 from vqdist.foundation.progress import ProgressBar
-from vqdist.inference.batches import fixed_batches, open_split, read_batches
-from vqdist.inference.compatibility import require_kind, vqvae_problems
+from vqdist.inference.compatibility import find_vqvae_problems
+from vqdist.inference.dataset import Dataset, SplitLoader
 from vqdist.metrics.codes import codes_used, count_codes
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
 from vqdist.models.io import build_model, read_model_files
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.curves import read_metrics, training_seconds
+from vqdist.runs.run_dir import RunDir
 
 BATCH_SIZE = 8
 READ_BATCH = 64
@@ -56,19 +54,18 @@ def run(bench: Bench) -> list[Result]:
     assert bench.run is not None, "the command asks for both"
     assert bench.data is not None, "the command asks for both"
     files = read_model_files(bench.run, kind="vqvae")
-    data, manifest = open_dataset(bench.data)
-    require_kind(data, manifest, "images", "a VQ-VAE is trained on images")
+    data = Dataset.open(bench.data)
     ours = build_model(files)
     assert isinstance(ours, VQVAE)
-    metrics_file = bench.run / "metrics.jsonl"
+    metrics_file = RunDir(bench.run).metrics
     seconds = training_seconds(read_metrics(metrics_file)) if metrics_file.is_file() else 0.0
-    problems = vqvae_problems(ours, data, manifest)
+    problems = find_vqvae_problems(ours, data)
     if not seconds:
         problems.append(Problem(str(metrics_file), "no line of a run's record", "the folder of a run that has trained"))
     if problems:
         raise UserError(problems)
     case = f"{bench.run.name}, {seconds / 60:.1f} min, K {ours.num_codes}, downsampling {ours.downsample}, test"
-    train, test = read_split(data, manifest, "train"), read_split(data, manifest, "test")
+    train, test = read_split(data, "train"), read_split(data, "test")
     scores = {
         "ours": score(test, lambda images: (ours.reconstruct(images), ours.encode(images)), ours.to(bench.device))
     }
@@ -90,10 +87,9 @@ def run(bench: Bench) -> list[Result]:
     ]
 
 
-def read_split(data: Path, manifest: Manifest, split: str) -> Tensor:
+def read_split(data: Dataset, split: str) -> Tensor:
     """Return all slices of a split: (N, C, H, W) uint8."""
-    reader = open_split(data, manifest, split)
-    return torch.cat([batch.values for batch in read_batches(reader, manifest, batch_size=READ_BATCH)])
+    return torch.cat([batch.values for batch in SplitLoader(data, split).load_all(READ_BATCH)])
 
 
 def score(images: Tensor, reconstruct: Callable[[Tensor], tuple[Tensor, Tensor]], model: nn.Module) -> dict[str, float]:
@@ -103,8 +99,8 @@ def score(images: Tensor, reconstruct: Callable[[Tensor], tuple[Tensor, Tensor]]
     means = Means()
     codes: list[Tensor] = []
     with torch.inference_mode():
-        for numbers in fixed_batches(len(images), batch_size=BATCH_SIZE):
-            batch = to_images(images[numbers].to(device))
+        for values in images.split(BATCH_SIZE):
+            batch = to_images(values.to(device))
             recon, batch_codes = reconstruct(batch)
             means.add(compute_image_metrics(batch, recon))
             codes.append(batch_codes.cpu())

@@ -1,1 +1,1 @@
-"""The process group, the launcher's environment and stop requests."""
+"""The process group and requests to stop."""

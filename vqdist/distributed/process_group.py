@@ -1,4 +1,4 @@
-"""The processes of a run: how many there are, which one this is, and what they say to each other."""
+"""The process group of a run: joining and leaving it, and its collective operations."""
 
 import os
 import socket
@@ -18,11 +18,11 @@ from vqdist.foundation.launcher_environment import number_problems, read_world_s
 
 
 @contextmanager
-def name_faults() -> Iterator[None]:
-    """Say in our words what torch raises where another rank, or a loader worker, has died or hung.
+def raising_stalled_error() -> Iterator[None]:
+    """Convert the errors that torch raises when another rank, or a loader worker, dies or stops responding.
 
     Raises:
-        StalledError: instead of it.
+        StalledError: in place of these errors. All other errors pass through.
     """
     try:
         yield
@@ -30,16 +30,17 @@ def name_faults() -> Iterator[None]:
         if is_worker_fault(error):
             raise StalledError(describe_worker_fault(error)) from error
         if isinstance(error, dist.DistError) or "/gloo/" in str(error):
-            reason = str(error).split("] ", 1)[-1].split(". ")[0]  # gloo puts the place in its source before it
-            raise StalledError(f"another rank died, or was silent for run.timeout_s: {reason}") from error
+            reason = str(error).split("] ", 1)[-1].split(". ")[0]  # gloo prefixes its source location
+            raise StalledError(f"another rank died or did not respond within run.timeout_s: {reason}") from error
         raise
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers. Every method but the attributes is collective.
+    """The rank of this process and the collective operations of its process group.
 
-    All of them raise StalledError if another rank dies, or does not join within the timeout of `start_ranks`.
+    Every method is collective: all ranks must call it. It raises StalledError if another rank dies or does not call it
+    within the timeout of `init_process_group`.
     """
 
     rank: int
@@ -51,114 +52,103 @@ class Ranks:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    @name_faults()
+    @raising_stalled_error()
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum a tensor over all ranks, in place. Collective: every rank, same shape and type."""
+        """Sum a tensor over all ranks, in place. All ranks pass the same shape and dtype."""
         if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def any(self, *flags: bool) -> list[bool]:
-        """Return for each flag whether it is set on some rank. Collective."""
+        """Return for each flag whether it is true on at least one rank."""
         if self.world_size == 1:
             return list(flags)
         return [count > 0 for count in self.all_reduce(torch.tensor(flags, device=self.device).int()).tolist()]
 
-    @name_faults()
+    @raising_stalled_error()
     def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Give every rank the tensor of rank 0, in place. Collective."""
+        """Copy the tensor of rank 0 to all ranks, in place."""
         if self.world_size > 1:
             dist.broadcast(tensor, src=0)
         return tensor
 
-    @name_faults()
+    @raising_stalled_error()
     def broadcast_object(self, value: Any) -> Any:
-        """Return rank 0's value on every rank. Collective."""
+        """Return the value of rank 0 on all ranks."""
         if self.world_size == 1:
             return value
         holder = [value]
         dist.broadcast_object_list(holder, src=0, device=self.device if self.device.type == "cuda" else None)
         return holder[0]
 
-    @name_faults()
+    @raising_stalled_error()
     def gather_objects(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in rank order, on every rank. Collective."""
+        """Return the values of all ranks, in rank order, on all ranks."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    @name_faults()
+    @raising_stalled_error()
     def barrier(self) -> None:
-        """Wait for all ranks. Collective."""
+        """Wait for all ranks."""
         if self.world_size > 1:
             dist.barrier(device_ids=[self.local_rank] if self.device.type == "cuda" else None)
 
 
 def wants_cpu(device: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether the processes are to run on the CPU: by the setting, Accelerate's variable, or GPUs hidden by -1."""
-    # -1 is what a configuration of `accelerate launch` can say for several CPU ranks (launch/accelerate).
+    """Tell whether the CPU was requested: by run.device, ACCELERATE_USE_CPU, or CUDA_VISIBLE_DEVICES=-1."""
+    # A configuration file of `accelerate launch` can request several CPU ranks only by -1 (launch/accelerate).
     hidden = environ.get("CUDA_VISIBLE_DEVICES", "").startswith("-1")
     return device == "cpu" or hidden or environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
 
 
 def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
-    """Return what is wrong with the way the processes were started. Imports nothing, starts nothing."""
+    """Return what is wrong with the environment variables that the launcher set. No process group is initialized."""
     if problems := number_problems(environ):
         return problems
     world_size = read_world_size(environ)
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", "1")))
     if "SLURM_PROCID" in environ and tasks > 1 and "WORLD_SIZE" not in environ:
-        problems.append(
-            Problem(
-                "Slurm",
-                f"{tasks} tasks and no WORLD_SIZE",
-                "a world: start the tasks through launch/rank.sh (slurm/train.sbatch does), or ask for one task",
-            )
-        )
-    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environ]
-    if world_size > 1 and missing:
-        problems.append(
-            Problem("WORLD_SIZE", f"{world_size} without {', '.join(missing)}", "a launcher that sets them")
-        )
-    elif world_size > 1 and not wants_cpu(device, environ) and not torch.cuda.is_available():
-        problems.append(
-            Problem(
-                "WORLD_SIZE",
-                f"{world_size}, but Accelerate would see 1 process: this machine has no GPU",
-                "ACCELERATE_USE_CPU=true in the environment (or --run.device cpu)",
-            )
-        )
-    elif world_size > 1 and not _resolves(environ["MASTER_ADDR"]):
-        problems.append(Problem("MASTER_ADDR", f"{environ['MASTER_ADDR']!r}, which no resolver knows", "a host"))
-    return problems
-
-
-def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
-    """Return what is wrong with the asked device on this machine."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(device, True):
-        return [Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or what is there")]
-    if device == "mps" and read_world_size(environ) > 1:
-        return [Problem("run.device", "mps with several processes", "one process: mps has no collectives")]
+        expected = "tasks started by launch/rank.sh, which sets it (slurm/train.sbatch uses it), or a single task"
+        return [Problem("Slurm", f"{tasks} tasks and no WORLD_SIZE", expected)]
+    if world_size == 1:
+        return []
+    if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environ]:
+        found = f"{world_size} without {', '.join(missing)}"
+        return [Problem("WORLD_SIZE", found, "a launcher that sets these variables")]
+    if not wants_cpu(device, environ) and not torch.cuda.is_available():
+        found = f"{world_size}, but Accelerate would detect 1 process: this machine has no GPU"
+        return [Problem("WORLD_SIZE", found, "ACCELERATE_USE_CPU=true in the environment, or --run.device cpu")]
+    if not _resolves(environ["MASTER_ADDR"]):
+        found = f"{environ['MASTER_ADDR']!r}, which cannot be resolved"
+        return [Problem("MASTER_ADDR", found, "a host name or IP address")]
     return []
 
 
-@name_faults()
-def start_ranks(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
-    """Join the process group that the launcher prepared, or stand alone.
+def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
+    """Return why run.device cannot be used on this machine."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device, True):
+        return [Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or another device")]
+    if device == "mps" and read_world_size(environ) > 1:
+        return [Problem("run.device", "mps with several processes", "one process: mps has no collective operations")]
+    return []
+
+
+@raising_stalled_error()
+def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
+    """Initialize the process group from the launcher's environment variables. Without a launcher, world size is 1.
+
+    Collective: all ranks must call it.
 
     Args:
         device: auto (cuda, else mps, else cpu), cpu, cuda or mps.
-        timeout_s: after this many seconds a collective that a peer does not join is an error.
+        timeout_s: time limit of every collective operation.
     Raises:
-        ConfigError: the launcher's world is not the one that Accelerate sees.
-        StalledError: a rank did not come within the timeout.
-    Collective: all ranks of the world.
+        ConfigError: the environment variables are inconsistent, or Accelerate detects another world size.
+        StalledError: a rank did not join within the timeout.
     """
     problems = launch_problems(device) + device_problems(device)
     if problems:
@@ -170,13 +160,13 @@ def start_ranks(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
         state = PartialState(cpu=wants_cpu(device), timeout=timedelta(seconds=timeout_s))
     world_size = read_world_size()
     if state.num_processes != world_size:
-        raise ConfigError.of("WORLD_SIZE", world_size, f"{state.num_processes}, the processes that Accelerate sees")
+        raise ConfigError.of("WORLD_SIZE", world_size, f"{state.num_processes}, as detected by Accelerate")
     local_rank = max(state.local_process_index, 0)
     return Ranks(state.process_index, state.num_processes, local_rank, state.device)
 
 
-def end_ranks() -> None:
-    """Leave the process group, so that nothing of it outlives the command."""
+def destroy_process_group() -> None:
+    """Leave the process group, if there is one, and close its connections."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

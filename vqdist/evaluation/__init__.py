@@ -1,1 +1,1 @@
-"""Metrics of trained models and of their samples, baselines, figures."""
+"""Evaluation of trained models and of their samples."""

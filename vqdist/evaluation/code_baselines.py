@@ -1,6 +1,6 @@
-"""What a map of codes costs without a prior: by how often each code occurs, anywhere and at its place.
+"""Baselines of the bits per code: code frequencies of train, over all positions and per position.
 
-A prior is worth its training where it needs clearly fewer bits than these, all counted on train.
+A PixelCNN has learned spatial structure if it needs clearly fewer bits than these.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vqdist.foundation.errors import DataError
 
-# Added to every count of the unigram, so that a code unseen in train costs a finite number of bits
+# Added to every count of the unigram, so that a code that does not occur in train costs a finite number of bits
 # (Krichevsky and Trofimov 1981).
 SMOOTHING = 0.5
 _BISECTIONS = 50
@@ -23,14 +23,14 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Baselines:
+class CodeBaselines:
     """Code frequencies of a training split.
 
     Attributes:
-        unigram: (K,) smoothed share of each code.
-        position_counts: (h w, K) how often each code lies at each place.
+        unigram: (K,) smoothed probability of each code.
+        position_counts: (h w, K) occurrences of each code at each position.
         maps: number of maps that were counted.
-        weight: share of the per-position frequencies in their mixture with the unigram.
+        weight: of the per-position frequencies in their mixture with the unigram.
     """
 
     unigram: Values
@@ -40,17 +40,17 @@ class Baselines:
 
     @classmethod
     def fit(cls, train: Iterable[Codes], validate: Iterable[Codes], *, num_codes: int) -> Self:
-        """Count the codes of train and choose the mixture's weight on validate.
+        """Count the codes of train and choose the weight of the mixture on validate.
 
         Raises:
-            DataError: one of the two has no maps.
+            DataError: train or validate has no maps.
         """
         counted = cls._count(train, num_codes)
-        shares = [counted.shares(codes) for codes in validate]
-        if not shares:
-            raise DataError.of("the validate split", "no maps", "maps to choose the baseline's weight on")
-        at_place, anywhere = (np.concatenate([share[i].ravel() for share in shares]) for i in range(2))
-        weight = find_weight(at_place, anywhere)
+        batches = [counted.probabilities(codes) for codes in validate]
+        if not batches:
+            raise DataError.of("the validate split", "no maps", "maps to choose the weight of the baseline")
+        position, unigram = (np.concatenate([batch[i].ravel() for batch in batches]) for i in range(2))
+        weight = find_mixture_weight(position, unigram)
         return cls(counted.unigram, counted.position_counts, counted.maps, weight)
 
     @classmethod
@@ -64,43 +64,43 @@ class Baselines:
             np.add.at(counts, (np.arange(flat.shape[1]), flat), 1)
             maps += len(flat)
         if counts is None:
-            raise DataError.of("the train split", "no maps", "maps to count the baselines on")
+            raise DataError.of("the train split", "no maps", "maps to count the codes")
         total = counts.sum(axis=0, dtype=np.int64) + SMOOTHING
         return cls(total / total.sum(), counts, maps)
 
-    def shares(self, codes: Codes) -> tuple[Values, Values]:
-        """Return the share of each code in train at its place, and anywhere: (B, h w) each."""
+    def probabilities(self, codes: Codes) -> tuple[Values, Values]:
+        """Return the probability of each code by the frequencies at its position, and by the unigram: (B, h w) each."""
         flat = codes.reshape(len(codes), -1)
-        at_place = self.position_counts[np.arange(flat.shape[1]), flat] / self.maps
-        return at_place, self.unigram[flat]
+        position = self.position_counts[np.arange(flat.shape[1]), flat] / self.maps
+        return position, self.unigram[flat]
 
     def unigram_bits(self, codes: Codes) -> Values:
-        """Return each map's mean bits per code under the unigram: (B,)."""
-        return -np.log2(self.shares(codes)[1]).mean(axis=1)
+        """Return the mean bits per code of each map under the unigram: (B,)."""
+        return -np.log2(self.probabilities(codes)[1]).mean(axis=1)
 
     def position_bits(self, codes: Codes) -> Values:
-        """Return each map's mean bits per code under the per-position mixture: (B,)."""
-        at_place, anywhere = self.shares(codes)
-        return -np.log2(self.weight * at_place + (1 - self.weight) * anywhere).mean(axis=1)
+        """Return the mean bits per code of each map under the mixture: (B,)."""
+        position, unigram = self.probabilities(codes)
+        return -np.log2(self.weight * position + (1 - self.weight) * unigram).mean(axis=1)
 
 
 def uniform_bits(num_codes: int) -> float:
-    """Return the bits per code where every code is equally likely: log2 K."""
+    """Return the bits per code if all codes are equally likely: log2 K."""
     return math.log2(num_codes)
 
 
-def find_weight(at_place: Values, anywhere: Values) -> float:
-    """Return the weight w in [0, 1] that makes -sum log(w at_place + (1 - w) anywhere) smallest.
+def find_mixture_weight(first: Values, second: Values) -> float:
+    """Return the weight w in [0, 1] that minimises -sum log(w first + (1 - w) second).
 
-    The sum is convex in w, so that its slope is bisected.
+    The sum is convex in w; the root of its derivative is found by bisection.
 
     Args:
-        at_place: (N,) probabilities, 0 allowed.
-        anywhere: (N,) probabilities above 0.
+        first: (N,) probabilities, at least 0.
+        second: (N,) probabilities above 0.
     """
     low, high = 0.0, 1.0
     for _ in range(_BISECTIONS):
         weight = (low + high) / 2
-        slope = ((anywhere - at_place) / (weight * at_place + (1 - weight) * anywhere)).sum()
+        slope = ((second - first) / (weight * first + (1 - weight) * second)).sum()
         low, high = (low, weight) if slope > 0 else (weight, high)
     return low

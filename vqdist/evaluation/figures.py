@@ -1,4 +1,4 @@
-"""The figures that `vqdist.evaluate` draws beside its numbers."""
+"""The figures of `vqdist evaluate`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,82 +8,88 @@ import torch
 
 from vqdist.data.loading.batch import to_images
 from vqdist.data.mirror import mirror_images
-from vqdist.data.shards.manifest import Manifest
-from vqdist.data.shards.reader import ShardReader
 from vqdist.evaluation.model_metrics import Evaluation
-from vqdist.evaluation.samples.charts import draw_neighbours, draw_realism
-from vqdist.evaluation.samples.report import Realism
-from vqdist.evaluation.samples.sample_folder import SampleFolder
-from vqdist.inference.batches import read_batch
+from vqdist.evaluation.samples.charts import draw_nearest_slices, draw_sample_report
+from vqdist.evaluation.samples.copies import find_distance_ratios
+from vqdist.evaluation.samples.report import SampleReport
+from vqdist.inference.dataset import SplitLoader
 from vqdist.metrics.codes import perplexity
 from vqdist.models.vqvae import VQVAE
-from vqdist.plotting import vqvae_charts as charts
+from vqdist.plotting import vqvae_charts
 from vqdist.plotting.curves import draw_losses
 
-SHOWN_OF_EACH = 2
-SHOWN_NEIGHBOURS = 8
+SLICES_PER_RANK = 2  # of the best, median and worst
+NEAREST_SAMPLES = 8
 
 
-def illustrate_run(run: Path, out: Path) -> list[Path]:
-    """Draw a run's loss curves; nothing for a saved model without its run."""
-    record = run / "metrics.jsonl"
-    return [draw_losses(record, out / "losses.png")] if record.is_file() else []
+def draw_run_figures(run: Path, out: Path) -> list[Path]:
+    """Draw the loss curves of a run; nothing for a saved model without its run."""
+    metrics_file = run / "metrics.jsonl"
+    return [draw_losses(metrics_file, out / "losses.png")] if metrics_file.is_file() else []
 
 
-def illustrate_vqvae(
-    model: VQVAE, evaluation: Evaluation, data: str | Path, manifest: Manifest, *, split: str, out: Path
-) -> list[Path]:
-    """Draw the best, median and worst reconstructions of a split, and the codebook's use."""
-    reader = ShardReader(data, manifest, split)
-    ssim = evaluation.table["ssim"]
+def draw_vqvae_figures(model: VQVAE, evaluation: Evaluation, split: SplitLoader, out: Path) -> list[Path]:
+    """Draw the best, median and worst reconstructions of a split, and the use of the codebook."""
+    ssim, counts = evaluation.values["ssim"], evaluation.code_counts
+    assert counts is not None, "the evaluation of a VQ-VAE counts the codes"
     chosen = choose_slices(ssim)
-    batch = read_batch(reader, manifest, [number for _, number in chosen])
+    numbers = np.array([number for _, number in chosen], dtype=np.int64)
+    batch = split.load(numbers)
     images = to_images(batch.values.to(next(model.parameters()).device))
-    names = [f"{word}: {key}" for (word, _), key in zip(chosen, batch.keys, strict=True)]
-    shown = [ssim[number] for _, number in chosen]
-    drawn = charts.draw_reconstructions(
-        images, model.reconstruct(images), ssim=shown, names=names, path=out / f"reconstructions-{split}.png"
+    reconstructions = vqvae_charts.draw_reconstructions(
+        images,
+        model.reconstruct(images),
+        ssim=ssim[numbers].tolist(),
+        names=[f"{name}: {key}" for (name, _), key in zip(chosen, batch.keys, strict=True)],
+        path=out / f"reconstructions-{split.name}.png",
     )
-    assert evaluation.usage is not None, "a VQ-VAE's evaluation counts its codes"
-    usage, path = evaluation.usage, out / f"codebook-{split}.png"
-    return [drawn, charts.draw_codebook(usage, perplexity=perplexity(usage), split=split, path=path)]
+    codebook = vqvae_charts.draw_codebook(
+        counts, perplexity=perplexity(counts), split=split.name, path=out / f"codebook-{split.name}.png"
+    )
+    return [reconstructions, codebook]
 
 
-def illustrate_rates(metrics: dict[str, dict[str, Any]], *, split: str, out: Path) -> Path:
-    """Draw rate against distortion of several VQ-VAEs, given the metrics of each by its name."""
+def draw_rate_distortion(metrics: dict[str, dict[str, Any]], split: str, out: Path) -> Path:
+    """Draw rate against distortion of several VQ-VAEs.
+
+    Args:
+        metrics: name of each model -> its metrics.
+    """
     names = ("bits_per_pixel", "ssim", "ssim_brain")
     points = [
-        {"name": run, **{name: found[name]["mean"] for name in names if name in found}}
-        for run, found in metrics.items()
+        {"name": model, **{name: found[name]["mean"] for name in names if name in found}}
+        for model, found in metrics.items()
     ]
-    return charts.draw_rates(points, split=split, path=out / f"rates-{split}.png")
+    return vqvae_charts.draw_rates(points, split=split, path=out / f"rates-{split}.png")
 
 
 def choose_slices(ssim: np.ndarray) -> list[tuple[str, int]]:
-    """Return (word, number) of the best, median and worst slices, SHOWN_OF_EACH of each where there are enough."""
+    """Return (rank, number) of the best, median and worst slices, up to SLICES_PER_RANK of each."""
     order = np.argsort(-ssim, kind="stable")
-    each = min(SHOWN_OF_EACH, max(len(order) // 3, 1))
-    middle = (len(order) - each) // 2
-    places = {"best": range(each), "median": range(middle, middle + each), "worst": range(-each, 0)}
-    return [(word, int(order[place])) for word, spots in places.items() for place in spots]
+    count = min(SLICES_PER_RANK, max(len(order) // 3, 1))
+    middle = (len(order) - count) // 2
+    places = {"best": range(count), "median": range(middle, middle + count), "worst": range(-count, 0)}
+    return [(name, int(order[place])) for name, chosen in places.items() for place in chosen]
 
 
-def illustrate_samples(
-    realism: Realism, folder: SampleFolder, data: str | Path, *, split: str, out: Path
-) -> list[Path]:
-    """Draw the report on samples, and those that come closest to a training slice beside it."""
-    nearest = realism.nearest["samples"]
-    closest = np.argsort(nearest.distance, kind="stable")[:SHOWN_NEIGHBOURS]
-    reader = ShardReader(data, folder.manifest, "train")
-    batch = read_batch(reader, folder.manifest, nearest.index[closest])
-    ratios = nearest.distance[closest] / max(float(np.median(realism.nearest["test"].distance)), 1e-12)
-    with torch.inference_mode():
-        samples, neighbours = folder.read(closest), to_images(batch.values)
+def draw_sample_figures(report: SampleReport, split: str, out: Path) -> list[Path]:
+    """Draw the comparison of samples with real slices, and the samples that are nearest to a training slice."""
+    nearest = report.nearest["samples"]
+    closest = np.argsort(nearest.distance, kind="stable")[:NEAREST_SAMPLES]
+    batch = report.train.load(nearest.index[closest])
     mirrors = nearest.mirror[closest]
-    neighbours = torch.stack([mirror_images(image, how) for image, how in zip(neighbours, mirrors, strict=True)])
-    words = np.where(mirrors == "none", "", ", mirrored")
-    keys = [f"{key}{word}" for key, word in zip(batch.keys, words, strict=True)]
+    with torch.inference_mode():
+        samples = report.samples.read(closest, report.train.manifest)
+        pairs = zip(to_images(batch.values), mirrors, strict=True)
+        train = torch.stack([mirror_images(image, mirror) for image, mirror in pairs])
+    suffixes = np.where(mirrors == "none", "", ", mirrored")
     return [
-        draw_realism(realism.report, realism.digests, realism.nearest, out / f"samples-{split}.png"),
-        draw_neighbours(samples, neighbours, ratios=ratios, keys=keys, path=out / "samples-nearest.png"),
+        draw_sample_report(report.report, report.statistics, report.nearest, out / f"samples-{split}.png"),
+        draw_nearest_slices(
+            samples,
+            train,
+            ratios=find_distance_ratios(report.nearest)[closest],
+            keys=[f"{key}{suffix}" for key, suffix in zip(batch.keys, suffixes, strict=True)],
+            path=out / "samples-nearest.png",
+        ),
     ]

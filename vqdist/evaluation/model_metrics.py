@@ -1,8 +1,7 @@
-"""What `vqdist.evaluate` measures of a trained model on a split: the numbers of its report."""
+"""Metrics of a trained model on a split, as `vqdist evaluate` reports them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,10 @@ import torch
 from torch import Tensor
 
 from vqdist.data.loading.batch import Batch, to_images
-from vqdist.data.shards.manifest import Manifest
-from vqdist.data.shards.reader import ShardReader
 from vqdist.distributed.process_group import Ranks
-from vqdist.evaluation.code_baselines import SMOOTHING, Baselines, uniform_bits
-from vqdist.foundation.errors import UserError
-from vqdist.inference.batches import measure_split, on_main, open_split, read_batches, subjects_of
-from vqdist.inference.compatibility import pixelcnn_problems, require_kind, vqvae_problems
+from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
+from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.work_sharing import map_batches, run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.intervals import bootstrap_subjects
@@ -25,127 +21,132 @@ from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.training.tasks.pixelcnn import conditions_of
 
-Table = dict[str, npt.NDArray[np.float64]]
-BASELINE_BATCH = 256
+SampleValues = dict[str, npt.NDArray[np.float64]]  # metric -> (N,) value of each sample, in the order of the split
+Summary = dict[str, float | None]  # mean, low, high
+BASELINE_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The report of a split, and the values behind it.
+    """The metrics of a model on a split.
 
     Attributes:
-        report: the JSON object that the command writes.
-        table: name -> (N,) value of each sample, in the split's order.
-        usage: (K,) how often each code occurs in the split; None for a prior.
+        report: JSON values.
+        values: metrics of each sample.
+        code_counts: (K,) occurrences of each code in the split; None for a PixelCNN.
     """
 
     report: dict[str, Any]
-    table: Table
-    usage: Tensor | None = None
+    values: SampleValues
+    code_counts: Tensor | None = None
 
 
-def evaluate_vqvae(
-    model: VQVAE, data: str | Path, manifest: Manifest, *, split: str, ranks: Ranks, batch_size: int
-) -> Evaluation:
-    """Measure the reconstructions of a split and the use of the codebook.
-
-    Collective: all ranks.
-    Raises:
-        UserError: the data set does not fit the model, or is damaged.
-    """
-    require_kind(data, manifest, "images", "a VQ-VAE is evaluated on images")
-    if problems := vqvae_problems(model, data, manifest):
-        raise UserError(problems)
-    reader = open_split(data, manifest, split)
-    model = model.to(ranks.device)
-    usage = torch.zeros(model.num_codes, dtype=torch.int64)
+def evaluate_vqvae(model: VQVAE, split: SplitLoader, *, batch_size: int, ranks: Ranks) -> Evaluation:
+    """Measure the reconstructions of a split and the use of the codebook. Collective: all ranks."""
+    model, manifest = model.to(ranks.device), split.manifest
+    counts = torch.zeros(model.num_codes, dtype=torch.int64)
 
     def measure(batch: Batch) -> dict[str, Tensor]:
         images = to_images(batch.values)
         codes = model.encode(images)
-        usage.add_(count_codes(codes, model.num_codes))
+        counts.add_(count_codes(codes, model.num_codes))
         return compute_image_metrics(images, model.decode(codes))
 
-    table = measure_split(ranks, reader, manifest, measure, batch_size=batch_size)
-    usage = torch.stack(ranks.gather_objects(usage)).sum(dim=0)
-    values = summarize(table, subjects_of(reader))
+    values = measure_samples(split, measure, batch_size=batch_size, ranks=ranks)
+    counts = torch.stack(ranks.gather_objects(counts)).sum(dim=0)
+    subjects = split.subjects()
+    metrics = summarize(values, subjects)
     rate = bits_per_pixel(uniform_bits(model.num_codes), model.grid(*manifest.image_size), manifest.image_size)
-    values["perplexity"] = exactly(perplexity(usage))
-    values["codes_used"] = exactly(codes_used(usage))
-    values["bits_per_pixel"] = exactly(rate)
-    return Evaluation(build_report("vqvae", split, reader, values), table, usage)
+    metrics["perplexity"] = without_interval(perplexity(counts))
+    metrics["codes_used"] = without_interval(codes_used(counts))
+    metrics["bits_per_pixel"] = without_interval(rate)
+    return Evaluation(describe_split("vqvae", split.name, subjects, metrics), values, counts)
 
 
 def evaluate_pixelcnn(
-    model: PixelCNN,
-    data: str | Path,
-    manifest: Manifest,
-    *,
-    vqvae_fingerprint: str | None,
-    split: str,
-    ranks: Ranks,
-    batch_size: int,
+    model: PixelCNN, dataset: Dataset, split: SplitLoader, *, batch_size: int, ranks: Ranks
 ) -> Evaluation:
-    """Measure the bits per code of a split, teacher-forced, beside those of the baselines of its train split.
+    """Measure the bits per code of a split with teacher forcing, and those of the baselines. Collective: all ranks.
 
-    Collective: all ranks.
+    Args:
+        dataset: dataset of the split; the baselines are fitted to its train and validate splits.
     Raises:
-        UserError: the data set does not fit the model, is damaged, or has an empty train or validate split.
+        DataError: the train or the validate split has no samples.
     """
-    require_kind(data, manifest, "codes", "a PixelCNN is evaluated on codes, see vqdist.encode")
-    if problems := pixelcnn_problems(model, vqvae_fingerprint, data, manifest):
-        raise UserError(problems)
-    assert manifest.grid is not None, "code manifests carry it"
-    reader = open_split(data, manifest, split)
-    model = model.to(ranks.device)
+    model, manifest = model.to(ranks.device), split.manifest
+    assert manifest.grid is not None, "a dataset of codes has a grid"
 
     def measure(batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.values, **conditions_of(model, batch))
         return {"bits_per_code": code_bits(logits, batch.values)}
 
-    table = measure_split(ranks, reader, manifest, measure, batch_size=batch_size)
-    baselines, scores = on_main(ranks, lambda: score_baselines(data, manifest, split))
-    table |= scores
+    values = measure_samples(split, measure, batch_size=batch_size, ranks=ranks)
+    baselines, baseline_bits = run_on_main(ranks, lambda: score_baselines(dataset, split))
+    values |= baseline_bits
     rate = bits_per_pixel(1.0, manifest.grid, manifest.image_size)
-    values = summarize(table | {"bits_per_pixel": table["bits_per_code"] * rate}, subjects_of(reader))
-    values["uniform_bits_per_code"] = exactly(uniform_bits(model.num_codes))
-    report = build_report("pixelcnn", split, reader, values)
+    subjects = split.subjects()
+    metrics = summarize(values | {"bits_per_pixel": values["bits_per_code"] * rate}, subjects)
+    metrics["uniform_bits_per_code"] = without_interval(uniform_bits(model.num_codes))
+    report = describe_split("pixelcnn", split.name, subjects, metrics)
     report["baselines"] = {"unigram_smoothing": SMOOTHING, "position_weight": baselines.weight}
-    return Evaluation(report, table)
+    return Evaluation(report, values)
 
 
-def score_baselines(data: str | Path, manifest: Manifest, split: str) -> tuple[Baselines, Table]:
-    """Count the baselines on train, mix them on validate, and return each sample's bits per code on a split."""
-    assert manifest.num_codes is not None, "code manifests carry it"
+def measure_samples(
+    split: SplitLoader, measure: Callable[[Batch], dict[str, Tensor]], *, batch_size: int, ranks: Ranks
+) -> SampleValues:
+    """Return the metrics of each sample of a split, on every rank. Collective: all ranks.
 
-    def maps(name: str) -> Iterator[npt.NDArray[np.int64]]:
-        reader = open_split(data, manifest, name)
-        return (batch.values.numpy() for batch in read_batches(reader, manifest, batch_size=BASELINE_BATCH))
+    Args:
+        measure: batch on the device -> metric -> (B,) values.
+    """
 
-    baselines = Baselines.fit(maps("train"), maps("validate"), num_codes=manifest.num_codes)
-    bits = [(baselines.unigram_bits(codes), baselines.position_bits(codes)) for codes in maps(split)]
+    def work(batch: Batch) -> SampleValues:
+        return {name: value.cpu().double().numpy() for name, value in measure(batch.to(ranks.device)).items()}
+
+    batches = map_batches(ranks, split.load_all(batch_size, ranks), work)
+    return {name: np.concatenate([values[name] for values in batches]) for name in batches[0]}
+
+
+def score_baselines(dataset: Dataset, split: SplitLoader) -> tuple[CodeBaselines, SampleValues]:
+    """Fit the baselines to train and validate, and return the bits per code of each sample of a split."""
+    assert split.manifest.num_codes is not None, "a dataset of codes has a number of codes"
+
+    def read_codes(loader: SplitLoader) -> Iterator[npt.NDArray[np.int64]]:
+        return (batch.values.numpy() for batch in loader.load_all(BASELINE_BATCH_SIZE))
+
+    train, validate = (read_codes(SplitLoader(dataset, name)) for name in ("train", "validate"))
+    baselines = CodeBaselines.fit(train, validate, num_codes=split.manifest.num_codes)
+    bits = [(baselines.unigram_bits(codes), baselines.position_bits(codes)) for codes in read_codes(split)]
     unigram, position = (np.concatenate(parts) for parts in zip(*bits, strict=True))
     return baselines, {"unigram_bits_per_code": unigram, "position_bits_per_code": position}
 
 
-def summarize(table: Table, subjects: list[str]) -> dict[str, dict[str, float | None]]:
-    """Return mean and interval over subjects of each column; slices without brain have no `_brain` value."""
-    summary: dict[str, dict[str, float | None]] = {}
-    for name, values in table.items():
-        kept = ~np.isnan(values) if name.endswith("_brain") else np.ones(len(values), bool)
+def summarize(values: SampleValues, subjects: list[str]) -> dict[str, Summary]:
+    """Return mean and 95 % interval over subjects of each metric; a `_brain` metric is NaN for a slice without brain.
+
+    Args:
+        subjects: subject of each sample.
+    """
+    summaries: dict[str, Summary] = {}
+    for name, column in values.items():
+        kept = ~np.isnan(column) if name.endswith("_brain") else np.ones(len(column), bool)
         names = [subject for subject, keep in zip(subjects, kept, strict=True) if keep]
-        summary[name] = bootstrap_subjects(values[kept], names)._asdict() if names else exactly(None)
-    return summary
+        summaries[name] = bootstrap_subjects(column[kept], names)._asdict() if names else without_interval(None)
+    return summaries
 
 
-def exactly(value: float | None) -> dict[str, float | None]:
-    """Return a figure of the whole split, which has no interval."""
+def without_interval(value: float | None) -> Summary:
+    """Return the summary of a value that is computed from the whole split at once."""
     return {"mean": value, "low": None, "high": None}
 
 
-def build_report(
-    task: str, split: str, reader: ShardReader, values: dict[str, dict[str, float | None]]
-) -> dict[str, Any]:
-    """Return the JSON object of `vqdist.evaluate`."""
-    subjects = len(set(subjects_of(reader)))
-    return {"task": task, "split": split, "samples": len(reader), "subjects": subjects, "metrics": values}
+def describe_split(task: str, split: str, subjects: list[str], metrics: dict[str, Summary]) -> dict[str, Any]:
+    """Return the report of `vqdist evaluate` on a split."""
+    return {
+        "task": task,
+        "split": split,
+        "samples": len(subjects),
+        "subjects": len(set(subjects)),
+        "metrics": metrics,
+    }

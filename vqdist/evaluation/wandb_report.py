@@ -25,21 +25,21 @@ def publish(run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = o
         report: the report of `vqdist evaluate`, with its `figures`.
         environ: the environment; WANDB_MODE overrides the mode of the run.
     """
-    if not (run / "config.yaml").is_file() or not TrackingState.load(run).start:
+    run_dir, status = RunDir(run), read_status(run)
+    if not run_dir.config.is_file() or not TrackingState.load(run_dir.wandb).start:
         return
-    status = read_status(run)
     if status.get("state") == "running":
         print_message(f"{run} is running: the report is not sent to W&B")
         return
     try:
-        config, problems = load_config(run / "config.yaml", [])
-        if config is None:
+        config, problems = load_config(run_dir.config, [])
+        if config is None or problems:
             raise ConfigError(problems)
         config = config.replace("tracking", mode=resolve_mode(None, environ, config.tracking.mode))
     except ConfigError as error:
         print_message(f"W&B: the report is not sent: {error}")
         return
-    tracker = Tracker(RunDir(run, ""), config, has_ended=True)
+    tracker = Tracker(run_dir, config, has_ended=True)
     step, split = int(status.get("step", 0)), str(report["split"])
     values = {f"evaluate/{split}_{name}": value for name, value in flatten(report["metrics"])}
     values |= {f"evaluate/samples_{name}": value for name, value in flatten(report.get("realism", {}))}

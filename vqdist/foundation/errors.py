@@ -77,7 +77,7 @@ class CheckpointError(UserError):
 
 
 class OwnershipError(VqdistError):
-    """A newer start owns the run directory; this process must write nothing more."""
+    """A newer process owns the run directory; this process must stop writing."""
 
 
 class StorageError(VqdistError):

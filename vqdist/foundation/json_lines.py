@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vqdist.foundation.atomic_files import sync
 
@@ -55,7 +55,7 @@ class JsonLinesFile:
 
 
 class JsonLinesFollower:
-    """Reader of a JSON-lines file that other processes append to. A file that is replaced is read from its beginning.
+    """Reader of a JSON-lines file that another process appends to. A replaced file is read from its beginning.
 
     Args:
         path: the file; it may not exist yet.
@@ -63,17 +63,21 @@ class JsonLinesFollower:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO | None = None
-        self._incomplete = b""
+        self._inode, self._offset = 0, 0
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the records since the last call. An incomplete line is left to the next call, as is a read error."""
-        with suppress(OSError):
-            if self._file is None or not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
-                self._file, self._incomplete = self._path.open("rb"), b""
-            *lines, self._incomplete = (self._incomplete + self._file.read()).split(b"\n")
-            return [json.loads(line) for line in lines]
-        return []
+        """Return the records since the last call, [] if the file cannot be read; an incomplete line is read later."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._inode, self._offset = status.st_ino, 0
+                file.seek(self._offset)
+                lines = file.read().split(b"\n")[:-1]
+        except OSError:
+            return []
+        self._offset += sum(len(line) + 1 for line in lines)
+        return [json.loads(line) for line in lines]
 
 
 def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:

@@ -1,1 +1,1 @@
-"""Trained models applied to data: encoding, sampling, reconstruction."""
+"""Apply trained models: encoding, sampling and reconstruction."""

@@ -1,6 +1,6 @@
-"""More maps of a train slice for the prior: the slice mirrored and shifted before it is encoded.
+"""Augmented views of a slice: mirrored and shifted copies that are encoded as additional training data of the prior.
 
-A VQ-VAE cuts a slice by a fixed grid, so that a shift of a few pixels gives other codes for the same anatomy.
+A VQ-VAE divides a slice by a fixed grid, so a shift of a few pixels gives different codes for the same anatomy.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from vqdist.foundation.seeds import derive_seed
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at a slice.
+    """One view of a slice.
 
     Attributes:
-        number: among the views of its slice; 0 is the slice itself.
-        down, right: pixels that it is moved by; what comes in is 0, as the background.
+        number: index among the views of the slice; 0 is the slice itself.
+        down, right: shift in pixels; pixels shifted in from outside are 0, as the background is.
     """
 
     number: int = 0
@@ -30,39 +30,40 @@ class View:
     right: int = 0
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the image, (C, H, W), as it is seen."""
-        seen = mirror_images(image, self.mirror)
+        """Return the view of an image, (C, H, W)."""
+        mirrored = mirror_images(image, self.mirror)
         if not (self.down or self.right):
-            return seen
-        moved = torch.zeros_like(seen)
-        here, there = _overlap(self.down, image.shape[1]), _overlap(self.right, image.shape[2])
-        moved[:, here[0], there[0]] = seen[:, here[1], there[1]]
-        return moved
+            return mirrored
+        shifted = torch.zeros_like(mirrored)
+        rows, columns = _overlap(self.down, image.shape[1]), _overlap(self.right, image.shape[2])
+        shifted[:, rows[0], columns[0]] = mirrored[:, rows[1], columns[1]]
+        return shifted
 
     def name(self, key: str) -> str:
         """Return the key of the view of a sample."""
         return f"{key}-view{self.number}" if self.number else key
 
     def describe(self, key: str, info: dict[str, Any]) -> dict[str, Any]:
-        """Return what is known of a sample, and of its view. A sample without a subject is its views' subject."""
+        """Return the JSON of the view of a sample. The views of a sample without a subject get its key as subject."""
         if not self.number:
             return info
-        seen = {"mirror": self.mirror, "shift": [self.down, self.right]}
-        return {**info, "subject": info.get("subject") or key, "view": seen}
+        view = {"mirror": self.mirror, "shift": [self.down, self.right]}
+        return {**info, "subject": info.get("subject") or key, "view": view}
 
 
 def _overlap(offset: int, size: int) -> tuple[slice, slice]:
-    """Return where pixels go to and where they come from along one side."""
+    """Return the target and the source pixels of a shift along one side."""
     return slice(max(offset, 0), size + min(offset, 0)), slice(max(-offset, 0), size - max(offset, 0))
 
 
 @dataclass(frozen=True)
 class Views:
-    """How many views of a slice, and what they are.
+    """The views of every slice.
 
     Attributes:
-        shift: how far they are moved at most, in pixels, up, down and to the sides.
-        mirror: how odd ones are mirrored.
+        number: of views per slice, with the slice itself.
+        shift: largest shift in pixels, up, down, left and right.
+        mirror: how every second view is mirrored.
     """
 
     number: int = 1
@@ -70,7 +71,10 @@ class Views:
     mirror: Mirror = "rows"
 
     def choose(self, key: str, number: int) -> View:
-        """Return a view of a sample: 0 is the slice itself, all others are moved at random, odd ones mirrored too."""
+        """Return a view of a sample: view 0 is the slice itself, the others are shifted at random, odd ones mirrored.
+
+        The shift depends only on the key and the number.
+        """
         if number == 0:
             return View()
         rng = np.random.default_rng(derive_seed(0, "view", key, number))

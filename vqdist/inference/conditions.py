@@ -1,29 +1,28 @@
-"""Which label and slice number each new map gets: as asked, and what is not asked as it occurs in train."""
+"""The label and slice number of each map that a PixelCNN samples: given, or drawn from the training data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vqdist.foundation.errors import CheckpointError, UserError
+from vqdist.foundation.errors import UserError
 from vqdist.foundation.seeds import derive_seed
 
 NAMES = ("label", "slice")
-Row = tuple[int | None, int | None, int]  # label, slice number, samples of train that have both
+ConditionRow = tuple[int | None, int | None, int]  # label, slice number, number of training samples with both
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The label and slice number of every map, (num,) int64; None where there is none."""
+    """The label and slice number of every map, (num,) int64; None for a condition that the model does not take."""
 
     label: Tensor | None
     slice: Tensor | None
 
-    def of(self, maps: Sequence[int]) -> dict[str, Tensor]:
-        """Return the conditions of some maps, as PixelCNN.sample takes them."""
+    def select(self, maps: Sequence[int]) -> dict[str, Tensor]:
+        """Return the conditions of some maps as keyword arguments of `PixelCNN.sample`."""
         given = {"label": self.label, "slice": self.slice}
         return {name: values[list(maps)] for name, values in given.items() if values is not None}
 
@@ -34,48 +33,42 @@ class Conditions:
 
 
 def draw_conditions(
-    num: int, seed: int, *, asked: Mapping[str, int | None], condition: str, table: object, where: str
+    num: int, seed: int, *, given: Mapping[str, int | None], condition: str, table: Sequence[ConditionRow]
 ) -> Conditions:
-    """Return the conditions of every map.
+    """Return the conditions of `num` maps.
 
-    What is not asked is drawn among the training samples that have what is asked, label and slice together.
-    The draw of map i hangs on the seed and i alone.
+    Conditions that are not given are drawn together from the training samples that have the given ones. The draw of a
+    map depends only on the seed and the number of the map.
 
     Args:
-        asked: value of each of NAMES for all maps, or None.
-        condition: what the prior is conditioned on.
-        table: rows of (label, slice, count) of train, as a saved prior lists them.
-        where: what to call the table in an error.
+        given: "label" and "slice", the value for all maps or None.
+        condition: names of the conditions that the model takes.
+        table: the combinations of conditions that occur in the training data.
     Raises:
-        UserError: the table is not one, or no training sample has what is asked.
+        UserError: no training sample has the given values.
     """
-    columns = {name: None if value is None else torch.full((num,), value) for name, value in asked.items()}
-    wanted = [name for name in NAMES if name in condition]
-    if any(asked[name] is None for name in wanted):
-        rows = find_rows(table, {name: asked[name] for name in wanted}, where=where)
-        shares = np.cumsum([row[2] for row in rows]) / sum(row[2] for row in rows)
+    columns = {name: None if value is None else torch.full((num,), value) for name, value in given.items()}
+    taken = [name for name in NAMES if name in condition]
+    if any(given[name] is None for name in taken):
+        rows = find_rows(table, {name: given[name] for name in taken})
+        counts = np.array([count for *_, count in rows])
         draws = [derive_seed(seed, "condition", index) / 2**63 for index in range(num)]
-        picked = shares.searchsorted(draws, side="right").clip(max=len(rows) - 1)
-        for name in wanted:
+        picked = (counts.cumsum() / counts.sum()).searchsorted(draws, side="right").clip(max=len(rows) - 1)
+        for name in taken:
             columns[name] = torch.tensor([rows[row][NAMES.index(name)] for row in picked])
     return Conditions(**columns)
 
 
-def find_rows(table: object, given: Mapping[str, int | None], *, where: str) -> list[Row]:
-    """Return the rows of the table that have what is given."""
-    if not isinstance(table, list) or not all(_is_row(row, given) for row in table):
-        raise CheckpointError.of(where, repr(table)[:80], "a list of [label, slice, count]")
-    fitting = [
-        tuple(row) for row in table if all(value in (None, row[NAMES.index(name)]) for name, value in given.items())
-    ]
-    if not fitting:
-        told = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
-        raise UserError.of("conditions", told or "none in train", "what a training sample has, or a value for each")
-    return fitting
+def find_rows(table: Sequence[ConditionRow], given: Mapping[str, int | None]) -> list[ConditionRow]:
+    """Return the rows that have a value for every name of `given`, equal to the given value unless that is None."""
 
+    def fits(row: ConditionRow) -> bool:
+        values = {name: row[NAMES.index(name)] for name in given}
+        return all(values[name] is not None and value in (None, values[name]) for name, value in given.items())
 
-def _is_row(row: Any, wanted: Mapping[str, int | None]) -> bool:
-    match row:
-        case [int() | None, int() | None, int(count)] if count > 0:
-            return all(row[NAMES.index(name)] is not None for name in wanted)
-    return False
+    rows = [row for row in table if fits(row)]
+    if not rows:
+        wanted = " and ".join(name if value is None else f"{name} {value}" for name, value in given.items())
+        expected = "values that occur in the training data, or a value for every condition"
+        raise UserError.of("conditions", f"no training sample with {wanted}", expected)
+    return rows

@@ -1,153 +1,188 @@
-"""Images into maps of codes: all ranks encode, a shard each at a time; rank 0 writes.
+"""Encode the images of a dataset to a dataset of code maps: all ranks encode, rank 0 writes.
 
-The bytes do not depend on the ranks: batches begin with their shard, and shards are written in their order.
+The written bytes do not depend on the number of ranks.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from vqdist.config.command_options import EncodeOptions
-from vqdist.data.loading.batch import to_images
-from vqdist.data.open import open_dataset
+from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.manifest import Manifest
-from vqdist.data.shards.reader import ShardReader
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import reporting_storage_errors
+from vqdist.foundation.atomic_files import check_output, reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
-from vqdist.foundation.staging import check_output
 from vqdist.inference.augmented_views import Views
-from vqdist.inference.batches import fixed_batches, gather_outcomes, on_main, read_samples, stack_values
-from vqdist.inference.compatibility import require_kind, vqvae_problems
-from vqdist.models.io import ModelFiles, build_model, fingerprint_of, read_model_files
+from vqdist.inference.compatibility import find_vqvae_problems
+from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.saved_models import build_vqvae
+from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.vqvae import VQVAE
 
-Encoded = list[tuple[str, bytes, dict[str, Any]]]  # key, payload and info of each sample of a shard
+
+class EncodedSample(NamedTuple):
+    """A sample of a code shard."""
+
+    key: str
+    payload: bytes
+    info: dict[str, Any]
 
 
-def encode(options: EncodeOptions, ranks: Ranks, problems: Sequence[Problem] = ()) -> int:
-    """Encode a data set and return its number of samples. Collective: all ranks."""
-    files, (data, manifest), _ = collect(
-        lambda: on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
-        lambda: open_dataset(options.data),
-        lambda: on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
-        problems=problems,
-    )
-    model = build_model(files)
-    assert isinstance(model, VQVAE)
-    require_kind(data, manifest, "images", "they are what is encoded")
-    misfits = vqvae_problems(model, data, manifest)
-    if options.shift >= min(manifest.image_size):
-        expected = f"less than the sides of the images, {manifest.image_size[0]} x {manifest.image_size[1]}"
-        misfits.append(Problem("--shift", str(options.shift), expected))
-    if misfits:
-        raise UserError(misfits)
-    views = Views(options.views, options.shift, options.mirror)
-    rounds = encode_rounds(model.to(ranks.device), data, manifest, ranks, views, batch_size=options.batch_size)
-    if not ranks.is_main:
-        return sum(len(shard) for _, shard in rounds)
-    with reporting_storage_errors(options.out), open_writer(options, manifest, model, fingerprint_of(files)) as writer:
-        return write_rounds(writer, rounds, files, total=count_maps(manifest, views))
+@dataclass(frozen=True)
+class EncodingJob:
+    """A checked encoding: the VQ-VAE, the images and where the codes go.
 
-
-def encode_rounds(
-    model: VQVAE, data: Path, manifest: Manifest, ranks: Ranks, views: Views, *, batch_size: int
-) -> Iterator[tuple[str, Encoded]]:
-    """Yield split and samples of every encoded shard, in the data set's order, on every rank.
-
-    A round is W shards, one for each rank, so that rank 0 never holds more than a round.
-    Collective: all ranks, each must take every item.
+    Attributes:
+        files: the saved VQ-VAE, of which a copy goes into the dataset of codes.
+        views: of each train slice; the slices of other splits are encoded once.
+        batch_size: slices per forward pass.
+        overwrite: replace the contents of `out`.
     """
-    readers = {split: ShardReader(data, manifest, split) for split in manifest.splits}
-    shards = [(split, shard) for split, reader in readers.items() for shard in range(len(reader.shard_sizes))]
-    for start in range(0, len(shards), ranks.world_size):
-        this_round = shards[start : start + ranks.world_size]
 
-        def work(this_round: list[tuple[str, int]] = this_round) -> Encoded:
-            if ranks.rank >= len(this_round):
-                return []
-            split, shard = this_round[ranks.rank]
-            shown = views if split == "train" else Views()
-            return encode_shard(model, readers[split], shard, manifest, shown, batch_size=batch_size)
+    files: ModelFiles
+    model: VQVAE
+    images: Dataset
+    views: Views
+    batch_size: int
+    out: Path
+    overwrite: bool
 
-        encoded = gather_outcomes(ranks, work)
-        yield from zip((split for split, _ in this_round), encoded, strict=False)
+    def run(self, ranks: Ranks) -> int:
+        """Encode and write the dataset; return its number of samples. Collective: all ranks."""
+        batches = encode_dataset(
+            self.model.to(ranks.device), self.images, views=self.views, batch_size=self.batch_size, ranks=ranks
+        )
+        if not ranks.is_main:
+            return sum(len(samples) for _, samples in batches)
+        with reporting_storage_errors(self.out), open_writer(self) as writer:
+            return write_codes(writer, batches, self.files, total=count_maps(self.images.manifest, self.views))
 
 
-def encode_shard(
-    model: VQVAE, reader: ShardReader, shard: int, manifest: Manifest, views: Views, *, batch_size: int
-) -> Encoded:
-    """Encode the views of the samples of one shard, in batches that begin with it."""
-    first = int(reader.shard_sizes[:shard].sum())
-    device = next(model.parameters()).device
-    encoded: Encoded = []
-    for numbers in fixed_batches(int(reader.shard_sizes[shard]), batch_size=batch_size):
-        samples = read_samples(reader, first + numbers)
-        images = to_images(stack_values(samples, manifest).to(device))
-        for number in range(views.number):
-            shown = [views.choose(sample["__key__"], number) for sample in samples]
-            with torch.inference_mode():
-                turned = (view.apply(image) for view, image in zip(shown, images, strict=True))
-                seen = torch.stack(list(turned)) if number else images
-                codes = model.encode(seen).cpu().numpy()
-            encoded += [
-                (
-                    view.name(sample["__key__"]),
-                    encode_codes(grid, model.num_codes),
-                    view.describe(sample["__key__"], sample["json"]),
-                )
-                for view, sample, grid in zip(shown, samples, codes, strict=True)
-            ]
+def encode(options: EncodeOptions, ranks: Ranks) -> int:
+    """Encode a dataset and return the number of samples of the dataset of codes. Collective: all ranks.
+
+    Raises:
+        ConfigError: every problem of the options, the model, the images and the output folder.
+    """
+    (job,) = collect(lambda: prepare_encoding(options, ranks), problems=options.find_conflicts())
+    return job.run(ranks)
+
+
+def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
+    """Read and check the inputs of an encoding; nothing is written. Collective: all ranks.
+
+    Raises:
+        ConfigError: every problem of the model, the images and the output folder.
+    """
+    files, images, _ = collect(
+        lambda: run_on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
+        lambda: Dataset.open(options.data),
+        lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
+    )
+    model, size = build_vqvae(files), images.manifest.image_size
+    problems = find_vqvae_problems(model, images)
+    if options.shift >= min(size):
+        expected = f"less than the sides of the images, {size[0]} x {size[1]}"
+        problems.append(Problem("--shift", str(options.shift), expected))
+    if problems:
+        raise UserError(problems)
+    views = Views(options.views, options.shift, options.mirror)
+    return EncodingJob(files, model, images, views, options.batch_size, options.out, options.overwrite)
+
+
+def encode_dataset(
+    model: VQVAE, images: Dataset, *, views: Views, batch_size: int, ranks: Ranks
+) -> Iterator[tuple[str, list[EncodedSample]]]:
+    """Yield the split and the encoded samples of each batch, in the order of the dataset, on every rank.
+
+    Collective: all ranks, and each must take every item.
+    """
+    for split, info in images.manifest.splits.items():
+        if not info.samples:
+            continue
+        loader, chosen = SplitLoader(images, split), views if split == "train" else Views()
+
+        def encode_one(batch: Batch, loader: SplitLoader = loader, chosen: Views = chosen) -> list[EncodedSample]:
+            infos = [loader.read_info(number) for number in batch.positions.tolist()]
+            return encode_batch(model, batch, infos, chosen)
+
+        batches = loader.load_all(batch_size, ranks, within_shards=True)
+        yield from ((split, samples) for samples in map_in_rounds(ranks, batches, encode_one))
+
+
+def encode_batch(model: VQVAE, batch: Batch, infos: list[dict[str, Any]], views: Views) -> list[EncodedSample]:
+    """Encode all views of the slices of a batch.
+
+    Args:
+        infos: JSON of each sample.
+    """
+    images = to_images(batch.values.to(next(model.parameters()).device))
+    encoded = []
+    for number in range(views.number):
+        chosen = [views.choose(key, number) for key in batch.keys]
+        viewed = images
+        if number:
+            viewed = torch.stack([view.apply(image) for view, image in zip(chosen, images, strict=True)])
+        codes = model.encode(viewed).cpu().numpy()
+        encoded += [
+            EncodedSample(view.name(key), encode_codes(grid, model.num_codes), view.describe(key, info))
+            for view, key, info, grid in zip(chosen, batch.keys, infos, codes, strict=True)
+        ]
     return encoded
 
 
-def open_writer(options: EncodeOptions, manifest: Manifest, model: VQVAE, origin: str) -> ShardSetWriter:
-    """Return the writer of the data set of codes; a shard of train holds the views of one of the images."""
+def open_writer(job: EncodingJob) -> ShardSetWriter:
+    """Return the writer of the dataset of codes. A shard of train holds all views of the slices of one image shard."""
+    manifest, views = job.images.manifest, job.views
     sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
-    views = {"views": options.views, "shift": options.shift, "mirror": options.mirror} if options.views > 1 else {}
     return ShardSetWriter(
-        options.out,
+        job.out,
         kind="codes",
         image_size=manifest.image_size,
         channels=manifest.channels,
-        samples_per_shard=max(sizes, default=1) * options.views,
-        overwrite=options.overwrite,
+        samples_per_shard=max(sizes, default=1) * views.number,
+        overwrite=job.overwrite,
         source={
             "command": "vqdist.encode",
-            "images": str(options.data.resolve()),
+            "images": str(job.images.path.resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
-            **views,
+            **({"views": views.number, "shift": views.shift, "mirror": views.mirror} if views.number > 1 else {}),
         },
-        num_codes=model.num_codes,
-        grid=model.grid(*manifest.image_size),
-        vqvae_fingerprint=origin,
+        num_codes=job.model.num_codes,
+        grid=job.model.grid(*manifest.image_size),
+        vqvae_fingerprint=job.files.card.fingerprint,
         class_names=manifest.class_names,
     )
 
 
-def write_rounds(
-    writer: ShardSetWriter, rounds: Iterator[tuple[str, Encoded]], files: ModelFiles, *, total: int
+def write_codes(
+    writer: ShardSetWriter, batches: Iterator[tuple[str, list[EncodedSample]]], vqvae: ModelFiles, *, total: int
 ) -> int:
-    """Write the encoded shards and, beside them, the VQ-VAE that made them; return the number of samples."""
+    """Write the encoded samples and a copy of the VQ-VAE; return the number of samples.
+
+    Args:
+        total: expected number of samples, for the progress.
+    """
     with ProgressBar(total, unit="slices", label="encode") as shown:
-        for split, encoded in rounds:
-            for key, payload, info in encoded:
-                writer.write(split, key, payload, "npy", info)
-            shown.advance(len(encoded))
-        vqvae = writer.folder / "vqvae"
-        vqvae.mkdir()
-        (vqvae / "config.json").write_text(json.dumps(files.config, indent=2))
-        (vqvae / "model.safetensors").write_bytes(files.weights)
+        for split, samples in batches:
+            for sample in samples:
+                writer.write(split, sample.key, sample.payload, "npy", sample.info)
+            shown.advance(len(samples))
+        (writer.folder / "vqvae").mkdir()
+        for name, content in vqvae.contents.items():
+            (writer.folder / "vqvae" / name).write_bytes(content)
     return shown.done
 
 
-def count_maps(manifest: Manifest, views: Views) -> int:
-    """Return the number of maps that a data set gives."""
-    return sum(split.samples * (views.number if name == "train" else 1) for name, split in manifest.splits.items())
+def count_maps(images: Manifest, views: Views) -> int:
+    """Return the number of code maps that a dataset of images gives."""
+    return sum(split.samples * (views.number if name == "train" else 1) for name, split in images.splits.items())

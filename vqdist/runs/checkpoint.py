@@ -1,8 +1,8 @@
-"""Checkpoints that are there or are not: safetensors and JSON, verified by COMMIT.json, renamed into place.
+"""Atomic checkpoints of safetensors and JSON files, verified by the checksums in COMMIT.json.
 
-A checkpoint is written into a temporary folder, every file and the folder are synced, COMMIT.json with size and
-sha256 of each file comes last, and a rename makes it a checkpoint. A reader believes COMMIT.json and
-nothing else. Written by rank 0, in the loop, without threads.
+A checkpoint is written to a temporary folder. All files and the folder are synced, COMMIT.json with the size and
+SHA-256 of each file last, and the folder is renamed to its final name. Loading reads only files that match
+COMMIT.json. Rank 0 writes checkpoints synchronously in the training loop.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from vqdist.foundation.atomic_files import sync, write_synced
-from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.atomic_files import clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError
+from vqdist.foundation.progress import print_from_any_rank
 
 Tensors = dict[str, torch.Tensor]
 FileDigests = dict[str, dict[str, Any]]
 FORMAT_VERSION = 1
-MOST_COMMIT_BYTES = 1 << 20
+MAX_COMMIT_BYTES = 1 << 20
 
 
 def save_checkpoint(
@@ -39,100 +38,82 @@ def save_checkpoint(
     keep: int,
     check_owner: Callable[[], None],
 ) -> Path:
-    """Write the checkpoint of a step, then drop the oldest ones.
+    """Save the checkpoint of a step, then delete the oldest ones.
 
     Args:
-        folder: the run's `checkpoints`.
-        step: optimizer updates so far.
-        tensors: file stem -> its tensors.
-        state: what JSON can hold.
-        keep: checkpoints left afterwards, at least 2.
-        check_owner: called before the rename; raises if a newer start owns the run.
+        folder: the folder of the run's checkpoints.
+        step: number of optimizer updates so far.
+        tensors: file name without suffix -> named tensors.
+        state: JSON-serializable values.
+        keep: number of checkpoints to keep; at least 2 are kept.
+        check_owner: called before the rename; raises if a newer process owns the run.
     Returns:
-        The checkpoint's folder.
+        The folder of the checkpoint.
     Raises:
-        OSError: it could not be written; what was there before is untouched.
+        OSError: the checkpoint could not be written. Earlier checkpoints are unchanged.
     """
     final = folder / f"step-{step:08d}"
-    partial = folder / f"step-{step:08d}.{uuid.uuid4().hex[:8]}.tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.mkdir()
-        payloads = {f"{stem}.safetensors": save_tensors(_plain(group)) for stem, group in tensors.items()}
-        payloads["state.json"] = json.dumps(state).encode()
-        for name, payload in payloads.items():
-            write_synced(partial / name, payload)
-        files = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in payloads.items()}
-        write_synced(partial / "COMMIT.json", encode_commit(step, files))
-        sync(partial)
-        check_owner()
-        if final.exists():
-            final.rename(final.with_suffix(".old"))
-        partial.rename(final)
-        sync(folder)
-        shutil.rmtree(final.with_suffix(".old"), ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    payloads = {f"{stem}.safetensors": save_tensors(_to_cpu(group)) for stem, group in tensors.items()}
+    payloads["state.json"] = json.dumps(state).encode()
+    files = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in payloads.items()}
+    payloads["COMMIT.json"] = encode_commit(step, files)
+    write_folder(final, payloads, check=check_owner)
     for old in list_checkpoints(folder)[: -max(keep, 2)]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def sweep(folder: Path) -> None:
-    """Clear up after a writer that was killed; at a start, by the newest owner of the run."""
-    for partial in folder.glob("step-*.tmp"):
-        shutil.rmtree(partial, ignore_errors=True)
-    for old in folder.glob("step-*.old"):
-        if old.with_suffix("").exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.rename(old.with_suffix(""))
+def remove_partial_checkpoints(folder: Path) -> None:
+    """Delete or restore what a killed process left behind. Call it only as the newest owner of the run."""
+    clear_leftovers(folder, "step-*")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first. They are not verified."""
+    """Return the folders of the checkpoints, oldest first, without verifying them."""
     found = (path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdecimal())
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Read a checkpoint, believing only bytes that COMMIT.json vouches for.
+    """Load a checkpoint and verify its checksums.
 
     Returns:
-        The tensors of each file (on the CPU) and the state.
+        The tensors of each file, on the CPU, and the state.
     Raises:
-        CheckpointError: damaged or incomplete; names the file, what was found and expected.
+        CheckpointError: the checkpoint is damaged or incomplete. The error names the file.
     """
     return parse_checkpoint(_read_files(path), path)
 
 
-def load_newest(folder: Path, *, set_aside: bool) -> tuple[Path, dict[str, Tensors], dict[str, Any]] | None:
-    """Read the newest checkpoint that verifies; a damaged one is named, set aside and passed over."""
-    found = read_newest(folder, set_aside=set_aside)
-    return None if found is None else (found[0], *parse_checkpoint(found[1], found[0]))
+def read_newest_checkpoint(folder: Path, *, rename_damaged: bool) -> tuple[Path, dict[str, bytes]] | None:
+    """Return the folder of the newest undamaged checkpoint and the contents of its files, None if there is none.
 
-
-def read_newest(folder: Path, *, set_aside: bool) -> tuple[Path, dict[str, bytes]] | None:
-    """Return the newest checkpoint that verifies and the bytes of its files, as load_newest does."""
+    Args:
+        rename_damaged: rename damaged checkpoints to `damaged-step-...`, so that they are not tried again.
+    """
     for path in reversed(list_checkpoints(folder)):
         try:
             files = _read_files(path)
             parse_checkpoint(files, path)
         except CheckpointError as error:
-            print_from_any_rank(f"checkpoint passed over: {error}")
-            if set_aside:
-                _set_aside(path)
+            print_from_any_rank(f"skipped damaged checkpoint: {error}")
+            if rename_damaged:
+                _rename_damaged(path)
         else:
             return path, files
     return None
 
 
 def parse_checkpoint(files: dict[str, bytes], path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Return tensors and state of a checkpoint's verified files.
+    """Decode the verified files of a checkpoint.
 
+    Args:
+        files: file name -> contents.
+        path: the folder of the checkpoint, for error messages.
+    Returns:
+        The tensors of each file, on the CPU, and the state.
     Raises:
-        CheckpointError: no JSON or no safetensors, though somebody vouched for them.
+        CheckpointError: a file is not valid JSON or safetensors.
     """
     state = _parse_state(path, files["state.json"])
     groups = {name.removesuffix(".safetensors"): data for name, data in files.items() if name != "state.json"}
@@ -143,11 +124,11 @@ def parse_checkpoint(files: dict[str, bytes], path: Path) -> tuple[dict[str, Ten
 
 
 def _read_files(path: Path) -> dict[str, bytes]:
-    return {name: _read_verified(path / name, fact) for name, fact in _read_commit(path).items()}
+    return {name: _read_verified(path / name, digest) for name, digest in _read_commit(path).items()}
 
 
 def read_newest_state(folder: Path) -> dict[str, Any] | None:
-    """Return the state of the newest checkpoint whose state verifies, without reading its tensors."""
+    """Return the state of the newest checkpoint with an undamaged state, without reading tensors."""
     for path in reversed(list_checkpoints(folder)):
         try:
             return _parse_state(path, _read_verified(path / "state.json", _read_commit(path)["state.json"]))
@@ -156,7 +137,7 @@ def read_newest_state(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _set_aside(path: Path) -> None:
+def _rename_damaged(path: Path) -> None:
     for number in range(1000):
         target = path.with_name(f"damaged-{path.name}-{number}")
         if not target.exists():
@@ -164,7 +145,7 @@ def _set_aside(path: Path) -> None:
             return
 
 
-def _plain(tensors: Tensors) -> Tensors:
+def _to_cpu(tensors: Tensors) -> Tensors:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
@@ -173,52 +154,51 @@ def _sha256(data: bytes) -> str:
 
 
 def encode_commit(step: int, files: FileDigests) -> bytes:
-    """Return the bytes of COMMIT.json: bytes and sha256 of each file, and at its end the sha256 of the rest of it."""
-    told = json.dumps({"format_version": FORMAT_VERSION, "step": step, "files": files})
-    return f'{told[:-1]}, "sha256": "{_sha256(told.encode())}"}}\n'.encode()
+    """Return the contents of COMMIT.json: size and SHA-256 of each file, and last the SHA-256 of the text before it."""
+    text = json.dumps({"format_version": FORMAT_VERSION, "step": step, "files": files})
+    return f'{text[:-1]}, "sha256": "{_sha256(text.encode())}"}}\n'.encode()
 
 
 def _read_commit(path: Path) -> FileDigests:
-    """Return size and sha256 of each file of a checkpoint."""
     file = path / "COMMIT.json"
     try:
-        data = _read_plain(file, MOST_COMMIT_BYTES)
+        data = _read_regular_file(file, MAX_COMMIT_BYTES)
         commit = json.loads(data)
         files: FileDigests = commit["files"]
-        for name, fact in files.items():
-            if Path(name).name != name or type(fact["bytes"]) is not int or not isinstance(fact["sha256"], str):
+        for name, digest in files.items():
+            if Path(name).name != name or type(digest["bytes"]) is not int or not isinstance(digest["sha256"], str):
                 raise ValueError(f"entry {name!r}")
         if "state.json" not in files:
             raise ValueError("no state.json")
         if data != encode_commit(commit["step"], files):
-            raise ValueError("its own sha256 is another")
+            raise ValueError("its own sha256 does not match")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError.of(
-            str(file), f"{type(error).__name__}: {error}", "name, bytes and sha256 of each file"
+            str(file), f"{type(error).__name__}: {error}", "name, size and sha256 of each file"
         ) from error
     return files
 
 
-def _read_verified(path: Path, fact: dict[str, Any]) -> bytes:
+def _read_verified(path: Path, digest: dict[str, Any]) -> bytes:
     try:
-        data = _read_plain(path, fact["bytes"])
-    except (OSError, ValueError) as error:  # a name may hold what no file system takes
-        raise CheckpointError.of(str(path), error, f"{fact['bytes']} bytes") from error
-    if len(data) != fact["bytes"]:
-        raise CheckpointError.of(str(path), f"{path.stat().st_size} bytes", f"{fact['bytes']} bytes")
-    if (found := _sha256(data)) != fact["sha256"]:
-        raise CheckpointError.of(str(path), f"sha256 {found}", f"sha256 {fact['sha256']}")
+        data = _read_regular_file(path, digest["bytes"])
+    except (OSError, ValueError) as error:  # ValueError: the name contains a null byte
+        raise CheckpointError.of(str(path), error, f"{digest['bytes']} bytes") from error
+    if len(data) != digest["bytes"]:
+        raise CheckpointError.of(str(path), f"{path.stat().st_size} bytes", f"{digest['bytes']} bytes")
+    if (found := _sha256(data)) != digest["sha256"]:
+        raise CheckpointError.of(str(path), f"sha256 {found}", f"sha256 {digest['sha256']}")
     return data
 
 
-def _read_plain(path: Path, most_bytes: int) -> bytes:
-    """Read a file whole, and one byte more than the most it may hold; a pipe or a device is refused unread."""
+def _read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Read a file, up to one byte more than allowed. Pipes and devices are refused, as reading them may never end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "no plain file")
-        return file.read(min(found.st_size, max(most_bytes, 0)) + 1)
+            raise OSError(0, "not a regular file")
+        return file.read(min(found.st_size, max(max_bytes, 0)) + 1)
 
 
 def _parse_state(path: Path, data: bytes) -> dict[str, Any]:

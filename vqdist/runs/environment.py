@@ -1,4 +1,4 @@
-"""Where a run took place: commit, versions, Slurm job. For the record; nothing of it decides a result."""
+"""The environment that a run took place in: commit, package versions, host and Slurm job. None affects the result."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("vqdist", "torch", "torchvision", "accelerate", "webdataset", "numpy", "wandb")
-SLURM_FACTS = (
+SLURM_VARIABLES = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
     "SLURM_ARRAY_JOB_ID",
@@ -27,23 +27,23 @@ def describe_environment(job_ids: Sequence[str] = ()) -> dict[str, Any]:
     """Return commit, versions, host and Slurm job of this process.
 
     Args:
-        job_ids: all Slurm jobs that the run has had, this one included.
+        job_ids: all Slurm jobs of the run so far, the current one included.
     """
     return {
         "git_commit": find_commit(Path(__file__).resolve()),
         "versions": {"python": platform.python_version(), **find_versions(PACKAGES)},
         "host": socket.gethostname(),
-        "slurm": {**find_slurm_facts(os.environ), "job_ids": list(job_ids)},
+        "slurm": {**find_slurm_variables(os.environ), "job_ids": list(job_ids)},
     }
 
 
-def find_slurm_facts(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what Slurm says about the job, without its prefix: job_id, restart_count, ..."""
-    return {name.removeprefix("SLURM_").lower(): environ[name] for name in SLURM_FACTS if name in environ}
+def find_slurm_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that describe the Slurm job, in lower case without `SLURM_`: job_id, restart_count, ..."""
+    return {name.removeprefix("SLURM_").lower(): environ[name] for name in SLURM_VARIABLES if name in environ}
 
 
 def find_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of the packages that are installed, without importing any."""
+    """Return the versions of the installed packages, without importing them."""
     versions = {}
     for name in packages:
         try:
@@ -54,23 +54,24 @@ def find_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def find_commit(source: Path) -> str | None:
-    """Return the commit that a source file is tracked in, `-dirty` behind it if tracked files were changed.
+    """Return the git commit of a tracked source file, with `-dirty` appended if tracked files have changed.
 
-    None outside a repository and for an installed package, whose environment may lie inside somebody's.
+    Returns None if the file is not tracked, as in an installed package: its environment may be inside an unrelated
+    repository.
     """
-    if ask_git(source.parent, "ls-files", "--error-unmatch", source.name) is None:
+    if _run_git(source.parent, "ls-files", "--error-unmatch", source.name) is None:
         return None
-    commit = ask_git(source.parent, "rev-parse", "HEAD")
-    changed = ask_git(source.parent, "status", "--porcelain", "--untracked-files=no")
+    commit = _run_git(source.parent, "rev-parse", "HEAD")
+    changed = _run_git(source.parent, "status", "--porcelain", "--untracked-files=no")
     return commit + "-dirty" if commit and changed else commit
 
 
-def ask_git(folder: Path, *arguments: str) -> str | None:
-    """Return what git says, or None where there is no git, no repository or no quick answer."""
+def _run_git(folder: Path, *arguments: str) -> str | None:
+    """Return the output of git, None if git is missing, fails or takes longer than 10 s."""
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return result.stdout.strip()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,26 +24,27 @@ from vqdist.tracking.tracker import propose_sync
 
 POLL_S = 0.5
 ORPHAN_LIMIT_S = 30.0
-MAX_RESTARTS = 3
-# wandb-core inherits the mask: a scheduler that signals every process of a job must not end the report.
+MAX_TRIES = 4
+# A scheduler may signal every process of a job; this one has yet to send how training ended.
 BLOCKED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 TRAINING_DIED = {"do": "finish", "state": "failed", "exit_code": 1}
 
 
-def open_run(run_dir: Path, state: TrackingState, *, mode: str, program: str, config: dict[str, Any] | None) -> Any:
+def open_run(run_dir: RunDir, state: TrackingState, *, mode: str, program: str, config: dict[str, Any] | None) -> Any:
     """Return the W&B run, new or continued; a config of None is for adding to a run that has ended."""
     import wandb
 
     state.job_ids = list(dict.fromkeys([*state.job_ids, *filter(None, [os.environ.get("SLURM_JOB_ID")])]))
-    state.save(run_dir)
+    state.save(run_dir.wandb)
     settings = {"console": "off", "silent": True, "disable_code": True, "disable_git": True, "program": program}
-    # No public setting measures the training process instead of this one, or nothing, or flushes every second.
     settings |= {
+        # Private, because no public setting does the same: measure training instead of this process, or nothing;
+        # flush every second, not every 15, so that a kill loses less.
         "x_stats_pid": os.getppid(),
         "x_disable_stats": config is None,
         "x_transaction_log_flush_interval": 1.0,
     }
-    placement = {key: value or None for key, value in state.start.items()}
+    placement: dict[str, Any] = {"mode": mode} | {key: value or None for key, value in state.start.items()}
     if "WANDB_SWEEP_ID" in os.environ:
         placement |= {"project": None, "entity": None}
     run = wandb.init(
@@ -51,8 +53,7 @@ def open_run(run_dir: Path, state: TrackingState, *, mode: str, program: str, co
         allow_val_change=True,
         id=state.id,
         resume="allow",
-        mode=mode,
-        dir=run_dir,
+        dir=run_dir.path,
         settings=wandb.Settings(**{key: settings[key] for key in settings.keys() & wandb.Settings.model_fields}),
         **placement,
     )
@@ -94,29 +95,25 @@ def send(run: Any, event: dict[str, Any]) -> None:
             run.finish(exit_code=exit_code)
 
 
-def follow(run: Any, state: TrackingState, run_dir: RunDir, events_path: Path, training_pid: int) -> None:
-    """Send what training logs until it finishes or dies.
+def read_events(run_dir: RunDir, path: Path, training_pid: int, state: TrackingState) -> Iterator[dict[str, Any]]:
+    """Yield what training logs, until it finishes or dies; raise OwnershipError if a newer attempt takes over.
 
     A step counts as sent before it is sent: a kill may lose it, and sync.py fills it in, but never repeats it.
-
-    Raises:
-        OwnershipError: a newer attempt owns the run directory and sends the rest.
     """
-    events, metrics = JsonLinesFollower(events_path), JsonLinesFollower(run_dir.path / "metrics.jsonl")
+    events, metrics = JsonLinesFollower(path), JsonLinesFollower(run_dir.metrics)
     while True:
         has_died = os.getppid() != training_pid
         logged = events.read()  # before metrics.jsonl, which is complete when the end of training is logged
         rows = [
-            {"do": "row", "stream": record["split"], "step": record["step"], "row": to_row(record)}
-            for record in metrics.read()
+            {"do": "row", "stream": line["split"], "step": line["step"], "row": to_row(line)} for line in metrics.read()
         ]
         if run_dir.token:
             run_dir.check_owner()
         new = [event for event in rows + logged if "stream" not in event or state.claim(event["stream"], event["step"])]
         if new:
-            state.save(run_dir.path)
+            state.save(run_dir.wandb)
         for event in new + has_died * [TRAINING_DIED]:
-            send(run, event)
+            yield event
             if event.get("do") == "finish":
                 return
         time.sleep(POLL_S)
@@ -131,7 +128,7 @@ def exit_after(training_pid: int) -> None:
 
 
 def main(run_path: Path, events_path: Path, training_pid: int) -> int:
-    """Send one attempt; after an error, go on offline with a new wandb-core. Notices for the user go to stdout."""
+    """Send one attempt; replace wandb-core after an error. Notices for the user go to stdout, the rest to stderr."""
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
     threading.Thread(target=exit_after, args=[training_pid], daemon=True).start()
     notices = os.dup(1)
@@ -142,28 +139,35 @@ def main(run_path: Path, events_path: Path, training_pid: int) -> int:
             os.write(notices, f"W&B: {text}\n".encode())
 
     start = JsonLinesFollower(events_path).read()[0]
-    state = TrackingState.load(run_path)
+    run_dir = RunDir(run_path, start["token"])
+    state = TrackingState.load(run_dir.wandb)
     state.start = start["placement"]
-    first_mode = "offline" if start["mode"] == "offline" else "online"
-    for mode in [first_mode, *MAX_RESTARTS * ["offline"]]:
+    mode = "offline" if start["mode"] == "offline" else "online"
+    events = read_events(run_dir, events_path, training_pid, state)
+    event: dict[str, Any] = {}
+    for _ in range(MAX_TRIES):
+        run, failed, event = None, event, {}
         try:
-            run = open_run(run_path, state, mode=mode, program=start["program"], config=start["config"])
+            run = open_run(run_dir, state, mode=mode, program=start["program"], config=start["config"])
             if mode == "online":
                 notify(f"online, {run.url}")
-            follow(run, state, RunDir(run_path, start["token"]), events_path, training_pid)
+            send(run, failed)
+            for event in events:
+                send(run, event)
             events_path.unlink()
             return 0
         except OwnershipError:
             return 0
         except Exception as error:  # noqa: BLE001
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            notify(f"{reason}; tracked offline, `{propose_sync(run_path)}` sends it later")
+            if run is None and mode == "online":
+                mode, reason = "offline", str(error).partition("\n")[0].rstrip(".")
+                notify(f"{reason}; tracked offline, `{propose_sync(run_path)}` sends it later")
             with suppress(Exception):
                 traceback.print_exc()
                 import wandb
 
                 wandb.teardown(exit_code=1)
-    notify("too many errors, see wandb/tracking.log")
+    notify("too many errors, see wandb/tracking.log; training continues without it")
     return 1
 
 

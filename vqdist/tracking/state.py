@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vqdist.foundation.atomic_files import write_atomic
+
 
 @dataclass
 class TrackingState:
@@ -22,22 +24,20 @@ class TrackingState:
     format_version: int = 1
 
     @classmethod
-    def load(cls, run_dir: Path) -> "TrackingState":
-        """Read tracking.json. Without it, the id is that of the files in wandb/ or of a W&B sweep, or a new one."""
+    def load(cls, folder: Path) -> "TrackingState":
+        """Read tracking.json of RUN/wandb; without it, the id is that of the .wandb files or a W&B sweep, or new."""
         with suppress(OSError, ValueError, TypeError):
-            return cls(**json.loads((run_dir / "wandb" / "tracking.json").read_text()))
-        for path in run_dir.glob("wandb/*run-*/run-*.wandb"):
+            return cls(**json.loads((folder / "tracking.json").read_text()))
+        for path in folder.glob("*run-*/run-*.wandb"):
             return cls(path.stem.removeprefix("run-"))
         sweep_run_id = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
         return cls(sweep_run_id or secrets.token_hex(4))
 
-    def save(self, run_dir: Path) -> None:
-        """Replace tracking.json, without fsync. A full disk is no error: sync.py finds the rows that W&B lacks."""
+    def save(self, folder: Path) -> None:
+        """Replace tracking.json. A full disk is no error: sync.py reads from the .wandb files what W&B lacks."""
         self.writer = {"host": socket.gethostname(), "pid": os.getpid()}
-        partial = run_dir / "wandb" / "tracking.json.tmp"
         with suppress(OSError):
-            partial.write_text(json.dumps(asdict(self)))
-            partial.replace(partial.with_suffix(""))
+            write_atomic(folder / "tracking.json", json.dumps(asdict(self)).encode(), durable=False)
 
     def claim(self, stream: str, step: int) -> bool:
         """Count a step as sent; return False if it, or a later step of the stream, was sent before."""

@@ -1,8 +1,7 @@
 """Fill in what W&B lacks of a run and list what to send: python -m vqdist.tracking.sync RUN.
 
-Every attempt has a .wandb file in RUN/wandb/. Rows and previews that killed processes did not write are added from
-metrics.jsonl and previews/ as one more file. The files that the server may lack go to stdout, one per line, in the
-order in which to send them. launch/wandb_sync.sh sends them.
+Every attempt has a .wandb file in RUN/wandb/. What killed processes did not write is added from metrics.jsonl and
+previews/ as one more file. Files that the server may lack go to stdout, in order; launch/wandb_sync.sh sends them.
 """
 
 import json
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import DataError, VqdistError
 from vqdist.foundation.json_lines import read_json_lines
 from vqdist.foundation.progress import print_from_any_rank
-from vqdist.runs.run_dir import read_status
+from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.process import open_run, send
 from vqdist.tracking.rows import GLOBAL_STEP, to_row
 from vqdist.tracking.state import TrackingState
@@ -26,9 +26,9 @@ LIVE_S = 120.0  # a running attempt writes system metrics more often than that
 Points = set[tuple[str, int]]  # (chart, global step)
 
 
-def find_wandb_files(run_dir: Path) -> list[Path]:
+def find_wandb_files(run_dir: RunDir) -> list[Path]:
     """Return the .wandb files of a run in the order of its attempts."""
-    return sorted(run_dir.glob("wandb/*run-*/*.wandb"), key=lambda path: path.parent.name.removeprefix("offline-"))
+    return sorted(run_dir.wandb.glob("*run-*/*.wandb"), key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
 def read_wandb_file(path: Path) -> tuple[Points, bool]:
@@ -47,48 +47,50 @@ def read_wandb_file(path: Path) -> tuple[Points, bool]:
     return points, any(record["type"] == "exit" for record in records)
 
 
-def find_missing(run_dir: Path, rows: Sequence[dict[str, float]], points: Points) -> list[dict[str, Any]]:
+def find_missing(run_dir: RunDir, rows: Sequence[dict[str, float]], points: Points) -> list[dict[str, Any]]:
     """Return the events of the rows and previews that are not among the points."""
     missing: list[dict[str, Any]] = []
     for row in rows:
         if points.isdisjoint((chart, row[GLOBAL_STEP]) for chart in row.keys() - {GLOBAL_STEP, "samples"}):
             missing.append({"do": "row", "row": row})
-    for path in sorted(run_dir.glob("previews/step-*.png")):
+    for path in sorted(run_dir.previews.glob("step-*.png")):
         stream, step = "pictures/previews", int(path.stem.removeprefix("step-"))
         if (stream, step) not in points:
             missing.append({"do": "picture", "stream": stream, "step": step, "path": str(path)})
     return missing
 
 
-def fill_in(run_dir: Path, state: TrackingState, points: Points) -> None:
+def fill_in(run_dir: RunDir, state: TrackingState, points: Points) -> None:
     """Write one more .wandb file with what is not among the points, if there is anything."""
-    metrics = run_dir / "metrics.jsonl"
-    rows = [to_row(record) for _, record in read_json_lines(metrics)] if metrics.exists() else []
+    lines = read_json_lines(run_dir.metrics) if run_dir.metrics.exists() else []
+    rows = [to_row(record) for _, record in lines]
     if missing := find_missing(run_dir, rows, points):
-        print_from_any_rank(f"{run_dir}: {len(missing)} rows and previews that were not written are filled in")
+        print_from_any_rank(
+            f"{run_dir.path}: filling in rows and previews that no attempt has written ({len(missing)})"
+        )
         run = open_run(run_dir, state, mode="offline", program=__file__, config=None)
         for event in missing:
             send(run, event)
         # The rows that were filled in must not count as the newest ones.
         run.summary.update({chart: value for row in rows for chart, value in row.items()})
-        run.finish(exit_code=0 if read_status(run_dir).get("state") == "finished" else 1)
+        run.finish(exit_code=0 if read_status(run_dir.path).get("state") == "finished" else 1)
 
 
-def prepare(run_dir: Path) -> list[Path]:
+def prepare(run_dir: RunDir) -> list[Path]:
     """Fill in what the .wandb files of a run lack; return the files that the server may lack, in order.
 
     Raises:
         DataError: the folder is not a tracked run.
     """
-    if not (run_dir / "wandb").is_dir():
-        raise DataError.of(str(run_dir), "no wandb/ in it", "the directory of a run that was tracked")
-    files, points, has_ended, state = find_wandb_files(run_dir), Points(), True, TrackingState.load(run_dir)
-    for path in files:
-        found, has_ended = read_wandb_file(path)
-        points |= found
+    if not run_dir.wandb.is_dir():
+        raise DataError.of(str(run_dir.path), "no wandb/ in it", "the directory of a run that was tracked")
+    files, state = find_wandb_files(run_dir), TrackingState.load(run_dir.wandb)
+    with ThreadPoolExecutor() as pool:
+        contents = list(pool.map(read_wandb_file, files))
+    points, has_ended = Points().union(*(found for found, _ in contents)), not contents or contents[-1][1]
     is_alive = state.is_writer_alive()
     if not has_ended and (time.time() - files[-1].stat().st_mtime < LIVE_S if is_alive is None else is_alive):
-        print_from_any_rank(f"{run_dir}: still running; its last attempt can be sent when it has ended")
+        print_from_any_rank(f"{run_dir.path}: still running; its last attempt can be sent when it has ended")
         return [path for path in files[:-1] if path.parent.name.startswith("offline-")]
     fill_in(run_dir, state, points)
     # The server has what online attempts wrote, except for the end of the last one if it was killed.
@@ -99,7 +101,7 @@ def prepare(run_dir: Path) -> list[Path]:
 def main(argv: Sequence[str]) -> None:
     """Prepare runs to be sent; write their files to stdout."""
     for run_dir in argv:
-        sys.stdout.writelines(f"{path}\n" for path in prepare(Path(run_dir)))
+        sys.stdout.writelines(f"{path}\n" for path in prepare(RunDir(Path(run_dir))))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Log a training run to W&B without waiting for it: append events to a file that a separate process follows."""
 
+import json
 import os
 import secrets
 import shlex
@@ -13,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from vqdist.config.schema import RunConfig
+from vqdist.foundation.atomic_files import clear_leftovers
 from vqdist.foundation.json_lines import JsonLinesFile
 from vqdist.foundation.progress import print_message
 from vqdist.runs.run_dir import RunDir
 
 MAX_BINS = 256
-# After a signal the scheduler does not wait long.
-FINISH_LIMIT_S = {"finished": 60.0, "stopped": 10.0, "failed": 10.0}
+FINISH_LIMIT_S = {"finished": 60.0, "stopped": 10.0, "failed": 10.0}  # a scheduler does not wait long
 SYNC_SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"  # not part of an installed wheel
 
 
@@ -33,32 +34,33 @@ class Tracker:
     """
 
     def __init__(self, run_dir: RunDir, config: RunConfig | None, *, has_ended: bool = False) -> None:
-        self._run_dir, self._has_ended = run_dir.path.resolve(), has_ended
-        self.active = config is not None and config.tracking.mode != "disabled"
-        if config is None or not self.active:
-            return
-        try:
-            self._start_process(config, run_dir.token)
-        except OSError as error:
-            print_message(f"W&B: not started ({error}); training continues without it")
-            self.active = False
+        self._run_dir, self._has_ended = RunDir(run_dir.path.resolve(), run_dir.token), has_ended
+        self.active = False
+        if config is not None and config.tracking.mode != "disabled":
+            try:
+                self._start_process(config)
+                self.active = True
+            except OSError as error:
+                print_message(f"W&B: not started ({error}); training continues without it")
 
-    def _start_process(self, config: RunConfig, token: str) -> None:
-        folder = self._run_dir / "wandb"
-        for path in folder.glob("events-*.jsonl") if not self._has_ended else []:
-            path.unlink()  # left by an attempt whose process was killed
+    def _start_process(self, config: RunConfig) -> None:
+        folder = self._run_dir.wandb
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._has_ended:  # remove what killed processes left
+            clear_leftovers(folder)
+            for path in folder.glob("events-*.jsonl"):
+                path.unlink()
         path = folder / f"events-{secrets.token_hex(4)}.jsonl"
-        self._events = JsonLinesFile(path, lambda: None)
         placement = config.tracking.model_dump(exclude={"mode"})
         placement |= {"run_name": config.run_dir.name, "job_type": config.task}
         values = None if self._has_ended else config.model_dump(mode="json")
         start = {"placement": placement, "mode": config.tracking.mode, "config": values, "program": sys.argv[0]}
-        self._events.append(start | {"token": token})
+        path.write_text(json.dumps(start | {"token": self._run_dir.token}) + "\n")
         environ = {"WANDB_ERROR_REPORTING": "false", "WANDB_INIT_TIMEOUT": "30"}
         environ |= {"WANDB_DATA_DIR": f"{folder}/data", "WANDB_CACHE_DIR": f"{folder}/cache"}
         with (folder / "tracking.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "vqdist.tracking.process", self._run_dir, path, str(os.getpid())],
+                [sys.executable, "-P", "-m", "vqdist.tracking.process", self._run_dir.path, path, str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -68,11 +70,14 @@ class Tracker:
                 # Signals for training must not end the process before it has sent how training ended.
                 start_new_session=True,
             )
+        self._events = JsonLinesFile(path, lambda: None)
         threading.Thread(target=self._print_notices, daemon=True).start()
 
     def _print_notices(self) -> None:
-        for line in self._process.stdout or []:
-            print_message(line.decode().rstrip())
+        assert self._process.stdout is not None
+        with self._process.stdout as notices:
+            for line in notices:
+                print_message(line.decode().rstrip())
 
     def log_pictures(self, step: int, pictures: Mapping[str, Path]) -> None:
         """Log PNG files (name -> path), which must stay where they are."""
@@ -96,12 +101,7 @@ class Tracker:
         self._append("row", row=row)
 
     def finish(self, state: str, exit_code: int) -> None:
-        """End the run in W&B and wait until everything is sent, but not longer than `FINISH_LIMIT_S`.
-
-        Args:
-            state: finished, stopped or failed.
-            exit_code: of the command.
-        """
+        """End the run in W&B as finished, stopped or failed; wait until everything is sent, at most FINISH_LIMIT_S."""
         if not self.active:
             return
         self._append("finish", state=None if self._has_ended else state, exit_code=exit_code)
@@ -113,7 +113,7 @@ class Tracker:
             self._process.kill()
         self._events.close()
         if self._process.wait() != 0:
-            print_message(f"W&B has not received everything; `{propose_sync(self._run_dir)}` sends the rest")
+            print_message(f"W&B has not received everything; `{propose_sync(self._run_dir.path)}` sends the rest")
 
     def _append(self, verb: str, **fields: Any) -> None:
         try:

@@ -19,7 +19,8 @@ from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserEr
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import fingerprint
 from vqdist.runs.checkpoint import read_newest_state
-from vqdist.runs.run_dir import is_over, run_dir_problems
+from vqdist.runs.resume_checks import is_finished, run_dir_problems
+from vqdist.runs.run_dir import RunDir
 from vqdist.training.precision import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
 from vqdist.training.tasks.pixelcnn import VQVAE_FOLDER
@@ -46,7 +47,7 @@ def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Datas
     problems, or is the synthetic one and not made yet.
     """
     problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
-    if not problems and is_over(config):
+    if not problems and is_finished(config):
         return [], None
     world_size = read_world_size()
     if config.data.global_batch_size < world_size:
@@ -101,7 +102,7 @@ def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, pat
 
 
 def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
-    state = read_newest_state(config.run_dir / "checkpoints") if config.checkpoint.resume != "never" else None
+    state = read_newest_state(RunDir(config.run_dir).checkpoints) if config.checkpoint.resume != "never" else None
     before = str(state.get("data_fingerprint")) if state else manifest.fingerprint
     if before == manifest.fingerprint or config.data.allow_changed:
         return []

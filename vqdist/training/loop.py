@@ -92,7 +92,7 @@ def _collect_requests(run: Run) -> RankRequests:
 
 def _is_stop_requested(run: Run) -> bool:
     if run.state.ranks.is_main:
-        run.stop.check_file(run.run_dir.path)
+        run.stop.check_file(run.run_dir.stop_file)
     return run.stop.reason is not None
 
 
@@ -154,7 +154,7 @@ def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
         ):
             save_model(
                 state.task.model,
-                run.run_dir.path / "model",
+                run.run_dir.model,
                 step=state.progress.step,
                 metrics=metrics,
                 kind=state.task.name,
@@ -178,7 +178,7 @@ def _save_preview(run: Run) -> None:
         picture = state.task.preview(batch)
     state.task.model.train()
     run.run_dir.check_owner()
-    path = run.run_dir.path / "previews" / f"step-{state.progress.step:08d}.png"
+    path = run.run_dir.preview(state.progress.step)
     with _handle_full_disk(run, "preview"):
         save_png(picture, path)
         run.recorder.record_preview(path)
@@ -205,7 +205,7 @@ def _save_checkpoint(run: Run, *, last: bool = False) -> None:
     values["data_fingerprint"] = run.pipeline.manifest.fingerprint
     with _handle_full_disk(run, "checkpoint", required=last):
         save_checkpoint(
-            run.run_dir.path / "checkpoints",
+            run.run_dir.checkpoints,
             state.progress.step,
             tensors=tensors,
             state=values,
@@ -248,6 +248,6 @@ def _roll_back(run: Run) -> None:
     run.recorder.close()
     print_message(f"{what}: back to the checkpoint of step {progress.step}")
     if state.ranks.is_main:
-        run.run_dir.cut_records(progress.step, eval_due=progress.eval_due)
+        run.run_dir.truncate_records(progress.step, eval_due=progress.eval_due)
     state.ranks.barrier()
     run.recorder.open()

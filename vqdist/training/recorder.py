@@ -33,7 +33,7 @@ class Recorder:
     def open(self) -> None:
         """Open the files for appending, and start to measure time."""
         run_dir, state = self._run_dir, self._state
-        metrics, ledger = run_dir.path / "metrics.jsonl", run_dir.path / "ledger" / f"rank-{state.ranks.rank}.jsonl"
+        metrics, ledger = run_dir.metrics, run_dir.ledger(state.ranks.rank)
         self._metrics = JsonLinesFile(metrics, run_dir.check_owner) if state.ranks.is_main else None
         self._ledger = JsonLinesFile(ledger, run_dir.check_owner) if state.config.data.ledger else None
         self._since_s, self._since_step = time.perf_counter(), state.progress.step

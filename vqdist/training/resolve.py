@@ -7,7 +7,7 @@ from pathlib import Path
 from vqdist.config.schema import RunConfig
 from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.process_group import Ranks
-from vqdist.runs.run_dir import follow_first_start
+from vqdist.runs.resume_checks import keep_chosen_values
 from vqdist.training.precision import choose_precision
 
 
@@ -27,7 +27,7 @@ def resolve_config(
     config = config.replace("tracking", mode=resolve_mode(tracking_flag, environ, config.tracking.mode))
     if config.checkpoint.resume not in {"auto", "never"}:
         config = config.replace("checkpoint", resume=str(Path(config.checkpoint.resume).absolute()))
-    config = follow_first_start(config)
+    config = keep_chosen_values(config)
     if config.optim.decay_steps is None:
         config = config.replace("optim", decay_steps=config.train.max_steps)
     if config.train.precision == "auto":

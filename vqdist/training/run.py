@@ -1,18 +1,18 @@
 """Train one run, as one rank of it: join the ranks, claim the run directory, resume, train, and record how it ended."""
 
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 from vqdist.config.schema import RunConfig, dump_yaml
 from vqdist.data.shards.build import make_demo
 from vqdist.data.shards.manifest import MANIFEST
-from vqdist.distributed.process_group import Ranks, name_faults, start_ranks
+from vqdist.distributed.process_group import Ranks, init_process_group, raising_stalled_error
 from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError, OwnershipError, VqdistError
 from vqdist.foundation.progress import print_from_any_rank, print_message
 from vqdist.plotting.curves import draw_losses
-from vqdist.runs.run_dir import RunDir, is_over, read_status
+from vqdist.runs.resume_checks import is_finished
+from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.build import build_state
 from vqdist.training.checks import Dataset, check_data, demo_folder
@@ -29,7 +29,7 @@ from vqdist.training.wandb_artifacts import log_inputs, log_model
 STOPPED = 75
 
 
-@name_faults()
+@raising_stalled_error()
 def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop: StopRequest) -> int:
     """Train one run.
 
@@ -42,8 +42,8 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
         StalledError: another rank or a loader worker died or did not answer.
     Collective: every rank.
     """
-    ranks = start_ranks(config.run.device, timeout_s=config.run.timeout_s)
-    if ranks.broadcast_object(is_over(config)):
+    ranks = init_process_group(config.run.device, timeout_s=config.run.timeout_s)
+    if ranks.broadcast_object(is_finished(config)):
         print_message(f"{config.run_dir}: finished before, nothing to do")
         return 0
     dataset = dataset or _make_demo_dataset(config, task_type, ranks)
@@ -107,7 +107,7 @@ def _open_records(state: TrainingState, run_dir: RunDir) -> None:
     progress = state.progress
     if state.ranks.is_main:
         with reporting_storage_errors(run_dir.path):
-            run_dir.cut_records(progress.step, eval_due=progress.eval_due)
+            run_dir.truncate_records(progress.step, eval_due=progress.eval_due)
             run_dir.write_config(dump_yaml(state.config))
             run_dir.write_status("running", progress.step)
     state.ranks.barrier()
@@ -136,18 +136,18 @@ def _record_outcome(outcome: str, progress: TrainingProgress, run_dir: RunDir, t
     try:
         run_dir.write_status(outcome, progress.step, ended_early=progress.ended_early)
         if outcome in {"stopped", "finished"}:
-            (run_dir.path / "STOP").unlink(missing_ok=True)
+            run_dir.stop_file.unlink(missing_ok=True)
         if outcome == "finished":
-            _draw_curves(run_dir.path, progress.step, tracker)
+            _draw_curves(run_dir, progress.step, tracker)
     except (OwnershipError, OSError) as error:
         print_from_any_rank(f"error: {error}")
 
 
-def _draw_curves(run_dir: Path, step: int, tracker: Tracker) -> None:
+def _draw_curves(run_dir: RunDir, step: int, tracker: Tracker) -> None:
     """Draw the loss curves; a failure is reported and changes nothing else."""
     try:
-        drawn = draw_losses(run_dir / "metrics.jsonl", run_dir / "figures" / "losses.png")
+        drawn = draw_losses(run_dir.metrics, run_dir.figures / "losses.png")
     except (OSError, ImportError, ValueError, RuntimeError) as error:
-        print_from_any_rank(f"{run_dir.name}: no curves drawn: {error}")
+        print_from_any_rank(f"{run_dir.path.name}: no curves drawn: {error}")
         return
     tracker.log_pictures(step, {"losses": drawn})

@@ -11,7 +11,13 @@ from vqdist.config.schema import RunConfig
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import CheckpointError, Problem
 from vqdist.models.io import load_model
-from vqdist.runs.checkpoint import Tensors, load_checkpoint, parse_checkpoint, read_newest, sweep
+from vqdist.runs.checkpoint import (
+    Tensors,
+    load_checkpoint,
+    parse_checkpoint,
+    read_newest_checkpoint,
+    remove_partial_checkpoints,
+)
 from vqdist.runs.run_dir import RunDir
 from vqdist.training.optim import WeightEMA, load_optimizer_tensors, optimizer_tensors
 from vqdist.training.tasks.task import Task
@@ -100,10 +106,10 @@ def resume(state: TrainingState, run_dir: RunDir) -> bool:
     Rank 0 reads it and sends its bytes to the others, because a network file system may show it to them later.
     Collective: every rank.
     """
-    ranks, folder = state.ranks, run_dir.path / "checkpoints"
+    ranks, folder = state.ranks, run_dir.checkpoints
     if ranks.is_main:
-        sweep(folder)
-    found = ranks.broadcast_object(read_newest(folder, set_aside=True) if ranks.is_main else None)
+        remove_partial_checkpoints(folder)
+    found = ranks.broadcast_object(read_newest_checkpoint(folder, rename_damaged=True) if ranks.is_main else None)
     if found is None:
         return False
     path, files = found

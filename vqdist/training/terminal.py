@@ -9,6 +9,7 @@ from typing import Any
 
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.foundation.progress import ProgressBar, format_duration, format_rate, print_message
+from vqdist.runs.run_dir import RunDir
 
 # key of a metric -> how a person reads it, the most telling first
 _LABELS = {
@@ -88,9 +89,10 @@ class TrainingTerminal:
             lines.append(f"  validate  {describe_metrics(self._validate)}")
         if self._best and self._best["step"] != self._validate["step"]:
             lines.append(f"  best      step {self._best['step']:,}: {describe_metrics(self._best)}")
-        for name, folder in (("model", "model"), ("pictures", "previews"), ("figures", "figures")):
-            if (self._run_dir / folder).is_dir():
-                lines.append(f"  {name:<9} {self._run_dir / folder}")
+        files = RunDir(self._run_dir)
+        for name, folder in (("model", files.model), ("pictures", files.previews), ("figures", files.figures)):
+            if folder.is_dir():
+                lines.append(f"  {name:<9} {folder}")
         commands = self.propose_commands(state)
         return lines + [f"  {'next' if n == 0 else '':<9} {command}" for n, command in enumerate(commands)]
 
@@ -100,7 +102,7 @@ class TrainingTerminal:
         if state != "finished":
             # At its last step a run has stopped only because train.stop_at_step says so; it would again.
             on = ["--train.stop_at_step", "null"] if state == "stopped" and self._step >= self._last_step else []
-            return [join(launch, "vqdist.train", "--config", str(self._run_dir / "config.yaml"), *on)]
+            return [join(launch, "vqdist.train", "--config", str(RunDir(self._run_dir).config), *on)]
         if self._task == "pixelcnn":
             samples = str(self._run_dir / "samples")
             return [

@@ -73,7 +73,7 @@ def test_what_lasts_is_an_error_and_leaves_nothing(
 
 def test_one_process_fetches_and_a_killed_ones_rest_is_written_anew(served: Path, tmp_path: Path) -> None:
     target = tmp_path / "file"
-    partial = tmp_path / "file.part"
+    partial = tmp_path / ".file.tmp-locked"
     partial.write_bytes(b"rest of a killed process, longer than nothing")
     with ShardServer(served) as server:
         with partial.open("rb") as other:

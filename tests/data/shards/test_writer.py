@@ -19,8 +19,8 @@ from vqdist.data.shards.codecs import decode_codes, decode_png, encode_codes, en
 from vqdist.data.shards.index import build_index, encode_index, index_path
 from vqdist.data.shards.manifest import MANIFEST, Manifest, ShardInfo, SplitInfo, load_manifest
 from vqdist.data.shards.writer import ShardReader, ShardSetWriter
+from vqdist.foundation.atomic_files import find_leftovers
 from vqdist.foundation.errors import DamagedDataError, DataError
-from vqdist.foundation.staging import find_leftovers
 
 SIZE = (6, 8)
 
@@ -341,7 +341,7 @@ def test_a_killed_writer_leaves_no_data_set(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path / "out"), "5"])
     assert done.returncode == -9
     (left,) = tmp_path.iterdir()
-    assert left.name.startswith("out.tmp-")
+    assert left.name.startswith(".out.tmp-")
     assert find_leftovers(tmp_path / "out") == [left]
     with pytest.raises(DataError, match="killed"):
         load_manifest(left)

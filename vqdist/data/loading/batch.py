@@ -314,3 +314,20 @@ def is_worker_fault(error: RuntimeError) -> bool:
 def describe_worker_fault(error: RuntimeError) -> str:
     """Return what to tell a person about a loader worker that died or hung."""
     return f"data.num_workers: a loader worker died, or gave nothing for run.timeout_s: {error}"
+
+
+class FixedBatchPlan:
+    """Plan the batches of one rank in a pass whose batches must not depend on the number of ranks.
+
+    Batch b goes to rank b % world_size.
+
+    Args:
+        batches: sample numbers of each batch of the pass, of all ranks.
+    """
+
+    def __init__(self, batches: Sequence[Indexes], *, rank: int = 0, world_size: int = 1) -> None:
+        self.batches = batches[rank::world_size]
+        self.most_samples = max(map(len, self.batches), default=0)
+
+    def __iter__(self) -> Iterator[Request]:
+        return (Request(0, numbers, numbers, last=True) for numbers in self.batches)

@@ -4,10 +4,8 @@ http(s) goes through the standard library, every other address through fsspec. N
 no pipes, no chained addresses, and a redirect may lead to http(s) alone.
 """
 
-import fcntl
 import hashlib
 import http.client
-import os
 import re
 import time
 import urllib.error
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
+from vqdist.foundation.atomic_files import locked_file
 from vqdist.foundation.errors import DataError, FetchError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -128,7 +127,7 @@ def fetch_file(address: str, target: Path, expected: Expected, patience: Patienc
         As fetch_bytes; OSError where it cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _claim(target) as file:
+    with locked_file(target) as file:
         if file is None:
             return False
 
@@ -137,33 +136,9 @@ def fetch_file(address: str, target: Path, expected: Expected, patience: Patienc
             file.truncate()
             for chunk in _verified_chunks(address, expected, patience):
                 _write(file, chunk)
-            file.flush()
-            os.fsync(file.fileno())
 
-        try:
-            _try(read, address, patience)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-        os.replace(file.name, target)
+        _try(read, address, patience)
     return True
-
-
-@contextmanager
-def _claim(target: Path) -> Iterator[BinaryIO | None]:
-    """Open the file beside its place, for this process alone; None where another one has it.
-
-    A lock dies with its holder, so a partial file that a killed process left is simply written again.
-    """
-    partial = target.with_name(f"{target.name}.part")
-    with open(partial, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have renamed the file between open and lock.
-            claimed = not target.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(partial))
-        except (BlockingIOError, FileNotFoundError):
-            claimed = False
-        yield file if claimed else None
 
 
 class _DiskError(Exception):

@@ -31,6 +31,7 @@ from vqdist.data.remote.download import Patience
 from vqdist.data.remote.remote_dataset import POLL_S, Job, describe_failure, fetch_shard, is_released, mark_name
 from vqdist.data.shards.index import index_path
 from vqdist.data.shards.manifest import Manifest, load_manifest
+from vqdist.foundation.atomic_files import write_atomic
 from vqdist.foundation.errors import FetchError, UserError
 
 CONNECTIONS = 4
@@ -74,9 +75,7 @@ class Store:
 
     def hold(self, names: list[str]) -> None:
         """Tell fetchers of other runs which shards must stay."""
-        partial = self._start / "held.part"
-        partial.write_text(json.dumps(names))
-        partial.replace(self._start / "held")
+        write_atomic(self._start / "held", json.dumps(names).encode())
 
     def make_room(self, size: int) -> bool:
         """Evict the oldest shards that nobody holds until `size` bytes fit; return whether they do."""
@@ -182,10 +181,7 @@ class Work:
             told = {"message": f"{self._folder / name}: {error.strerror or error}"}
         else:
             return
-        failed = self._start / "failed" / mark_name(name)
-        partial = failed.with_suffix(".part")
-        partial.write_text(json.dumps(told))
-        partial.replace(failed)
+        write_atomic(self._start / "failed" / mark_name(name), json.dumps(told).encode())
 
 
 def take_lead(start: Path) -> IO[bytes]:

@@ -16,9 +16,9 @@ from vqdist.data.shards.index import build_index, encode_index, index_path
 from vqdist.data.shards.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest
 from vqdist.data.shards.writer import PixelTally, write_manifest
 from vqdist.data.sources.names import natural_key, split_of
+from vqdist.foundation.atomic_files import output_folder
 from vqdist.foundation.errors import DamagedDataError, DataError
 from vqdist.foundation.json_validation import parse_json
-from vqdist.foundation.staging import staged_folder
 
 _PICTURES = ("png", "jpg", "jpeg")
 _TALLIED = 4096
@@ -52,7 +52,7 @@ def index_foreign_shards(path: str | Path, cache_dir: str | Path) -> Path:
         if indexed != listed:
             raise DataError.of(str(folder), "other shards than were indexed before", f"the same, or no {out}")
         return out
-    with staged_folder(out) as staging:
+    with output_folder(out) as staging:
         splits: dict[str, _Split] = {}
         for shard in shards:
             split = _split_name(shard.relative_to(folder))

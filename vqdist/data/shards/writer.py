@@ -17,8 +17,8 @@ from vqdist.data.shards.codecs import decode_png, encode_codes, encode_png
 from vqdist.data.shards.index import build_index, encode_index, index_path
 from vqdist.data.shards.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest
 from vqdist.data.shards.reader import ShardReader
+from vqdist.foundation.atomic_files import output_folder
 from vqdist.foundation.errors import DataError
-from vqdist.foundation.staging import staged_folder
 
 __all__ = [
     "MANIFEST",
@@ -186,7 +186,7 @@ class ShardSetWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.folder = self._stack.enter_context(staged_folder(self._out, overwrite=self._overwrite))
+        self.folder = self._stack.enter_context(output_folder(self._out, overwrite=self._overwrite))
         self._stack.push(self._finish)
         return self
 

@@ -1,1 +1,1 @@
-"""Comparison of samples with real slices: features, diversity, copies of training slices."""
+"""Comparison of sampled slices with real ones."""

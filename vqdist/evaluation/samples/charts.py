@@ -1,15 +1,15 @@
-"""Diagrams of the report on samples."""
+"""Charts of the comparison of samples with real slices."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from vqdist.evaluation.samples.copies import NEAR_COPY, Nearest
-from vqdist.evaluation.samples.slice_statistics import GREY_BINS, SPECTRUM_BINS, Digest
+from vqdist.evaluation.samples.copies import NEAR_COPY, NearestSlices
+from vqdist.evaluation.samples.slice_statistics import GREY_BINS, SPECTRUM_BINS, SliceStatistics
 from vqdist.plotting.curves import BLUE, GREEN, GREY, RED, save_figure, start_figure
 from vqdist.plotting.vqvae_charts import hide_ticks, to_picture
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 _COLOURS = {"train": GREY, "test": BLUE, "reconstructions": GREEN, "samples": RED}
 
 
-def draw_neighbours(
-    samples: Tensor, neighbours: Tensor, *, ratios: Iterable[float], keys: list[str], path: str | Path
+def draw_nearest_slices(
+    samples: Tensor, train: Tensor, *, ratios: Iterable[float], keys: Sequence[str], path: str | Path
 ) -> Path:
-    """Draw samples above the training slices that are nearest to them.
+    """Draw samples above their nearest training slices.
 
     Args:
-        samples, neighbours: (N, C, H, W) in [0, 1].
-        ratios: of each distance to the median distance of real, unseen slices.
+        samples, train: (N, C, H, W) in [0, 1].
+        ratios: ratio of each distance to the median distance of real test slices.
         keys: of the training slices.
     """
     figure, axes = start_figure(2, len(samples), width=1.9 * len(samples) + 0.6, height=5.0)
-    for column, (above, below, ratio, key) in enumerate(zip(samples, neighbours, ratios, keys, strict=True)):
+    for column, (above, below, ratio, key) in enumerate(zip(samples, train, ratios, keys, strict=True)):
         for row, image in enumerate((above, below)):
             axes[row][column].imshow(to_picture(image), cmap="gray", vmin=0, vmax=1)
             hide_ticks(axes[row][column])
@@ -42,10 +42,13 @@ def draw_neighbours(
     return save_figure(figure, path)
 
 
-def draw_realism(
-    report: dict[str, Any], digests: dict[str, Digest], nearest: dict[str, Nearest], path: str | Path
+def draw_sample_report(
+    report: dict[str, Any],
+    statistics: dict[str, SliceStatistics],
+    nearest: dict[str, NearestSlices],
+    path: str | Path,
 ) -> Path:
-    """Draw the report on samples: feature distances, nearest training slices, grey values, power spectrum."""
+    """Draw the comparison of samples: feature distances, nearest training slices, grey values, power spectrum."""
     figure, axes = start_figure(2, 2, width=11, height=8)
     _draw_distances(axes[0][0], report["feature_distance"])
     _draw_nearest(axes[0][1], nearest)
@@ -53,14 +56,14 @@ def draw_realism(
     cycles = (np.arange(SPECTRUM_BINS) + 0.5) / (2 * SPECTRUM_BINS)
     for name in ("train", "test", "reconstructions", "samples"):
         style = {"color": _COLOURS[name], "label": name, "linewidth": 1.6}
-        axes[1][0].plot(centres, 100 * digests[name].histogram.mean(axis=0), **style)
-        axes[1][1].plot(cycles, 10 * np.log10(digests[name].spectrum.mean(axis=0) + 1e-12), **style)
+        axes[1][0].plot(centres, 100 * statistics[name].histogram.mean(axis=0), **style)
+        axes[1][1].plot(cycles, 10 * np.log10(statistics[name].spectrum.mean(axis=0) + 1e-12), **style)
     axes[1][0].set(xlabel="grey value (0 black, 1 white)", ylabel="share of the pixels above 0.05 (%)")
     axes[1][0].set_title("Grey values")
     axes[1][1].set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power (dB)", title="Power spectrum")
     for axis in (axes[0][1], axes[1][0], axes[1][1]):
         axis.legend(frameon=False)
-    figure.suptitle(f"{report['samples']} samples beside {len(digests['test'])} real test slices")
+    figure.suptitle(f"{report['samples']} samples beside {len(statistics['test'])} real test slices")
     return save_figure(figure, path)
 
 
@@ -70,17 +73,17 @@ def _draw_distances(axis: "Axes", distances: dict[str, Any]) -> None:
     bars = axis.bar(names, values, color=[_COLOURS[name] for name in names])
     axis.bar_label(bars, [f"{value:.3f}" for value in values], fontsize=8)
     ratio = distances["ratio"]
-    told = "" if ratio is None else f": samples {ratio:.1f} times train"
-    axis.set(ylabel="energy distance", title=f"Feature distance to test{told}")
+    suffix = "" if ratio is None else f": samples {ratio:.1f} times train"
+    axis.set(ylabel="energy distance", title=f"Feature distance to test{suffix}")
     axis.margins(y=0.15)
 
 
-def _draw_nearest(axis: "Axes", nearest: dict[str, Nearest]) -> None:
-    usual = float(np.median(nearest["test"].distance))
+def _draw_nearest(axis: "Axes", nearest: dict[str, NearestSlices]) -> None:
+    reference = float(np.median(nearest["test"].distance))
     edges = np.linspace(0, max(float(found.distance.max()) for found in nearest.values()), 41)
     for name, found in nearest.items():
         shares = 100 * np.histogram(found.distance, edges)[0] / len(found.distance)
         axis.stairs(shares, edges, color=_COLOURS[name], label=name, linewidth=1.6)
-    axis.axvline(NEAR_COPY * usual, color="black", linestyle="--", linewidth=1, label="near copy")
+    axis.axvline(NEAR_COPY * reference, color="black", linestyle="--", linewidth=1, label="near copy")
     axis.set(xlabel="root mean square difference", ylabel="share of the slices (%)")
     axis.set_title("Distance to the nearest training slice")

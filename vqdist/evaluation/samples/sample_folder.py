@@ -1,20 +1,20 @@
-"""A folder of samples: which PNGs they are, and the slice number that each was asked for."""
+"""A folder of sampled slices: the PNG files, and the slice number that each was sampled for."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqdist.data.loading.batch import to_images
+from vqdist.data.loading.batch import NO_NUMBER, to_images
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import load_json
 
-NO_SLICE = -1
 _MAX_JSON_BYTES = 2**28
 
 Integers = npt.NDArray[np.int64]
@@ -22,68 +22,63 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SampleFolder:
-    """The slices in a folder that `vqdist.sample` wrote, or PNGs of the same size from elsewhere.
+    """The slices in a folder that `vqdist sample` has written, or in a folder of other PNG files.
 
     Attributes:
-        paths: the PNGs.
-        slices: (N,) slice number that each was asked for, NO_SLICE where none.
+        paths: the PNG files.
+        slice_numbers: (N,) slice number that each was sampled for, NO_NUMBER if none was given.
     """
 
     paths: list[Path]
-    slices: Integers
-    manifest: Manifest
+    slice_numbers: Integers
 
     @classmethod
-    def open(cls, folder: str | Path, manifest: Manifest) -> "SampleFolder":
-        """List the slices.
+    def open(cls, folder: str | Path) -> Self:
+        """List the slices of a folder.
+
+        Raises:
+            DataError: fewer than two PNG files, or an invalid samples.json.
+        """
+        folder = Path(folder)
+        description = folder / "samples.json"
+        names = sorted(path.name for path in folder.glob("*.png"))
+        numbers = _read_slice_numbers(description) if description.is_file() else dict.fromkeys(names, NO_NUMBER)
+        numbers.pop("grid.png", None)
+        if len(numbers) < 2:
+            expected = "at least two slices, as vqdist sample writes them"
+            raise DataError.of(str(folder), f"{len(numbers)} PNGs", expected)
+        return cls([folder / name for name in numbers], np.array(list(numbers.values())))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, numbers: Integers, real: Manifest) -> Tensor:
+        """Return some slices, (B, C, H, W) in [0, 1].
 
         Args:
-            manifest: of the real images, whose size and channels the samples must have.
+            real: manifest of the real slices, which have the same size and channels.
         Raises:
-            DataError: fewer than two PNGs.
+            DataError: a file cannot be read, or its slice has another size or other channels.
         """
-        slices = find_samples(folder)
-        return cls([Path(folder) / name for name in slices], np.array(list(slices.values())), manifest)
-
-    def read(self, numbers: Integers | list[int]) -> Tensor:
-        """Return some slices, (B, C, H, W) in [0, 1]."""
-        size, channels = self.manifest.image_size, self.manifest.channels
         pixels = []
-        for number in numbers:
-            path = self.paths[number]
+        for path in (self.paths[number] for number in numbers):
             try:
                 data = path.read_bytes()
             except OSError as error:
                 raise DataError.of(str(path), error.strerror or str(error), "a sample") from error
-            pixels.append(decode_png(data, image_size=size, channels=channels, where=str(path)))
+            pixels.append(decode_png(data, image_size=real.image_size, channels=real.channels, where=str(path)))
         return to_images(torch.from_numpy(np.stack(pixels)))
 
 
-def find_samples(folder: str | Path) -> dict[str, int]:
-    """Return name and slice number (or NO_SLICE) of each sample of a folder.
-
-    Raises:
-        DataError: fewer than two PNGs.
-    """
-    told = Path(folder) / "samples.json"
-    names = sorted(path.name for path in Path(folder).glob("*.png"))
-    slices = _read_slices(told) if told.is_file() else dict.fromkeys(names, NO_SLICE)
-    slices.pop("grid.png", None)
-    if len(slices) < 2:
-        raise DataError.of(str(folder), f"{len(slices)} PNGs", "at least two samples, as vqdist.sample writes them")
-    return slices
-
-
-def _read_slices(path: Path) -> dict[str, int]:
-    """Return name and slice number of each sample of a samples.json; names that leave the folder are refused."""
-    told = load_json(path, _MAX_JSON_BYTES)
-    match told:
-        case {"samples": list(samples)} if all(isinstance(one, dict) for one in samples):
-            names = [one.get("file") for one in samples]
+def _read_slice_numbers(path: Path) -> dict[str, int]:
+    """Return file name -> slice number of each sample in a samples.json. Names must not leave the folder."""
+    match load_json(path, _MAX_JSON_BYTES):
+        case {"samples": list(samples)} if all(isinstance(sample, dict) for sample in samples):
+            names = [sample.get("file") for sample in samples]
             if all(isinstance(name, str) and Path(name).name == name for name in names):
-                numbers = [one.get("slice") for one in samples]
+                numbers = [sample.get("slice") for sample in samples]
                 return {
-                    str(name): number if type(number) is int else NO_SLICE
+                    name: number if type(number) is int else NO_NUMBER
                     for name, number in zip(names, numbers, strict=True)
                 }
-    raise DataError.of(str(path), "no list of samples with their files", "what vqdist.sample writes")
+    raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")

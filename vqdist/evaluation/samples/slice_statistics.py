@@ -1,7 +1,7 @@
-"""One pass over a set of slices: all that the report needs of each, a few kilobytes instead of its pixels."""
+"""Statistics of slices for the comparison of samples with real slices, a few kilobytes per slice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -17,23 +17,24 @@ THUMBNAIL = 64
 GREY_BINS = 64
 SPECTRUM_BINS = 32
 _BACKGROUND = 0.05
-_BRAIN_LEVEL = 0.15  # above the soft edge that a decoder draws
+_BRAIN_LEVEL = 0.15  # above the soft edge of decoded slices
 _FLUID_SHARE = 0.4
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Digest:
-    """What is kept of N slices.
+class SliceStatistics:
+    """Statistics of N slices.
 
     Attributes:
-        features: (N, F) as `features.NAME` tells.
+        features: (N, F) as described by `features.NAME`.
         thumbnails: (N, P) float32, the slices at 64 x 64 pixels.
         histogram: (N, GREY_BINS) share of the pixels above 0.05 at each grey value.
         spectrum: (N, SPECTRUM_BINS) mean power at each spatial frequency, up to half a cycle per pixel.
-        brain_area: (N,) share of the picture that is brain.
-        ventricle_area: (N,) share of the brain's inner part that is darker than 0.4 of the bright tissue.
+        brain_area: (N,) share of the slice that is brain.
+        ventricle_area: (N,) share of the inner part of the brain that is darker than 0.4 of the bright tissue.
+        slice_numbers: (N,) below 0 for a slice without number.
     """
 
     features: Values
@@ -42,13 +43,14 @@ class Digest:
     spectrum: Values
     brain_area: Values
     ventricle_area: Values
+    slice_numbers: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.features)
 
     @classmethod
-    def of(cls, images: Float[Tensor, "B C H W"]) -> Self:
-        """Digest images in [0, 1]."""
+    def measure(cls, images: Float[Tensor, "B C H W"], slice_numbers: npt.NDArray[np.int64]) -> Self:
+        """Compute the statistics of images in [0, 1]."""
         grey = images.float().mean(dim=1)
         thumbnails = F.interpolate(grey[:, None], size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)
         brain_area, ventricle_area = measure_areas(grey)
@@ -59,16 +61,18 @@ class Digest:
             spectrum=power_spectrum(grey).cpu().double().numpy(),
             brain_area=brain_area.cpu().double().numpy(),
             ventricle_area=ventricle_area.cpu().double().numpy(),
+            slice_numbers=slice_numbers,
         )
 
     @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
-        """Return the digest of all parts, in their order."""
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__annotations__})
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Return the statistics of the slices of all parts, in order."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def grey_histogram(grey: Float[Tensor, "B H W"]) -> Float[Tensor, "B G"]:
-    """Return each slice's histogram over (0, 1], of its pixels above the background, summing to 1."""
+    """Return the histogram of each slice over (0, 1], of the pixels above the background; it sums to 1."""
     bins = (grey.clamp(0, 1) * GREY_BINS).ceil().long()
     bins = torch.where(grey > _BACKGROUND, bins, 0).flatten(1)  # 0 is the background
     counts = torch.zeros(len(grey), GREY_BINS + 1, device=grey.device)
@@ -77,44 +81,44 @@ def grey_histogram(grey: Float[Tensor, "B H W"]) -> Float[Tensor, "B G"]:
 
 
 def power_spectrum(grey: Float[Tensor, "B H W"]) -> Float[Tensor, "B R"]:
-    """Return each slice's mean power in rings of spatial frequency; ring r covers [r, r + 1) / 64 cycles per pixel."""
+    """Return the mean power of each slice in rings of spatial frequency; ring r is [r, r + 1) / 64 cycles per pixel."""
     _, H, W = grey.shape
     power = torch.fft.fft2(grey).abs() ** 2 / (H * W)
     fy, fx = torch.fft.fftfreq(H, device=grey.device), torch.fft.fftfreq(W, device=grey.device)
     ring = (torch.hypot(fy[:, None], fx[None]) * 2 * SPECTRUM_BINS).long().clamp_max(SPECTRUM_BINS).flatten()
     total = torch.zeros(len(grey), SPECTRUM_BINS + 1, device=grey.device).index_add_(1, ring, power.flatten(1))
-    # Beyond half a cycle per pixel lie only the corners; they are left out.
+    # Frequencies above half a cycle per pixel exist only along the diagonals and are left out.
     return (total / torch.bincount(ring, minlength=SPECTRUM_BINS + 1).clamp_min(1))[:, :SPECTRUM_BINS]
 
 
 def measure_areas(grey: Float[Tensor, "B H W"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """Return each slice's share of brain, and the share of dark fluid in the inner part of its brain.
+    """Return the share of brain in each slice, and the share of dark fluid in the inner part of its brain.
 
-    The inner part begins an eighth of the picture's width inside, so that sulci do not count.
+    The inner part begins an eighth of the picture's width inside the brain, so that sulci do not count.
     """
     side = min(grey.shape[1:])
     bright = (grey > _BRAIN_LEVEL).float()
-    # Closing takes ventricles and sulci into the brain though they may be almost black.
+    # Ventricles and sulci may be almost black; morphological closing adds them to the brain.
     closing = max(side // 32, 1)
-    brain = _shrink(_grow(bright, closing), closing)
-    inner = _shrink(brain, side // 8)
+    brain = _erode(_dilate(bright, closing), closing)
+    inner = _erode(brain, side // 8)
     tissue = torch.stack([_bright_tissue(one) for one in grey])
     dark = (grey < _FLUID_SHARE * tissue[:, None, None]) & (inner > 0)
     pixels = inner.sum(dim=(1, 2)).clamp_min(1)
     return brain.mean(dim=(1, 2)), dark.sum(dim=(1, 2)) / pixels
 
 
-def _grow(mask: Tensor, radius: int) -> Tensor:
-    # The greatest of a square is that of its rows' greatest: for wide ones some thirty times as fast on a CPU.
+def _dilate(mask: Tensor, radius: int) -> Tensor:
+    # Separable: the maximum of a square is that of the maxima of its rows, for a wide square about 30 times as fast.
     columns = F.max_pool2d(mask, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
     return F.max_pool2d(columns, (1, 2 * radius + 1), stride=1, padding=(0, radius))
 
 
-def _shrink(mask: Tensor, radius: int) -> Tensor:
-    return 1 - _grow(1 - mask, radius)
+def _erode(mask: Tensor, radius: int) -> Tensor:
+    return 1 - _dilate(1 - mask, radius)
 
 
 def _bright_tissue(grey: Float[Tensor, "H W"]) -> Tensor:
     inside = grey[grey > _BRAIN_LEVEL]
-    # On the CPU: it works in float64 inside, which mps does not have.
+    # torch.quantile uses float64, which mps does not support, so it runs on the CPU.
     return torch.quantile(inside.cpu(), 0.9).to(grey.device) if inside.numel() else grey.new_zeros(())

@@ -1,0 +1,127 @@
+"""Datasets for inference and evaluation: splits are read in batches that do not depend on the number of ranks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vqdist.data.loading.batch import Batch, FixedBatchPlan, Request, SampleDataset
+from vqdist.data.loading.pipeline import SampleDecoder
+from vqdist.data.loading.workers import load_batches
+from vqdist.data.open import open_dataset
+from vqdist.data.shards.manifest import Manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.errors import DataError
+
+LOADER_WORKERS = 2
+MIN_SAMPLES_FOR_WORKERS = 128  # of a rank in one pass; fewer are decoded before the workers have started
+WORKER_TIMEOUT_S = 600.0
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset on this machine.
+
+    Attributes:
+        path: path that the user gave; names the dataset in errors.
+        folder: folder with the manifest: the path, or for third-party shards the folder of their index.
+    """
+
+    path: Path
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a dataset; third-party shards are indexed in the user's cache.
+
+        Raises:
+            DataError: no dataset at the path.
+        """
+        return cls(Path(path), *open_dataset(path))
+
+
+class SplitLoader:
+    """Loads the samples of one split: some of them, or all in batches.
+
+    Attributes:
+        name: of the split.
+        manifest: of the dataset.
+
+    Raises:
+        DataError: the dataset does not have the split, or the split has no samples.
+    """
+
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        self.name, self.manifest = split, dataset.manifest
+        self._reader = ShardReader(dataset.folder, self.manifest, split)
+        if not len(self._reader):
+            raise DataError.of(str(dataset.path), f"no samples in {split}", "at least one")
+        self._samples = SampleDataset(
+            self._reader,
+            SampleDecoder(self.manifest),
+            shape=self.manifest.values_shape,
+            dtype=self.manifest.values_dtype,
+            global_batch_size=len(self._reader),  # the positions of a batch are the numbers of its samples
+        )
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def subjects(self) -> list[str]:
+        """Return the subject of each sample; a sample without a subject counts as a subject of its own."""
+        return [self._reader.subject(number) or self._reader.key(number) for number in range(len(self))]
+
+    def key(self, number: int) -> str:
+        """Return the key of a sample."""
+        return self._reader.key(number)
+
+    def read_info(self, number: int) -> dict[str, Any]:
+        """Return the JSON of a sample."""
+        return self._reader.read(number)["json"]
+
+    def load(self, numbers: Numbers) -> Batch:
+        """Load samples by their numbers in the split."""
+        return self._samples.load(Request(0, numbers, numbers, last=True))
+
+    def load_all(self, batch_size: int, ranks: Ranks | None = None, *, within_shards: bool = False) -> Iterator[Batch]:
+        """Yield the batches of this rank in a pass over the split; batch b goes to rank b % world_size.
+
+        Args:
+            ranks: None loads all batches in this process.
+            within_shards: no batch has samples of two shards.
+        """
+        groups = self._reader.shard_sizes.tolist() if within_shards else [len(self)]
+        return self.load_batches(group_in_batches(groups, batch_size), ranks)
+
+    def load_batches(self, batches: Sequence[Numbers], ranks: Ranks | None = None) -> Iterator[Batch]:
+        """Yield this rank's share of batches of given samples; batch b goes to rank b % world_size."""
+        rank, world_size = (0, 1) if ranks is None else (ranks.rank, ranks.world_size)
+        plan = FixedBatchPlan(batches, rank=rank, world_size=world_size)
+        return load_batches(
+            self._samples,
+            plan,
+            num_workers=LOADER_WORKERS if sum(map(len, plan.batches)) >= MIN_SAMPLES_FOR_WORKERS else 0,
+            timeout_s=WORKER_TIMEOUT_S,
+            pin_memory=ranks is not None and ranks.device.type == "cuda",
+        )
+
+
+def group_in_batches(group_sizes: Sequence[int], batch_size: int) -> list[Numbers]:
+    """Return consecutive numbers from 0 in batches; a batch has numbers of one group only.
+
+    Args:
+        group_sizes: count of numbers in each group, in order.
+    """
+    ends = np.cumsum(group_sizes)
+    return [
+        np.arange(start, min(start + batch_size, end), dtype=np.int64)
+        for end, size in zip(ends.tolist(), group_sizes, strict=True)
+        for start in range(end - size, end, batch_size)
+    ]

@@ -1,0 +1,1 @@
+"""The directory of a run: layout, checkpoints, resume checks and environment."""

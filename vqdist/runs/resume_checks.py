@@ -1,0 +1,122 @@
+"""Whether a configuration may start or continue the run in its run directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vqdist.config.loading import load_config
+from vqdist.config.model_config import MODEL_CONFIGS
+from vqdist.config.schema import RunConfig
+from vqdist.foundation.atomic_files import write_access_problems
+from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.runs.run_dir import RunDir, read_run_config, read_status
+
+# Keys and sections that determine the result of a run. All others may change when the run is resumed.
+FIXED_KEYS = (
+    "task",
+    "model",
+    "optim",
+    "run.seed",
+    "train.precision",
+    "data.global_batch_size",
+    "data.order",
+    "data.mirror",
+    "data.crop",
+)
+FIXED_KEYS_IF_WINDOWED = ("data.window_shards",)
+# Keys whose given value stands for "choose one". The value that the first attempt chose is kept by all later attempts.
+OPEN_VALUES = {("optim", "decay_steps"): None, ("train", "precision"): "auto"}
+
+
+def is_finished(config: RunConfig) -> bool:
+    """Tell whether the run has nothing left to do: all steps are done, or it ended early and patience is still set."""
+    status = read_status(config.run_dir)
+    early = status.get("ended_early") and config.train.patience is not None
+    return status.get("state") == "finished" and bool(early or status.get("step", 0) >= config.train.max_steps)
+
+
+def keep_chosen_values(config: RunConfig) -> RunConfig:
+    """Return the configuration with its open values replaced by those that the run's first attempt chose, if any."""
+    first, _ = _load_saved(config)
+    if first is None:
+        return config
+    for (section, name), open_value in OPEN_VALUES.items():
+        if getattr(getattr(config, section), name) == open_value:
+            config = config.replace(section, **{name: getattr(getattr(first, section), name)})
+    return config
+
+
+def run_dir_problems(config: RunConfig) -> list[Problem]:
+    """Return why the run directory cannot be used with a configuration that has no open values."""
+    problems = _resume_mode_problems(config.run_dir, config.checkpoint.resume)
+    saved, saved_problems = _load_saved(config)
+    if saved_problems:
+        file, found = RunDir(config.run_dir).config, "; ".join(map(str, saved_problems))
+        return [*problems, Problem(str(file), found, "the configuration of a run")]
+    return problems + (resume_problems(config.run_dir, saved, config) if saved is not None else [])
+
+
+def _load_saved(config: RunConfig) -> tuple[RunConfig | None, list[Problem]]:
+    """Return the configuration of the run that would continue, and its problems; (None, []) if there is none."""
+    file = RunDir(config.run_dir).config
+    if not file.exists() or config.checkpoint.resume == "never":
+        return None, []
+    return load_config(file, [], {**MODEL_CONFIGS, config.task: type(config.model)})
+
+
+def resume_problems(path: Path, saved: RunConfig, requested: RunConfig) -> list[Problem]:
+    """Return the fixed keys whose requested values differ from the saved ones.
+
+    Args:
+        path: the run directory.
+        saved: its configuration. Keys unknown to the version that wrote it have their current defaults.
+        requested: the configuration that is to continue the run.
+    """
+    names = FIXED_KEYS + (FIXED_KEYS_IF_WINDOWED if requested.data.order == "windowed" else ())
+    before, now = (_list_values(config.model_dump(mode="json"), names) for config in (saved, requested))
+    return [
+        Problem(
+            key,
+            f"{before.get(key)!r} in {RunDir(path).config}",
+            f"{now.get(key)!r} as requested; keep the saved value or choose another run.name",
+        )
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _resume_mode_problems(path: Path, resume: str) -> list[Problem]:
+    """Return why checkpoint.resume does not allow the run directory.
+
+    A run that was started from the weights of a path continues if it is started again with the same path, as a
+    requeued job does.
+    """
+    used = RunDir(path).config.exists()
+    if resume != "auto" and used and (resume == "never" or not _started_from(path, resume)):
+        expected = "an unused directory (another run.name), or checkpoint.resume auto"
+        return [Problem("checkpoint.resume", f"{resume} with {path}, which contains a run", expected)]
+    return [] if used else write_access_problems("run.dir", path, folder=True)
+
+
+def _started_from(path: Path, weights: str) -> bool:
+    try:
+        saved = _look_up(read_run_config(path), "checkpoint.resume")
+    except ConfigError:
+        return False
+    return saved not in {None, "auto", "never"} and Path(saved).resolve() == Path(weights).resolve()
+
+
+def _look_up(values: dict[str, Any], name: str) -> Any:
+    found: Any = values
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _list_values(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return section.key -> value of keys and of all keys of sections."""
+    found: dict[str, Any] = {}
+    for name in names:
+        value = _look_up(values, name)
+        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return found
