@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.config.schema import VQVAERun
+from vqdist.config.model_config import VQVAEConfig
+from vqdist.config.schema import run_config_type
 from vqdist.diagnosis import cluster_job
 from vqdist.diagnosis.cluster_job import check_rendezvous, check_slurm, check_tracking, parse_time_limit
+
+CONFIG = run_config_type("vqvae", VQVAEConfig)()
 
 
 @pytest.mark.parametrize(
@@ -76,11 +79,11 @@ def test_tracking(monkeypatch: pytest.MonkeyPatch, has_key: bool, reason: str, s
     monkeypatch.setattr(cluster_job, "find_server_url", lambda: "http://server")
     monkeypatch.setattr(cluster_job, "has_key", lambda url, environ: has_key)
     monkeypatch.setattr(cluster_job, "probe_server", lambda url, limit_s: reason)
-    check = check_tracking("online", VQVAERun(), {})
+    check = check_tracking("online", CONFIG, {})
     assert (check.state, check.found) == (state, found)
 
 
 def test_tracking_that_needs_no_server() -> None:
-    assert check_tracking("disabled", VQVAERun(), {}).found == "disabled, as configured"
-    assert check_tracking(None, VQVAERun(), {"WANDB_MODE": "offline"}).state == "ok"
-    assert check_tracking(None, VQVAERun(), {"WANDB_MODE": "sometimes"}).state == "fix"
+    assert check_tracking("disabled", CONFIG, {}).found == "disabled, as configured"
+    assert check_tracking(None, CONFIG, {"WANDB_MODE": "offline"}).state == "ok"
+    assert check_tracking(None, CONFIG, {"WANDB_MODE": "sometimes"}).state == "fix"

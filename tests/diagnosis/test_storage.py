@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.config.schema import RunConfig, VQVAERun
+from vqdist.config.model_config import VQVAEConfig
+from vqdist.config.schema import RunConfig, run_config_type
 from vqdist.diagnosis import storage
 from vqdist.diagnosis.storage import check_dataset, check_file_system, check_space
 
 
 def configure(path: Path | str | None) -> RunConfig:
-    return VQVAERun.model_validate({"data": {"path": None if path is None else str(path)}})
+    return run_config_type("vqvae", VQVAEConfig).model_validate({"data": {"path": None if path is None else str(path)}})
 
 
 def test_file_system_is_measured_and_left_as_it_was(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from vqdist.config.schema import RunConfig, VQVAERun
+from vqdist.config.model_config import VQVAEConfig
+from vqdist.config.schema import RunConfig, run_config_type
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.diagnosis import trial
 from vqdist.diagnosis.trial import Trial, check_reading, estimate_duration, run_trial
@@ -18,7 +19,7 @@ SIZES = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 4, "num
 
 
 def configure(**sections: dict[str, Any]) -> RunConfig:
-    return VQVAERun.model_validate({"model": SIZES, **sections})
+    return run_config_type("vqvae", VQVAEConfig).model_validate({"model": SIZES, **sections})
 
 
 @pytest.mark.parametrize(

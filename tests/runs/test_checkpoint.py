@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import FILES, load_newest, make_tensors, save
 from support import digests, read_metrics, start, tiny_flags, train, wait_until
+from support.checkpoints import FILES, load_newest, make_tensors, save
 
 from vqdist.foundation import atomic_files
 from vqdist.foundation.errors import CheckpointError, OwnershipError

@@ -1,6 +1,7 @@
 """Samples per second in uint8 batches, from PNG shards and from the memory cache, against other loaders."""
 
 import io
+import itertools
 import tempfile
 import time
 import uuid
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vqdist.benchmarks.measure import Bench, Result, compare
+from vqdist.benchmarks.measure import Bench, Result, compare, print_skipped
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import open_caches
@@ -51,9 +52,13 @@ def _compare_loaders(bench: Bench, data: Path, pictures: Path, size: int, *, dur
     }
     measures: dict[str, Callable[[], float]] = {
         "ours": partial(loading_rate, our_batches(data), duration_s),
-        "ImageFolder, Grayscale, DataLoader": partial(loading_rate, folder_batches(pictures), duration_s),
-        "webdataset, Pillow": partial(loading_rate, webdataset_batches(data), duration_s),
     }
+    peer = "ImageFolder, Grayscale, DataLoader"
+    try:
+        measures[peer] = partial(loading_rate, folder_batches(pictures), duration_s)
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision and torch are of different builds
+        print_skipped("loader", peer, f"{error}; pip install vqdist[bench]")
+    measures["webdataset, Pillow"] = partial(loading_rate, webdataset_batches(data), duration_s)
     for name, decode in decoders.items():
         case = f"decoding alone in {WORKERS} processes, {name}"
         measures[case] = partial(decoding_rate, decode, payloads, duration_s)
@@ -115,16 +120,14 @@ def our_batches(data: Path, *, cache: bool = False) -> Batches:
 
 
 def folder_batches(pictures: Path) -> Batches:
-    """Yield shuffled batches of torchvision's ImageFolder, loaded by torch's DataLoader."""
+    """Return shuffled batches of torchvision's ImageFolder, loaded by torch's DataLoader."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import Compose, Grayscale, PILToTensor
 
     dataset = ImageFolder(str(pictures), Compose([Grayscale(), PILToTensor()]))
     loader = DataLoader(dataset, BATCH_SIZE, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True)
-    while True:
-        for images, _ in loader:
-            yield images
+    return (images for _ in itertools.count() for images, _ in loader)
 
 
 def webdataset_batches(data: Path) -> Batches:

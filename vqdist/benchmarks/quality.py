@@ -91,8 +91,8 @@ def _load_run(run: Path, data: Dataset) -> tuple[VQVAE, float]:
 
 
 def read_split(data: Dataset, split: str) -> Tensor:
-    """Return all slices of a split, shape (N, C, H, W), uint8."""
-    return torch.cat([batch.values for batch in SplitLoader(data, split).load_all(READ_BATCH_SIZE)])
+    """Return all slices of a split: (N, C, H, W) uint8."""
+    return torch.cat([batch.values for batch in SplitLoader(data, split, batch_size=READ_BATCH_SIZE).load_all()])
 
 
 def evaluate(

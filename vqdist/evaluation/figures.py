@@ -16,17 +16,9 @@ from vqdist.inference.dataset import SplitLoader
 from vqdist.metrics.codes import perplexity
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting import vqvae_charts
-from vqdist.plotting.training_curves import draw_training_curves
-from vqdist.runs.run_dir import RunDir
 
 SLICES_PER_RANK = 2  # of the best, median and worst
 NEAREST_SAMPLES = 8
-
-
-def draw_run_figures(run: Path, out: Path) -> list[Path]:
-    """Draw the loss curves of a run; nothing for a saved model without its run."""
-    metrics_file = RunDir(run).metrics
-    return [draw_training_curves(metrics_file, out / "losses.png")] if metrics_file.is_file() else []
 
 
 def draw_vqvae_figures(model: VQVAE, evaluation: Evaluation, split: SplitLoader, out: Path) -> list[Path]:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
-from vqdist.data.open import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.comparison import (
     compare_features,
@@ -43,17 +42,16 @@ class SampleReport:
 
 
 def compare_samples(
-    samples: SampleFolder, images: Dataset, *, split: str, vqvae: VQVAE, batch_size: int, ranks: Ranks
+    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
 ) -> SampleReport:
-    """Compare samples with the real slices of train and of another split. Collective: all ranks.
+    """Compare samples with real slices. Collective: all ranks.
 
     Args:
-        images: dataset of the real slices, with two slices or more in both splits.
-        split: of slices that are not in train; called "test" in the report.
-        vqvae: its reconstructions of the split show what the codes alone change.
+        train: the training slices, at least two.
+        test: real slices that are not in train, at least two.
+        vqvae: its reconstructions of test show what the codes alone change.
     """
-    train, test = SplitLoader(images, "train"), SplitLoader(images, split)
-    statistics = measure_slices(samples, train, test, vqvae=vqvae, batch_size=batch_size, ranks=ranks)
+    statistics = measure_slices(samples, train, test, vqvae=vqvae, ranks=ranks)
     nearest = {
         name: find_nearest(statistics[name], statistics["train"]) for name in ("test", "reconstructions", "samples")
     }
@@ -70,7 +68,7 @@ def compare_samples(
 
 
 def measure_slices(
-    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, batch_size: int, ranks: Ranks
+    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
 ) -> dict[str, SliceStatistics]:
     """Return the statistics of train, test, the reconstructions of test, and the samples. Collective: all ranks."""
     model, device = vqvae.to(ranks.device), ranks.device
@@ -86,11 +84,11 @@ def measure_slices(
         numbers = plan.samples
         return SliceStatistics.measure(samples.read(numbers, train.manifest).to(device), samples.slice_numbers[numbers])
 
-    plan = FixedBatchPlan(group_in_batches([len(samples)], batch_size), rank=ranks.rank, world_size=ranks.world_size)
-    train_parts = map_batches(ranks, train.load_all(batch_size, ranks), measure)
-    test_parts, recon_parts = zip(
-        *map_batches(ranks, test.load_all(batch_size, ranks), measure_with_reconstructions), strict=True
+    plan = FixedBatchPlan(
+        group_in_batches([len(samples)], test.batch_size), rank=ranks.rank, world_size=ranks.world_size
     )
+    train_parts = map_batches(ranks, train.load_all(ranks), measure)
+    test_parts, recon_parts = zip(*map_batches(ranks, test.load_all(ranks), measure_with_reconstructions), strict=True)
     sample_parts = map_batches(ranks, plan, measure_samples)
     parts = {"train": train_parts, "test": test_parts, "reconstructions": recon_parts, "samples": sample_parts}
     return {name: SliceStatistics.concatenate(batches) for name, batches in parts.items()}

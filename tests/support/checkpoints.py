@@ -1,4 +1,4 @@
-"""Small checkpoints for tests, and what nothing may execute."""
+"""Small checkpoints, and an object whose unpickling can be detected."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ def load_newest(folder: Path, *, rename_damaged: bool) -> tuple[Path, dict[str, 
 
 
 class Canary:
-    """Unpickling it leaves a file behind."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -1,4 +1,7 @@
-"""1 - SSIM as a loss: the numbers of `vqdist.metrics.images.ssim_map` with a written-out gradient.
+"""1 - SSIM as a loss: the values of `vqdist.metrics.images.ssim_map` with a written-out gradient.
+
+The written-out gradient takes less time than autograd's, and unlike the gradient of reflection padding it is
+deterministic on CUDA.
 
 Shapes: B batch, C channels, H W image, P = B * C planes.
 """
@@ -14,25 +17,27 @@ from vqdist.metrics.images import SSIM_C1, SSIM_C2, WINDOW_RADIUS, blur_planes, 
 
 
 def dissimilarity(images: Tensor, recon: Tensor) -> Tensor:
-    """Return 1 - mean SSIM of each sample, for a data range of 1: (B,) fp32 (fp64 of fp64), whatever autocast says.
+    """Compute 1 - mean SSIM of each sample for a data range of 1: 1 - ssim_map(images, recon).mean((1, 2, 3)).
 
-    Differentiable once, with respect to the reconstruction alone.
+    Differentiable once, with respect to the reconstruction only.
 
     Args:
         images, recon: (B, C, H, W).
+    Returns:
+        (B,) fp32, also under autocast; fp64 for fp64.
     Raises:
         DataError: images smaller than the window of 11 x 11.
     """
     require_ssim_size(images.shape[-2], images.shape[-1])
-    found: Tensor = _Dissimilarity.apply(images, recon)
-    return found
+    result: Tensor = _Dissimilarity.apply(images, recon)
+    return result
 
 
 class _Dissimilarity(torch.autograd.Function):
-    """Wang et al. 2004, eq. 13: luminance times structure, of moments under the window.
+    """Wang et al. 2004, eq. 13: luminance times structure, from means under a Gaussian window.
 
-    The map's derivatives by the window's mean of the reconstruction y, of its square and of its product with the
-    image x are three maps; under the adjoint of the window they give the gradient of y.
+    The SSIM map depends on the reconstruction y by three windowed means: of y, of y^2 and of x y, x the image. The
+    derivatives by these means are three maps; the adjoint of the window maps them to the gradient of y.
     """
 
     @staticmethod
@@ -48,7 +53,7 @@ class _Dissimilarity(torch.autograd.Function):
             luminance = product.mul_(2).add_(SSIM_C1).mul_(per_luminance)
             similarity = (luminance * structure).view(images.shape[0], -1, *images.shape[-2:]).mean((1, 2, 3))
             if ctx.needs_input_grad[1]:
-                # Halves of the derivatives; that by the mean square is the one by the product times -structure.
+                # Halves of the derivatives; by the mean of squares it is by_product times -structure.
                 by_product = per_structure.mul_(luminance)
                 by_mean = (structure * per_luminance).sub_(by_product).mul_(mean_x)
                 weight_y = luminance.mul_(per_luminance).sub_(by_product).mul_(structure)
@@ -71,14 +76,14 @@ class _Dissimilarity(torch.autograd.Function):
 
 
 def _to_planes(images: Tensor) -> Tensor:
-    """Return (1, P, H, W) in fp32 or fp64: one plane per group. Planes side by side are quickest on a CPU."""
+    """Return (1, P, H, W) in fp32 or fp64. On a CPU, grouped convolutions are fastest on interleaved planes."""
     planes = images.to(torch.float64 if images.dtype == torch.float64 else torch.float32)
     planes = planes.detach().reshape(1, -1, *images.shape[-2:])
     return planes.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else planes
 
 
 def _blur_adjoint(planes: Tensor) -> Tensor:
-    """Return what the transpose of `blur_planes` makes of planes: mirrored borders go back to where they came from."""
+    """Apply the transpose of blur_planes: values of the reflected border are added to the pixels they came from."""
     r = WINDOW_RADIUS
     window = build_window(planes).expand(planes.shape[1], 1, 1, -1)
     for kernel, dim in ((window, 3), (window.transpose(2, 3), 2)):
