@@ -71,6 +71,6 @@ def test_a_split_of_one_slice_has_no_distances(images: Path, vqvae: Path, tmp_pa
             reader = ShardReader(images, load_manifest(images), split)
             for number in numbers:
                 sample = reader.read(number)
-                writer.write(split, sample["__key__"], sample["png"], "png", sample["json"])
+                writer.write(split, sample["__key__"], sample["png"], sample["json"])
                 (samples / f"{number}.png").write_bytes(sample["png"])
     fails_with(f"{few}, test: found 1 slices; expected at least two", run=vqvae, data=few, samples=samples)

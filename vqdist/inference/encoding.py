@@ -6,6 +6,7 @@ The written bytes do not depend on the number of ranks.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
