@@ -1,4 +1,4 @@
-"""A folder of own colour pictures, by the commands of the README: from files to new pictures of one class."""
+"""From a folder of colour pictures to new pictures of one class, by the commands of the README."""
 
 import json
 from importlib import import_module
@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support import QUIET, tiny_flags
 
 from vqdist import load_model
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.data.sources.pictures import load_picture
 from vqdist.foundation.command import run_command
+from vqdist.inference.reconstruction import find_pictures
 
 SIZE = 32
 COLOURS = {"daisies": (250, 240, 120), "roses": (210, 30, 60)}
 
 
 def draw_flowers(folder: Path) -> Path:
-    """Write 20 pictures of each of two classes, of several sizes and formats."""
+    """Write 20 pictures of each of two classes, in several sizes and formats."""
     rng = np.random.default_rng(0)
     for name, colour in COLOURS.items():
         (folder / name).mkdir(parents=True)
@@ -34,11 +38,11 @@ def draw_flowers(folder: Path) -> Path:
 
 
 def call(capsys: pytest.CaptureFixture[str], command: str, *words: object) -> dict[str, Any]:
-    """Run a command and return the object that it wrote to stdout, {} for train, which writes none."""
+    """Run a command and return the JSON object on stdout, {} for train, which has none."""
     code = run_command(import_module(f"vqdist.{command}").main, [str(word) for word in words])
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    return json.loads(told.out or "{}")
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return json.loads(captured.out or "{}")
 
 
 def train(capsys: pytest.CaptureFixture[str], task: str, data: Path, run: Path, *flags: object) -> None:
@@ -47,18 +51,24 @@ def train(capsys: pytest.CaptureFixture[str], task: str, data: Path, run: Path, 
     call(capsys, "train", *tiny_flags(task), *QUIET, *where, *brief, *flags)
 
 
-def colours_of(path: Path) -> np.ndarray:
-    """Return the mean of each channel of a picture, which must be RGB."""
+def mean_colours(path: Path) -> np.ndarray:
+    """Return the mean of each channel of an RGB picture."""
     with Image.open(path) as picture:
         assert picture.mode == "RGB", f"{path.name} is {picture.mode}"
         return np.asarray(picture).reshape(-1, 3).mean(axis=0)
 
 
-def test_from_own_pictures_to_new_ones_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = draw_flowers(tmp_path / "flowers")
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_flowers(tmp_path_factory.mktemp("pictures") / "flowers")
+
+
+def test_from_pictures_to_new_ones_of_a_class(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images, codes, vqvae, prior = (tmp_path / name for name in ("images", "codes", "vqvae", "prior"))
-    told = call(capsys, "shard", pictures, images, "--image-size", SIZE, "--samples-per-shard", 8)
-    assert sum(split["samples"] for split in told["splits"].values()) == 40
+    written = call(capsys, "shard", pictures, images, "--image-size", SIZE, "--samples-per-shard", 8)
+    assert sum(split["samples"] for split in written["splits"].values()) == 40
     manifest = load_manifest(images)
     assert (manifest.channels, manifest.class_names, manifest.num_labels) == (3, ("daisies", "roses"), 2)
 
@@ -66,44 +76,36 @@ def test_from_own_pictures_to_new_ones_of_a_class(tmp_path: Path, capsys: pytest
     device = ("--device", "cpu")
     report = call(capsys, "evaluate", "--run", vqvae, "--data", images, *device)
     assert 0 < report["metrics"]["ssim"]["mean"] < 1
+    assert report["figures"]
     assert all(Path(figure).exists() for figure in report["figures"])
-    call(capsys, "encode", "--run", vqvae, "--data", images, "--out", codes, *device)
+    report = call(capsys, "evaluate", "--run", vqvae, "--pictures", pictures / "roses", *device)
+    assert report["pictures"] == 20
+    mean_colours(Path(report["overview"]))
+    loaded = [load_picture(path, image_size=SIZE, channels=3) for path in find_pictures(pictures)]
+    originals = torch.tensor(np.stack(loaded)) / 255
+    recon = load_model(vqvae).reconstruct(originals)
+    assert recon.shape == originals.shape == (40, 3, SIZE, SIZE)
+    assert 0 <= recon.min() <= recon.max() <= 1
 
+    call(capsys, "encode", "--run", vqvae, "--data", images, "--out", codes, *device)
     train(capsys, "pixelcnn", codes, prior, "--model.condition", "label")
-    report = call(capsys, "evaluate", "--run", prior, "--data", codes, *device)
-    assert report["metrics"]["uniform_bits_per_code"]["mean"] == 4
     samples = tmp_path / "samples"
     call(capsys, "sample", "--prior", prior, "--num", 3, "--label", 1, "--out", samples, *device)
     drawn = json.loads((samples / "samples.json").read_text())["samples"]
     assert [(sample["label"], sample["slice"]) for sample in drawn] == [(1, None)] * 3
     for picture in [samples / drawn[0]["file"], samples / "grid.png", *sorted(prior.glob("previews/*.png"))]:
-        colours_of(picture)
+        mean_colours(picture)
     report = call(capsys, "evaluate", "--run", prior, "--data", codes, "--samples", samples, *device)
+    assert report["metrics"]["uniform_bits_per_code"]["mean"] == 4
     assert report["realism"]["samples"] == 3
 
-    report = call(capsys, "evaluate", "--run", vqvae, "--pictures", pictures / "roses", *device)
-    assert report["pictures"] == 20
-    colours_of(Path(report["overview"]))
 
-
-def test_colours_and_labels_arrive_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_keep_colours_and_labels(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = tmp_path / "images"
-    call(capsys, "shard", draw_flowers(tmp_path / "flowers"), images, "--image-size", SIZE)
+    call(capsys, "shard", pictures, images, "--image-size", SIZE)
     reader = ShardReader(images, load_manifest(images), "train")
     for index in range(len(reader)):
         sample = reader.read(index)
         (tmp_path / "one.png").write_bytes(sample["png"])
-        red, green, _ = colours_of(tmp_path / "one.png")
+        red, green, _ = mean_colours(tmp_path / "one.png")
         assert sample["json"]["label"] == int(red > 2 * green), sample["__key__"]
-
-
-def test_a_trained_model_takes_colour_pictures_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = tmp_path / "images"
-    call(capsys, "shard", draw_flowers(tmp_path / "flowers"), images, "--image-size", SIZE)
-    train(capsys, "vqvae", images, tmp_path / "mine")
-    from vqdist.inference.reconstruction import load_pictures
-
-    shown = load_pictures(tmp_path / "flowers", image_size=SIZE, channels=3)
-    recon = load_model(tmp_path / "mine").reconstruct(shown)
-    assert recon.shape == shown.shape == (40, 3, SIZE, SIZE)
-    assert 0 <= recon.min() <= recon.max() <= 1

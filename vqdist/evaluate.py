@@ -19,10 +19,10 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(parsed.problems)
 
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
-    from vqdist.evaluation.inputs import read_inputs, read_picture_inputs
+    from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report import evaluate_model, evaluate_pictures
     from vqdist.evaluation.report_table import describe_report
-    from vqdist.tracking.publication import publish
+    from vqdist.evaluation.wandb_report import publish
 
     ranks = init_process_group(options.device)
     try:
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> None:
             (inputs,) = collect(lambda: read_inputs(options, ranks), problems=parsed.problems)
             report = evaluate_model(inputs, ranks)
         else:
-            (pictures,) = collect(lambda: read_picture_inputs(options, ranks), problems=parsed.problems)
-            report = evaluate_pictures(pictures, ranks)
+            collect(lambda: check_picture_inputs(options, ranks), problems=parsed.problems)
+            report = evaluate_pictures(options, ranks)
         if ranks.is_main:
             print_message(describe_report(report))
             emit(report, options.out)

@@ -1,6 +1,5 @@
-"""A user's own pictures through a saved model: by one command, and in two lines of Python."""
+"""Reconstruction of pictures."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,10 @@ import torch
 from PIL import Image
 from support import save_vqvae
 
-from vqdist import evaluate, load_model
-from vqdist.foundation.command import run_command
-from vqdist.foundation.errors import DataError
-from vqdist.inference.reconstruction import load_pictures, reconstruct_pictures
+from vqdist import load_model
+from vqdist.data.sources.pictures import load_picture
+from vqdist.foundation.errors import UserError
+from vqdist.inference.reconstruction import reconstruct_pictures
 from vqdist.plotting.image_grids import GAP_PIXELS as GAP
 
 
@@ -26,38 +25,39 @@ def draw_pictures(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_are_reconstructed_beside_their_originals(tmp_path: Path, channels: int) -> None:
+def test_pictures_are_shown_with_their_reconstructions(tmp_path: Path, channels: int) -> None:
     run, pictures = save_vqvae(tmp_path / "run", channels=channels), draw_pictures(tmp_path / "mine")
-    told = reconstruct_pictures(run, pictures, tmp_path / "out")
-    assert told["pictures"] == 2
+    report = reconstruct_pictures(run, pictures, tmp_path / "out")
+    assert (report["task"], report["pictures"]) == ("vqvae", 2)
+    assert 0 < report["metrics"]["ssim"] < 1
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
     assert written == ["pictures/0000-more-grey.png", "pictures/0001-wide.png", "reconstructions.png"]
-    images = load_pictures(pictures, image_size=32, channels=channels)
-    assert images.shape == (2, channels, 32, 32)
-    model = load_model(run)
     with Image.open(tmp_path / "out" / "reconstructions.png") as picture:
         found = np.asarray(picture).reshape(2 * (32 + GAP) + GAP, 2 * (32 + GAP) + GAP, channels)
-    below = found[GAP + 32 + GAP :][:32, GAP : GAP + 32].transpose(2, 0, 1)
-    expected = model.reconstruct(images)[0].numpy() * 255
-    np.testing.assert_allclose(below, expected, atol=0.51)
+    for column, name in enumerate(("more/grey.PNG", "wide.jpg")):
+        original = load_picture(pictures / name, image_size=32, channels=channels)
+        recon = load_model(run).reconstruct(torch.tensor(original)[None] / 255)[0].numpy() * 255
+        left = GAP + column * (32 + GAP)
+        for top, expected in ((GAP, original), (GAP + 32 + GAP, recon)):
+            shown = found[top : top + 32, left : left + 32].transpose(2, 0, 1)
+            np.testing.assert_allclose(shown, expected, atol=0.51)
 
 
-def test_the_command_takes_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_picture_keeps_its_name(tmp_path: Path) -> None:
     run, pictures = save_vqvae(tmp_path / "run"), draw_pictures(tmp_path / "mine")
-    arguments = ["--run", run, "--pictures", pictures / "wide.jpg", "--figures", tmp_path / "out", "--device", "cpu"]
-    assert run_command(evaluate.main, [str(item) for item in arguments]) == 0
-    written = capsys.readouterr()
-    told = json.loads(written.out)
-    assert (told["task"], told["pictures"], told["overview"]) == ("vqvae", 1, str(tmp_path / "out/reconstructions.png"))
-    assert 0 < told["metrics"]["ssim"] < 1
-    assert f"look at {tmp_path / 'out/reconstructions.png'}, and at each picture" in written.err
+    assert reconstruct_pictures(run, pictures / "wide.jpg", tmp_path / "out")["pictures"] == 1
     assert (tmp_path / "out" / "pictures" / "0000-wide.png").is_file()
 
 
-def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found no pictures"):
-        load_pictures(tmp_path)
+def test_missing_and_broken_pictures_are_named(tmp_path: Path) -> None:
+    run = save_vqvae(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    for source, expected in (("empty", "found no pictures"), ("nowhere", "nowhere: found nothing")):
+        with pytest.raises(UserError, match=expected):
+            reconstruct_pictures(run, tmp_path / source, tmp_path / "out")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(DataError, match=r"broken\.png"):
-        load_pictures(tmp_path)
-    assert torch.is_tensor(load_pictures(draw_pictures(tmp_path / "mine")))
+    with pytest.raises(UserError, match=r"broken\.png"):
+        reconstruct_pictures(run, tmp_path / "broken.png", tmp_path / "out")
+    with pytest.raises(UserError) as error:
+        reconstruct_pictures(tmp_path / "no-run", tmp_path / "nowhere", tmp_path / "out")
+    assert len(error.value.problems) == 2

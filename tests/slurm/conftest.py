@@ -1,4 +1,4 @@
-"""The Slurm cluster of these tests, its datasets and configurations."""
+"""Fixtures of the Slurm tests: the cluster, jobs, datasets, configurations and undisturbed runs."""
 
 import os
 import sys
@@ -23,13 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A cluster of four nodes. If it cannot be started, the tests fail in CI and are skipped elsewhere."""
+    """Start a cluster of four nodes. In CI it must be possible; elsewhere the tests are skipped."""
     reason = missing_prerequisite()
     if reason and os.environ.get("CI") != "true":
         pytest.skip(f"no Slurm cluster here: {reason}")
     assert reason is None, reason
     with Cluster(num_nodes=4) as running:
-        # One thread per process: the ranks share few cores, and the sums of one process and of four must agree.
+        # One thread: the ranks share few cores, and the sums of one and of four processes must agree.
         running.environment |= {
             "VQDIST_PYTHON": sys.executable,
             "VQDIST_SITE": "/dev/null",
@@ -40,14 +40,14 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def jobs(cluster: Cluster, tmp_path: Path, configs: dict[str, Path], undisturbed: Callable[..., Run]) -> Iterator[Jobs]:
-    """The cluster, used from a temporary folder. After the test all nodes are idle and repaired."""
+    """Return the jobs of a test in a folder of its own; afterwards all nodes are idle again."""
     yield Jobs(cluster, tmp_path, configs, undisturbed)
     cluster.heal()
 
 
 @pytest.fixture(scope="session")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of synthetic slices: 48 of 32 x 32 in train."""
+    """Write a dataset of synthetic slices: 48 of 32 x 32 in train."""
     out = tmp_path_factory.mktemp("data") / "slices"
     words = "--num-subjects 8 --num-slices 8 --image-size 32 --samples-per-shard 8"
     shard.main(["demo", str(out), *words.split()])
@@ -56,13 +56,13 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def codes(slices: Path) -> Path:
-    """The codes of these slices from an untrained VQ-VAE."""
+    """Encode the dataset with an untrained VQ-VAE."""
     return write_codes(slices.parent / "codes", save_vqvae(slices.parent / "vqvae"), slices)
 
 
 @pytest.fixture(scope="session")
 def configs(slices: Path, codes: Path) -> dict[str, Path]:
-    """Configurations: a quick run of each task, and runs whose steps take long enough to be interrupted or measured."""
+    """Write configurations: a short run of each stage, a longer one to interrupt, and one to count traffic."""
     data = {"path": str(slices), "global_batch_size": 8, "num_workers": 0, "ledger": True}
     small = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 8, "num_codes": 32, "restart_every": 4}
     train = {"max_steps": 10, "log_every": 1, "eval_every": 10, "preview_every": None}
@@ -98,7 +98,7 @@ def configs(slices: Path, codes: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def undisturbed(configs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """undisturbed(name, ranks=1): the run of a configuration without Slurm and without faults; each is made once."""
+    """Return undisturbed(name, ranks=1), which trains a configuration once without Slurm and faults."""
     folder = tmp_path_factory.mktemp("undisturbed")
 
     def make(name: str, ranks: int = 1) -> Run:

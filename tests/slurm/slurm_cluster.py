@@ -1,8 +1,8 @@
-"""A real Slurm cluster of several nodes on one machine: munged, slurmctld and one slurmd per node.
+"""A real Slurm cluster of several nodes on one machine, for tests: munged, slurmctld and one slurmd per node.
 
-Each machine of the cluster (the hub, which runs the controller, and every node) has its own network, host name, mount,
-process and IPC namespaces; a bridge in the hub connects them. The namespaces are unnamed and end with their first
-process, so that nothing is left behind and several clusters can run at the same time.
+Each machine (the hub with the controller, and every node) has its own network, host name, mount, process and IPC
+namespace; a bridge in the hub connects them. The namespaces are anonymous and end with their first process, so that
+nothing remains and several clusters can run at the same time.
 """
 
 import os
@@ -19,8 +19,8 @@ NETWORK = "10.143.57"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare", "nsenter", "setpriv")
 FINAL_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "DEADLINE")
 
-# Short timeouts, so that a fault is detected in seconds instead of minutes. No cgroups, no accounting, and more CPUs
-# than the machine has. cred_expire is also the delay before a requeued job starts again.
+# Short limits, so that a fault is noticed in seconds (the defaults are minutes). No cgroups, no accounting,
+# and more CPUs than the machine has. A requeued job also waits cred_expire seconds before it is restarted.
 SLURM_CONF = """
 ClusterName=vqdist-tests
 SlurmctldHost=hub({network}.1)
@@ -64,14 +64,14 @@ PartitionName=low Nodes=ALL PriorityTier=1 MaxTime=INFINITE DefaultTime=10 State
 PartitionName=high Nodes=ALL PriorityTier=9 MaxTime=INFINITE DefaultTime=10 State=UP PreemptMode=OFF
 """
 
-# If pytest is killed, unshare is killed too, then its child, and with this first process all others of the machine.
+# If pytest is killed, the kernel kills unshare, its child (the first process) and thereby all processes of the machine.
 UNSHARE = [
     *("setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child=KILL"),
     *("--net", "--uts", "--ipc", "--mount", "--pid", "--mount-proc"),
 ]
 
-# The first process of a node: it outlives slurmd, and all processes of the node end with it. It waits for the network
-# link and mounts a private /mnt.
+# The first process of a node. It keeps running without slurmd, and the node ends with it. It waits for the network link
+# and mounts a private /mnt.
 NODE_INIT = """
 set -e
 hostname "$1"
@@ -107,7 +107,7 @@ def missing_prerequisite() -> str | None:
 
 
 def poll(condition, timeout_s: float, what: str, *, every_s: float = 0.1):
-    """Return the first true value of condition(); raise TimeoutError if there is none in time."""
+    """Return the first true value of condition(), or raise TimeoutError naming what was waited for."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if value := condition():
@@ -117,7 +117,7 @@ def poll(condition, timeout_s: float, what: str, *, every_s: float = 0.1):
 
 
 def children(pid: int) -> list[int]:
-    """Return the direct child processes of a process, as numbered on the host."""
+    """Return the child processes of a process, with the PIDs of the host."""
     try:
         return [
             int(child)
@@ -129,7 +129,7 @@ def children(pid: int) -> list[int]:
 
 
 def name_of(pid: int) -> str:
-    """Return the name of a process, an empty string if it has ended."""
+    """Return the name of a process, or "" if it has ended."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
@@ -137,7 +137,7 @@ def name_of(pid: int) -> str:
 
 
 class Machine:
-    """The namespaces of the hub or of a node, and their first process."""
+    """A set of namespaces and the process that holds them: the hub, or a node."""
 
     def __init__(self, name: str, init: str, *arguments: str, log: Path) -> None:
         self.name = name
@@ -150,12 +150,12 @@ class Machine:
         poll(lambda: os.readlink(f"/proc/{self.pid}/ns/pid") != own, 10, f"namespaces of {name}", every_s=0.01)
 
     def enter(self, *command: str) -> list[str]:
-        """Return the command line that runs a command on this machine."""
+        """Return the command line that runs the given command on this machine."""
         inside = ["nsenter", f"--target={self.pid}", "--net", "--uts", "--ipc", "--mount", "--pid"]
         return [*inside, f"--wdns={os.getcwd()}", "--", *command]
 
     def processes(self) -> list[int]:
-        """Return all processes of this machine, as numbered on the host; none if it is off."""
+        """Return the host PIDs of all processes of this machine, none if it is off."""
         if self._holder.poll() is not None:
             return []
         here = os.readlink(f"/proc/{self.pid}/ns/pid")
@@ -164,12 +164,12 @@ class Machine:
             try:
                 if os.readlink(entry / "ns/pid") == here:
                     found.append(int(entry.name))
-            except OSError:  # it has ended
+            except OSError:  # it has just ended
                 continue
         return found
 
     def kill(self) -> None:
-        """Kill every process of this machine."""
+        """End every process of this machine at once."""
         if self._holder.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
             self._holder.wait(timeout=10)
@@ -179,7 +179,7 @@ class Cluster:
     """The controller and its nodes. Use it as a context manager."""
 
     def __init__(self, *, num_nodes: int = 4, cpus: int = 4) -> None:
-        # munged requires that its socket is below directories that all users may enter, which tmp_path is not.
+        # munged requires that other users can enter the folders above its socket, unlike those of tmp_path.
         self.root = Path(tempfile.mkdtemp(prefix="vqd-"))
         self.names = [f"node{index}" for index in range(1, num_nodes + 1)]
         self.nodes: dict[str, Machine] = {}
@@ -226,16 +226,16 @@ class Cluster:
         )
         conf = SLURM_CONF.format(network=NETWORK, root=self.root)
         (self.root / "slurm.conf").write_text(conf.replace("PartitionName=main", nodes + "PartitionName=main", 1))
-        # Named explicitly, because slurmd fails to detect a cgroup plugin in namespaces and containers.
+        # Set explicitly, because slurmd's search for a cgroup plugin fails in namespaces and containers.
         (self.root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         for name in ("hub", *self.names):
             self.write_hosts(name)
 
     def write_hosts(self, name: str, *first_lines: str, unknown: Sequence[str] = ()) -> None:
-        """Write the hosts file of a machine: first_lines take precedence, unknown names are left out."""
+        """Write the hosts file of a machine: first_lines take precedence, the unknown names are left out."""
         lines = [*first_lines, "127.0.0.1 localhost", f"{NETWORK}.1 hub"]
         lines += [f"{self.address(node)} {node}" for node in self.names if node not in unknown]
-        # In place, because the file is bind-mounted.
+        # In place: the file is bind-mounted, so a new file would not be visible.
         with (self.root / "hosts" / name).open("w") as stream:
             stream.write("\n".join(lines) + "\n")
 
@@ -254,46 +254,46 @@ class Cluster:
         self._daemon("slurmctld", "slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
 
     def stop_controller(self) -> None:
-        """Terminate slurmctld with SIGTERM: if killed, it would lose the jobs since its last saved state."""
+        """Stop slurmctld with SIGTERM; after SIGKILL it would lose jobs newer than its last saved state."""
         for pid in children(self._daemons["slurmctld"].pid):
             os.kill(pid, signal.SIGTERM)
         self._daemons["slurmctld"].wait(timeout=30)
 
     def boot(self, name: str) -> None:
-        """Start a node and connect it."""
+        """Start a node and connect it to the network."""
         node = Machine(name, NODE_INIT, name, str(self.root), self.address(name), log=self.root / f"log/{name}.out")
         self.nodes[name] = node
-        # The kernel removes the network card of a node that was killed only after some time.
+        # The kernel removes the interface of a stopped node with a delay.
         self._link("delete", name, check=False)
         self._link("add", name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
         self._link("set", name, "master", "switch", "up")
 
     def _link(self, *arguments: str, check: bool = True) -> None:
-        # nsenter without --pid: netns takes the process id on the host.
+        # nsenter without --pid, so that the PID of the node is that of the host.
         enter = ["nsenter", f"--target={self.hub.pid}", "--net", "ip", "link", *arguments]
         subprocess.run(enter, check=check, capture_output=True, timeout=10)
 
     def unplug(self, name: str) -> None:
-        """Disconnect a node; its processes keep running."""
+        """Take the network link of a node down; its processes keep running."""
         self._link("set", name, "down")
 
     def plug(self, name: str) -> None:
-        """Reconnect a node."""
+        """Take the network link of a node up again."""
         self._link("set", name, "up")
 
     def power_off(self, name: str) -> None:
-        """Disconnect a node, so that no process can report its end, then kill all of its processes."""
+        """Stop a node like a power failure: first its link, so that no message leaves it, then all processes."""
         self.unplug(name)
         self.nodes[name].kill()
 
     def kill_slurmd(self, name: str) -> None:
-        """Kill the slurmd of a node; the jobs that it started keep running."""
+        """Kill the slurmd of a node; its jobs keep running."""
         for pid in self.nodes[name].processes():
             if name_of(pid) == "slurmd":
                 os.kill(pid, signal.SIGKILL)
 
     def heal(self) -> None:
-        """Cancel all jobs, restart the nodes that are off or without slurmd, and wait until all are idle."""
+        """Cancel all jobs, restart nodes that are off or without slurmd, and wait until all are idle."""
         self.run("scancel", "--user=root", check=False)
         for name, node in self.nodes.items():
             if not any(name_of(pid) == "slurmd" for pid in node.processes()):
@@ -302,7 +302,7 @@ class Cluster:
         self.wait_idle(60)
 
     def wait_idle(self, timeout_s: float) -> None:
-        """Wait until every node is idle."""
+        """Wait until every node is idle; raise TimeoutError otherwise."""
 
         def idle() -> bool:
             states = self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%N %t", check=False).stdout
@@ -319,7 +319,7 @@ class Cluster:
         shutil.rmtree(self.root)
 
     def run(self, *command: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run a command on the hub, as on a login node."""
+        """Run a command on the hub, as a user at the login node does."""
         options = {"env": self.environment, "timeout": 60} | options
         result = subprocess.run(self.hub.enter(*command), capture_output=True, text=True, **options)
         if check and result.returncode != 0:
@@ -331,15 +331,15 @@ class Cluster:
         return self.run("sbatch", "--parsable", *arguments, **options).stdout.strip()
 
     def job(self, job_id: str) -> dict[str, str]:
-        """Return the fields that scontrol shows for a job."""
+        """Return the fields of a job from scontrol."""
         text = self.run("scontrol", "-o", "show", "job", job_id).stdout
         return dict(re.findall(r"(\S+?)=(\S*)", text))
 
     def wait(self, job_id: str, timeout_s: float, states: Sequence[str] = FINAL_STATES) -> str:
-        """Wait until a job is in one of the states; return the state."""
+        """Wait until a job is in one of the states and return which."""
 
         def state() -> str | None:
-            # check=False: there is no answer while slurmctld restarts.
+            # scontrol fails while slurmctld restarts.
             text = self.run("scontrol", "-o", "show", "job", job_id, check=False).stdout
             found = re.search(r"JobState=(\w+)", text)
             return found[1] if found and found[1] in states else None

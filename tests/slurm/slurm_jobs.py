@@ -1,4 +1,4 @@
-"""Jobs of a test, and the results of their runs."""
+"""Jobs of the test cluster, and the run directories that they write."""
 
 import json
 from collections.abc import Callable
@@ -10,16 +10,17 @@ import yaml
 from slurm_cluster import Cluster, poll
 
 from vqdist.data.order import Order
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "slurm/train.sbatch")
-# Far longer than any test needs, for machines that are busy with other work.
+# Generous, because the machine may be busy with other work.
 PATIENCE_S = 240
 
 
 class Run:
-    """The results of a run."""
+    """Read the files of a run directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +32,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The last step in metrics.jsonl."""
+        """The last step with a line in metrics.jsonl."""
         lines = self.lines("metrics.jsonl") if (self.path / "metrics.jsonl").exists() else []
         return lines[-1]["step"] if lines else 0
 
@@ -47,14 +48,14 @@ class Run:
         return (self.path / f"logs/rank-{rank}.log").read_text()
 
     def assert_same_as(self, other: "Run", *, tolerance: float = 2e-4) -> None:
-        """Check that the losses of every step and of the evaluation are those of another run."""
+        """The losses of every step and of the evaluation are those of the other run."""
         for split in ("train", "validate"):
             ours, theirs = self.losses(split), other.losses(split)
             assert list(ours) == list(theirs)
             np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=tolerance, err_msg=split)
 
     def assert_exact_ledger(self) -> None:
-        """Check that each step trained once on each of its samples, over all attempts and ranks."""
+        """Each step was trained on exactly the samples of the order, over all attempts and ranks."""
         config = yaml.safe_load((self.path / "config.yaml").read_text())
         data, last = config["data"], self.status["step"]
         size = data["global_batch_size"]
@@ -73,7 +74,7 @@ class Run:
 
 
 class Jobs:
-    """Submits jobs and waits for them, with the timeouts of the tests."""
+    """Submit jobs as a user of the cluster does, and wait for them."""
 
     def __init__(
         self, cluster: Cluster, folder: Path, configs: dict[str, Path], undisturbed: Callable[..., Run]
@@ -84,33 +85,33 @@ class Jobs:
         self.undisturbed = undisturbed
 
     def words(self, config: str, name: str = "it") -> list[str]:
-        """Return the arguments of vqdist.train for a run in the folder of the test."""
+        """Return vqdist.train's arguments for a run in the test's folder."""
         return ["--config", str(self.configs[config]), "--run.dir", str(self.folder), "--run.name", name]
 
     def train(
         self, config: str, *arguments: str, flags: str = "", name: str = "it", **environment: str
     ) -> tuple[str, Run]:
-        """Submit slurm/train.sbatch; return job and run."""
+        """Submit slurm/train.sbatch; return the job and the run."""
         job = self.submit(TRAIN, *self.words(config, name), *arguments, flags=flags, **environment)
         return job, Run(self.folder / name)
 
     def submit(self, script: str, *arguments: str, flags: str = "", **environment: str) -> str:
-        """Submit a script; return the job."""
+        """Run sbatch; return the job."""
         log = str(self.folder / "job-%j.log")
         together = self.cluster.environment | environment
         return self.cluster.submit(*flags.split(), f"--output={log}", script, *arguments, env=together)
 
     def submit_nothing(self, flags: str) -> str:
-        """Submit a job that does nothing; return it."""
+        """Submit a job that ends at once; return it."""
         output = str(self.folder / "nothing-%j.log")
         return self.cluster.submit(*flags.split(), f"--output={output}", "--wrap=true")
 
     def finish(self, job: str) -> str:
-        """Wait until a job ends; return its state."""
+        """Wait until a job has ended; return its state."""
         return self.cluster.wait(job, PATIENCE_S)
 
     def wait_step(self, job: str, run: Run, step: int) -> None:
-        """Wait until a run has reached a step; fail if its job ends before."""
+        """Wait until a run has a line for the step; fail if its job ends before."""
 
         def there() -> bool:
             if run.step >= step:
@@ -121,7 +122,7 @@ class Jobs:
         poll(there, PATIENCE_S, f"step {step} of {run.path.name}")
 
     def wait_attempt(self, job: str, number: int) -> None:
-        """Wait until an attempt of a job, counted from 1, is running."""
+        """Wait until the given attempt of a job, counted from 1, is running."""
 
         def running() -> bool:
             facts = self.cluster.job(job)
@@ -131,10 +132,10 @@ class Jobs:
         poll(running, PATIENCE_S, f"attempt {number} of job {job}", every_s=0.3)
 
     def stop(self, job: str, run: Run) -> None:
-        """Stop a run with a STOP file."""
+        """Stop a run with a STOP file, without Slurm."""
         (run.path / "STOP").touch()
         assert self.finish(job) == "FAILED"
-        assert "stopped as asked" in self.log(job)
+        assert "stopped on request" in self.log(job)
         assert self.cluster.job(job)["ExitCode"] == "75:0"
 
     def log(self, job: str) -> str:

@@ -1,4 +1,4 @@
-"""Jobs that end before the run does: time limit, preemption, requeue, cancellation."""
+"""Jobs that end before their run: time limit, preemption, requeue, cancellation."""
 
 import pytest
 from slurm_jobs import PATIENCE_S, Jobs
@@ -7,16 +7,17 @@ TWO = "--nodes=2 --ntasks-per-node=1"
 
 
 def test_time_limit(jobs: Jobs) -> None:
-    """Slurm sends its warning up to 30 s early, because it checks limits every half minute. The limit is in minutes."""
+    """Slurm itself sends the signal; it has a resolution of 30 s, and time limits are in minutes."""
     flags = "--nodes=1 --time=1 --signal=B:USR1@20"
     job, run = jobs.train("steady", "--train.max_steps", "100000", flags=flags)
     jobs.wait_attempt(job, 2)
     assert run.status["state"] == "stopped"
-    assert "requeue 1, to go on at step" in jobs.log(job)
+    assert "requeue 1: continuing from step" in jobs.log(job)
     jobs.cluster.run("scancel", job)
 
 
 def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
+
     job, run = jobs.train("steady", flags=TWO, VQDIST_MAX_REQUEUES="1")
     jobs.wait_step(job, run, 10)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
@@ -25,7 +26,7 @@ def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
     assert jobs.finish(job) == "FAILED"
     assert jobs.cluster.job(job)["ExitCode"] == "75:0"
-    assert "no requeue: 1 are enough" in jobs.log(job)
+    assert "not requeued: reached VQDIST_MAX_REQUEUES (1)" in jobs.log(job)
     assert run.status["state"] == "stopped"
     assert run.status["step"] < 90
 

@@ -54,6 +54,14 @@ def train(*flags: object, ranks: int = 1, check: bool = True, timeout_s: float =
     return ended
 
 
+def run_on_ranks(command: str, *arguments: object, ranks: int) -> Ended:
+    """Run a command on the CPU on several ranks, which must succeed."""
+    with start(run_command_main, command, [*map(str, arguments), "--device", "cpu"], ranks=ranks) as started:
+        ended = started.wait()
+    assert ended.code == 0, ended.describe()
+    return ended
+
+
 def launch(module: str, *arguments: object, ranks: int = 1) -> subprocess.CompletedProcess[str]:
     """Run a command on CPU ranks; the result has the standard output of rank 0 and the standard error of all."""
     words = [str(word) for word in arguments]

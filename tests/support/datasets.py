@@ -55,7 +55,7 @@ def write_image_set(out: Path, *, slices: Slices = MANY, channels: int = 1, size
     with ShardSetWriter(out, **kind, samples_per_shard=slices.samples_per_shard) as writer:
         for split, key, subject, number in slices.list_samples():
             image = np.repeat(phantom_slice(subject, number, image_size=size)[None], channels, axis=0)
-            writer.write(split, key, encode_png(image), "png", describe(subject, number))
+            writer.write(split, key, encode_png(image), describe(subject, number))
     return out
 
 
@@ -75,7 +75,7 @@ def write_code_set(out: Path) -> Path:
             (Path(folder) / "vqvae").rename(writer.folder / "vqvae")
             for split, key, subject, number in MANY.list_samples():
                 codes = np.random.default_rng([subject, number]).integers(0, NUM_CODES, GRID) // 2
-                writer.write(split, key, encode_codes(codes, NUM_CODES), "npy", describe(subject, number))
+                writer.write(split, key, encode_codes(codes, NUM_CODES), describe(subject, number))
     return out
 
 

@@ -13,7 +13,8 @@ from support.processes import wait_until
 from support.records import digests, read_metrics, read_records
 
 from vqdist.data.order import Order
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 from vqdist.runs.run_dir import RunDir
 

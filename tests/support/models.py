@@ -6,7 +6,7 @@ import torch
 from support.datasets import SIZE, TINY_VQVAE
 
 from vqdist.config.command_options import EncodeOptions
-from vqdist.data.shards.writer import load_manifest
+from vqdist.data.shards.manifest import load_manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.inference.encoding import encode
 from vqdist.models.io import save_model

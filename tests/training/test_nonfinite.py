@@ -64,7 +64,7 @@ def test_too_many_in_a_row_go_back_once_and_then_fail(image_set: Path, tmp_path:
 
 
 def test_a_poison_that_wears_off_costs_no_sample(image_set: Path, tmp_path: Path) -> None:
-    """After going back the same steps are trained again, and the record tells of them once."""
+    """After a roll back the same steps are trained again, and the records have them once."""
     flags = ("--train.max_bad_steps", 3, "--train.max_steps", 12, "--train.log_every", 1)
     clean = run_poisoned(image_set, tmp_path, "clean", "loss", [], 0, ranks=2, flags=flags)
     ended = run_poisoned(image_set, tmp_path, "healed", "loss", [7, 8, 9], 0, 3, ranks=2, flags=flags)

@@ -5,54 +5,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
+from vqdist.data.open import Dataset, open_dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.atomic_files import write_access_problems
-from vqdist.foundation.errors import Problem, UserError, collect
+from vqdist.foundation.errors import DataError, Problem, UserError, collect
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
+from vqdist.runs.run_dir import RunDir
 
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """A model and the split on which it is evaluated.
+    """The checked inputs of the evaluation of a model on a split.
 
     Attributes:
-        run: run directory, or folder of a saved model.
         prior: the PixelCNN to evaluate; None to evaluate the VQ-VAE.
         vqvae: the VQ-VAE to evaluate, or the one of the codes of the PixelCNN.
         dataset: images for a VQ-VAE, codes for a PixelCNN.
         beside: more VQ-VAEs to evaluate on the split, by name.
-        samples: sampled slices to compare with the slices of `images`; None for no comparison.
-        figures: folder for figures; None for no figures.
+        samples: sampled slices to compare with the real slices; None for no comparison.
+        real_slices: of train and of the split.
     """
 
-    run: Path
+    options: EvaluateOptions
     prior: PixelCNN | None
     vqvae: VQVAE
     dataset: Dataset
     split: SplitLoader
     beside: dict[str, VQVAE]
     samples: SampleFolder | None
-    images: Dataset | None
-    figures: Path | None
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class PictureInputs:
-    """A saved VQ-VAE, the pictures to reconstruct, which were found in `source`, and the folder for the results."""
-
-    files: ModelFiles
-    paths: Sequence[Path]
-    source: Path
-    out: Path
+    real_slices: tuple[SplitLoader, SplitLoader] | None
 
 
 def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
@@ -63,13 +52,13 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
     Raises:
         ConfigError: every problem of the inputs. Whether they fit together is checked once all of them can be read.
     """
-    assert options.data is not None, "the other case is read_picture_inputs"
+    assert options.data is not None, "the other case is check_picture_inputs"
     data = options.data
     (prior_files, vqvae_files), dataset, beside, images, samples = collect(
         lambda: run_on_main(ranks, lambda: read_models(options.run)),
-        lambda: Dataset.open(data),
+        lambda: open_dataset(data),
         lambda: run_on_main(ranks, lambda: read_beside(options.run, options.beside)),
-        lambda: None if options.images is None else Dataset.open(options.images),
+        lambda: None if options.images is None else open_dataset(options.images),
         lambda: None if options.samples is None else SampleFolder.open(options.samples),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
@@ -83,51 +72,31 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
             problems.append(Problem("--beside", "a PixelCNN as --run", "a VQ-VAE, which has a rate and a distortion"))
     given_images = images if prior is not None else dataset
     split, real = collect(
-        lambda: SplitLoader(dataset, options.split),
-        lambda: None if samples is None else find_real_images(given_images, dataset, options.split),
+        lambda: SplitLoader(dataset, options.split, batch_size=options.batch_size),
+        lambda: None if samples is None else find_real_slices(given_images, dataset, options),
         problems=list(dict.fromkeys(problems)),
     )
-    return EvaluationInputs(
-        run=options.run,
-        prior=prior,
-        vqvae=vqvae,
-        dataset=dataset,
-        split=split,
-        beside=others,
-        samples=samples,
-        images=real,
-        figures=options.figure_folder,
-        batch_size=options.batch_size,
-    )
+    return EvaluationInputs(options, prior, vqvae, dataset, split, others, samples, real)
 
 
-def read_picture_inputs(options: EvaluateOptions, ranks: Ranks) -> PictureInputs:
-    """Read and check the inputs of the reconstruction of pictures; nothing is written. Collective: all ranks.
+def check_picture_inputs(options: EvaluateOptions, ranks: Ranks) -> None:
+    """Check the inputs of the reconstruction of pictures; nothing is written. Collective: all ranks.
 
     Args:
-        options: with `pictures` and a folder for figures.
+        options: with `pictures`.
     Raises:
         ConfigError: every problem of the inputs.
     """
     assert options.pictures is not None, "the other case is read_inputs"
-    assert options.figure_folder is not None, "a conflict of the options"
-    source, out = options.pictures, options.figure_folder
-    files, paths = run_on_main(
-        ranks,
-        lambda: collect(
-            lambda: read_model_files(options.run, kind="vqvae"),
-            lambda: find_pictures(source),
-            problems=find_output_problems(options),
-        ),
-    )
-    return PictureInputs(files, paths, source, out)
+    checks = (lambda: read_model_files(options.run, kind="vqvae"), lambda: find_pictures(options.pictures))
+    run_on_main(ranks, lambda: collect(*checks, problems=find_output_problems(options)))
 
 
 def find_output_problems(options: EvaluateOptions) -> list[Problem]:
     """Return why the results cannot be written. The figures of a run are optional in its own folder."""
     folder = options.figure_folder
     problems = [] if options.out is None else write_access_problems("--out", options.out, folder=False)
-    if folder is not None and (options.pictures is not None or folder != options.run / "figures"):
+    if folder is not None and (options.pictures is not None or folder != RunDir(options.run).figures):
         problems += write_access_problems("--figures", folder, folder=True)
     return problems
 
@@ -146,25 +115,25 @@ def read_beside(run: Path, others: Sequence[Path]) -> dict[str, ModelFiles]:
     }
 
 
-def find_real_images(images: Dataset | None, codes: Dataset, split: str) -> Dataset:
-    """Return the dataset of the real slices that samples are compared with.
+def find_real_slices(
+    images: Dataset | None, codes: Dataset, options: EvaluateOptions
+) -> tuple[SplitLoader, SplitLoader]:
+    """Return the real slices of train and of the evaluated split, with which samples are compared.
 
     Args:
-        images: the dataset; None for the one that the codes were made from.
-        split: compared with the samples, in addition to train.
+        images: dataset of the slices; None for the dataset that the codes were made from.
     Raises:
-        UserError: it is unknown, or not a dataset of images with two slices in train and in the split.
+        UserError: the dataset is unknown, or it does not have two images in each of the two splits.
     """
     if images is None:
         if (path := codes.manifest.source.get("images")) is None:
             raise UserError.of("--images", "none", "the dataset of images that the codes were made from")
-        images = Dataset.open(str(path))
-    problems = find_kind_problems(images, "images", "the comparison with samples")
-    for name in ("train", split):
-        count = images.manifest.splits[name].samples if name in images.manifest.splits else 0
-        if count < 2:
-            expected = "at least two, to compare the samples with"
-            problems.append(Problem(f"{images.path}, {name}", f"{count} slices", expected))
-    if problems:
+        images = open_dataset(str(path))
+    if problems := find_kind_problems(images, "images", "the comparison with samples"):
         raise UserError(problems)
-    return images
+    train, test = (SplitLoader(images, name, batch_size=options.batch_size) for name in ("train", options.split))
+    for split in (train, test):
+        if len(split) < 2:
+            expected = "at least two, to compare the samples with"
+            raise DataError.of(f"{images.path}, {split.name}", f"{len(split)} slices", expected)
+    return train, test

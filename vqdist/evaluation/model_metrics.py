@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.open import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 from vqdist.inference.work_sharing import map_batches, run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
 from vqdist.metrics.images import compute_image_metrics
@@ -41,7 +42,7 @@ class Evaluation:
     code_counts: Tensor | None = None
 
 
-def evaluate_vqvae(model: VQVAE, split: SplitLoader, *, batch_size: int, ranks: Ranks) -> Evaluation:
+def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation:
     """Measure the reconstructions of a split and the use of the codebook. Collective: all ranks."""
     model, manifest = model.to(ranks.device), split.manifest
     counts = torch.zeros(model.num_codes, dtype=torch.int64)
@@ -52,7 +53,7 @@ def evaluate_vqvae(model: VQVAE, split: SplitLoader, *, batch_size: int, ranks: 
         counts.add_(count_codes(codes, model.num_codes))
         return compute_image_metrics(images, model.decode(codes))
 
-    values = measure_samples(split, measure, batch_size=batch_size, ranks=ranks)
+    values = measure_samples(split, measure, ranks)
     counts = torch.stack(ranks.gather_objects(counts)).sum(dim=0)
     subjects = split.subjects()
     metrics = summarize(values, subjects)
@@ -63,9 +64,7 @@ def evaluate_vqvae(model: VQVAE, split: SplitLoader, *, batch_size: int, ranks: 
     return Evaluation(describe_split("vqvae", split.name, subjects, metrics), values, counts)
 
 
-def evaluate_pixelcnn(
-    model: PixelCNN, dataset: Dataset, split: SplitLoader, *, batch_size: int, ranks: Ranks
-) -> Evaluation:
+def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ranks: Ranks) -> Evaluation:
     """Measure the bits per code of a split with teacher forcing, and those of the baselines. Collective: all ranks.
 
     Args:
@@ -80,7 +79,7 @@ def evaluate_pixelcnn(
         logits = model(batch.values, **conditions_of(model, batch))
         return {"bits_per_code": code_bits(logits, batch.values)}
 
-    values = measure_samples(split, measure, batch_size=batch_size, ranks=ranks)
+    values = measure_samples(split, measure, ranks)
     baselines, baseline_bits = run_on_main(ranks, lambda: score_baselines(dataset, split))
     values |= baseline_bits
     rate = bits_per_pixel(1.0, manifest.grid, manifest.image_size)
@@ -92,9 +91,7 @@ def evaluate_pixelcnn(
     return Evaluation(report, values)
 
 
-def measure_samples(
-    split: SplitLoader, measure: Callable[[Batch], dict[str, Tensor]], *, batch_size: int, ranks: Ranks
-) -> SampleValues:
+def measure_samples(split: SplitLoader, measure: Callable[[Batch], dict[str, Tensor]], ranks: Ranks) -> SampleValues:
     """Return the metrics of each sample of a split, on every rank. Collective: all ranks.
 
     Args:
@@ -104,7 +101,7 @@ def measure_samples(
     def work(batch: Batch) -> SampleValues:
         return {name: value.cpu().double().numpy() for name, value in measure(batch.to(ranks.device)).items()}
 
-    batches = map_batches(ranks, split.load_all(batch_size, ranks), work)
+    batches = map_batches(ranks, split.load_all(ranks), work)
     return {name: np.concatenate([values[name] for values in batches]) for name in batches[0]}
 
 
@@ -112,12 +109,12 @@ def score_baselines(dataset: Dataset, split: SplitLoader) -> tuple[CodeBaselines
     """Fit the baselines to train and validate, and return the bits per code of each sample of a split."""
     assert split.manifest.num_codes is not None, "a dataset of codes has a number of codes"
 
-    def read_codes(loader: SplitLoader) -> Iterator[npt.NDArray[np.int64]]:
-        return (batch.values.numpy() for batch in loader.load_all(BASELINE_BATCH_SIZE))
+    def read_codes(name: str) -> Iterator[npt.NDArray[np.int64]]:
+        batches = SplitLoader(dataset, name, batch_size=BASELINE_BATCH_SIZE).load_all()
+        return (batch.values.numpy() for batch in batches)
 
-    train, validate = (read_codes(SplitLoader(dataset, name)) for name in ("train", "validate"))
-    baselines = CodeBaselines.fit(train, validate, num_codes=split.manifest.num_codes)
-    bits = [(baselines.unigram_bits(codes), baselines.position_bits(codes)) for codes in read_codes(split)]
+    baselines = CodeBaselines.fit(read_codes("train"), read_codes("validate"), num_codes=split.manifest.num_codes)
+    bits = [(baselines.unigram_bits(codes), baselines.position_bits(codes)) for codes in read_codes(split.name)]
     unigram, position = (np.concatenate(parts) for parts in zip(*bits, strict=True))
     return baselines, {"unigram_bits_per_code": unigram, "position_bits_per_code": position}
 

@@ -1,19 +1,22 @@
 """The report of `vqdist evaluate`: metrics of a model, comparison of its samples with real slices, and figures."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.distributed.process_group import Ranks
-from vqdist.evaluation.figures import draw_rate_distortion, draw_run_figures, draw_sample_figures, draw_vqvae_figures
-from vqdist.evaluation.inputs import EvaluationInputs, PictureInputs, read_inputs, read_picture_inputs
+from vqdist.evaluation.figures import draw_rate_distortion, draw_sample_figures, draw_vqvae_figures
+from vqdist.evaluation.inputs import EvaluationInputs, check_picture_inputs, read_inputs
 from vqdist.evaluation.model_metrics import Evaluation, evaluate_pixelcnn, evaluate_vqvae
 from vqdist.evaluation.samples.report import SampleReport, compare_samples
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_from_any_rank
-from vqdist.inference.reconstruction import reconstruct_files
+from vqdist.inference.reconstruction import reconstruct_pictures
 from vqdist.inference.work_sharing import run_on_main
+from vqdist.plotting.training_curves import draw_training_curves
+from vqdist.runs.run_dir import RunDir
 
 Report = dict[str, Any]  # JSON values
 
@@ -28,15 +31,19 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> Report:
         raise ConfigError(conflicts)
     if options.pictures is None:
         return evaluate_model(read_inputs(options, ranks), ranks)
-    return evaluate_pictures(read_picture_inputs(options, ranks), ranks)
+    check_picture_inputs(options, ranks)
+    return evaluate_pictures(options, ranks)
 
 
-def evaluate_pictures(inputs: PictureInputs, ranks: Ranks) -> Report:
+def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
     """Reconstruct pictures on rank 0 and return their mean metrics. Collective: all ranks."""
+    source, out = options.pictures, options.figure_folder
+    assert source is not None, "the other case is evaluate_model"
+    assert out is not None, "a conflict of the options"
 
     def reconstruct() -> Report:
-        with reporting_storage_errors(inputs.out):
-            return reconstruct_files(inputs.files, inputs.paths, inputs.source, inputs.out, device=ranks.device)
+        with reporting_storage_errors(out):
+            return reconstruct_pictures(options.run, source, out, device=ranks.device)
 
     return run_on_main(ranks, reconstruct)
 
@@ -44,45 +51,38 @@ def evaluate_pictures(inputs: PictureInputs, ranks: Ranks) -> Report:
 def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
     """Measure a model on a split, compare samples if there are any, and draw the figures. Collective: all ranks."""
     if inputs.prior is None:
-        evaluation = evaluate_vqvae(inputs.vqvae, inputs.split, batch_size=inputs.batch_size, ranks=ranks)
+        evaluation = evaluate_vqvae(inputs.vqvae, inputs.split, ranks)
     else:
-        evaluation = evaluate_pixelcnn(
-            inputs.prior, inputs.dataset, inputs.split, batch_size=inputs.batch_size, ranks=ranks
-        )
+        evaluation = evaluate_pixelcnn(inputs.prior, inputs.dataset, inputs.split, ranks)
     report, sample_report = dict(evaluation.report), None
     if inputs.beside:
-        report["beside"] = {
-            name: evaluate_vqvae(model, inputs.split, batch_size=inputs.batch_size, ranks=ranks).report["metrics"]
-            for name, model in inputs.beside.items()
-        }
-    if inputs.samples is not None and inputs.images is not None:
-        sample_report = compare_samples(
-            inputs.samples,
-            inputs.images,
-            split=inputs.split.name,
-            vqvae=inputs.vqvae,
-            batch_size=inputs.batch_size,
-            ranks=ranks,
-        )
+        others = {name: evaluate_vqvae(model, inputs.split, ranks) for name, model in inputs.beside.items()}
+        report["beside"] = {name: other.report["metrics"] for name, other in others.items()}
+    if inputs.samples is not None and inputs.real_slices is not None:
+        sample_report = compare_samples(inputs.samples, *inputs.real_slices, vqvae=inputs.vqvae, ranks=ranks)
         report["realism"] = sample_report.report
-    if inputs.figures is not None:
-        report["figures"] = run_on_main(ranks, lambda: draw_figures(inputs, evaluation, report, sample_report))
+    out = inputs.options.figure_folder
+    if out is not None:
+        report["figures"] = run_on_main(ranks, lambda: draw_figures(inputs, evaluation, report, sample_report, out))
     return report
 
 
 def draw_figures(
-    inputs: EvaluationInputs, evaluation: Evaluation, report: Mapping[str, Any], sample_report: SampleReport | None
+    inputs: EvaluationInputs,
+    evaluation: Evaluation,
+    report: Mapping[str, Any],
+    sample_report: SampleReport | None,
+    out: Path,
 ) -> list[str]:
-    """Draw all figures of a report and return their paths; an error of the folder is reported, not raised."""
-    assert inputs.figures is not None, "the caller has checked it"
-    out, split = inputs.figures, inputs.split
+    """Draw all figures of a report and return their paths. An error of the folder is reported, not raised."""
+    run, split = inputs.options.run, inputs.split
     try:
-        paths = draw_run_figures(inputs.run, out)
+        metrics_file = RunDir(run).metrics
+        paths = [draw_training_curves(metrics_file, out / "losses.png")] if metrics_file.is_file() else []
         if inputs.prior is None:
             paths += draw_vqvae_figures(inputs.vqvae, evaluation, split, out)
         if inputs.beside:
-            metrics = {inputs.run.name: report["metrics"], **report["beside"]}
-            paths.append(draw_rate_distortion(metrics, split.name, out))
+            paths.append(draw_rate_distortion({run.name: report["metrics"], **report["beside"]}, split.name, out))
         if sample_report is not None:
             paths += draw_sample_figures(sample_report, split.name, out)
     except OSError as error:

@@ -25,21 +25,30 @@ from vqdist.foundation.errors import DataError, Problem, StorageError
 _TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9a-f]{8}|\.(.+)\.\d+\.tmp|(step-\d+)\.[0-9a-f]{8}\.tmp")
 _ASIDE = re.compile(r"\.(.+)\.old|(step-\d+)\.old")
 # Names that earlier versions used while they wrote a dataset.
-_OLD_DATASET_SUFFIX = re.compile(r"\.(tmp|old)-\d+")
+_OLD_DATASET = re.compile(r"(.+)\.(?:tmp|old)-\d+")
+_LEFTOVERS = (_TEMPORARY, _ASIDE, _OLD_DATASET)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between."""
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between.
+
+    Args:
+        path: the file to write.
+        data: its content.
+        durable: sync file and folder. Without, a power failure may lose the file.
+    """
     temporary = _temporary_path(path)
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, check: Callable[[], None] | None = None) -> None:
@@ -168,16 +177,17 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
             leftover.unlink(missing_ok=True)
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether the name is that of a temporary file or folder, of this or an earlier version."""
+    return any(pattern.fullmatch(path.name) for pattern in _LEFTOVERS)
+
+
 def find_leftovers(out: str | Path) -> list[Path]:
     """Return the temporary folders of OUT: those of killed commands and those being written now."""
     target = Path(os.path.realpath(out))
-    found = []
-    for place in target.parent.iterdir() if target.parent.is_dir() else ():
-        match = _TEMPORARY.fullmatch(place.name) or _ASIDE.fullmatch(place.name)
-        name, _, suffix = place.name.partition(target.name)
-        if (match and target.name in match.groups()) or (not name and _OLD_DATASET_SUFFIX.fullmatch(suffix)):
-            found.append(place)
-    return sorted(found)
+    places = sorted(target.parent.iterdir()) if target.parent.is_dir() else []
+    matches = ((place, pattern.fullmatch(place.name)) for place in places for pattern in _LEFTOVERS)
+    return [place for place, match in matches if match and target.name in match.groups()]
 
 
 def check_output(out: str | Path, *, overwrite: bool = False) -> None:

@@ -1,65 +1,37 @@
 """Datasets for inference and evaluation: splits are read in batches that do not depend on the number of ranks."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.data.loading.batch import Batch, FixedBatchPlan, Request, SampleDataset
+from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.dataset import SampleDataset
 from vqdist.data.loading.pipeline import SampleDecoder
+from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.loading.workers import load_batches
-from vqdist.data.open import open_dataset
-from vqdist.data.shards.manifest import Manifest
+from vqdist.data.open import Dataset
 from vqdist.data.shards.reader import ShardReader
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
 
 LOADER_WORKERS = 2
-MIN_SAMPLES_FOR_WORKERS = 128  # of a rank in one pass; fewer are decoded before the workers have started
+MIN_SAMPLES_FOR_WORKERS = 512  # of a rank in one pass; fewer are decoded in less time than the workers need to start
 WORKER_TIMEOUT_S = 600.0
 
 Numbers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset on this machine.
-
-    Attributes:
-        path: path that the user gave; names the dataset in errors.
-        folder: folder with the manifest: the path, or for third-party shards the folder of their index.
-    """
-
-    path: Path
-    folder: Path
-    manifest: Manifest
-
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a dataset; third-party shards are indexed in the user's cache.
-
-        Raises:
-            DataError: no dataset at the path.
-        """
-        return cls(Path(path), *open_dataset(path))
-
-
 class SplitLoader:
     """Loads the samples of one split: some of them, or all in batches.
-
-    Attributes:
-        name: of the split.
-        manifest: of the dataset.
 
     Raises:
         DataError: the dataset does not have the split, or the split has no samples.
     """
 
-    def __init__(self, dataset: Dataset, split: str) -> None:
-        self.name, self.manifest = split, dataset.manifest
+    def __init__(self, dataset: Dataset, split: str, *, batch_size: int) -> None:
+        self.name, self.manifest, self.batch_size = split, dataset.manifest, batch_size
         self._reader = ShardReader(dataset.folder, self.manifest, split)
         if not len(self._reader):
             raise DataError.of(str(dataset.path), f"no samples in {split}", "at least one")
@@ -88,9 +60,9 @@ class SplitLoader:
 
     def load(self, numbers: Numbers) -> Batch:
         """Load samples by their numbers in the split."""
-        return self._samples.load(Request(0, numbers, numbers, last=True))
+        return self._samples.load(MicroBatchPlan(0, numbers, numbers, last=True))
 
-    def load_all(self, batch_size: int, ranks: Ranks | None = None, *, within_shards: bool = False) -> Iterator[Batch]:
+    def load_all(self, ranks: Ranks | None = None, *, within_shards: bool = False) -> Iterator[Batch]:
         """Yield the batches of this rank in a pass over the split; batch b goes to rank b % world_size.
 
         Args:
@@ -98,7 +70,7 @@ class SplitLoader:
             within_shards: no batch has samples of two shards.
         """
         groups = self._reader.shard_sizes.tolist() if within_shards else [len(self)]
-        return self.load_batches(group_in_batches(groups, batch_size), ranks)
+        return self.load_batches(group_in_batches(groups, self.batch_size), ranks)
 
     def load_batches(self, batches: Sequence[Numbers], ranks: Ranks | None = None) -> Iterator[Batch]:
         """Yield this rank's share of batches of given samples; batch b goes to rank b % world_size."""

@@ -5,15 +5,16 @@ The written bytes do not depend on the number of ranks.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from vqdist.config.command_options import EncodeOptions
 from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.open import Dataset, open_dataset
 from vqdist.data.shards.codecs import encode_codes
-from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import check_output, reporting_storage_errors
@@ -21,49 +22,41 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.compatibility import find_vqvae_problems
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.vqvae import VQVAE
 
-
-class EncodedSample(NamedTuple):
-    """A sample of a code shard."""
-
-    key: str
-    payload: bytes
-    info: dict[str, Any]
+EncodedSample = tuple[str, bytes, dict[str, Any]]  # key, payload, JSON
 
 
 @dataclass(frozen=True)
 class EncodingJob:
-    """A checked encoding: the VQ-VAE, the images and where the codes go.
+    """The checked inputs of an encoding.
 
     Attributes:
         files: the saved VQ-VAE, of which a copy goes into the dataset of codes.
-        views: of each train slice; the slices of other splits are encoded once.
-        batch_size: slices per forward pass.
-        overwrite: replace the contents of `out`.
     """
 
+    options: EncodeOptions
     files: ModelFiles
     model: VQVAE
     images: Dataset
-    views: Views
-    batch_size: int
-    out: Path
-    overwrite: bool
+
+    @property
+    def views(self) -> Views:
+        """The views of each train slice; the slices of other splits are encoded once."""
+        return Views(self.options.views, self.options.shift, self.options.mirror)
 
     def run(self, ranks: Ranks) -> int:
         """Encode and write the dataset; return its number of samples. Collective: all ranks."""
-        batches = encode_dataset(
-            self.model.to(ranks.device), self.images, views=self.views, batch_size=self.batch_size, ranks=ranks
-        )
+        model, batch_size = self.model.to(ranks.device), self.options.batch_size
+        batches = encode_dataset(model, self.images, self.views, batch_size=batch_size, ranks=ranks)
         if not ranks.is_main:
             return sum(len(samples) for _, samples in batches)
-        with reporting_storage_errors(self.out), open_writer(self) as writer:
-            return write_codes(writer, batches, self.files, total=count_maps(self.images.manifest, self.views))
+        with reporting_storage_errors(self.options.out), open_writer(self) as writer:
+            return write_codes(writer, batches, self)
 
 
 def encode(options: EncodeOptions, ranks: Ranks) -> int:
@@ -84,7 +77,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     """
     files, images, _ = collect(
         lambda: run_on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
-        lambda: Dataset.open(options.data),
+        lambda: open_dataset(options.data),
         lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
     )
     model, size = build_vqvae(files), images.manifest.image_size
@@ -94,38 +87,29 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
         problems.append(Problem("--shift", str(options.shift), expected))
     if problems:
         raise UserError(problems)
-    views = Views(options.views, options.shift, options.mirror)
-    return EncodingJob(files, model, images, views, options.batch_size, options.out, options.overwrite)
+    return EncodingJob(options, files, model, images)
 
 
 def encode_dataset(
-    model: VQVAE, images: Dataset, *, views: Views, batch_size: int, ranks: Ranks
+    model: VQVAE, images: Dataset, views: Views, *, batch_size: int, ranks: Ranks
 ) -> Iterator[tuple[str, list[EncodedSample]]]:
     """Yield the split and the encoded samples of each batch, in the order of the dataset, on every rank.
 
     Collective: all ranks, and each must take every item.
     """
-    for split, info in images.manifest.splits.items():
-        if not info.samples:
-            continue
-        loader, chosen = SplitLoader(images, split), views if split == "train" else Views()
-
-        def encode_one(batch: Batch, loader: SplitLoader = loader, chosen: Views = chosen) -> list[EncodedSample]:
-            infos = [loader.read_info(number) for number in batch.positions.tolist()]
-            return encode_batch(model, batch, infos, chosen)
-
-        batches = loader.load_all(batch_size, ranks, within_shards=True)
-        yield from ((split, samples) for samples in map_in_rounds(ranks, batches, encode_one))
+    for name, info in images.manifest.splits.items():
+        if info.samples:
+            split = SplitLoader(images, name, batch_size=batch_size)
+            work = partial(encode_batch, model, split, views if name == "train" else Views())
+            for samples in map_in_rounds(ranks, split.load_all(ranks, within_shards=True), work):
+                yield name, samples
 
 
-def encode_batch(model: VQVAE, batch: Batch, infos: list[dict[str, Any]], views: Views) -> list[EncodedSample]:
-    """Encode all views of the slices of a batch.
-
-    Args:
-        infos: JSON of each sample.
-    """
+def encode_batch(model: VQVAE, split: SplitLoader, views: Views, batch: Batch) -> list[EncodedSample]:
+    """Encode all views of the slices of a batch of a split."""
+    infos = [split.read_info(number) for number in batch.positions.tolist()]
     images = to_images(batch.values.to(next(model.parameters()).device))
-    encoded = []
+    encoded: list[EncodedSample] = []
     for number in range(views.number):
         chosen = [views.choose(key, number) for key in batch.keys]
         viewed = images
@@ -133,7 +117,7 @@ def encode_batch(model: VQVAE, batch: Batch, infos: list[dict[str, Any]], views:
             viewed = torch.stack([view.apply(image) for view, image in zip(chosen, images, strict=True)])
         codes = model.encode(viewed).cpu().numpy()
         encoded += [
-            EncodedSample(view.name(key), encode_codes(grid, model.num_codes), view.describe(key, info))
+            (view.name(key), encode_codes(grid, model.num_codes), view.describe(key, info))
             for view, key, info, grid in zip(chosen, batch.keys, infos, codes, strict=True)
         ]
     return encoded
@@ -144,15 +128,15 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
     manifest, views = job.images.manifest, job.views
     sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
     return ShardSetWriter(
-        job.out,
+        job.options.out,
         kind="codes",
         image_size=manifest.image_size,
         channels=manifest.channels,
         samples_per_shard=max(sizes, default=1) * views.number,
-        overwrite=job.overwrite,
+        overwrite=job.options.overwrite,
         source={
             "command": "vqdist.encode",
-            "images": str(job.images.path.resolve()),
+            "images": str(Path(job.images.path).resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
             **({"views": views.number, "shift": views.shift, "mirror": views.mirror} if views.number > 1 else {}),
@@ -164,25 +148,16 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
     )
 
 
-def write_codes(
-    writer: ShardSetWriter, batches: Iterator[tuple[str, list[EncodedSample]]], vqvae: ModelFiles, *, total: int
-) -> int:
-    """Write the encoded samples and a copy of the VQ-VAE; return the number of samples.
-
-    Args:
-        total: expected number of samples, for the progress.
-    """
+def write_codes(writer: ShardSetWriter, batches: Iterator[tuple[str, list[EncodedSample]]], job: EncodingJob) -> int:
+    """Write the encoded samples and a copy of the VQ-VAE; return the number of samples."""
+    splits = job.images.manifest.splits.items()
+    total = sum(split.samples * (job.views.number if name == "train" else 1) for name, split in splits)
     with ProgressBar(total, unit="slices", label="encode") as shown:
         for split, samples in batches:
-            for sample in samples:
-                writer.write(split, sample.key, sample.payload, "npy", sample.info)
+            for key, payload, info in samples:
+                writer.write(split, key, payload, info)
             shown.advance(len(samples))
         (writer.folder / "vqvae").mkdir()
-        for name, content in vqvae.contents.items():
+        for name, content in job.files.contents.items():
             (writer.folder / "vqvae" / name).write_bytes(content)
     return shown.done
-
-
-def count_maps(images: Manifest, views: Views) -> int:
-    """Return the number of code maps that a dataset of images gives."""
-    return sum(split.samples * (views.number if name == "train" else 1) for name, split in images.splits.items())

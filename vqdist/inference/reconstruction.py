@@ -4,7 +4,6 @@ from vqdist.inference.reconstruction import reconstruct_pictures
 reconstruct_pictures("runs/vqvae_oasis", "my-pictures", "my-reconstructions")
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from vqdist.foundation.errors import DataError, collect
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
-from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.io import read_model_files
 from vqdist.plotting.image_grids import save_grid, save_pairs
 
 OVERVIEW = "reconstructions.png"
@@ -55,14 +54,8 @@ def reconstruct_pictures(
     Raises:
         UserError: the model or a picture cannot be read.
     """
+    source, out = Path(source), Path(out)
     files, paths = collect(lambda: read_model_files(run, kind="vqvae"), lambda: find_pictures(source))
-    return reconstruct_files(files, paths, Path(source), Path(out), device=device)
-
-
-def reconstruct_files(
-    files: ModelFiles, paths: Sequence[Path], source: Path, out: Path, *, device: str | torch.device = "cpu"
-) -> dict[str, Any]:
-    """Reconstruct pictures as `reconstruct_pictures` does, with a model and paths that are already known."""
     model, size, means = build_vqvae(files).to(device), max(files.image_size), Means()
     pairs = []
     for index, path in enumerate(paths):

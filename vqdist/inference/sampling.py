@@ -39,34 +39,23 @@ DecodedMaps = tuple[Tensor, npt.NDArray[np.uint8]]  # codes (B, h, w) and slices
 
 @dataclass(frozen=True)
 class SamplingJob:
-    """Checked sampling: the models, the conditions of every map and where the slices go.
+    """The checked inputs of sampling: the models, the size (h, w) of the maps and the conditions of each map."""
 
-    Attributes:
-        prior_path: of the PixelCNN, as the user gave it.
-        grid: size (h, w) of the maps.
-        sampling: temperature and top_k.
-        seed: of the noise.
-    """
-
-    prior_path: Path
+    options: SampleOptions
     prior: PixelCNN
     vqvae: VQVAE
     vqvae_fingerprint: str
     grid: tuple[int, int]
-    num: int
     conditions: Conditions
-    sampling: SamplingOptions
-    seed: int
-    out: Path
 
     def run(self, ranks: Ranks) -> None:
         """Sample, decode and write the slices. Collective: all ranks."""
         self.prior.to(ranks.device)
         self.vqvae.to(ranks.device)
-        starts = range(ranks.rank * MAPS_PER_BATCH, self.num, ranks.world_size * MAPS_PER_BATCH)
+        starts = range(ranks.rank * MAPS_PER_BATCH, self.options.num, ranks.world_size * MAPS_PER_BATCH)
         batches = map_in_rounds(ranks, starts, lambda start: sample_batch(self, start))
         if ranks.is_main:
-            with reporting_storage_errors(self.out):
+            with reporting_storage_errors(self.options.out):
                 write_samples(self, batches)
         else:
             for _ in batches:
@@ -123,7 +112,6 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
         UserError: the options do not fit the PixelCNN.
     """
     prior, vqvae = build_pixelcnn(files), build_vqvae(vqvae_files)
-    sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
 
     def choose_conditions() -> Conditions:
         given = {"label": options.label, "slice": options.slice}
@@ -136,19 +124,9 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
             raise UserError([list_classes(problem, names) for problem in error.problems]) from error
         return conditions
 
+    sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
     conditions, _ = collect(choose_conditions, lambda: sampling.check(options.num, files.grid, prior.num_codes))
-    return SamplingJob(
-        prior_path=options.prior,
-        prior=prior,
-        vqvae=vqvae,
-        vqvae_fingerprint=vqvae_files.card.fingerprint,
-        grid=files.grid,
-        num=options.num,
-        conditions=conditions,
-        sampling=sampling,
-        seed=options.seed,
-        out=options.out,
-    )
+    return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, conditions)
 
 
 def list_classes(problem: Problem, names: Sequence[str]) -> Problem:
@@ -174,45 +152,43 @@ def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int) -> Ten
 
 def sample_batch(job: SamplingJob, start: int) -> DecodedMaps:
     """Sample and decode the maps from number `start` on."""
-    maps = range(start, start + MAPS_PER_BATCH)
-    conditions = job.conditions.select([min(index, job.num - 1) for index in maps])
-    noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, job.seed)
-    codes = job.prior.sample(
-        MAPS_PER_BATCH, job.grid, noise, job.sampling.temperature, job.sampling.top_k, **conditions
-    )
-    slices = to_uint8(job.vqvae.decode(codes))
-    kept = min(MAPS_PER_BATCH, job.num - start)
-    return codes[:kept].cpu(), slices[:kept]
+    options, maps = job.options, range(start, start + MAPS_PER_BATCH)
+    conditions = job.conditions.select([min(index, options.num - 1) for index in maps])
+    noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed)
+    codes = job.prior.sample(MAPS_PER_BATCH, job.grid, noise, options.temperature, options.top_k, **conditions)
+    kept = min(MAPS_PER_BATCH, options.num - start)
+    return codes[:kept].cpu(), to_uint8(job.vqvae.decode(codes))[:kept]
 
 
 def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps]) -> None:
     """Write a PNG of each slice, grid.png of the first ones, codes.npy and, last, samples.json."""
-    clear_samples(job.out)
+    options, out = job.options, job.options.out
+    clear_samples(out)
     codes: list[Tensor] = []
     first: list[npt.NDArray[np.uint8]] = []
     names: list[str] = []
-    with ProgressBar(job.num, unit="slices", label="sample") as shown:
+    with ProgressBar(options.num, unit="slices", label="sample") as shown:
         for maps, slices in batches:
             codes.append(maps)
             first += list(slices[: GRID_SLICES - len(first)])
             for pixels in slices:
                 names.append(f"sample-{len(names):05d}.png")
-                save_png(pixels, job.out / names[-1])
+                save_png(pixels, out / names[-1])
             shown.advance(len(slices))
-    save_grid(torch.from_numpy(np.stack(first)).float() / 255, job.out / "grid.png")
-    np.save(job.out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
+    save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png")
+    np.save(out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
     description = {
-        "prior": str(job.prior_path),
+        "prior": str(options.prior),
         "vqvae_fingerprint": job.vqvae_fingerprint,
-        "num": job.num,
+        "num": options.num,
         "num_codes": job.prior.num_codes,
         "grid": list(job.grid),
-        "seed": job.seed,
-        "temperature": job.sampling.temperature,
-        "top_k": job.sampling.top_k,
+        "seed": options.seed,
+        "temperature": options.temperature,
+        "top_k": options.top_k,
         "samples": [{"file": name, **job.conditions.describe(index)} for index, name in enumerate(names)],
     }
-    (job.out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")
+    (out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")
 
 
 def clear_samples(out: Path) -> None:

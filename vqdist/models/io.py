@@ -15,13 +15,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError, Problem, UserError
@@ -33,6 +33,14 @@ MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": P
 MAX_CARD_BYTES = 16 * 2**20
 READ_ATTEMPTS = 20
 _T = TypeVar("_T")
+
+
+class SavableModel(Protocol):
+    """What save_model needs of a module."""
+
+    config: dict[str, Any]
+
+    def state_dict(self) -> Mapping[str, Any]: ...
 
 
 class ModelFiles(NamedTuple):
@@ -83,10 +91,9 @@ class ModelFiles(NamedTuple):
 
 
 def save_model(
-    model: nn.Module,
+    model: SavableModel,
     folder: str | Path,
     *,
-    kind: str | None = None,
     step: int | None = None,
     metrics: Mapping[str, float] | None = None,
     data: DataDescription | None = None,
@@ -96,9 +103,9 @@ def save_model(
     """Save a model; a model that is already in the folder is replaced atomically.
 
     Args:
-        model: with `config`, the arguments of its constructor.
+        model: a module whose `config` holds the arguments that rebuild it, as JSON values. The lower-case name of its
+            class is saved as its kind; load_model builds those in MODELS.
         folder: folder of the model, for example RUN/model.
-        kind: of the model; needed for models other than VQVAE and PixelCNN, which load_model cannot build.
         step: optimizer step of the weights.
         metrics: validation metrics at that step.
         data: facts about the dataset that the model was trained on.
@@ -110,8 +117,8 @@ def save_model(
     """
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
     card = ModelCard(
-        kind=kind or next(kind for kind, model_class in MODELS.items() if isinstance(model, model_class)),
-        model=cast(Mapping[str, Any], model.config),
+        kind=type(model).__name__.lower(),
+        model=model.config,
         weights_bytes=len(weights),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         step=step,
@@ -121,7 +128,7 @@ def save_model(
     contents = {"config.json": card.to_json(), "model.safetensors": weights}
     if vqvae_dir is not None:
         vqvae = read_model_files(vqvae_dir, kind="vqvae")
-        contents |= {f"vqvae/{name}": data for name, data in vqvae.contents.items()}
+        contents |= {f"vqvae/{name}": content for name, content in vqvae.contents.items()}
     clear_leftovers(Path(folder).parent, glob.escape(Path(folder).name))
     write_folder(Path(folder), contents, check=check_owner)
 
@@ -209,6 +216,8 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
 
 
 def _construct(files: ModelFiles) -> VQVAE | PixelCNN:
+    if files.card.kind not in MODELS:
+        raise CheckpointError.of(f"{files.folder / 'config.json'}: kind", files.card.kind, " or ".join(MODELS))
     try:
         return MODELS[files.card.kind](**files.card.model)
     except (TypeError, ValueError, RuntimeError, UserError) as error:

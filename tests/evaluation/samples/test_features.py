@@ -1,4 +1,4 @@
-"""The features tell what differs between slices, and the distance is unbiased."""
+"""Features respond to scale, orientation and brightness; the distance between sets is unbiased."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from vqdist.evaluation.samples import features
 
 
-def test_distance_equals_the_plain_double_sum() -> None:
+def test_distance_equals_a_plain_double_sum() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(7, 5)), rng.normal(0.3, 1, size=(9, 5))
 
@@ -30,17 +30,17 @@ def test_distance_is_unbiased_and_grows_with_the_shift() -> None:
     assert apart[-1] == pytest.approx(2 * apart[-2], rel=0.3)
 
 
-def test_distance_of_pairs_is_zero_to_the_set_itself_and_nearly_so_beside_it() -> None:
+def test_paired_distance_of_a_set_to_itself_is_zero() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(size=(40, 3))
     near = base + rng.normal(0, 0.01, size=base.shape)
     assert features.energy_distance(base, base.copy(), paired=True) == pytest.approx(0, abs=1e-6)
     assert abs(features.energy_distance(near, base, paired=True)) < 0.002
-    assert features.energy_distance(near, base) < -0.05  # that of each slice to itself counted as if to another
+    assert features.energy_distance(near, base) < -0.05  # equal rows count as pairs of different slices
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90])
-def test_filters_answer_to_their_scale_and_orientation(angle: int) -> None:
+def test_filters_respond_to_their_scale_and_orientation(angle: int) -> None:
     wavelength, theta = 8, np.deg2rad(angle)
     y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
     wave = 0.5 + 0.5 * torch.sin(2 * np.pi / wavelength * (np.cos(theta) * x + np.sin(theta) * y))

@@ -1,4 +1,6 @@
-"""Histograms, spectra and areas of slices whose answer is known."""
+"""Histograms, spectra and areas of slices with known results."""
+
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -8,14 +10,14 @@ from vqdist.data.sources.phantom import phantom_slice
 from vqdist.evaluation.samples.slice_statistics import (
     GREY_BINS,
     SPECTRUM_BINS,
-    Digest,
+    SliceStatistics,
     grey_histogram,
     measure_areas,
     power_spectrum,
 )
 
 
-def test_histogram_leaves_the_background_out() -> None:
+def test_histogram_ignores_the_background() -> None:
     grey = torch.zeros(2, 8, 8)
     grey[0, 0, :5] = torch.tensor([0.5, 0.5, 1.0, 4 / 64, 1 / 255])
     found = grey_histogram(grey).numpy()
@@ -29,7 +31,7 @@ def test_histogram_leaves_the_background_out() -> None:
 def test_spectrum_of_a_wave_is_in_its_ring(cycles: int) -> None:
     wave = torch.sin(2 * torch.pi * cycles * torch.arange(64) / 64).expand(1, 64, 64)
     found = power_spectrum(wave)[0]
-    # One ring is 1 / 64 of a cycle per pixel wide: as many cycles in 64 pixels as its number.
+    # Ring r begins at r / 64 cycles per pixel, which is r cycles in 64 pixels.
     assert int(found.argmax()) == cycles
     assert found[cycles] > 100 * found.sum() - 100 * found[cycles]
 
@@ -44,7 +46,7 @@ def test_areas_of_a_disc_with_a_hole() -> None:
     radius = torch.hypot(y - 63.5, x - 63.5)
     grey = 0.8 * (radius < 40).float()
     grey[radius < 3] = 0.0
-    grey[(radius > 36) & (radius < 38)] = 0.1  # a sulcus, too near to the surface to count
+    grey[(radius > 36) & (radius < 38)] = 0.1  # a sulcus, too close to the surface to count
     brain, ventricle = measure_areas(grey[None])
     assert brain.item() == pytest.approx(np.pi * 40**2 / 128**2, rel=0.03)
     inner = torch.hypot((y - 63.5).abs() + 16, (x - 63.5).abs() + 16) < 40
@@ -52,10 +54,13 @@ def test_areas_of_a_disc_with_a_hole() -> None:
     assert [value.item() for value in measure_areas(torch.zeros(1, 32, 32))] == [0, 0]
 
 
-def test_parts_join_in_their_order() -> None:
+def test_statistics_are_concatenated_in_order() -> None:
     slices = np.stack([phantom_slice(subject, 16, image_size=64) for subject in range(5)])
-    images = torch.tensor(slices)[:, None] / 255
-    whole, parts = Digest.of(images), Digest.join([Digest.of(images[:2]), Digest.of(images[2:])])
-    assert len(parts) == 5
-    for name in Digest.__annotations__:
-        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-5)
+    images, numbers = torch.tensor(slices)[:, None] / 255, np.arange(5)
+    whole = SliceStatistics.measure(images, numbers)
+    parts = [SliceStatistics.measure(images[part], numbers[part]) for part in (slice(2), slice(2, None))]
+    joined = SliceStatistics.concatenate(parts)
+    assert len(joined) == 5
+    assert joined.slice_numbers.tolist() == [0, 1, 2, 3, 4]
+    for field in fields(SliceStatistics):
+        np.testing.assert_allclose(getattr(joined, field.name), getattr(whole, field.name), atol=1e-5)

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vqdist.data.loading.batch import Batch, FixedBatchPlan, Request, to_images
+from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.comparison import (
     compare_features,
@@ -18,7 +19,7 @@ from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_d
 from vqdist.evaluation.samples.diversity import compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
-from vqdist.inference.dataset import Dataset, SplitLoader, group_in_batches
+from vqdist.inference.dataset import SplitLoader, group_in_batches
 from vqdist.inference.work_sharing import map_batches
 from vqdist.models.vqvae import VQVAE
 
@@ -41,17 +42,16 @@ class SampleReport:
 
 
 def compare_samples(
-    samples: SampleFolder, images: Dataset, *, split: str, vqvae: VQVAE, batch_size: int, ranks: Ranks
+    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
 ) -> SampleReport:
-    """Compare samples with the real slices of train and of another split. Collective: all ranks.
+    """Compare samples with real slices. Collective: all ranks.
 
     Args:
-        images: dataset of the real slices, with two slices or more in both splits.
-        split: of slices that are not in train; called "test" in the report.
-        vqvae: its reconstructions of the split show what the codes alone change.
+        train: the training slices, at least two.
+        test: real slices that are not in train, at least two.
+        vqvae: its reconstructions of test show what the codes alone change.
     """
-    train, test = SplitLoader(images, "train"), SplitLoader(images, split)
-    statistics = measure_slices(samples, train, test, vqvae=vqvae, batch_size=batch_size, ranks=ranks)
+    statistics = measure_slices(samples, train, test, vqvae=vqvae, ranks=ranks)
     nearest = {
         name: find_nearest(statistics[name], statistics["train"]) for name in ("test", "reconstructions", "samples")
     }
@@ -68,7 +68,7 @@ def compare_samples(
 
 
 def measure_slices(
-    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, batch_size: int, ranks: Ranks
+    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
 ) -> dict[str, SliceStatistics]:
     """Return the statistics of train, test, the reconstructions of test, and the samples. Collective: all ranks."""
     model, device = vqvae.to(ranks.device), ranks.device
@@ -80,15 +80,15 @@ def measure_slices(
         recon = round_to_uint8(model.reconstruct(to_images(batch.values.to(device))))
         return measure(batch), SliceStatistics.measure(recon, batch.slice.numpy())
 
-    def measure_samples(request: Request) -> SliceStatistics:
-        numbers = request.samples
+    def measure_samples(plan: MicroBatchPlan) -> SliceStatistics:
+        numbers = plan.samples
         return SliceStatistics.measure(samples.read(numbers, train.manifest).to(device), samples.slice_numbers[numbers])
 
-    plan = FixedBatchPlan(group_in_batches([len(samples)], batch_size), rank=ranks.rank, world_size=ranks.world_size)
-    train_parts = map_batches(ranks, train.load_all(batch_size, ranks), measure)
-    test_parts, recon_parts = zip(
-        *map_batches(ranks, test.load_all(batch_size, ranks), measure_with_reconstructions), strict=True
+    plan = FixedBatchPlan(
+        group_in_batches([len(samples)], test.batch_size), rank=ranks.rank, world_size=ranks.world_size
     )
+    train_parts = map_batches(ranks, train.load_all(ranks), measure)
+    test_parts, recon_parts = zip(*map_batches(ranks, test.load_all(ranks), measure_with_reconstructions), strict=True)
     sample_parts = map_batches(ranks, plan, measure_samples)
     parts = {"train": train_parts, "test": test_parts, "reconstructions": recon_parts, "samples": sample_parts}
     return {name: SliceStatistics.concatenate(batches) for name, batches in parts.items()}

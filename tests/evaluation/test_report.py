@@ -1,0 +1,92 @@
+"""The whole report from Python: metrics, more models, comparison of samples, figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import ALONE, save_vqvae
+
+from vqdist.config.command_options import EvaluateOptions, SampleOptions
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.evaluation.report import evaluate
+from vqdist.foundation.errors import ConfigError, UserError
+from vqdist.inference.sampling import sample
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory, prior: Path) -> Path:
+    """Six samples of the prior."""
+    out = tmp_path_factory.mktemp("report") / "samples"
+    sample(SampleOptions(prior=prior, out=out, num=6), ALONE)
+    return out
+
+
+def test_more_models_are_measured_and_drawn_beside(images: Path, vqvae: Path, tmp_path: Path) -> None:
+    others = [save_vqvae(tmp_path / name, num_codes=codes) for name, codes in (("a", 32), ("b", 64))]
+    report = evaluate(EvaluateOptions(run=vqvae, data=images, figures=tmp_path / "figures", beside=others), ALONE)
+    assert str(tmp_path / "figures" / "rates-test.png") in report["figures"]
+    for name, other in zip("ab", others, strict=True):
+        alone = evaluate(EvaluateOptions(run=other, data=images), ALONE)
+        assert report["beside"][name] == alone["metrics"]
+
+
+@pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
+def test_samples_are_compared_with_real_slices(
+    images: Path, vqvae: Path, codes: Path, prior: Path, samples: Path, tmp_path: Path, task: str
+) -> None:
+    model = {"run": vqvae, "data": images} if task == "vqvae" else {"run": prior, "data": codes}
+    report = evaluate(EvaluateOptions(**model, samples=samples, figures=tmp_path / "figures"), ALONE)
+    assert report["task"] == task
+    realism = report["realism"]
+    assert realism["samples"] == 6
+    # The samples of untrained models do not resemble a brain.
+    assert realism["feature_distance"]["samples_test"] > 5 * abs(realism["feature_distance"]["train_test"])
+    assert realism["copies"]["samples"]["slices"] == 6
+    assert realism["copies"]["samples"]["near_copies"] == 0
+    assert realism["diversity"]["test"] < 1
+    assert realism["anatomy_by_slice"]["brain_area"]["test"]["slices"] == 0  # too few: four subjects in train
+    means = realism["anatomy_by_slice"]["means"]
+    assert {(found["group"], found["slice"], found["slices"]) for found in means if found["group"] != "samples"} == {
+        (group, number, count)
+        for group, count in (("train", 4), ("test", 3), ("reconstructions", 3))
+        for number in (0, 10, 20)
+    }
+    assert sum(found["slices"] for found in means if found["group"] == "samples") == 6
+    reader = ShardReader(images, load_manifest(images), "train")
+    for number in range(1, 12, 3):
+        (tmp_path / f"{number}.png").write_bytes(reader.read(number)["png"])
+    area = np.mean([np.asarray(Image.open(path)) > 0.1 * 255 for path in tmp_path.glob("*.png")])
+    (found,) = (found for found in means if (found["group"], found["slice"]) == ("train", 10))
+    assert found["brain_area"] == pytest.approx(area, rel=0.1)
+    for figure in report["figures"]:
+        with Image.open(figure) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+    expected = {"reconstructions-test.png", "codebook-test.png"} if task == "vqvae" else set()
+    assert {Path(figure).name for figure in report["figures"]} == {*expected, "samples-test.png", "samples-nearest.png"}
+
+
+def test_real_slices_as_samples(images: Path, vqvae: Path, tmp_path: Path) -> None:
+    for split, number in (("test", 0), ("test", 4), ("test", 8), ("train", 7)):
+        reader = ShardReader(images, load_manifest(images), split)
+        (tmp_path / f"{split}-{number}.png").write_bytes(reader.read(number)["png"])
+    realism = evaluate(EvaluateOptions(run=vqvae, data=images, samples=tmp_path), ALONE)["realism"]
+    assert realism["feature_distance"]["samples_test"] < 2 * abs(realism["feature_distance"]["train_test"])
+    assert realism["copies"]["samples"]["near_copies"] == 1
+    assert realism["copies"]["samples"]["smallest"] == 0
+    assert realism["copies"]["nearest"][-1] == {"file": "train-7.png", "train": "s2_10", "mirror": "none", "ratio": 0}
+
+
+def test_samples_of_another_size_are_named(images: Path, vqvae: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    with pytest.raises(UserError, match=r"a\.png: found 16 x 16 pixels"):
+        evaluate(EvaluateOptions(run=vqvae, data=images, samples=tmp_path), ALONE)
+
+
+def test_conflicting_options_are_named(vqvae: Path, images: Path) -> None:
+    with pytest.raises(ConfigError, match="--data and --pictures: found neither; expected one of them"):
+        evaluate(EvaluateOptions(run=vqvae), ALONE)
+    with pytest.raises(ConfigError, match="--beside: found runs beside --pictures"):
+        evaluate(EvaluateOptions(run=vqvae, pictures=images, beside=[vqvae]), ALONE)

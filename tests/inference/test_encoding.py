@@ -1,0 +1,118 @@
+"""Encoding from Python: the codes are those of the model, for every view, and nothing is left after an error."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import ALONE, save_vqvae, write_codes, write_images
+
+from vqdist import load_model
+from vqdist.config.command_options import EncodeOptions
+from vqdist.config.schema import Mirror
+from vqdist.data.shards.codecs import decode_codes, decode_png
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
+from vqdist.foundation.errors import ConfigError, UserError
+from vqdist.inference.encoding import encode
+from vqdist.models.io import fingerprint
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_vqvae(tmp_path_factory.mktemp("encoding") / "run")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("encoding") / "images")
+
+
+def read_all(data: Path, split: str) -> list[dict[str, Any]]:
+    reader = ShardReader(data, load_manifest(data), split)
+    return [reader.read(index) for index in range(len(reader))]
+
+
+def pixels_of(sample: dict[str, Any]) -> np.ndarray:
+    return decode_png(sample["png"], image_size=(32, 32), channels=1)
+
+
+def codes_of(sample: dict[str, Any]) -> np.ndarray:
+    return decode_codes(sample["npy"], grid=(8, 8), num_codes=16)
+
+
+def test_codes_are_those_of_the_model(run: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "codes"
+    assert encode(EncodeOptions(run=run, data=images, out=out, batch_size=4), ALONE) == 24
+    source, codes = load_manifest(images), load_manifest(out)
+    assert (codes.kind, codes.num_codes, codes.grid, codes.image_size) == ("codes", 16, (8, 8), (32, 32))
+    assert codes.vqvae_fingerprint == fingerprint(run) == fingerprint(out / "vqvae")
+    assert codes.conditions == source.conditions
+    assert codes.source["images"] == str(images)
+    model = load_model(run)
+    for split, info in source.splits.items():
+        assert [shard.samples for shard in info.shards] == [shard.samples for shard in codes.splits[split].shards]
+        for before, after in zip(read_all(images, split), read_all(out, split), strict=True):
+            assert (before["__key__"], before["json"]) == (after["__key__"], after["json"])
+            expected = model.encode(torch.tensor(pixels_of(before))[None] / 255)[0].numpy()
+            np.testing.assert_array_equal(codes_of(after), expected)
+
+
+@pytest.mark.parametrize("mirror", ["rows", "columns", "none"])
+def test_views_of_train_are_the_codes_of_mirrored_and_shifted_slices(
+    run: Path, images: Path, tmp_path: Path, mirror: Mirror
+) -> None:
+    options = EncodeOptions(run=run, data=images, out=tmp_path / "codes", views=4, shift=3, mirror=mirror)
+    assert encode(options, ALONE) == 4 * 12 + 3 + 9
+    source, codes, model = load_manifest(images), load_manifest(options.out), load_model(run)
+    sizes = [[shard.samples for shard in manifest.splits["train"].shards] for manifest in (source, codes)]
+    assert sizes[1] == [4 * size for size in sizes[0]]
+    found = {sample["__key__"]: sample for sample in read_all(options.out, "train")}
+    shifts = set()
+    for train_slice in read_all(images, "train"):
+        pixels = pixels_of(train_slice)
+        for number in range(4):
+            sample = found.pop(train_slice["__key__"] + (f"-view{number}" if number else ""))
+            info = dict(sample["json"])
+            view = info.pop("view", {"mirror": "none", "shift": [0, 0]})
+            assert info == train_slice["json"]
+            assert view["mirror"] == (mirror if number % 2 == 1 else "none")
+            flipped = {"none": pixels, "rows": pixels[:, ::-1], "columns": pixels[:, :, ::-1]}[view["mirror"]]
+            down, right = view["shift"]
+            padded = torch.nn.functional.pad(torch.tensor(flipped.copy()), (3, 3, 3, 3))
+            shifted = padded[:, 3 - down : 35 - down, 3 - right : 35 - right]
+            np.testing.assert_array_equal(codes_of(sample), model.encode(shifted[None] / 255)[0].numpy())
+            shifts.add((number > 0, down, right))
+    assert not found
+    assert {shift[1:] for shift in shifts if not shift[0]} == {(0, 0)}
+    assert {abs(step) for shift in shifts for step in shift[1:]} == {0, 1, 2, 3}
+    assert {codes.splits[name].samples for name in ("validate", "test")} == {3, 9}
+
+
+def test_misfits_are_named(run: Path, images: Path, tmp_path: Path) -> None:
+    odd, codes = write_images(tmp_path / "odd", channels=3, size=30), write_codes(tmp_path / "codes", run, images)
+
+    def fails_with(*expected: str, data: Path = odd, **options: int) -> None:
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(ConfigError) as error:
+            encode(EncodeOptions(run=run, data=data, out=tmp_path / "new", **options), ALONE)
+        assert len(error.value.problems) == len(expected)
+        assert all(part in str(error.value) for part in expected), error.value
+        assert sorted(tmp_path.iterdir()) == before
+
+    fails_with("channels: found 3; expected 1", "image size: found 30 x 30; expected multiples")
+    fails_with("--shift: found 32; expected less than the sides", data=images, views=2, shift=32)
+    fails_with("found a dataset of codes; expected a dataset of images", data=codes)
+    fails_with("--shift: found 2 with one view", "nowhere: found no such folder", data=tmp_path / "nowhere", shift=2)
+
+
+def test_damage_ends_the_command_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images")
+    shard = images / "test" / "shard-000001.tar"
+    data = bytearray(shard.read_bytes())
+    data[data.find(b"IDAT") + 20] ^= 1
+    shard.write_bytes(bytes(data))
+    with pytest.raises(UserError, match=r"test/shard-000001\.tar, sample s6_20"):
+        encode(EncodeOptions(run=run, data=images, out=tmp_path / "codes"), ALONE)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
