@@ -51,9 +51,7 @@ class DataPipeline:
 
     Args:
         root: folder of the dataset.
-        manifest: manifest of the dataset.
         settings: data section of the configuration.
-        seed: the run's seed.
         rank, world_size: this process and the number of processes.
         timeout_s: seconds without a batch after which a loader worker counts as hanging.
         pin_memory: put batches into page-locked memory, for a GPU.
