@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# The whole pipeline on made-up slices, in an environment of its own: bash launch/demo.sh [FOLDER]
-# FOLDER (default: runs) receives the data, both runs, the codes and the new slices. Run again, it skips what is done.
+# Runs the whole pipeline on synthetic slices: bash launch/demo.sh [FOLDER]
+# FOLDER (default: runs) receives the dataset, both runs, the codes and the new slices. A second call skips finished
+# steps. Installs the package alone first, without extras; see environment.sh.
+# shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 runs=${1:-runs}

@@ -1,22 +1,55 @@
-# Makes .venv beside the code and installs vqdist into it: bash launch/environment.sh. demo.sh and test.sh source it.
-# Run again it does only what is new: the stamp holds a hash of what the installation follows from.
+# Installs vqdist and puts its environment on PATH. The scripts of this folder source this file; to only install:
+#
+#     [EXTRAS=dev] bash launch/environment.sh
+#
+# The environment is that of the python on PATH (or of PYTHON=...) if it is a virtual or conda environment with torch
+# installed, otherwise .venv beside this folder, which is created if necessary. An installed torch is never replaced.
+# EXTRAS names extras of pyproject.toml (default: none). A stamp in the environment records what is installed, so that
+# later calls return at once.
+# shellcheck shell=bash
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=${PYTHON:-python3}
-"$python" - <<'CHECK' || exit 1
+environment=$(
+  "$python" - <<'FIND'
+import os
 import sys
-if sys.version_info < (3, 11):
-    sys.exit(f"Python {sys.version.split()[0]} found, 3.11 or newer expected; name one with PYTHON=...")
-CHECK
+from importlib.metadata import PackageNotFoundError, version
 
-stamp=.venv/installed
-wanted=$("$python" -c 'import hashlib; print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())')
-if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
-  echo "making the environment in .venv (some minutes: torch alone is several GB)" >&2
-  "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
-  echo "$wanted" > "$stamp"
+if sys.version_info < (3, 11):
+    sys.exit(f"Python: found {sys.version.split()[0]}; expected 3.11 or newer (choose one with PYTHON=...)")
+is_environment = sys.prefix != sys.base_prefix or sys.prefix == os.environ.get("CONDA_PREFIX")
+try:
+    version("torch")
+except PackageNotFoundError:
+    is_environment = False
+print(sys.prefix if is_environment else os.path.abspath(".venv"))
+FIND
+) || exit 1
+[[ -x $environment/bin/python ]] || "$python" -m venv "$environment"
+export PATH=$environment/bin:$PATH
+
+stamp=$environment/vqdist-installed
+# An environment shared by several checkouts holds the package of one: the folder is part of the hash.
+hash=$(
+  python - <<'HASH'
+import hashlib
+import os
+
+print(hashlib.sha256(open("pyproject.toml", "rb").read() + os.getcwd().encode()).hexdigest())
+HASH
+)
+if ! grep -qs "^$hash.*${EXTRAS:-}" "$stamp"; then
+  torch=$(python -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || true)
+  echo "installing vqdist${EXTRAS:+[$EXTRAS]} into $environment${torch:+, keeping torch $torch}" >&2
+  [[ -n $torch ]] || echo "torch from PyPI takes several GB; for its CPU build see README.md" >&2
+  options=(--quiet --disable-pip-version-check ${torch:+"torch==$torch"})
+  # The extras need torchvision, which does not import unless its build is that of torch (2.13.0+cpu: whl/cpu).
+  if [[ -n ${EXTRAS:-} && $torch =~ \+(cpu|cu[0-9]+|rocm[0-9.]+|xpu)$ ]]; then
+    options+=(--extra-index-url "https://download.pytorch.org/whl/${BASH_REMATCH[1]}")
+  fi
+  grep -qs "^$hash" "$stamp" || : >"$stamp"
+  python -m pip install "${options[@]}" --editable ".${EXTRAS:+[$EXTRAS]}"
+  echo "$hash ${EXTRAS:-}" >>"$stamp"
 fi
-# shellcheck source=/dev/null
-source .venv/bin/activate

@@ -1,4 +1,4 @@
-# Sourced by the launch scripts: what this machine must know of the others before torch starts.
+# Sourced by the launch scripts: selects the network interface and checks the main address before torch starts.
 # shellcheck shell=bash
 
 fail() {
@@ -6,19 +6,19 @@ fail() {
   exit 2
 }
 
-address_of() { # HOST: its first IPv4 address, or nothing
+address_of() { # HOST: print its first IPv4 address, or nothing
   getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }' || true
 }
 
-# The interface that leads to the first of the given hosts that is not this machine. A machine's own name often
-# resolves to 127.0.1.1; gloo would then listen on the loopback and no peer would find it.
+# Prints the interface with the route to the first of the given hosts that is another machine. A machine's own name
+# often resolves to 127.0.1.1; gloo would then listen on the loopback, where no peer can reach it.
 interface_to() { # HOST...
   local host address interface
   for host in "$@"; do
     address=$(address_of "$host")
     [[ -n $address ]] || continue
     interface=$(ip -4 route get "$address" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
-    if [[ $interface == lo ]]; then # our own address: the card that carries it, if one does
+    if [[ $interface == lo ]]; then # an address of this machine: the interface that has it, if any
       interface=$(ip -4 -oneline address show to "$address" | awk '$2 != "lo" { print $2; exit }')
     fi
     [[ -z $interface ]] || { echo "$interface"; return; }
@@ -26,7 +26,7 @@ interface_to() { # HOST...
   ip -4 -oneline address show scope global up | awk '{ print $2; exit }'
 }
 
-# Sets what gloo and NCCL read, unless the site already did.
+# Sets the interface for gloo and NCCL, unless the environment already does.
 choose_interface() { # HOST...
   command -v ip >/dev/null || return 0
   local interface
@@ -36,14 +36,14 @@ choose_interface() { # HOST...
   export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-=$interface}
 }
 
-# An address that does not resolve makes torch wait in silence until its timeout.
+# If MASTER_ADDR does not resolve, torch waits without a message until its timeout.
 check_main_address() {
   command -v getent >/dev/null || return 0
   [[ -n $(getent ahosts "$MASTER_ADDR" || true) ]] ||
-    fail "MASTER_ADDR: found '$MASTER_ADDR', which does not resolve on $(uname -n); expected a host that every node knows"
+    fail "MASTER_ADDR: found '$MASTER_ADDR', which does not resolve on $(uname -n); expected a host name that resolves on every node"
 }
 
-has_gpu() { # NVIDIA's or AMD's tools see a device that is not hidden
+has_gpu() { # an NVIDIA or AMD device is visible
   [[ ${CUDA_VISIBLE_DEVICES-all} != "" && ${CUDA_VISIBLE_DEVICES-all} != -1* ]] || return 1
   nvidia-smi --list-gpus 2>/dev/null | grep -q GPU || [[ -e /dev/kfd ]]
 }

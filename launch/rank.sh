@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# One rank of a run: tells torch and Accelerate where it stands, then becomes `python -m MODULE ARGUMENTS`.
+# Starts one rank of a run: sets the variables that torch and Accelerate read, then executes
+# `python -m MODULE ARGUMENT ...`.
 #
 #   under Slurm, one task per rank (slurm/train.sbatch does this):
 #       srun launch/rank.sh vqdist.train --config FILE
-#   by hand, once per rank on each machine (LOCAL_RANK counts from 0 on each):
+#   without Slurm, once per rank on each machine (LOCAL_RANK counts from 0 on each):
 #       RANK=3 LOCAL_RANK=1 WORLD_SIZE=4 MASTER_ADDR=host1 MASTER_PORT=29500 launch/rank.sh vqdist.train --config FILE
 #   under `accelerate launch`: launch/node.sh does this.
 #
-# VQDIST_PYTHON: the interpreter. VQDIST_CONTAINER: words before it. VQDIST_LOG_DIR: a folder for rank-N.log.
+# VQDIST_PYTHON: the interpreter. VQDIST_CONTAINER: command to put before it. VQDIST_LOG_DIR: folder for rank-N.log.
 set -euo pipefail
 # shellcheck source=launch/network.sh
 source "$(dirname "${BASH_SOURCE[0]}")/network.sh"
-(($# > 0)) || fail "no module; usage: launch/rank.sh MODULE [ARGUMENT ...]"
+(($# > 0)) || fail "MODULE: found nothing; expected launch/rank.sh MODULE [ARGUMENT ...]"
 
-tasks_here() { # this node's count in Slurm's "4(x2),3"
+tasks_here() { # print this node's number of tasks, from Slurm's "4(x2),3"
   local counts=() group times
   for group in ${SLURM_STEP_TASKS_PER_NODE//,/ }; do
     times=1
@@ -26,14 +27,14 @@ tasks_here() { # this node's count in Slurm's "4(x2),3"
 if [[ -z ${RANK:-} && -n ${SLURM_STEP_NUM_TASKS:-} ]]; then
   export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_STEP_NUM_TASKS LOCAL_WORLD_SIZE
   LOCAL_WORLD_SIZE=$(tasks_here)
-  # slurm/train.sbatch sets both; in a shell of salloc they follow from the allocation.
+  # slurm/train.sbatch sets both; in an salloc shell they are derived from the allocation.
   [[ -n ${MASTER_ADDR:-} ]] || MASTER_ADDR=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | sed -n 1p)
   export MASTER_ADDR MASTER_PORT=${MASTER_PORT:-$((10000 + SLURM_JOB_ID % 2000 * 10 + SLURM_STEP_ID % 10))}
 fi
 
 if [[ -n ${VQDIST_LOG_DIR:-} ]]; then
   exec >>"$VQDIST_LOG_DIR/rank-${RANK:-0}.log" 2>&1
-  echo "--- $(date '+%F %T') rank ${RANK:-0} of ${WORLD_SIZE:-1} on $(uname -n), start $((${SLURM_RESTART_COUNT:-0} + 1)): $*"
+  echo "--- $(date '+%F %T') rank ${RANK:-0} of ${WORLD_SIZE:-1} on $(uname -n), attempt $((${SLURM_RESTART_COUNT:-0} + 1)): $*"
 fi
 
 if ((${WORLD_SIZE:-1} > 1)); then
@@ -42,18 +43,18 @@ if ((${WORLD_SIZE:-1} > 1)); then
     mapfile -t peers < <(scontrol show hostnames "${SLURM_STEP_NODELIST:-}" 2>/dev/null | head -n 4)
     choose_interface "$MASTER_ADDR" "${peers[@]}"
   else
-    export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} # one machine: its own name need not resolve
+    export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} # one machine: its own name may not resolve
   fi
-  has_gpu || export ACCELERATE_USE_CPU=true # Accelerate then takes gloo; without it each process thinks it is alone
-  # A GPU bound to its task is device 0 there, whatever the task's number.
+  has_gpu || export ACCELERATE_USE_CPU=true # Accelerate then uses gloo; without it each process would run on its own
+  # If Slurm shows each task only its own GPU, that GPU is device 0 for every task.
   [[ ! ${CUDA_VISIBLE_DEVICES:-} =~ ^[0-9]+$ ]] || export LOCAL_RANK=0
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 else
-  unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE # one process needs no process group
+  unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE # a single process needs no process group
 fi
 
-# Until training listens, a warning must not kill it; who sends one repeats it.
+# USR1 must not kill the process before training handles it; slurm/job.sh repeats the signal.
 trap '' USR1
 read -ra container <<<"${VQDIST_CONTAINER:-}"
-[[ -z ${TORCHELASTIC_RUN_ID:-} ]] || container=() # node.sh already stands inside
+[[ -z ${TORCHELASTIC_RUN_ID:-} ]] || container=() # node.sh has already entered it
 exec ${container[@]+"${container[@]}"} "${VQDIST_PYTHON:-python}" -m "$@"

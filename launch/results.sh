@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Makes every figure of the README's results from real slices: bash launch/results.sh SOURCE [OUT]
-# SOURCE is what vqdist.shard takes; OUT (default: results beside this folder) receives data, runs, reports and figures,
-# and table.md. Some eight hours on two cores with bf16 instructions, twice that without. Stopped and run again, it goes
-# on where it was. STEPS=20 gives every run so many steps, to see that all of it works, in an OUT of its own (default:
-# results-20-steps).
+# Reproduces the results of launch/README.md: bash launch/results.sh SOURCE [OUT]
+# SOURCE is a source of vqdist.shard. OUT (default: results, next to this folder) receives datasets, runs, reports,
+# figures and table.md. Takes about eight hours on two cores with bf16 instructions, and twice as long without. If it is
+# interrupted, run it again to continue. STEPS=20 limits every run to 20 steps, to check that everything works, with an
+# OUT of its own (default: results-20-steps). Installs the package with its `bench` extra first; see environment.sh.
 here=$(dirname "${BASH_SOURCE[0]}")
-source=$(realpath "${1:?the folder of slices, as vqdist.shard takes it}")
+source=$(realpath "${1:?usage: results.sh SOURCE [OUT]; SOURCE: a source of vqdist.shard}")
 out=$(realpath --canonicalize-missing "${2:-$here/../results${STEPS:+-$STEPS-steps}}")
+EXTRAS=bench
 # shellcheck source-path=SCRIPTDIR
 source "$here/environment.sh"
 
@@ -14,7 +15,7 @@ mkdir -p "$out/reports"
 length=${STEPS:-all}
 [[ -e $out/steps ]] || echo "$length" > "$out/steps"
 if [[ $(<"$out/steps") != "$length" ]]; then
-  echo "results.sh: $out holds runs of $(<"$out/steps") steps, asked is $length; expected another OUT" >&2
+  echo "results.sh: STEPS: found $length; expected $(<"$out/steps"), as for the runs in $out, or another OUT" >&2
   exit 2
 fi
 
@@ -23,21 +24,21 @@ encode() { [[ -e $out/$2/dataset.json ]] || python -m vqdist.encode --run "$out/
 sample() { [[ -e $out/$2/samples.json ]] || python -m vqdist.sample --prior "$out/$1" --out "$out/$2" "${@:3}" > /dev/null; }
 evaluate() { [[ -e $out/reports/$1.json ]] || python -m vqdist.evaluate --out "$out/reports/$1.json" "${@:2}" > /dev/null; }
 
-# train NAME CONFIG DATA [FLAGS]: a finished run is left as it is.
+# train NAME CONFIG DATA [FLAGS]: does nothing if the run is finished.
 train() {
   local name=$1 config=$2 data=$3
   python -m vqdist.train --config "$config" --data.path "$out/$data" --run.dir "$out" --run.name "$name" "${@:4}" \
     ${STEPS:+--train.max_steps "$STEPS"}
 }
 
-# variant NAME [FLAGS]: a shorter run of the recommended VQ-VAE that differs in some keys.
+# variant NAME [FLAGS]: trains the recommended VQ-VAE for fewer steps, with some keys changed.
 variant() {
   local name=$1
   train "$name" vqvae_oasis images --train.max_steps 2500 --tracking.mode disabled "${@:2}"
   evaluate "$name" --run "$out/$name" --data "$out/images"
 }
 
-# prior NAME TRAIN TEST [FLAGS]: a shorter run of the recommended prior, which may differ in some keys; two sets of codes.
+# prior NAME TRAIN TEST [FLAGS]: trains the recommended prior for fewer steps; TRAIN and TEST are datasets of codes.
 prior() {
   local name=$1 codes=$2 test=$3
   train "$name" pixelcnn_oasis "$codes" --train.max_steps 1000 --tracking.mode disabled "${@:4}"
@@ -56,7 +57,7 @@ sample pixelcnn_oasis samples --num 256
 evaluate samples --run "$out/pixelcnn_oasis" --data "$out/codes" --samples "$out/samples"
 for slice in 5 25; do
   sample pixelcnn_oasis "samples-slice-$slice" --num 64 --slice "$slice"
-  # Not to W&B, where they would take the place of the 256 above.
+  # Not to W&B, where this report would replace that of the 256 samples above.
   WANDB_MODE=disabled evaluate "samples-slice-$slice" --run "$out/pixelcnn_oasis" --data "$out/codes" \
     --samples "$out/samples-slice-$slice" --figures null
 done
@@ -65,7 +66,7 @@ done
 train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 6000
 evaluate fine --run "$out/fine" --data "$out/images"
 
-# Grids at one K, K at one grid, then the rest one at a time.
+# Vary the grid at one K, K at one grid, then one other key at a time.
 for side in 4 8 16; do variant "downsample-$side" --model.downsample "$side" --model.patch "$((side < 8 ? 2 : 4))"; done
 for codes in 64 128 256 1024 2048; do variant "codes-$codes" --model.num_codes "$codes"; done
 for name in downsample-{4,8,16} codes-{64,128,256,1024,2048}; do
@@ -88,14 +89,14 @@ variant layers-of-2017 --model.hidden 128 --model.residual_hidden 32 --model.res
 evaluate rates --run "$out/vqvae_oasis" --data "$out/images" \
   --beside "$out/fine" "$out"/downsample-{4,8,16} "$out"/codes-{64,128,256,1024,2048}
 
-# The prior, one change at a time.
+# Vary one key of the prior at a time.
 prior prior-as-it-is codes-views codes
 prior prior-adam codes-views codes --optim.name adam --optim.lr 7e-3 --optim.weight_decay 0.01
 prior prior-no-symmetry codes-views codes --model.symmetry none
 prior prior-kernel-5 codes-views codes --model.kernel 5 --model.hidden 64 --model.layers 8
 prior prior-no-dropout codes-views codes --model.dropout 0
 
-# Does the codebook collapse from any seed?
+# Check for codebook collapse with five seeds.
 shard small --image-size 128
 for seed in 0 1 2 3 4; do
   train "seed-$seed" vqvae_oasis small --train.max_steps 500 --run.seed "$seed" --tracking.mode disabled

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Lint, types and tests, in an environment of their own: bash launch/test.sh [pytest arguments]
+# Runs lint, type checks and tests: bash launch/test.sh [PYTEST ARGUMENT ...]
+# Installs the package with its `dev` extra first; see environment.sh.
+EXTRAS=dev
+# shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-# Tests start many small processes: threads of one that wait for another's core would make them crawl.
+# The tests start many small processes; with several threads each they would compete for the cores.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 ruff check .

@@ -1,14 +1,14 @@
-# Sourced by the batch scripts: what every job of vqdist does around its ranks.
-# $home is the folder that holds slurm/ and launch/.
+# Sourced by the batch scripts: environment, rendezvous, ranks and data staging of a job.
+# $home is the folder that contains slurm/ and launch/.
 # shellcheck shell=bash disable=SC2154
 
-# Of an array's last task the plain number would mean the whole array.
+# In the last task of an array SLURM_JOB_ID is the ID of the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-say() { echo "[$(date '+%F %T') job $job] $*"; }
+log() { echo "[$(date '+%F %T') job $job] $*"; }
 
-field() { # FILE KEY: a value of a JSON object, nothing where there is none
+field() { # FILE KEY: print a value of a JSON object, or nothing if it is missing
   [[ -e $1 ]] || return 0
   ${container[@]+"${container[@]}"} "$VQDIST_PYTHON" -c '
 import json, sys
@@ -16,7 +16,7 @@ value = json.load(sys.stdin).get(sys.argv[1])
 print("" if value is None else value)' "$2" <"$1"
 }
 
-# The site's settings, the interpreter, and nothing of a launcher that the submitting shell may have had.
+# Applies the settings of the site, finds the interpreter and clears launcher variables of the submitting shell.
 prepare() {
   unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
   local site=${VQDIST_SITE:-$home/slurm/site.sh}
@@ -30,17 +30,17 @@ prepare() {
   VQDIST_PYTHON=${VQDIST_PYTHON:-python}
   export VQDIST_PYTHON VQDIST_CONTAINER=${VQDIST_CONTAINER:-} PYTHONUNBUFFERED=1
   export PYTHONPATH=$home${PYTHONPATH:+:$PYTHONPATH}
-  # Slurm 22.05 to 23.02 does not hand --cpus-per-task on to srun.
+  # In Slurm 22.05 to 23.02 srun does not inherit --cpus-per-task.
   [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   read -ra run_flags <<<"${VQDIST_SRUN:-}"
   read -ra container <<<"$VQDIST_CONTAINER"
 }
 
-vqdist() { # MODULE ARGUMENTS: one process on this node
+run_module() { # MODULE ARGUMENTS: run one process on this node
   ${container[@]+"${container[@]}"} "$VQDIST_PYTHON" -m "$@"
 }
 
-# Ranks of each node: as asked, else one per GPU, else one.
+# Prints the number of ranks per node: the requested tasks, else one per GPU, else one.
 ranks_per_node() {
   local tasks=${SLURM_TASKS_PER_NODE:-1}
   if [[ -n ${SLURM_NTASKS:-} ]]; then
@@ -51,8 +51,8 @@ ranks_per_node() {
   fi
 }
 
-# The first node and a port that nobody there listens on. Each job has ten ports for itself: two that start together
-# would else find the same one free.
+# Sets MASTER_ADDR to the first node and MASTER_PORT to a free port of it. Each job has its own range of ten ports;
+# otherwise two jobs that start at the same time could choose the same one.
 set_rendezvous() {
   MASTER_ADDR=${VQDIST_MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)}
   local first=$((10000 + SLURM_JOB_ID % 2000 * 10))
@@ -62,24 +62,27 @@ set_rendezvous() {
       return
     fi
   done
-  say "error: ports $first to $((first + 9)) of $(uname -n) are all taken; expected a free one for the ranks to meet"
+  log "error: ports $first to $((first + 9)) of $(uname -n): found all in use; expected a free one for the rendezvous"
   exit 2
 }
 
-# start_ranks MODULE ARGUMENTS: in the background, so that traps are not delayed; its process is $ranks.
+# start_ranks MODULE ARGUMENTS: starts srun in the background, so that traps run at once, and sets $ranks to its PID.
 start_ranks() {
   local per_node flags=(--kill-on-bad-exit=1 ${run_flags[@]+"${run_flags[@]}"})
   set_rendezvous
   if [[ ${VQDIST_LAUNCH:-rank} == accelerate ]]; then
-    per_node=$(ranks_per_node) || { say "error: as many ranks on each node, please: --ntasks-per-node"; exit 2; }
-    # The launcher of a node gets all that the job has there.
+    if ! per_node=$(ranks_per_node); then
+      log "error: SLURM_TASKS_PER_NODE: found $SLURM_TASKS_PER_NODE; expected the same on each node: set --ntasks-per-node"
+      exit 2
+    fi
+    # The launcher of a node gets all CPUs and GPUs of the job there.
     unset SRUN_CPUS_PER_TASK SLURM_CPUS_PER_GPU
     flags+=(--ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE")
     RANKS=$per_node srun "${flags[@]}" "$home/launch/node.sh" "$@" &
   else
     if [[ -z ${SLURM_NTASKS:-} ]]; then
       per_node=$(ranks_per_node)
-      unset SLURM_CPUS_PER_GPU # srun takes it for another wish than the share that each rank gets here
+      unset SLURM_CPUS_PER_GPU # conflicts with the --cpus-per-task set below
       flags+=(--ntasks=$((per_node * SLURM_JOB_NUM_NODES)) --ntasks-per-node="$per_node")
       flags+=(--cpus-per-task=$((SLURM_CPUS_ON_NODE > per_node ? SLURM_CPUS_ON_NODE / per_node : 1)))
     fi
@@ -88,8 +91,8 @@ start_ranks() {
   ranks=$!
 }
 
-# Waits for the ranks, through any signal that this shell gets. Once $warned is 1 the ranks are told, and told
-# again, since one that still imports torch does not listen.
+# Waits for the ranks and returns their exit code, also if signals arrive. If $warned is 1, sends USR1 to the ranks
+# every 5 s, because a rank that is still importing torch ignores it.
 wait_ranks() {
   local code=0 pause
   while kill -0 "$ranks" 2>/dev/null; do
@@ -107,7 +110,7 @@ wait_ranks() {
   return "$code"
 }
 
-show_logs() { # FOLDER: how each rank ended, the first few of them
+show_logs() { # FOLDER: print the last lines of the first eight rank logs
   local log
   for log in $(find "$1" -name 'rank-*.log' | sort -V | head -n 8); do
     echo "--- $log"
@@ -115,7 +118,7 @@ show_logs() { # FOLDER: how each rank ended, the first few of them
   done
 }
 
-# Copies a data set to every node; prints the folder, or nothing where it does not fit on all of them.
+# Copies a dataset to every node; prints the folder, or nothing if it does not fit on all nodes.
 stage_data() { # FOLDER
   [[ -n ${VQDIST_SCRATCH:-} && -e $1/dataset.json ]] || return 0
   local copy=$VQDIST_SCRATCH/vqdist-$SLURM_JOB_ID
@@ -123,7 +126,7 @@ stage_data() { # FOLDER
     "$home/slurm/stage.sh" "$1" "$copy" >&2; then
     echo "$copy"
   else
-    say "not staged: reading $1 itself" >&2
+    log "$1 was not staged and is read in place" >&2
   fi
 }
 

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# From raw slices to new slices: submits the whole chain as jobs that wait for each other.
+# Submits the whole pipeline, from source images to new slices, as a chain of dependent jobs.
 #
 #     slurm/pipeline.sh [--dry-run] [OPTION VALUE ...] SOURCE OUT
 #
-#     SOURCE                 what vqdist.shard takes: a folder, or `demo`
-#     OUT                    folder of all results: slices, vqvae, codes, pixelcnn, evaluate-*.json, samples
+#     SOURCE                 source of vqdist.shard: a folder, or `demo`
+#     OUT                    folder for all results: slices, vqvae, codes, pixelcnn, evaluate-*.json, samples
 #     --vqvae FILE           configuration of the first stage   (default: vqvae_oasis)
 #     --pixelcnn FILE        configuration of the second stage  (default: pixelcnn_oasis)
-#     --shard-args WORDS     more arguments of a command, in one word: also --vqvae-args, --pixelcnn-args,
+#     --shard-args WORDS     extra arguments of a command, as one quoted word; also --vqvae-args, --pixelcnn-args,
 #                            --evaluate-args, --sample-args
-#     --encode-args WORDS    the same for vqdist.encode         (default: --views 4 --shift 4)
-#     --dry-run              show the chain, submit nothing
+#     --encode-args WORDS    the same for vqdist.encode        (default: --views 4 --shift 4)
+#     --dry-run              print the chain without submitting it
 #
-# Run it again and it goes on where the chain stands: what is done is skipped, what is queued is left alone. When
-# a job fails, Slurm cancels those that wait for it (reason DependencyNeverSatisfied).
+# Run it again to continue: finished stages are skipped and queued jobs are kept. If a job fails, Slurm cancels the jobs
+# that depend on it (reason DependencyNeverSatisfied).
 set -euo pipefail
 home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -31,7 +31,7 @@ while (($# > 0)); do
   --pixelcnn) pixelcnn=${2?$1 needs a value}; shift ;;
   --shard-args | --vqvae-args | --encode-args | --pixelcnn-args | --evaluate-args | --sample-args)
     words[$1]=${2?$1 needs a value}; shift ;;
-  -*) echo "pipeline.sh: unknown option $1" >&2; usage ;;
+  -*) echo "pipeline.sh: found unknown option $1; expected one of:" >&2; usage ;;
   *) places+=("$1") ;;
   esac
   shift
@@ -39,7 +39,7 @@ done
 ((${#places[@]} == 2)) || usage
 source=${places[0]}
 if [[ $source != demo && ! -d $source && ! -e ${places[1]}/slices/dataset.json ]]; then
-  echo "pipeline.sh: SOURCE: found no folder $source; expected what vqdist.shard takes: a folder, or demo" >&2
+  echo "pipeline.sh: SOURCE: found no folder $source; expected a source of vqdist.shard: a folder, or demo" >&2
   exit 2
 fi
 ((dry_run)) || mkdir -p "${places[1]}/jobs"
@@ -53,12 +53,13 @@ site=${VQDIST_SITE:-$home/slurm/site.sh}
 finished() { grep -q '"state": *"finished"' "$1/status.json" 2>/dev/null; }
 queued() { [[ -n $(squeue --noheader --jobs "$1" --states PENDING,RUNNING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null) ]]; }
 
-known() { # IDS ID...: is each ID among IDS?
+known() { # IDS ID...: succeed if every ID is in IDS
   local ids=" $1 " id
   for id in "${@:2}"; do [[ $ids == *" $id "* ]] || return 1; done
 }
 
-# stage NAME DONE AFTER... -- SBATCH-FLAGS... SCRIPT ARGUMENTS: sets waits[NAME] to the job that others wait for.
+# stage NAME DONE AFTER... -- SBATCH-FLAGS... SCRIPT ARGUMENTS: submits a stage unless DONE succeeds, to run after the
+# stages AFTER, and sets waits[NAME] to its job.
 declare -A waits=()
 stage() {
   local name=$1 done=$2 after=() dependency old='' id
@@ -68,9 +69,9 @@ stage() {
   if $done; then echo "$name: done"; return; fi
   [[ ! -e $out/jobs/$name ]] || old=$(<"$out/jobs/$name")
   if [[ -n $old ]] && queued "${old%% *}"; then
-    # One that waits for a job that was submitted anew since then would never start: it makes way.
+    # A job that depends on a job which has been resubmitted would never start: replace it.
     if known "${old#* }" "${after[@]}"; then
-      echo "$name: job ${old%% *} is queued or runs"
+      echo "$name: job ${old%% *} is queued or running"
       waits[$name]=${old%% *}
       return
     fi
@@ -98,15 +99,15 @@ one_shot() { # NAME DONE AFTER... -- MODULE ARGUMENTS
   stage "${front[@]}" -- "${PIPELINE_OTHER[@]}" "$home/slurm/command.sbatch" "$@"
 }
 
-more() { # OPTION: its words, one a line; quotes count
+extra_arguments() { # OPTION: print its arguments, one per line; quotes are honoured
   [[ -z ${words[$1]:-} ]] || xargs -n 1 printf '%s\n' <<<"${words[$1]}"
 }
-mapfile -t shard_args < <(more --shard-args)
-mapfile -t vqvae_args < <(more --vqvae-args)
-mapfile -t encode_args < <(more --encode-args)
-mapfile -t pixelcnn_args < <(more --pixelcnn-args)
-mapfile -t evaluate_args < <(more --evaluate-args)
-mapfile -t sample_args < <(more --sample-args)
+mapfile -t shard_args < <(extra_arguments --shard-args)
+mapfile -t vqvae_args < <(extra_arguments --vqvae-args)
+mapfile -t encode_args < <(extra_arguments --encode-args)
+mapfile -t pixelcnn_args < <(extra_arguments --pixelcnn-args)
+mapfile -t evaluate_args < <(extra_arguments --evaluate-args)
+mapfile -t sample_args < <(extra_arguments --sample-args)
 
 # shellcheck disable=SC2317
 {

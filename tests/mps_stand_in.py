@@ -1,7 +1,7 @@
 """A device of our own that can what mps can, for machines without one: it holds its tensors in the CPU's memory.
 
 Tensors on it refuse to meet those of the CPU, float64 and complex128 are refused, and so is every operator that
-torch has no mps kernel for. What torch has one for is told by the file that torch itself is made from.
+torch has no mps kernel for. The kernels that torch has are listed in the file that torch is generated from.
 
     with StandIn.everywhere(): ...  # run.device auto is now this device
 """
@@ -166,6 +166,6 @@ def has_kernel(name: str) -> bool:
 
 @cache
 def read_operators() -> dict[str, dict[str, Any]]:
-    """Return torch's operators: name with overload -> what its source tells of them."""
+    """Return torch's operators: name with overload -> its declaration in the source."""
     text = (resources.files("torchgen") / "packaged/ATen/native/native_functions.yaml").read_text()
     return {entry["func"].split("(")[0]: entry for entry in yaml.load(text, Loader=yaml.CSafeLoader)}

@@ -1,4 +1,4 @@
-"""An http server on loopback that serves a folder, and fails the way networks do when it is told to."""
+"""An HTTP server on the loopback interface that serves a folder, with configurable network faults."""
 
 import threading
 import time
@@ -10,14 +10,14 @@ from typing import Self
 
 
 class ShardServer:
-    """Serves a folder for as long as the block runs.
+    """Serves a folder inside a `with` block.
 
     Attributes:
-        faults: path -> what happens to the next requests for it, one after the other: `drop` (the connection ends in
-            the middle), `short` (an answer that is whole by its own words, but too short), `long`, `flip` (a bit),
-            `reset` (no answer), `hang` (half an answer, then silence), a status such as `503`, or `redirect URL`.
-        always: the same, for all requests.
-        requests: how often each path was asked for.
+        faults: path -> faults of the next requests for it, in order: `drop` (the connection ends halfway), `short` (a
+            complete response with half the content), `long`, `flip` (one bit), `reset` (no response), `hang` (half a
+            response, then nothing), a status such as `503`, or `redirect URL`.
+        always: path -> fault of every request for it.
+        requests: number of requests per path.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class ShardServer:
         self._over = threading.Event()
 
     @property
-    def address(self) -> str:
+    def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/data"
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The files of launch/accelerate: each one is what it says, and those for a CPU start what they promise."""
+"""The files of launch/accelerate: Accelerate reads each as documented, and those for a CPU start that many ranks."""
 
 import json
 import os
@@ -25,7 +25,7 @@ MANY, ONE = DistributedType.MULTI_GPU, DistributedType.NO
         ("nodes", MANY, 2, 16),
     ],
 )
-def test_accelerate_reads_it(name: str, kind: DistributedType, machines: int, processes: int) -> None:
+def test_accelerate_reads_the_file(name: str, kind: DistributedType, machines: int, processes: int) -> None:
     config = load_config_from_file(str(FOLDER / f"{name}.yaml"))
     assert config.distributed_type == kind
     assert (config.num_machines, config.num_processes) == (machines, processes)
@@ -33,13 +33,13 @@ def test_accelerate_reads_it(name: str, kind: DistributedType, machines: int, pr
     assert config.use_cpu is name.startswith("cpu")
 
 
-def test_none_is_left_out() -> None:
+def test_every_file_is_covered() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == {"cpu", "cpu_ranks", "mps", "gpu", "node", "nodes"}
 
 
 @pytest.mark.ranks
 @pytest.mark.parametrize(("name", "ranks"), [("cpu", 1), ("cpu_ranks", 2)])
-def test_it_starts_what_it_promises(name: str, ranks: int, tmp_path: Path) -> None:
+def test_the_number_of_ranks_is_as_documented(name: str, ranks: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(FOLDER / f"{name}.yaml")]
     command += ["--main_process_port", "0"] if ranks > 1 else []
     command += ["-m", "vqdist.doctor", "--run.dir", str(tmp_path), "--tracking.mode", "disabled"]

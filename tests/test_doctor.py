@@ -1,7 +1,6 @@
-"""The doctor: what it finds in a healthy machine, and how it names what must be mended."""
+"""The doctor command: its report on a machine that is ready, and on each kind of problem."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,26 +9,28 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import launch
+from support import find_port, start
 
 from vqdist import doctor
 from vqdist.config.loading import load_config
 from vqdist.config.schema import dump_yaml
-from vqdist.diagnosis.cluster_job import parse_time
-from vqdist.diagnosis.machine import check_signals
-from vqdist.diagnosis.report import Check, build_table, merge, of_problems, to_json
+from vqdist.diagnosis import trial
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.errors import Problem
 from vqdist.runs.run_dir import RunDir
 
 SMALL = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 4, "num_codes": 16}
 
 
+@pytest.fixture(autouse=True)
+def short_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "READ_S", 0.1)
+
+
 @pytest.fixture
 def config(tmp_path: Path, image_set: Path) -> Path:
-    """A configuration of a run that is small enough to be tried."""
+    """A configuration file of a run that is small enough for a trial."""
     values = {
-        "run": {"dir": str(tmp_path / "runs")},
+        "run": {"dir": str(tmp_path / "runs"), "device": "cpu"},
         "data": {"path": str(image_set), "global_batch_size": 6, "num_workers": 0},
         "model": SMALL,
         "tracking": {"mode": "disabled"},
@@ -39,7 +40,8 @@ def config(tmp_path: Path, image_set: Path) -> Path:
     return path
 
 
-def examine(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:
+def run_doctor(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:
+    """Return exit code, JSON and table."""
     code = doctor.main([str(word) for word in arguments])
     out, err = capsys.readouterr()
     return code, json.loads(out), err
@@ -49,41 +51,69 @@ def states(report: dict[str, Any]) -> dict[str, str]:
     return {check["name"]: check["state"] for check in report["checks"]}
 
 
+def found_problems(report: dict[str, Any]) -> list[dict[str, str]]:
+    return [check for check in report["checks"] if check["state"] == "fix"]
+
+
+def read_report(logs: list[str]) -> dict[str, Any]:
+    """Return the one JSON object that rank 0, and no other, printed."""
+    lines = [(rank, line) for rank, log in enumerate(logs) for line in log.splitlines() if line.startswith("{")]
+    ((rank, line),) = lines
+    assert rank == 0
+    return json.loads(line)
+
+
 def test_one_process(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, report, table = examine(capsys, "--config", config, "--train.max_steps", 5000, "--run.device", "cpu")
+    code, report, table = run_doctor(capsys, "--config", config, "--train.max_steps", 5000)
     assert code == 0
     assert report["ready"] is True
-    assert "mend" not in states(report).values()
+    assert found_problems(report) == []
     assert "estimate" in table
     figures = report["figures"]
     assert figures["wall_time_s"] == pytest.approx(5000 / figures["steps_per_s"])
     assert figures["read_samples_per_s"] > 0
     # Weights, and two moments of each, in four bytes.
     assert figures["checkpoint_bytes"] > 12 * 1000
-    assert not (tmp_path / "runs").exists(), "the doctor leaves nothing behind"
+    assert not (tmp_path / "runs").exists(), "the doctor leaves no files"
 
 
+@pytest.mark.ranks
 def test_two_ranks(config: Path) -> None:
-    result = launch("vqdist.doctor", "--config", config, ranks=2)
-    assert result.returncode == 0, result.stderr
-    (line,) = result.stdout.splitlines()
-    report = json.loads(line)
+    with start(doctor.main, ["--config", str(config)], ranks=2) as started:
+        ended = started.wait()
+    assert ended.code == 0, ended.describe()
+    report = read_report(ended.logs)
     assert report["figures"]["ranks"] == 2
     assert report["figures"]["all_reduce_bytes_per_s"] > 0
     assert states(report)["shared files"] == "ok"
+    assert states(report)["checkpoints"] == "ok"
+    assert "reading" in ended.logs[0]
+    assert "reading" not in ended.logs[1]
 
 
-def test_a_rank_of_another_kind_takes_the_precision_of_rank_0(
+@pytest.mark.ranks
+def test_missing_rank(config: Path) -> None:
+    launcher = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    launcher |= {"MASTER_PORT": str(find_port()), "ACCELERATE_USE_CPU": "true"}
+    words = ["--config", str(config), "--run.timeout_s", "2"]
+    with start(doctor.main, words, environment=launcher) as started:
+        ended = started.wait()
+    assert ended.code == 2, ended.describe()
+    assert states(read_report(ended.logs))["ranks"] == "fix"
+    assert "did not join" in ended.logs[0]
+
+
+def test_a_rank_on_another_device_uses_the_precision_of_rank_0(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vqdist.training.build.choose_precision", lambda device: "bf16")
-    monkeypatch.setattr(Ranks, "broadcast_object", lambda ranks, told: "fp32" if told == "bf16" else told)
-    _, report, _ = examine(capsys, "--config", config, "--train.precision", "auto", "--run.device", "cpu")
+    monkeypatch.setattr(Ranks, "broadcast_object", lambda ranks, value: "fp32" if value == "bf16" else value)
+    _, report, _ = run_doctor(capsys, "--config", config, "--train.precision", "auto")
     (found,) = [check["found"] for check in report["checks"] if check["name"] == "precision"]
     assert found == "fp32"
 
 
-def test_preflight_takes_no_torch(config: Path) -> None:
+def test_preflight_does_not_import_torch(config: Path) -> None:
     program = (
         "import sys\n"
         "from vqdist.doctor import main\n"
@@ -100,7 +130,7 @@ def test_preflight_takes_no_torch(config: Path) -> None:
 
 def test_every_problem_of_a_configuration(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--preflight", "--config", config, "--train.max_stps", 3, "--optim.lr", -1)
-    code, report, table = examine(capsys, *words)
+    code, report, table = run_doctor(capsys, *words)
     assert code == 2
     assert report["ready"] is False
     assert len(report["checks"]) == 2
@@ -115,73 +145,68 @@ def test_every_problem_of_a_configuration(config: Path, capsys: pytest.CaptureFi
         (("--task", "[vqvae]", "--run.name", ".."), ("task", "run.name")),
     ],
 )
-def test_words_that_name_no_run(
+def test_arguments_without_a_valid_run(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
-    code, report, _ = examine(capsys, *words)
+    code, report, _ = run_doctor(capsys, *words)
     assert code == 2
     assert len(report["checks"]) == len(parts)
     assert all(check["found"].startswith(part) for check, part in zip(report["checks"], parts, strict=True))
 
 
-def test_numbers_of_a_launcher_that_are_none(
+def test_launcher_variables_that_are_not_numbers(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "two")
-    code, report, table = examine(capsys, "--config", config)
+    code, report, table = run_doctor(capsys, "--config", config)
     assert (code, len(report["checks"])) == (2, 2)
     assert "SLURM_JOB_NUM_NODES: ''" in table
     assert "LOCAL_WORLD_SIZE: 'two'" in table
 
 
-def test_shard_that_lost_its_end(
-    config: Path, image_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_truncated_shard(config: Path, image_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = shutil.copytree(image_set, tmp_path / "copy")
     shard = sorted(copy.glob("train/*.tar"))[1]
     shard.write_bytes(shard.read_bytes()[:-10])
-    code, report, _ = examine(capsys, "--preflight", "--config", config, "--data.path", copy)
+    code, report, _ = run_doctor(capsys, "--preflight", "--config", config, "--data.path", copy)
     assert code == 2
-    (bad,) = [check for check in report["checks"] if check["state"] == "mend"]
+    (bad,) = found_problems(report)
     assert bad["name"] == "data"
     assert f"train/{shard.name}" in bad["found"]
 
 
-def test_run_of_another_model(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_with_another_model(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "runs/small"
     run.mkdir(parents=True)
     saved = yaml.safe_load(config.read_text()) | {"task": "vqvae", "optim": {"decay_steps": 7}}
     saved["model"] = SMALL | {"hidden": 16}
     (run / "config.yaml").write_text(yaml.safe_dump(saved))
-    code, report, _ = examine(capsys, "--preflight", "--config", config)
+    code, report, _ = run_doctor(capsys, "--preflight", "--config", config)
     assert code == 2
-    assert "model.hidden" in str([check for check in report["checks"] if check["state"] == "mend"])
+    assert "model.hidden" in str(found_problems(report))
 
 
-def test_run_directory_that_cannot_be_made(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, report, _ = examine(capsys, "--preflight", "--config", config, "--run.dir", config)
+def test_problem_of_a_run_is_listed_once(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, _ = run_doctor(capsys, "--config", config, "--run.dir", config, "--data.global_batch_size", 1000)
     assert code == 2
-    assert states(report)["file system"] == "mend"
+    assert [check["name"] for check in found_problems(report)] == ["run directory", "file system", "start"]
+    assert "data.global_batch_size" in found_problems(report)[2]["found"]
 
 
-def test_ranks_that_do_not_come(config: Path) -> None:
-    world = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29917"}
-    command = [sys.executable, "-m", "vqdist.doctor", "--config", str(config), "--run.timeout_s", "2"]
-    environment = os.environ | world | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert result.returncode == 2, result.stderr
-    assert states(json.loads(result.stdout))["ranks"] == "mend"
-    assert "did not meet" in result.stderr
+def test_run_directory_that_cannot_be_created(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, _ = run_doctor(capsys, "--preflight", "--config", config, "--run.dir", config)
+    assert code == 2
+    assert states(report)["file system"] == "fix"
 
 
-def test_first_host_that_does_not_resolve(
+def test_main_address_that_does_not_resolve(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MASTER_ADDR", "nowhere.invalid")
-    code, report, table = examine(capsys, "--preflight", "--config", config)
+    code, report, table = run_doctor(capsys, "--preflight", "--config", config)
     assert code == 2
-    assert states(report)["meeting point"] == "mend"
+    assert states(report)["rendezvous"] == "fix"
     assert "nowhere.invalid" in table
 
 
@@ -196,31 +221,7 @@ def test_help_lists_keys(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_signals_arrive_here() -> None:
-    assert check_signals().state == "ok"
-
-
-def test_worst_rank_counts() -> None:
-    fine, bad = Check("memory", "ok", "much"), Check("memory", "note", "little", "more")
-    (merged,) = merge([[fine], [bad], [bad]], ["one", "two", "three"])
-    assert merged.state == "note"
-    assert merged.found == "little (on 2 of 3 ranks, first two)"
-
-
-def test_table_says_what_to_mend() -> None:
-    checks = of_problems("data", [Problem("shard", "5 bytes", "6 bytes")], "")
-    assert build_table(checks) == "data  mend  shard: 5 bytes\n            -> 6 bytes"
-    assert to_json(checks)["ready"] is False
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("00:10:00", 600), ("1-02:00:05", 93605), ("UNLIMITED", None), ("", None)]
-)
-def test_times_of_slurm(text: str, seconds: int | None) -> None:
-    assert parse_time(text) == seconds
-
-
-def test_a_finished_run_needs_its_data_no_more(
+def test_a_finished_run_does_not_need_its_data(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--config", config, "--data.path", tmp_path / "gone", "--preflight")
@@ -229,7 +230,7 @@ def test_a_finished_run_needs_its_data_no_more(
     run = RunDir.claim(settings.run_dir)
     run.write_config(dump_yaml(settings))
     run.write_status("finished", settings.train.max_steps)
-    code, _, table = examine(capsys, *words)
+    code, _, table = run_doctor(capsys, *words)
     assert code == 0
     assert "finished, nothing left to do" in table
-    assert examine(capsys, *words, "--train.max_steps", settings.train.max_steps + 1)[0] == 2
+    assert run_doctor(capsys, *words, "--train.max_steps", settings.train.max_steps + 1)[0] == 2

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_runs import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import encode, evaluate
-from vqdist.data.shards.writer import load_manifest
+from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.command import run_command
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import launch, run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support import launch, run_on_ranks, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import evaluate
 from vqdist.foundation.command import run_command

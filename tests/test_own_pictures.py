@@ -12,7 +12,8 @@ from PIL import Image
 from support import QUIET, tiny_flags
 
 from vqdist import load_model
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 from vqdist.data.sources.pictures import load_picture
 from vqdist.foundation.command import run_command
 from vqdist.inference.reconstruction import find_pictures

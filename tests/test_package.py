@@ -1,8 +1,11 @@
-"""The package's front door: four names, and nothing heavy behind it until one of them is asked for."""
+"""The public names of the package, which are imported on first use."""
 
+import importlib
 import inspect
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +17,19 @@ from vqdist.config.section import Section
 
 def test_importing_the_package_does_not_import_torch() -> None:
     script = "import sys, vqdist; print(vqdist.__version__, 'torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == [vqdist.__version__, "False"]
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert printed.stdout.split() == [vqdist.__version__, "False"]
 
 
-def test_the_public_names_are_there() -> None:
+def test_the_public_names_exist() -> None:
     assert {item.__name__ for item in (VQVAE, PixelCNN, VectorQuantizer, load_model)} == set(vqdist.__all__)
     assert set(vqdist.__all__) <= set(dir(vqdist))
+
+
+def test_the_console_script_is_a_function_of_the_package() -> None:
+    scripts = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["vqdist"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -36,7 +45,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         (VectorQuantizer, QuantizerConfig, {"num_codes", "code_dim"}),
     ],
 )
-def test_what_is_built_in_python_has_the_defaults_of_the_configuration(
+def test_constructors_have_the_defaults_of_the_configuration(
     part: type, section: type[Section], required: set[str]
 ) -> None:
     arguments = inspect.signature(part).parameters

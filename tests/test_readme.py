@@ -1,4 +1,4 @@
-"""The README tells the truth: its table of keys, its examples in Python, the files that it names."""
+"""The documents match the code: the table of keys, the Python example, and the files that they name."""
 
 import re
 from pathlib import Path
@@ -10,28 +10,57 @@ from vqdist.config.command_line import describe_keys
 from vqdist.config.loading import find_config
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+FOLDERS = ("configs", "launch", "slurm", "tests")
+NAMES = ("README.md", "CHANGELOG.md", *(f"{folder}/README.md" for folder in FOLDERS))
+DOCUMENTS = {name: (ROOT / name).read_text() for name in NAMES}
+README = DOCUMENTS["README.md"]
+
+
+def find_all(pattern: str) -> list[tuple[str, str]]:
+    """Return (document, match) of each distinct match of a pattern in the documents."""
+    return sorted({(name, found) for name, text in DOCUMENTS.items() for found in re.findall(pattern, text)})
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 220
 
 
 def test_the_table_of_keys_is_that_of_the_configuration() -> None:
-    table = README.split("<!-- keys -->\n")[1].split("<!-- /keys -->")[0]
-    assert table == describe_keys(), "put there what vqdist.config.command_line.describe_keys returns"
+    table = DOCUMENTS["configs/README.md"].split("<!-- keys -->\n")[1].split("<!-- /keys -->")[0]
+    assert table == describe_keys(), "update it with the output of vqdist.config.command_line.describe_keys()"
 
 
-def test_the_library_example_runs() -> None:
-    block = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "VectorQuantizer(" in block)
+def test_the_python_example_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
     torch.manual_seed(0)
     names: dict[str, torch.Tensor] = {}
     exec(block, names)
+    assert names["quantized"].shape == (8, 64, 16, 16)
     assert names["images"].shape == (4, 1, 128, 128)
     assert names["maps"].shape == (4, 16, 16)
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"--config ([\w/.]+)", README)) - {"FILE"}))
-def test_named_configurations_exist(name: str) -> None:
-    assert find_config(name).exists()
+@pytest.mark.parametrize(("document", "name"), find_all(r"--config ([\w/.]+)"))
+def test_named_configurations_exist(document: str, name: str) -> None:
+    assert name == "FILE" or find_config(name).exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b((?:launch|slurm)/[\w./-]+\w)", README))))
-def test_named_files_exist(name: str) -> None:
-    assert (ROOT / name).exists() or name == "slurm/site.sh"
+@pytest.mark.parametrize(("document", "name"), find_all(r"\b((?:launch|slurm|configs|tests|vqdist)/[\w./-]*\w)"))
+def test_named_files_exist(document: str, name: str) -> None:
+    # slurm/site.sh is the user's; a/b.py and COMMAND are placeholders.
+    assert (ROOT / name).exists() or name == "slurm/site.sh" or re.search(r"a/(test_)?b\.py|COMMAND", name)
+
+
+@pytest.mark.parametrize(("document", "link"), find_all(r"\]\(([^)\s]+)\)"))
+def test_links_lead_to_files_and_headings(document: str, link: str) -> None:
+    target, _, anchor = link.partition("#")
+    path = (ROOT / document).parent / target if target else ROOT / document
+    assert path.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+        assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("document", "module"), find_all(r"(?:-m|sh|sbatch) (vqdist\.[a-z]+)"))
+def test_named_modules_exist(document: str, module: str) -> None:
+    assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()

@@ -1,4 +1,4 @@
-"""The tables that launch/results.sh ends with, also where a figure could not be had."""
+"""launch/results_table.py on synthetic reports, some with missing numbers."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ def measured(figures: dict[str, float]) -> dict[str, Any]:
 
 
 def write_results(out: Path) -> None:
-    """Write what results.sh leaves: runs with their metrics, and reports."""
+    """Write the runs and reports that launch/results.sh produces."""
     realism = {
         "samples": 256,
         "feature_distance": {"ratio": None},
@@ -39,7 +39,7 @@ def write_results(out: Path) -> None:
         (out / name / "metrics.jsonl").write_text('{"step": 2500, "split": "train", "perf": {"seconds": 90.0}}\n')
 
 
-def test_every_report_has_its_line(tmp_path: Path) -> None:
+def test_every_report_has_a_row(tmp_path: Path) -> None:
     write_results(tmp_path / "out")
     shown = subprocess.run(
         [sys.executable, SCRIPT, tmp_path / "out"], check=True, capture_output=True, text=True

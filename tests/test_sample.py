@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import load_model, sample
 from vqdist.foundation.command import run_command

@@ -1,4 +1,4 @@
-"""The train command: bad input is told at once and completely, good input gives a run that can be read."""
+"""The train command: all problems are reported together; a good command gives a run that can be read."""
 
 import json
 from pathlib import Path

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.data.shards.build import write_source
     from vqdist.data.sources.layouts import open_source
     from vqdist.data.sources.splits import assign_splits
-    from vqdist.foundation.staging import check_output, find_leftovers
+    from vqdist.foundation.atomic_files import check_output, find_leftovers
 
     source, _ = collect(
         lambda: open_source(

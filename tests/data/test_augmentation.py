@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from vqdist.config.schema import DataSection
-from vqdist.data.augmentation import augment
+from vqdist.data.augmentation import augment, mirror_images
 from vqdist.data.loading.batch import Batch
-from vqdist.data.mirror import mirror_images
 
 GLOBAL_BATCH = 64
 HEIGHT, WIDTH = 6, 10

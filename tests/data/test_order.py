@@ -1,92 +1,33 @@
-"""The order of the data: each sample once an epoch over any history of worlds, kills and resumes.
+"""The order of the samples: each one once per epoch, for any sequence of world sizes, kills and resumes.
 
 The long version, `pytest -m long tests/data/test_order.py`, tries 20,000 histories.
 """
-
-import tracemalloc
-from itertools import islice
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vqdist.data.loading.batch import TrainRequests
 from vqdist.data.order import Order, permute, rank_positions
 
 KINDS = ("windowed", "full")
-GOLDEN_WINDOWED = [
-    4,
-    0,
-    21,
-    20,
-    19,
-    3,
-    2,
-    1,
-    8,
-    16,
-    13,
-    5,
-    9,
-    10,
-    17,
-    18,
-    15,
-    7,
-    6,
-    14,
-    11,
-    12,
-    16,
-    13,
-    12,
-    18,
-    15,
-    0,
-    17,
-    4,
-]
-GOLDEN_FULL = [
-    0,
-    10,
-    6,
-    17,
-    15,
-    13,
-    20,
-    2,
-    8,
-    5,
-    4,
-    14,
-    7,
-    9,
-    18,
-    3,
-    21,
-    12,
-    11,
-    1,
-    19,
-    16,
-    20,
-    9,
-    21,
-    15,
-    10,
-    7,
-    13,
-    8,
-]
+GOLDEN_WINDOWED = np.array(
+    [[4, 0, 21, 20, 19, 3, 2, 1, 8, 16, 13, 5, 9, 10, 17], [18, 15, 7, 6, 14, 11, 12, 16, 13, 12, 18, 15, 0, 17, 4]]
+)
+GOLDEN_FULL = np.array(
+    [[0, 10, 6, 17, 15, 13, 20, 2, 8, 5, 4, 14, 7, 9, 18], [3, 21, 12, 11, 1, 19, 16, 20, 9, 21, 15, 10, 7, 13, 8]]
+)
 WORLDS = st.one_of(st.integers(1, 8), st.integers(1, 1024), st.sampled_from((7, 64, 1023, 1024)))
-# (world size, steps, whether it ends with a kill, steps before its end that the last checkpoint was made)
-STARTS = st.lists(st.tuples(WORLDS, st.integers(0, 8), st.booleans(), st.integers(0, 8)), min_size=1, max_size=12)
+# Mostly small, because the time of an example is proportional to its samples.
+BATCH_SIZES = st.one_of(*[st.integers(1, 64)] * 3, st.integers(1, 2048))
+# (world size, steps, whether it ends with a kill, steps between the last checkpoint and the kill)
+Attempt = tuple[int, int, bool, int]
+ATTEMPTS = st.lists(st.tuples(WORLDS, st.integers(0, 8), st.booleans(), st.integers(0, 8)), min_size=1, max_size=12)
 
 
 @st.composite
 def orders(draw: st.DrawFn) -> Order:
-    """Draw an order over 1 to 10 million samples in shards of any sizes, some of them empty."""
+    """Draw an order of 1 to 10 million samples in shards of any sizes, some of them empty."""
     samples = int(10 ** draw(st.floats(0, 7)))
     shards = draw(st.integers(1, min(samples, 40_000)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -99,11 +40,11 @@ def orders(draw: st.DrawFn) -> Order:
     return Order(sizes, kind=draw(st.sampled_from(KINDS)), window_shards=window, seed=draw(st.integers(0, 2**62)))
 
 
-def live_through(starts: list[tuple[int, int, bool, int]], first: int, batch_size: int) -> dict[int, list[np.ndarray]]:
-    """Return the positions that each rank trained on in each step, as the ledgers tell after the last resume."""
+def run_attempts(attempts: list[Attempt], first: int, batch_size: int) -> dict[int, list[np.ndarray]]:
+    """Return the positions of each rank in each step, as the ledgers record them after the last attempt."""
     ledger: dict[int, list[np.ndarray]] = {}
     step = first
-    for world_size, steps, killed, lost in starts:
+    for world_size, steps, killed, lost in attempts:
         start, world_size = step, min(world_size, batch_size)
         for step in range(start, start + steps):
             ledger[step] = [rank_positions(step, batch_size, rank, world_size) for rank in range(world_size)]
@@ -114,9 +55,9 @@ def live_through(starts: list[tuple[int, int, bool, int]], first: int, batch_siz
     return ledger
 
 
-def check_history(order: Order, starts: list[tuple[int, int, bool, int]], batch_size: int, first: int) -> None:
+def check_history(order: Order, attempts: list[Attempt], batch_size: int, first: int) -> None:
     batch_size = min(batch_size, order.num_samples)
-    ledger = live_through(starts, first, batch_size)
+    ledger = run_attempts(attempts, first, batch_size)
     assert list(ledger) == list(range(first, first + len(ledger)))
     for shares in ledger.values():
         sizes = [len(share) for share in shares]
@@ -124,10 +65,10 @@ def check_history(order: Order, starts: list[tuple[int, int, bool, int]], batch_
         assert min(sizes) >= 1
     positions = np.concatenate([share for shares in ledger.values() for share in shares] or [np.empty(0, np.int64)])
     samples = order.samples(positions)
-    # Every position of the stream once, none left out.
+    # Every position once.
     along = np.argsort(positions)
     assert np.array_equal(positions[along], first * batch_size + np.arange(len(ledger) * batch_size))
-    # No sample twice in an epoch, and every sample in an epoch that was lived through as a whole.
+    # No sample twice in an epoch, and every sample in a complete epoch.
     epochs = positions // order.num_samples
     for epoch in np.unique(epochs):
         seen = samples[epochs == epoch]
@@ -139,35 +80,38 @@ def check_history(order: Order, starts: list[tuple[int, int, bool, int]], batch_
 
 
 def try_histories(examples: int) -> int:
-    """Try random histories that begin anywhere, mostly shortly before an epoch ends; return how many."""
+    """Check random histories, most of which start shortly before the end of an epoch; return their number."""
     tried = []
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(orders(), STARTS, st.integers(1, 2048), st.integers(0, 3), st.integers(0, 8))
-    def attempt(order: Order, starts: list, batch_size: int, epoch: int, back: int) -> None:
+    @given(orders(), ATTEMPTS, BATCH_SIZES, st.integers(0, 3), st.integers(0, 8))
+    def check(order: Order, attempts: list[Attempt], batch_size: int, epoch: int, back: int) -> None:
         first = max(epoch * order.num_samples // min(batch_size, order.num_samples) - back, 0)
-        check_history(order, starts, batch_size, first)
+        check_history(order, attempts, batch_size, first)
         tried.append(order.num_samples)
 
-    attempt()
+    check()
     assert max(tried) > 5_000_000
     return len(tried)
 
 
-def test_1_000_histories_train_each_sample_once() -> None:
-    assert try_histories(1000) >= 1000
+def test_any_history_trains_each_sample_once() -> None:
+    assert try_histories(300) >= 300
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_20_000_histories_train_each_sample_once() -> None:
+def test_any_of_20_000_histories_trains_each_sample_once() -> None:
     assert try_histories(20_000) >= 20_000
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_epoch_of_10_million_samples_is_a_permutation(kind: str) -> None:
-    sizes = np.full(39_063, 256)
-    sizes[-1] = 10_000_000 - sizes[:-1].sum()
+@pytest.mark.parametrize(
+    ("kind", "samples"),
+    [("windowed", 2_000_000), ("full", 10_000_000), pytest.param("windowed", 10_000_000, marks=pytest.mark.long)],
+)
+def test_an_epoch_of_many_samples_is_a_permutation(kind: str, samples: int) -> None:
+    sizes = np.full(-(-samples // 256), 256)
+    sizes[-1] = samples - sizes[:-1].sum()
     order = Order(sizes, kind=kind, window_shards=8, seed=3)
     seen = np.zeros(order.num_samples, bool)
     for start in range(0, order.num_samples, 100_000):
@@ -182,13 +126,13 @@ def test_permute_is_a_bijection(size: int, seed: int) -> None:
     assert np.array_equal(np.sort(permuted), np.arange(size))
 
 
-def test_the_order_is_the_same_for_ever() -> None:
-    """A run that is taken up years later must find the samples where it left them: these numbers never change."""
+def test_the_order_never_changes() -> None:
+    """A run must be resumable with any later version, so these numbers stay."""
     sizes = np.array([5, 0, 7, 7, 3])
     windowed = Order(sizes, kind="windowed", window_shards=2, seed=1).samples(np.arange(30))
     full = Order(sizes, kind="full", window_shards=2, seed=1).samples(np.arange(30))
-    assert windowed.tolist() == GOLDEN_WINDOWED
-    assert full.tolist() == GOLDEN_FULL
+    assert windowed.tolist() == GOLDEN_WINDOWED.flatten().tolist()
+    assert full.tolist() == GOLDEN_FULL.flatten().tolist()
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -200,7 +144,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 @pytest.mark.parametrize("window_shards", [1, 3, 100])
-def test_a_window_reads_its_shards_alone(window_shards: int) -> None:
+def test_a_window_reads_its_own_shards_only(window_shards: int) -> None:
     sizes = np.array([3, 0, 9, 4, 1, 6, 6, 2])
     order = Order(sizes, kind="windowed", window_shards=window_shards, seed=5)
     shard_of = np.repeat(np.arange(len(sizes)), sizes)
@@ -211,41 +155,3 @@ def test_a_window_reads_its_shards_alone(window_shards: int) -> None:
         assert set(shard_of[order.samples(np.arange(position, end))]) == set(shards.tolist())
         position = end
     assert position == 3 * order.num_samples
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("micro_batch_size", [None, 1, 3])
-def test_ranks_load_what_the_order_says(kind: str, micro_batch_size: int | None) -> None:
-    order = Order(np.array([7, 7, 7, 2]), kind=kind, window_shards=2, seed=4)
-    for world_size in (1, 2, 3, 5):
-        for step in (0, 1, 9):
-            loaded: dict[int, list[int]] = {}
-            for rank in range(world_size):
-                requests = TrainRequests(
-                    order,
-                    global_batch_size=5,
-                    micro_batch_size=micro_batch_size,
-                    rank=rank,
-                    world_size=world_size,
-                    step=step,
-                )
-                for request in islice(requests, 40):
-                    assert 1 <= len(request.samples) <= (micro_batch_size or 5)
-                    loaded.setdefault(request.step, []).extend(request.samples.tolist())
-            for number in range(step + 1, step + 6):
-                wanted = order.samples(np.arange(5 * (number - 1), 5 * number))
-                assert sorted(loaded[number]) == sorted(wanted.tolist())
-
-
-def test_memory_does_not_grow_with_the_world() -> None:
-    order = Order(np.full(4000, 256), kind="windowed", window_shards=8, seed=0)
-    peaks = []
-    for world_size in (1, 1024):
-        requests = TrainRequests(
-            order, global_batch_size=2048, micro_batch_size=None, rank=0, world_size=world_size, step=0
-        )
-        tracemalloc.start()
-        list(islice(requests, 20))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] <= peaks[0] * 1.1

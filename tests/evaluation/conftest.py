@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_runs import save_prior, save_vqvae, write_codes, write_images
+from support import save_prior, save_vqvae, write_codes, write_images
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import ALONE, save_vqvae
+from support import ALONE, save_vqvae
 
 from vqdist.config.command_options import EvaluateOptions, SampleOptions
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 from vqdist.evaluation.report import evaluate
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.inference.sampling import sample

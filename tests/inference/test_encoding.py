@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ALONE, save_vqvae, write_codes, write_images
+from support import ALONE, save_vqvae, write_codes, write_images
 
 from vqdist import load_model
 from vqdist.config.command_options import EncodeOptions
 from vqdist.config.schema import Mirror
 from vqdist.data.shards.codecs import decode_codes, decode_png
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.inference.encoding import encode
 from vqdist.models.io import fingerprint

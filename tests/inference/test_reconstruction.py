@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import save_vqvae
+from support import save_vqvae
 
 from vqdist import load_model
 from vqdist.data.sources.pictures import load_picture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from small_runs import ALONE, save_prior, save_vqvae, write_codes, write_images
+from support import ALONE, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import load_model
 from vqdist.config.command_options import SampleOptions

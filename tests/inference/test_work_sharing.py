@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from small_runs import ALONE
-from support import on_ranks
+from support import ALONE, on_ranks
 
 from vqdist.distributed.process_group import Ranks, init_process_group
 from vqdist.foundation.errors import DataError

@@ -1,7 +1,4 @@
-"""The codebook against NumPy in float64, against the paper's formulas by hand, and against itself on two ranks."""
-
-import subprocess
-import sys
+"""The quantizer against NumPy in float64, against the formulas of the paper, and on several ranks against one."""
 
 import numpy as np
 import pytest
@@ -9,7 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from vqdist.foundation.errors import ConfigError
-from vqdist.models import nearest_code as search
 from vqdist.models.nearest_code import nearest_code
 from vqdist.models.quantizer import VectorQuantizer
 
@@ -17,7 +13,7 @@ from vqdist.models.quantizer import VectorQuantizer
 def build(
     num_codes: int = 16, code_dim: int = 6, *, first_codes: torch.Tensor | None = None, **options
 ) -> VectorQuantizer:
-    """Build a quantizer with given or random codes, as if its first batch were behind it."""
+    """Build an initialized quantizer with given or random codes."""
     torch.manual_seed(1)
     quantizer = VectorQuantizer(num_codes, code_dim, **options)
     with torch.no_grad():
@@ -39,52 +35,6 @@ def numpy_distances(latents: torch.Tensor, codebook: torch.Tensor) -> np.ndarray
     return ((points[:, None] - codes[None]) ** 2).sum(-1)
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_nearest_code_is_numpys(autocast: bool, offset: float) -> None:
-    latents, codebook = random_latents(0, 3000, 16) + offset, random_latents(1, 200, 16) + offset
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        codes = nearest_code(latents, codebook)
-    distances = numpy_distances(latents, codebook)
-    best_two = np.partition(distances, 1, axis=1)[:, :2]
-    clear = best_two[:, 1] - best_two[:, 0] > 1e-5 * (1 + offset**2)
-    assert clear.mean() > 0.9
-    assert np.array_equal(codes.numpy()[clear], distances.argmin(1)[clear])
-
-
-def test_nearest_code_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    latents, codebook = random_latents(0, 501, 8), random_latents(1, 33, 8)
-    whole = nearest_code(latents, codebook)
-    monkeypatch.setattr(search, "CPU_CHUNK_BYTES", 33 * 4 * 48)
-    assert torch.equal(nearest_code(latents, codebook), whole)
-    quantizer = build(33, 8, first_codes=codebook)
-    maps = latents[:500].view(5, 10, 10, 8).permute(0, 3, 1, 2)
-    assert torch.equal(quantizer(maps)[1].flatten(), whole[:500])
-
-
-def test_ties_take_the_lower_index() -> None:
-    codebook = torch.tensor([[5.0, 5.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]]).repeat(20, 1)
-    assert nearest_code(torch.tensor([[2.0, 0.0], [0.0, 0.0], [-1.0, 3.0]]), codebook).tolist() == [1, 1, 2]
-
-
-def test_the_search_never_keeps_all_distances() -> None:
-    # 8,192 x 8,192 distances are 256 MiB in one piece.
-    script = """
-import resource, torch
-from vqdist.models.quantizer import VectorQuantizer
-from vqdist.models.nearest_code import nearest_code
-quantizer = VectorQuantizer(8192, 64).eval()
-latents = torch.randn(2, 64, 64, 64)
-quantizer(latents[..., :32])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-quantizer(latents)
-nearest_code(latents.permute(0, 2, 3, 1).reshape(-1, 64), quantizer.codebook)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-"""
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert float(told.stdout) < 64
-
-
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_gradient_passes_straight_through(memory_format: torch.memory_format) -> None:
     quantizer = build(commitment_weight=0.3)
@@ -93,7 +43,7 @@ def test_the_gradient_passes_straight_through(memory_format: torch.memory_format
     upstream = random_latents(5)
     codebook = quantizer.codebook.clone()
     torch.autograd.backward([quantized, loss], [upstream, torch.tensor(2.0)])
-    # The EMA moved the codebook after the forward, so the codes' vectors are taken from the output.
+    # The EMA has changed the codebook since: the vectors of the codes are taken from the output.
     expected = upstream + 2.0 * 0.3 * 2 * (latents - quantized).detach() / latents.numel()
     torch.testing.assert_close(latents.grad, expected)
     assert codebook.grad is None
@@ -102,7 +52,7 @@ def test_the_gradient_passes_straight_through(memory_format: torch.memory_format
 
 
 @pytest.mark.parametrize("codebook", ["ema", "grad"])
-def test_values_and_losses_are_those_of_the_paper(codebook: str) -> None:
+def test_values_and_losses_follow_the_paper(codebook: str) -> None:
     quantizer = build(codebook=codebook, commitment_weight=0.3)
     latents = random_latents().requires_grad_()
     vectors = quantizer.codebook.detach().clone().requires_grad_()
@@ -121,7 +71,7 @@ def test_values_and_losses_are_those_of_the_paper(codebook: str) -> None:
         torch.testing.assert_close(quantizer.codebook.grad, vectors.grad)
 
 
-def test_the_loss_of_each_sample_averages_to_the_loss() -> None:
+def test_the_loss_is_the_mean_of_the_losses_of_samples() -> None:
     quantizer = build(codebook="grad", restart=False)
     latents = random_latents()
     alone = torch.stack([quantizer(sample[None])[2] for sample in latents])
@@ -147,7 +97,7 @@ def test_the_ema_follows_the_papers_recurrence() -> None:
         np.testing.assert_allclose(quantizer.counts.numpy(), sizes, rtol=1e-5)
 
 
-def test_an_idle_code_keeps_its_bits() -> None:
+def test_the_bits_of_an_idle_code_do_not_change() -> None:
     first = torch.cat([torch.full((1, 2), 1e3), torch.randn(3, 2)])
     quantizer = build(4, 2, first_codes=first, ema_decay=0.5, restart=False)
     for step in range(400):
@@ -177,7 +127,7 @@ def test_low_precision_latents_keep_their_type() -> None:
     assert quantizer.codebook.dtype == torch.float32
 
 
-def test_codes_and_vectors_are_inverse() -> None:
+def test_encode_inverts_embed() -> None:
     quantizer = build()
     codes = torch.randint(16, (2, 3, 5), generator=torch.Generator().manual_seed(0))
     assert torch.equal(quantizer.encode(quantizer.embed(codes)), codes)
@@ -186,7 +136,7 @@ def test_codes_and_vectors_are_inverse() -> None:
 def test_first_codes_are_distinct_latents() -> None:
     latents = torch.cat([torch.zeros(1000, 3), random_latents(0, 40, 3)])
     torch.manual_seed(7)
-    draw = torch.rand(1)
+    expected = torch.rand(1)
     quantizers = []
     for order in (slice(None), torch.randperm(1040)):
         quantizers.append(VectorQuantizer(30, 3))
@@ -200,11 +150,11 @@ def test_first_codes_are_distinct_latents() -> None:
     assert not torch.equal(codes, other.codebook)
     torch.manual_seed(7)
     quantizers[0].initialize(latents, seed=3)
-    assert torch.equal(torch.rand(1), draw)
+    assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize("num_distinct", [1, 5])
-def test_first_codes_repeat_with_jitter_where_latents_are_few(num_distinct: int) -> None:
+def test_few_latents_are_repeated_with_jitter(num_distinct: int) -> None:
     latents = random_latents(0, num_distinct, 3).repeat(50, 1)
     quantizer = VectorQuantizer(12, 3)
     quantizer.initialize(latents, seed=0)
@@ -212,7 +162,7 @@ def test_first_codes_repeat_with_jitter_where_latents_are_few(num_distinct: int)
     assert torch.cdist(quantizer.codebook, latents).amin(1).max() < 0.5
 
 
-def test_the_first_training_forward_takes_first_codes() -> None:
+def test_the_first_training_forward_initializes_the_codebook() -> None:
     quantizer = VectorQuantizer(8, 6)
     quantizer.eval()(random_latents())
     assert not quantizer.initialized
@@ -223,7 +173,7 @@ def test_the_first_training_forward_takes_first_codes() -> None:
 
 
 def deferred_step(quantizers: list[VectorQuantizer], latents: torch.Tensor, step: int, *, micro: int) -> None:
-    """Run one step on as many ranks as there are quantizers: rank r has positions r, r + W, ... of the batch."""
+    """Run one step on one rank per quantizer: rank r has positions r, r + W, ... of the batch."""
     for rank, quantizer in enumerate(quantizers):
         quantizer.plan_restarts(0, step, len(latents))
         positions = torch.arange(rank, len(latents), len(quantizers))
@@ -276,7 +226,7 @@ def test_a_dead_code_restarts_at_a_latent_of_the_batch() -> None:
     assert all(not tensor.any() for tensor in (quantizer.pending_counts, quantizer.pending_candidates))
 
 
-def test_restarts_pass_over_latents_that_the_codebook_holds() -> None:
+def test_restarts_prefer_latents_that_the_codebook_does_not_represent() -> None:
     for seed in range(5):
         quantizer = quantizer_with_dead_codes()
         quantizer.recent_counts.copy_(torch.tensor([10.0] * 4 + [0.0] * 4))
@@ -290,7 +240,7 @@ def test_restarts_pass_over_latents_that_the_codebook_holds() -> None:
 
 
 @pytest.mark.parametrize(("step", "restart"), [(9, True), (10, False)])
-def test_codes_restart_only_when_they_are_to(step: int, restart: bool) -> None:
+def test_codes_restart_only_at_the_configured_steps(step: int, restart: bool) -> None:
     quantizer = quantizer_with_dead_codes(restart=restart)
     quantizer.recent_counts.copy_(torch.tensor([10.0] * 4 + [0.0] * 4))
     quantizer.plan_restarts(0, step, 4)
@@ -301,7 +251,7 @@ def test_codes_restart_only_when_they_are_to(step: int, restart: bool) -> None:
     assert quantizer.restarted == 0
 
 
-def test_a_discarded_step_leaves_no_trace() -> None:
+def test_a_discarded_step_changes_no_buffer() -> None:
     quantizer = quantizer_with_dead_codes()
     before = {name: tensor.clone() for name, tensor in quantizer.named_buffers()}
     quantizer.plan_restarts(0, 10, 4)
@@ -314,8 +264,8 @@ def test_pending_statistics_are_not_saved() -> None:
     assert set(build().state_dict()) == {"codebook", "counts", "recent_counts", "initialized"}
 
 
-def test_a_code_is_used_again_after_dead_start() -> None:
-    """A standalone quantizer recovers from codes that all lie far away from the data."""
+def test_all_codes_are_used_after_a_start_far_from_the_data() -> None:
+    """A standalone quantizer recovers from a codebook that is far from all latents."""
     quantizer = build(
         32, 6, first_codes=torch.full((32, 6), 50.0) + torch.arange(32)[:, None], restart_every=5, ema_decay=0.9
     )
@@ -324,15 +274,15 @@ def test_a_code_is_used_again_after_dead_start() -> None:
     assert len(codes.unique()) == 32
 
 
-def test_the_codebook_is_an_ordinary_argument() -> None:
+def test_the_codebook_is_a_positional_argument() -> None:
     assert not VectorQuantizer(8, 4, "grad").learns_by_ema
     assert VectorQuantizer(8, 4, "ema").learns_by_ema
 
 
-def test_odd_arguments_are_named_together() -> None:
-    with pytest.raises(ValueError, match="num_codes: found 0; expected at least 1") as caught:
+def test_all_invalid_arguments_are_reported_together() -> None:
+    with pytest.raises(ValueError, match="num_codes: found 0; expected at least 2") as caught:
         VectorQuantizer(0, 4, "foo", ema_decay=1.0, restart_every=0)
-    assert "codebook: found foo; expected ema or grad" in str(caught.value)
+    assert "codebook: found 'foo'; expected ema or grad" in str(caught.value)
     assert isinstance(caught.value, ConfigError)
     assert [item.where for item in caught.value.problems] == ["num_codes", "codebook", "ema_decay", "restart_every"]
 
@@ -395,3 +345,11 @@ def test_counts_and_sums_are_weighted() -> None:
     torch.testing.assert_close(
         quantizer.pending_sums.double(), torch.einsum("bnk,bnd->kd", one_hot, rows), rtol=1e-5, atol=1e-5
     )
+
+
+def test_a_standalone_quantizer_accepts_a_batch_of_weight_0() -> None:
+    quantizer = build(restart_every=1)
+    before = quantizer.codebook.clone()
+    quantizer(random_latents(), weights=torch.zeros(4))
+    assert torch.equal(quantizer.codebook, before)
+    assert quantizer.restarted == 0

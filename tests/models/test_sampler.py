@@ -1,16 +1,19 @@
-"""The cached sampler draws what a forward of the whole map per code would draw."""
+"""The cached sampler gives the codes of a forward pass over the whole map for each code."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
+from vqdist.config.model_config import PixelCNNConfig
 from vqdist.foundation.errors import UserError
-from vqdist.models.pixelcnn import CONDITIONS, SYMMETRIES, PixelCNN
-from vqdist.models.sampler import SamplingOptions, sample_codes
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.sampler import SamplingOptions, _Cache, sample_codes
 
 LABELS, SLICES = 4, 9
+CONDITIONS, SYMMETRIES = (get_args(PixelCNNConfig.model_fields[name].annotation) for name in ("condition", "symmetry"))
 
 
 def build_model(num_codes: int = 11, **keys: object) -> PixelCNN:
@@ -36,7 +39,7 @@ def build_noise(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 def sample_naively(
     model: PixelCNN, grid: tuple[int, int], noise: Tensor, temperature: float, top_k: int, **given: Tensor
 ) -> Tensor:
-    """Return codes drawn with a forward of the whole map for each of them."""
+    """Return codes sampled with a forward pass over the whole map for each code."""
     codes = torch.zeros(noise.shape[0], *grid, dtype=torch.int64)
     for position in range(noise.shape[1]):
         y, x = divmod(position, grid[1])
@@ -51,7 +54,7 @@ def sample_naively(
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 0), (0.0, 0), (0.7, 0), (1.3, 3), (1.0, 1), (1.0, 11)])
-def test_codes_are_those_of_the_naive_form(condition: str, temperature: float, top_k: int) -> None:
+def test_codes_equal_those_of_the_naive_sampler(condition: str, temperature: float, top_k: int) -> None:
     model = build_model(condition=condition).double()
     noise, given = build_noise(3, 5 * 7, 11), build_conditions(condition, 3)
     codes = model.sample(3, (5, 7), noise, temperature, top_k, **given)
@@ -69,7 +72,7 @@ def test_any_grid_and_depth(grid: tuple[int, int], layers: int, kernel: int, sym
 
 @dataclass(frozen=True)
 class Replay(SamplingOptions):
-    """Draws given codes, and keeps the logits that they would have been drawn from."""
+    """Chooses given codes and records the logits that they would have been sampled from."""
 
     codes: Tensor | None = None
     seen: list[Tensor] | None = None
@@ -85,12 +88,12 @@ def test_cached_logits_in_fp32_are_those_of_forward(hidden: int, symmetry: str) 
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=hidden**-0.5)
     codes, slices = torch.randint(512, (2, 6, 9)), torch.tensor([2, 7])
-    draw = Replay(codes=codes, seen=[])
-    assert torch.equal(sample_codes(model, 2, (6, 9), draw, label=None, slice=slices), codes)
+    options = Replay(codes=codes, seen=[])
+    assert torch.equal(sample_codes(model, 2, (6, 9), options, label=None, slice=slices), codes)
     with torch.no_grad():
         logits = model(codes, slice=slices).flatten(2)
     assert logits.std() > 1
-    assert (torch.stack(draw.seen, dim=2) - logits).abs().max() < 1e-4
+    assert (torch.stack(options.seen, dim=2) - logits).abs().max() < 1e-4
 
 
 def test_without_noise_codes_follow_the_softmax() -> None:
@@ -103,7 +106,7 @@ def test_without_noise_codes_follow_the_softmax() -> None:
     assert len(codes.unique(dim=0)) > 5
 
 
-def test_one_condition_serves_all_maps() -> None:
+def test_one_condition_applies_to_all_maps() -> None:
     model = build_model(condition="label+slice").double()
     noise = build_noise(2, 12, 11)
     one = model.sample(2, (3, 4), noise, label=3, slice=8)
@@ -112,15 +115,15 @@ def test_one_condition_serves_all_maps() -> None:
 
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
-def test_sampling_leaves_the_model_as_it_was_and_ignores_dropout(symmetry: str) -> None:
+def test_sampling_does_not_change_the_model_and_ignores_dropout(symmetry: str) -> None:
     model = build_model(dropout=0.9, symmetry=symmetry).double()
     noise = build_noise(2, 12, 11)
-    quiet = model.sample(2, (3, 4), noise)
+    in_eval = model.sample(2, (3, 4), noise)
     model.train()
-    loud = model.sample(2, (3, 4), noise)
+    in_training = model.sample(2, (3, 4), noise)
     assert model.training
-    assert torch.equal(loud, quiet)
-    model(loud).sum().backward()  # the codes are ordinary tensors
+    assert torch.equal(in_training, in_eval)
+    model(in_training).sum().backward()  # the codes are ordinary tensors
 
 
 def test_codes_of_a_map_do_not_depend_on_the_others() -> None:
@@ -129,7 +132,7 @@ def test_codes_of_a_map_do_not_depend_on_the_others() -> None:
     assert torch.equal(model.sample(5, (3, 4), noise)[3:4], model.sample(1, (3, 4), noise[3:4]))
 
 
-def test_autocast_around_it_changes_nothing() -> None:
+def test_autocast_does_not_change_the_codes() -> None:
     model, noise = build_model(), build_noise(2, 12, 11, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         inside = model.sample(2, (3, 4), noise)
@@ -140,12 +143,10 @@ def test_no_maps() -> None:
     assert build_model().sample(0, (3, 4)).shape == (0, 3, 4)
 
 
-def test_cache_holds_rows_not_the_map() -> None:
-    from vqdist.models.sampler import _Cache
-
+def test_the_cache_does_not_grow_with_the_height_of_the_map() -> None:
     cache = _Cache(build_model(layers=4, hidden=8), num=2, w=16)
     held = [getattr(layer, name).numel() for layer in cache.layers for name in ("ring", "left", "features")]
-    assert sum(held) <= 4 * 2 * 16 * 8 * 8  # under eight rows of each layer, however high the map is
+    assert sum(held) <= 4 * 2 * 16 * 8 * 8  # eight rows per layer
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_cache_holds_rows_not_the_map() -> None:
         ({"label": 1}, "label"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict, named: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict, named: str) -> None:
     with pytest.raises(UserError, match=named):
         build_model().sample(**{"num": 2, "grid": (3, 4), **arguments})
 

@@ -1,4 +1,4 @@
-"""The VQ-VAE: shapes for any size and channels, losses by hand, gradients everywhere, and that it learns."""
+"""The VQ-VAE: shapes, losses against formulas, gradients of all parameters, training, and validation of arguments."""
 
 import math
 
@@ -7,7 +7,6 @@ import torch
 
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.metrics.images import ssim_map
-from vqdist.models.autoencoder import Encoder, Sizes
 from vqdist.models.vqvae import VQVAE
 
 SMALL = {"downsample": 4, "hidden": 16, "residual_hidden": 8, "code_dim": 8, "num_codes": 32}
@@ -19,7 +18,7 @@ def build(channels: int = 1, **options) -> VQVAE:
 
 
 def images_of(channels: int = 1, *, size: tuple[int, int] = (32, 48), count: int = 3) -> torch.Tensor:
-    """Return smooth pictures, so that there is something to learn."""
+    """Return smooth images, which a model can learn."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, channels, 4, 4, generator=generator)
     return torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
@@ -44,7 +43,7 @@ def test_shapes(channels: int, downsample: int) -> None:
     assert torch.equal(model.reconstruct(images), recon)
 
 
-def test_evaluation_gives_the_codes_and_pictures_of_encode_and_decode() -> None:
+def test_the_forward_of_eval_mode_agrees_with_encode_and_decode() -> None:
     model, images = build(), images_of()
     model(images)
     output = model.eval()(images)
@@ -52,40 +51,7 @@ def test_evaluation_gives_the_codes_and_pictures_of_encode_and_decode() -> None:
     torch.testing.assert_close(output.recon.clamp(0, 1), model.reconstruct(images))
 
 
-def test_the_layers_are_those_of_the_paper() -> None:
-    """One channel, hidden 128, residual 2 x 32, D 64, downsampling 4: the weights counted by hand."""
-    residuals = 2 * (128 * 32 * 9 + 32 + 32 * 128 + 128)
-    encoder = (16 * 64 + 64) + (64 * 128 * 16 + 128) + (128 * 128 * 9 + 128) + residuals + (128 * 64 + 64)
-    decoder = (64 * 128 * 9 + 128) + residuals + (128 * 64 * 16 + 64) + (64 * 16 + 1)
-    model = VQVAE(1, downsample=4)
-    assert sum(p.numel() for p in model.encoder.parameters()) == encoder
-    assert sum(p.numel() for p in model.decoder.parameters()) == decoder
-
-
-@pytest.mark.parametrize(("downsample", "patch", "widths"), [
-    (4, 4, [16, 16]), (8, 4, [16, 8, 16]), (16, 4, [16, 4, 8, 16]), (4, 2, [4, 8, 16]), (16, 1, [1, 8, 16, 16, 16]),
-])  # fmt: skip
-def test_patches_fold_pixels_and_halve_the_widths_above_the_grid(
-    downsample: int, patch: int, widths: list[int]
-) -> None:
-    model, images = build(downsample=downsample, patch=patch, fine_layers=2 * (patch < downsample)), images_of()
-    inward = [layer.in_channels for layer in model.encoder.down]
-    outward = [layer.out_channels for layer in model.encoder.down]
-    assert [*inward, outward[-1]] == widths
-    assert [inward[0], *outward] == widths
-    assert [layer.in_channels for layer in model.decoder.up] == widths[:0:-1]
-    assert [len(layers) for layers in model.encoder.fine] == [2] * (len(widths) - 2) + [0]
-    assert [len(layers) for layers in model.decoder.fine] == [0] + [2] * (len(widths) - 2)
-    output = model(images)
-    assert output.recon.shape == images.shape
-    assert output.codes.shape == (3, 32 // downsample, 48 // downsample)
-    output.losses["loss"].mean().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
-
-
-def test_every_weight_gets_a_gradient_of_its_own() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     model = build(codebook="grad", residual_layers=3, l1_weight=1.0, ssim_weight=1.0)
     model(images_of()).losses["loss"].mean().backward()
     for name, parameter in model.named_parameters():
@@ -93,7 +59,7 @@ def test_every_weight_gets_a_gradient_of_its_own() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_losses_by_hand() -> None:
+def test_losses_follow_their_formulas() -> None:
     model, images = build(l1_weight=0.5, ssim_weight=2.0, data_variance=0.04, restart=False), images_of()
     output = model(images)
     losses = output.losses
@@ -104,11 +70,11 @@ def test_the_losses_by_hand() -> None:
     torch.testing.assert_close(losses["loss"], total)
 
 
-def test_losses_that_weigh_nothing_are_not_made() -> None:
+def test_losses_of_weight_0_are_not_computed() -> None:
     assert set(build()(images_of()).losses) == {"loss", "recon_loss", "codebook_loss"}
 
 
-def test_a_sample_does_not_see_the_rest_of_its_batch() -> None:
+def test_samples_of_a_batch_are_independent() -> None:
     model, images = build(), images_of()
     model(images)
     model.eval()
@@ -125,11 +91,11 @@ def test_the_config_builds_the_same_model() -> None:
 
 @pytest.mark.parametrize("codebook", ["ema", "grad"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_it_learns_a_batch_by_heart(codebook: str, precision: str) -> None:
+def test_it_overfits_a_batch(codebook: str, precision: str) -> None:
     model = build(codebook=codebook, ema_decay=0.9, restart_every=10).to(memory_format=torch.channels_last)
-    optimizer, images = torch.optim.Adam(model.parameters(), 3e-3), images_of(size=(32, 32))
+    optimizer, images = torch.optim.Adam(model.parameters(), 5e-3), images_of(size=(16, 16))
     history = []
-    for _ in range(300):
+    for _ in range(160):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             output = model(images)
         optimizer.zero_grad()
@@ -141,7 +107,7 @@ def test_it_learns_a_batch_by_heart(codebook: str, precision: str) -> None:
     assert len(output.codes.unique()) > 8
 
 
-def test_an_image_of_another_size_or_kind_is_refused() -> None:
+def test_images_of_a_wrong_size_dtype_or_range_are_refused() -> None:
     model = build(downsample=8)
     with pytest.raises(UserError, match="found 36 x 48; expected multiples of the downsampling 8"):
         model.encode(torch.zeros(1, 1, 36, 48))
@@ -154,7 +120,7 @@ def test_an_image_of_another_size_or_kind_is_refused() -> None:
         model.reconstruct(torch.tensor([0.0, 255.0]).expand(1, 1, 32, 2).repeat(1, 1, 1, 16))
 
 
-def test_all_odd_arguments_are_named_together() -> None:
+def test_all_invalid_arguments_are_reported_together() -> None:
     ranges = {"data_variance": math.nan, "l1_weight": -1.0, "hidden": 1, "patch": 3, "fine_layers": -1}
     with pytest.raises(ConfigError) as caught:
         VQVAE(0, downsample=5, codebook="best", ema_decay=1.0, **ranges)
@@ -173,15 +139,6 @@ def test_all_odd_arguments_are_named_together() -> None:
     assert named == {f"model.{key}" for key in expected}
 
 
-def test_residual_layers_finer_than_the_grid_need_something_finer() -> None:
+def test_fine_layers_need_a_resolution_finer_than_the_grid() -> None:
     with pytest.raises(ConfigError, match=r"model\.fine_layers: found 1, with patches of 4 pixels"):
         build(downsample=4, patch=4, fine_layers=1)
-
-
-def test_the_encoder_sees_every_pixel() -> None:
-    sizes = Sizes(
-        channels=1, hidden=8, residual_hidden=4, residual_layers=1, fine_layers=0, downsample=8, patch=1, code_dim=4
-    )
-    images = torch.rand(1, 1, 32, 32, requires_grad=True)
-    Encoder(sizes)(images).square().sum().backward()
-    assert (images.grad != 0).float().mean() > 0.95

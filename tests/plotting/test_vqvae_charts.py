@@ -1,6 +1,5 @@
-"""Diagrams are drawn from what they are given, without a window."""
+"""Charts show the values they are given: pixels of the PNG files are inspected."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from PIL import Image
 from scipy.ndimage import binary_opening, label
 
 from vqdist.plotting import vqvae_charts as charts
-from vqdist.plotting.curves import draw_losses
 
 
 def read(path: Path) -> np.ndarray:
@@ -18,55 +16,36 @@ def read(path: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def test_losses_are_drawn_up_to_a_line_that_was_cut(tmp_path: Path) -> None:
-    lines = [{"step": step, "split": "train", "loss": 1 / step} for step in (1, 2, 3)]
-    lines += [{"step": 3, "split": "validate", "loss": 0.4, "ssim": 0.9, "bits_per_code": None}]
-    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
-    whole.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    cut.write_text(whole.read_text() + '{"step": 4, "spl')
-    figure = read(draw_losses(whole, tmp_path / "new" / "whole.png"))
-    np.testing.assert_array_equal(figure, read(draw_losses(cut, tmp_path / "cut.png")))
-    assert figure.shape[1] > 1.8 * figure.shape[0]  # the loss and SSIM side by side
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["whole.png"]
-
-
-def test_losses_of_a_run_that_just_began(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text("")
-    empty = read(draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png"))
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "validate", "loss": 0.5}\n')
-    begun = read(draw_losses(tmp_path / "metrics.jsonl", tmp_path / "losses.png"))
-    red = [(abs(figure - np.array([0xD1, 0x49, 0x5B])).sum(axis=2) < 30).sum() for figure in (empty, begun)]
-    assert red[0] == 0 < red[1]
-
-
-def test_codebook_bars_stand_by_rank(tmp_path: Path) -> None:
+def test_codebook_bars_are_sorted_by_usage(tmp_path: Path) -> None:
     usage = torch.tensor([1, 0, 8, 3])
-    figure = read(charts.draw_codebook(usage, perplexity=2.3, split="test", path=tmp_path / "codebook.png"))
+    figure = read(charts.draw_codebook_usage(usage, perplexity=2.3, split="test", path=tmp_path / "codebook.png"))
     blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).sum(axis=0)
     heights = blue[np.flatnonzero(blue)]
     assert heights[5] == heights.max()
     assert len(np.unique(heights.round(-1))) >= 3
-    shuffled = charts.draw_codebook(usage[[2, 0, 3, 1]], perplexity=2.3, split="test", path=tmp_path / "other.png")
+    shuffled = charts.draw_codebook_usage(
+        usage[[2, 0, 3, 1]], perplexity=2.3, split="test", path=tmp_path / "other.png"
+    )
     np.testing.assert_array_equal(figure, read(shuffled))
 
 
-def test_a_rare_code_is_seen_beside_the_background(tmp_path: Path) -> None:
+def test_rare_codes_are_visible_beside_the_background(tmp_path: Path) -> None:
     usage = torch.tensor([1, 100_000, 0, 1])
-    figure = read(charts.draw_codebook(usage, perplexity=1.0, split="test", path=tmp_path / "codebook.png"))
+    figure = read(charts.draw_codebook_usage(usage, perplexity=1.0, split="test", path=tmp_path / "codebook.png"))
     blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).any(axis=0)
     assert 0.6 < blue.sum() / (figure.shape[1] * 0.88) < 0.85  # three bars of four
 
 
-def test_the_background_code_is_seen_among_hundreds(tmp_path: Path) -> None:
+def test_the_background_code_is_marked_among_hundreds(tmp_path: Path) -> None:
     usage = torch.full((512,), 100)
     usage[7] = 60_000
-    figure = read(charts.draw_codebook(usage, perplexity=25.0, split="test", path=tmp_path / "codebook.png"))
+    figure = read(charts.draw_codebook_usage(usage, perplexity=25.0, split="test", path=tmp_path / "codebook.png"))
     discs, found = label(binary_opening(figure.sum(axis=2) < 100, np.ones((5, 5))))
-    assert found == 2  # the mark at the axis and that of the legend
+    assert found == 2  # the marker at the axis and the one in the legend
     mark, legend = sorted(np.argwhere(discs == number).mean(axis=0).tolist() for number in (1, 2))[::-1]
     blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).sum(axis=1)
     assert mark[1] < legend[1]
-    assert legend[0] < mark[0] < np.flatnonzero(blue > 100)[0]  # far above the bars of the others
+    assert legend[0] < mark[0] < np.flatnonzero(blue > 100)[0]  # far above the other bars
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -82,25 +61,25 @@ def test_reconstructions_with_their_differences(tmp_path: Path, channels: int) -
     assert redness[1] > redness[0] + 20
 
 
-def test_long_names_keep_to_their_columns(tmp_path: Path) -> None:
+def test_long_names_are_wrapped_inside_their_columns(tmp_path: Path) -> None:
     dark = torch.zeros(2, 1, 16, 16)
     names = ["median: sub-0023_ses-01_slice_017_of_a_long_name", "worst: phantom_0023_slice_017"]
     figure = read(
         charts.draw_reconstructions(dark, dark, ssim=[0.9, 0.8], names=names, path=tmp_path / "figure.png")
     ).sum(axis=2)
-    top = np.flatnonzero((figure < 30).mean(axis=1) > 0.5)[0]  # where the first slices begin
+    top = np.flatnonzero((figure < 30).mean(axis=1) > 0.5)[0]  # the first row of the slices
     black = np.flatnonzero(figure[top + 20] < 30)
     (end,) = np.flatnonzero(np.diff(black) > 1)
-    titles = figure[40 : top - 1, black[end] + 1 : black[end + 1]]  # below the figure's own title
+    titles = figure[40 : top - 1, black[end] + 1 : black[end + 1]]  # below the title of the figure
     assert (titles > 700).all()
 
 
-def test_rates_with_and_without_a_brain(tmp_path: Path) -> None:
+def test_rate_distortion_omits_models_without_a_brain_value(tmp_path: Path) -> None:
     points = [
         {"name": "32 x 32", "bits_per_pixel": 0.14, "ssim": 0.96, "ssim_brain": 0.9},
         {"name": "64 x 64", "bits_per_pixel": 0.56, "ssim": 0.98, "ssim_brain": None},
     ]
-    figure = read(charts.draw_rates(points, split="test", path=tmp_path / "rates.png"))
+    figure = read(charts.draw_rate_distortion(points, split="test", path=tmp_path / "rates.png"))
     blue = abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30
     left, right = label(blue[:, : blue.shape[1] // 2])[1], label(blue[:, blue.shape[1] // 2 :])[1]
     assert (left, right) == (2, 1)

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import FILES, load_newest, make_tensors, save
 from support import digests, read_metrics, start, tiny_flags, train, wait_until
+from support.checkpoints import FILES, load_newest, make_tensors, save
 
+from vqdist.foundation import atomic_files
 from vqdist.foundation.errors import CheckpointError, OwnershipError
-from vqdist.runs import checkpoint
 from vqdist.runs.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -104,10 +104,11 @@ def test_two_checkpoints_swapped_file_by_file_are_refused(tmp_path: Path) -> Non
 def test_old_ones_go_after_the_commit_and_two_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def look(folder: Path) -> None:
-        seen.append(sorted(path.name for path in list_checkpoints(tmp_path)))
+    def look(path: Path) -> None:
+        if path.is_dir():
+            seen.append(sorted(path.name for path in list_checkpoints(tmp_path)))
 
-    monkeypatch.setattr(checkpoint, "sync", look)
+    monkeypatch.setattr(atomic_files, "sync", look)
     for step in (5, 10, 15, 100_000_000):
         save(tmp_path, step, keep=1)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000015", "step-100000000"]
@@ -131,21 +132,21 @@ def test_a_writer_that_lost_the_run_leaves_nothing(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1), save(tmp_path, 2)
     before = digests(tmp_path)
-    real, fsync = checkpoint.write_synced, os.fsync
+    real, fsync = Path.write_bytes, os.fsync
     for doomed in range(4):
         count = iter(range(10))
 
-        def write(path: Path, data: bytes, count: Any = count, doomed: int = doomed) -> None:
+        def write(path: Path, data: bytes, count: Any = count, doomed: int = doomed) -> int:
             if next(count) == doomed:
-                path.write_bytes(data[: len(data) // 2])
+                real(path, data[: len(data) // 2])
                 raise OSError(28, "No space left on device")
-            real(path, data)
+            return real(path, data)
 
-        monkeypatch.setattr(checkpoint, "write_synced", write)
+        monkeypatch.setattr(Path, "write_bytes", write)
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, 3, keep=2)
         assert digests(tmp_path) == before
-    monkeypatch.setattr(checkpoint, "write_synced", real)
+    monkeypatch.setattr(Path, "write_bytes", real)
     for doomed in range(5):
         count = iter(range(10))
 
@@ -245,7 +246,7 @@ def kill_while_it_writes(folder: Path, times: int) -> None:
             wait_until(lambda before=before: log.exists() and len(log.read_bytes()) > before)
             if rng.random() < 0.9:  # in a write; else wherever it is
                 end = time.monotonic() + 60
-                while not list(folder.glob("*.tmp")):
+                while not list(folder.glob(".*.tmp-*")):
                     assert time.monotonic() < end
                 time.sleep(rng.uniform(0, 4 * SLOW_SYNC_S))
             else:
@@ -253,7 +254,7 @@ def kill_while_it_writes(folder: Path, times: int) -> None:
             started.send(signal.SIGKILL)
             assert started.wait().code == -signal.SIGKILL
         done = int(log.read_text().split()[-1])
-        torn += bool(list(folder.glob("*.tmp")))
+        torn += bool(list(folder.glob(".*.tmp-*")))
         found = load_newest(folder, rename_damaged=False)
         assert found is not None
         assert found[2]["step"] in {done, done + 1}
@@ -279,5 +280,8 @@ def test_a_kill_between_two_renames_is_mended(tmp_path: Path) -> None:
     remove_partial_checkpoints(tmp_path)
     check_whole(tmp_path, 2)
     (tmp_path / "step-00000002.old").mkdir()
+    remove_partial_checkpoints(tmp_path)
+    (tmp_path / "step-00000002").rename(tmp_path / ".step-00000002.old")
+    (tmp_path / ".step-00000003.tmp-0a1b2c3d").mkdir()
     remove_partial_checkpoints(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import FILES, Canary, make_tensors, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.checkpoints import FILES, Canary, make_tensors, save
 
 from vqdist.foundation.errors import CheckpointError
 from vqdist.runs.checkpoint import encode_commit, load_checkpoint

@@ -1,4 +1,4 @@
-"""The cluster of the Slurm tests, its data, and the few verbs that the tests need."""
+"""Fixtures of the Slurm tests: the cluster, jobs, datasets, configurations and undisturbed runs."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from slurm_cluster import Cluster, missing_prerequisite
 from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
-from small_runs import save_vqvae, write_codes
+from support import save_vqvae, write_codes
 
 from vqdist import shard
 
@@ -24,13 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Four nodes. CI must have them; elsewhere the tests are skipped with the reason."""
+    """Start a cluster of four nodes. In CI it must be possible; elsewhere the tests are skipped."""
     reason = missing_prerequisite()
     if reason and os.environ.get("CI") != "true":
         pytest.skip(f"no Slurm cluster here: {reason}")
     assert reason is None, reason
     with Cluster(num_nodes=4) as running:
-        # One thread: the ranks share few cores, and sums of one process and of four must agree.
+        # One thread: the ranks share few cores, and the sums of one and of four processes must agree.
         running.environment |= {
             "VQDIST_PYTHON": sys.executable,
             "VQDIST_SITE": "/dev/null",
@@ -41,14 +41,14 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def jobs(cluster: Cluster, tmp_path: Path, configs: dict[str, Path], undisturbed: Callable[..., Run]) -> Iterator[Jobs]:
-    """The cluster, used from a folder of the test's own; afterwards all nodes are idle and whole again."""
+    """Return the jobs of a test in a folder of its own; afterwards all nodes are idle again."""
     yield Jobs(cluster, tmp_path, configs, undisturbed)
     cluster.heal()
 
 
 @pytest.fixture(scope="session")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of made-up slices: 48 of 32 x 32 in train."""
+    """Write a dataset of synthetic slices: 48 of 32 x 32 in train."""
     out = tmp_path_factory.mktemp("data") / "slices"
     words = "--num-subjects 8 --num-slices 8 --image-size 32 --samples-per-shard 8"
     shard.main(["demo", str(out), *words.split()])
@@ -57,13 +57,13 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def codes(slices: Path) -> Path:
-    """The same data set as the codes of an untrained VQ-VAE."""
+    """Encode the dataset with an untrained VQ-VAE."""
     return write_codes(slices.parent / "codes", save_vqvae(slices.parent / "vqvae"), slices)
 
 
 @pytest.fixture(scope="session")
 def configs(slices: Path, codes: Path) -> dict[str, Path]:
-    """Configurations: one quick run of each stage, and one whose steps take long enough to be interrupted."""
+    """Write configurations: a short run of each stage, a longer one to interrupt, and one to count traffic."""
     data = {"path": str(slices), "global_batch_size": 8, "num_workers": 0, "ledger": True}
     small = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 8, "num_codes": 32, "restart_every": 4}
     train = {"max_steps": 10, "log_every": 1, "eval_every": 10, "preview_every": None}
@@ -99,7 +99,7 @@ def configs(slices: Path, codes: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def undisturbed(configs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """undisturbed(name, ranks=1): a configuration's run on this machine without Slurm or accidents, made once."""
+    """Return undisturbed(name, ranks=1), which trains a configuration once without Slurm and faults."""
     folder = tmp_path_factory.mktemp("undisturbed")
 
     def make(name: str, ranks: int = 1) -> Run:

@@ -1,8 +1,8 @@
 """A real Slurm cluster of several nodes on one machine, for tests: munged, slurmctld and one slurmd per node.
 
-Each machine of it (the hub with the controller, and every node) lives in its own network, host name, mount,
-process and IPC namespace; a bridge inside the hub is the switch. The namespaces have no names and hang on
-their first process, so that nothing is left behind and several clusters can run side by side.
+Each machine (the hub with the controller, and every node) has its own network, host name, mount, process and IPC
+namespace; a bridge in the hub connects them. The namespaces are anonymous and end with their first process, so that
+nothing remains and several clusters can run at the same time.
 """
 
 import os
@@ -20,7 +20,7 @@ PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare", "nsenter
 FINAL_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "DEADLINE")
 
 # Short limits, so that a fault is noticed in seconds (the defaults are minutes). No cgroups, no accounting,
-# and more CPUs than the machine has. cred_expire is also what a requeued job waits before it starts again.
+# and more CPUs than the machine has. A requeued job also waits cred_expire seconds before it is restarted.
 SLURM_CONF = """
 ClusterName=vqdist-tests
 SlurmctldHost=hub({network}.1)
@@ -64,14 +64,14 @@ PartitionName=low Nodes=ALL PriorityTier=1 MaxTime=INFINITE DefaultTime=10 State
 PartitionName=high Nodes=ALL PriorityTier=9 MaxTime=INFINITE DefaultTime=10 State=UP PreemptMode=OFF
 """
 
-# If pytest is killed, unshare dies with it, then unshare's child, and with that first process all of the machine.
+# If pytest is killed, the kernel kills unshare, its child (the first process) and thereby all processes of the machine.
 UNSHARE = [
     *("setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child=KILL"),
     *("--net", "--uts", "--ipc", "--mount", "--pid", "--mount-proc"),
 ]
 
-# The first process of a node: it outlives slurmd, and the whole node dies with it. It waits for its cable, and
-# gives the node a /mnt of its own.
+# The first process of a node. It keeps running without slurmd, and the node ends with it. It waits for the network link
+# and mounts a private /mnt.
 NODE_INIT = """
 set -e
 hostname "$1"
@@ -117,7 +117,7 @@ def poll(condition, timeout_s: float, what: str, *, every_s: float = 0.1):
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that the given one started, as seen from the host."""
+    """Return the child processes of a process, with the PIDs of the host."""
     try:
         return [
             int(child)
@@ -129,7 +129,7 @@ def children(pid: int) -> list[int]:
 
 
 def name_of(pid: int) -> str:
-    """Return the name of a process, nothing if it has ended."""
+    """Return the name of a process, or "" if it has ended."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
@@ -155,7 +155,7 @@ class Machine:
         return [*inside, f"--wdns={os.getcwd()}", "--", *command]
 
     def processes(self) -> list[int]:
-        """Return all processes of this machine, as the host numbers them; none if it is off."""
+        """Return the host PIDs of all processes of this machine, none if it is off."""
         if self._holder.poll() is not None:
             return []
         here = os.readlink(f"/proc/{self.pid}/ns/pid")
@@ -179,7 +179,7 @@ class Cluster:
     """The controller and its nodes. Use it as a context manager."""
 
     def __init__(self, *, num_nodes: int = 4, cpus: int = 4) -> None:
-        # munged wants its socket below directories that others may enter: not pytest's tmp_path.
+        # munged requires that other users can enter the folders above its socket, unlike those of tmp_path.
         self.root = Path(tempfile.mkdtemp(prefix="vqd-"))
         self.names = [f"node{index}" for index in range(1, num_nodes + 1)]
         self.nodes: dict[str, Machine] = {}
@@ -226,16 +226,16 @@ class Cluster:
         )
         conf = SLURM_CONF.format(network=NETWORK, root=self.root)
         (self.root / "slurm.conf").write_text(conf.replace("PartitionName=main", nodes + "PartitionName=main", 1))
-        # Named, because slurmd's own search for a cgroup plugin fails in namespaces and containers.
+        # Set explicitly, because slurmd's search for a cgroup plugin fails in namespaces and containers.
         (self.root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         for name in ("hub", *self.names):
             self.write_hosts(name)
 
     def write_hosts(self, name: str, *first_lines: str, unknown: Sequence[str] = ()) -> None:
-        """Write the hosts file of a machine; first_lines stand before the truth and win, unknown names are left out."""
+        """Write the hosts file of a machine: first_lines take precedence, the unknown names are left out."""
         lines = [*first_lines, "127.0.0.1 localhost", f"{NETWORK}.1 hub"]
         lines += [f"{self.address(node)} {node}" for node in self.names if node not in unknown]
-        # In place: the file is bind-mounted, so that a new file would not be seen.
+        # In place: the file is bind-mounted, so a new file would not be visible.
         with (self.root / "hosts" / name).open("w") as stream:
             stream.write("\n".join(lines) + "\n")
 
@@ -250,50 +250,50 @@ class Cluster:
             )
 
     def start_controller(self) -> None:
-        """Start slurmctld; with stop_controller this is a restart of it."""
+        """Start slurmctld."""
         self._daemon("slurmctld", "slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
 
     def stop_controller(self) -> None:
-        """End slurmctld as a service manager does: killed, it would forget jobs younger than its last saved state."""
+        """Stop slurmctld with SIGTERM; after SIGKILL it would lose jobs newer than its last saved state."""
         for pid in children(self._daemons["slurmctld"].pid):
             os.kill(pid, signal.SIGTERM)
         self._daemons["slurmctld"].wait(timeout=30)
 
     def boot(self, name: str) -> None:
-        """Switch a node on and plug its cable in."""
+        """Start a node and connect it to the network."""
         node = Machine(name, NODE_INIT, name, str(self.root), self.address(name), log=self.root / f"log/{name}.out")
         self.nodes[name] = node
-        # The kernel takes its time to remove the card of a node that lost its power.
+        # The kernel removes the interface of a stopped node with a delay.
         self._link("delete", name, check=False)
         self._link("add", name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
         self._link("set", name, "master", "switch", "up")
 
     def _link(self, *arguments: str, check: bool = True) -> None:
-        # nsenter without --pid: the kernel takes the node's process number as the host counts it.
+        # nsenter without --pid, so that the PID of the node is that of the host.
         enter = ["nsenter", f"--target={self.hub.pid}", "--net", "ip", "link", *arguments]
         subprocess.run(enter, check=check, capture_output=True, timeout=10)
 
     def unplug(self, name: str) -> None:
-        """Cut the cable of a node; its processes live on."""
+        """Take the network link of a node down; its processes keep running."""
         self._link("set", name, "down")
 
     def plug(self, name: str) -> None:
-        """Mend what unplug did."""
+        """Take the network link of a node up again."""
         self._link("set", name, "up")
 
     def power_off(self, name: str) -> None:
-        """Take the power from a node: first its link, so that nobody hears of it, then all of its processes."""
+        """Stop a node like a power failure: first its link, so that no message leaves it, then all processes."""
         self.unplug(name)
         self.nodes[name].kill()
 
     def kill_slurmd(self, name: str) -> None:
-        """Kill the slurmd of a node; the jobs that it started live on."""
+        """Kill the slurmd of a node; its jobs keep running."""
         for pid in self.nodes[name].processes():
             if name_of(pid) == "slurmd":
                 os.kill(pid, signal.SIGKILL)
 
     def heal(self) -> None:
-        """Cancel what is left, boot the nodes that are off or without slurmd, wait until all are idle."""
+        """Cancel all jobs, restart nodes that are off or without slurmd, and wait until all are idle."""
         self.run("scancel", "--user=root", check=False)
         for name, node in self.nodes.items():
             if not any(name_of(pid) == "slurmd" for pid in node.processes()):
@@ -302,7 +302,7 @@ class Cluster:
         self.wait_idle(60)
 
     def wait_idle(self, timeout_s: float) -> None:
-        """Wait until every node is idle; raise TimeoutError with what Slurm says of them."""
+        """Wait until every node is idle; raise TimeoutError otherwise."""
 
         def idle() -> bool:
             states = self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%N %t", check=False).stdout
@@ -331,7 +331,7 @@ class Cluster:
         return self.run("sbatch", "--parsable", *arguments, **options).stdout.strip()
 
     def job(self, job_id: str) -> dict[str, str]:
-        """Return what scontrol tells of a job."""
+        """Return the fields of a job from scontrol."""
         text = self.run("scontrol", "-o", "show", "job", job_id).stdout
         return dict(re.findall(r"(\S+?)=(\S*)", text))
 
@@ -339,7 +339,7 @@ class Cluster:
         """Wait until a job is in one of the states and return which."""
 
         def state() -> str | None:
-            # While slurmctld restarts nobody answers.
+            # scontrol fails while slurmctld restarts.
             text = self.run("scontrol", "-o", "show", "job", job_id, check=False).stdout
             found = re.search(r"JobState=(\w+)", text)
             return found[1] if found and found[1] in states else None

@@ -1,4 +1,4 @@
-"""What a user of the cluster types, and what a run's directory tells."""
+"""Jobs of the test cluster, and the run directories that they write."""
 
 import json
 from collections.abc import Callable
@@ -10,16 +10,17 @@ import yaml
 from slurm_cluster import Cluster, poll
 
 from vqdist.data.order import Order
-from vqdist.data.shards.writer import ShardReader, load_manifest
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.reader import ShardReader
 
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "slurm/train.sbatch")
-# Machines that run the tests may be busy with other work; nothing is slow enough to need so long.
+# Generous, because the machine may be busy with other work.
 PATIENCE_S = 240
 
 
 class Run:
-    """What a run's directory tells."""
+    """Read the files of a run directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +55,7 @@ class Run:
             np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=tolerance, err_msg=split)
 
     def assert_exact_ledger(self) -> None:
-        """Each step has trained on the samples that the order gives it, each once, over all lives and ranks."""
+        """Each step was trained on exactly the samples of the order, over all attempts and ranks."""
         config = yaml.safe_load((self.path / "config.yaml").read_text())
         data, last = config["data"], self.status["step"]
         size = data["global_batch_size"]
@@ -73,7 +74,7 @@ class Run:
 
 
 class Jobs:
-    """What a user of the cluster types, and how long a test is willing to wait for it."""
+    """Submit jobs as a user of the cluster does, and wait for them."""
 
     def __init__(
         self, cluster: Cluster, folder: Path, configs: dict[str, Path], undisturbed: Callable[..., Run]
@@ -106,11 +107,11 @@ class Jobs:
         return self.cluster.submit(*flags.split(), f"--output={output}", "--wrap=true")
 
     def finish(self, job: str) -> str:
-        """Wait for a job's end; return its state."""
+        """Wait until a job has ended; return its state."""
         return self.cluster.wait(job, PATIENCE_S)
 
     def wait_step(self, job: str, run: Run, step: int) -> None:
-        """Wait until a run has a line for the step; fail at once if its job ends before."""
+        """Wait until a run has a line for the step; fail if its job ends before."""
 
         def there() -> bool:
             if run.step >= step:
@@ -120,21 +121,21 @@ class Jobs:
 
         poll(there, PATIENCE_S, f"step {step} of {run.path.name}")
 
-    def wait_life(self, job: str, number: int) -> None:
-        """Wait until a job runs for the given time, counted from 1."""
+    def wait_attempt(self, job: str, number: int) -> None:
+        """Wait until the given attempt of a job, counted from 1, is running."""
 
         def running() -> bool:
             facts = self.cluster.job(job)
             assert facts["JobState"] not in {"FAILED", "COMPLETED"}, self.log(job)
             return facts["JobState"] == "RUNNING" and int(facts["Restarts"]) == number - 1
 
-        poll(running, PATIENCE_S, f"start {number} of job {job}", every_s=0.3)
+        poll(running, PATIENCE_S, f"attempt {number} of job {job}", every_s=0.3)
 
     def stop(self, job: str, run: Run) -> None:
-        """End a run as its user does who does not know of Slurm."""
+        """Stop a run with a STOP file, without Slurm."""
         (run.path / "STOP").touch()
         assert self.finish(job) == "FAILED"
-        assert "stopped as asked" in self.log(job)
+        assert "stopped on request" in self.log(job)
         assert self.cluster.job(job)["ExitCode"] == "75:0"
 
     def log(self, job: str) -> str:

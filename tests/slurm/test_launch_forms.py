@@ -1,4 +1,4 @@
-"""Both launch forms, both stages, and by hand: the same run as on one process; names and ports that go wrong."""
+"""All launch forms give the run of a single process; unresolvable hosts, used ports, wrong configurations."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def test_two_nodes_train_as_one_process(jobs: Jobs, stage: str, form: str) -> No
     run.assert_same_as(jobs.undisturbed(stage))
     assert len(list((run.path / "ledger").iterdir())) == 4
     for rank in range(4):
-        assert f"rank {rank} of 4 on node{1 + rank // 2}, start 1: vqdist.train" in run.log(rank)
+        assert f"rank {rank} of 4 on node{1 + rank // 2}, attempt 1: vqdist.train" in run.log(rank)
 
 
 def test_two_machines_by_hand(jobs: Jobs) -> None:
@@ -55,12 +55,12 @@ def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
     jobs.cluster.write_hosts("node2", unknown=["node1"])
     try:
         flags = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
-        # An earlier start of the run was stopped: that must not be taken for this one's end.
+        # The status of an earlier, stopped attempt must not be mistaken for the result of this one.
         (jobs.folder / "it").mkdir()
         (jobs.folder / "it/status.json").write_text('{"state": "stopped", "step": 3}')
         job, _ = jobs.train("vqvae", flags=flags)
         assert jobs.finish(job) == "FAILED"
-        assert "failed: how each rank ended" in jobs.log(job)
+        assert "failed: the last lines of the rank logs" in jobs.log(job)
         assert "MASTER_ADDR: found 'node1', which does not resolve on node2" in jobs.log(job)
     finally:
         jobs.cluster.write_hosts("node2")
@@ -69,7 +69,7 @@ def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
 def test_two_jobs_on_the_same_nodes_and_a_taken_port(jobs: Jobs) -> None:
     where = "--nodes=2 --ntasks-per-node=1 --nodelist=node[1-2]"
     following = int(jobs.submit_nothing("--nodes=1")) + 1
-    # Somebody on the first node listens where the next job would.
+    # A process on the first node already uses the port of the next job.
     port = 10000 + following % 2000 * 10
     listener = f"import socket, time; s = socket.create_server(('', {port})); time.sleep(600)"
     squatter = subprocess.Popen(jobs.cluster.nodes["node1"].enter(sys.executable, "-c", listener))
@@ -103,7 +103,7 @@ def test_doctor_in_an_allocation(jobs: Jobs) -> None:
     report = json.loads(line)
     assert report["ready"] is True
     found = {check["name"]: check["found"] for check in report["checks"]}
-    assert found["ranks"].startswith("2 on 2 hosts met")
+    assert found["ranks"].startswith("2 on 2 hosts joined")
     assert "time limit 00:05:00" in found["Slurm"]
     figures = report["figures"]
     assert figures["requeues"] == math.ceil(figures["wall_time_s"] / (300 - 180)) - 1

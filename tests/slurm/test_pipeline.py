@@ -1,4 +1,4 @@
-"""From raw slices to new slices in one command: in one go, and with a kill in every stage."""
+"""The whole pipeline by slurm/pipeline.sh: without faults, and with a kill in every stage."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
 
 PIPELINE = str(ROOT / "slurm/pipeline.sh")
 STAGES = ("shard", "vqvae", "encode", "pixelcnn", "evaluate-vqvae", "evaluate-pixelcnn", "sample")
-# What runs at the same time, and what is cancelled when that is killed.
+# Per round: the stages that run and are killed, and the stages that are then cancelled.
 ROUNDS = (
     (("shard",), ("vqvae", "sample")),
     (("vqvae",), ("encode", "evaluate-vqvae")),
@@ -33,7 +33,7 @@ FLAGS = {
 
 
 class Chain:
-    """The pipeline of a test, in a folder of its own."""
+    """The pipeline of a test, with its own output folder and site file."""
 
     def __init__(self, jobs: Jobs, name: str, **environment: str) -> None:
         self.jobs = jobs
@@ -46,7 +46,7 @@ class Chain:
             self.words += [f"--{option}", str(jobs.configs[option]), f"--{option}-args", "--train.max_steps 30"]
 
     def submit(self, *words: str) -> str:
-        """Run slurm/pipeline.sh; return what it says."""
+        """Run slurm/pipeline.sh; return its output."""
         command = [PIPELINE, *words, *self.words, "demo", str(self.out)]
         return self.jobs.cluster.run(*command, env=self.environment).stdout
 
@@ -62,7 +62,7 @@ class Chain:
             assert state == "COMPLETED", f"{stage}: {state}\n{self.log(stage)}"
 
     def results(self) -> dict[str, Any]:
-        """Return what must not depend on what happened on the way."""
+        """Return the reports and the number of samples per split."""
         figures: dict[str, Any] = {
             name: json.loads((self.out / f"evaluate-{name}.json").read_text()) for name in ("vqvae", "pixelcnn")
         }
@@ -77,10 +77,10 @@ def test_in_one_go_then_again(jobs: Jobs) -> None:
     shown = chain.submit("--dry-run")
     assert [line.split(":")[0] for line in shown.splitlines()] == list(STAGES)
     (encode,) = (line for line in shown.splitlines() if line.startswith("encode:"))
-    assert encode.endswith("--views 4 --shift 4")  # what the recommended prior was chosen on
+    assert encode.endswith("--views 4 --shift 4")  # the default of the recommended prior
     assert not (chain.out / "jobs/shard").exists()
     chain.submit()
-    assert "queued or runs" in chain.submit()
+    assert "queued or running" in chain.submit()
     chain.finish()
     assert len(list((chain.out / "samples").glob("sample-*.png"))) == 64
     for stage in ("vqvae", "pixelcnn"):
@@ -111,7 +111,7 @@ def test_killed_in_every_stage(jobs: Jobs) -> None:
 
 
 def kill_in_the_middle(chain: Chain, stage: str) -> None:
-    """Kill a rank of a stage's job: of training at a step, of the others once their work has begun."""
+    """Kill a rank of the job of a stage: after some steps of training, or once the command runs."""
     jobs, job = chain.jobs, chain.job(stage)
     jobs.cluster.wait(job, PATIENCE_S, ("RUNNING",))
     if stage in {"vqvae", "pixelcnn"}:
@@ -120,7 +120,7 @@ def kill_in_the_middle(chain: Chain, stage: str) -> None:
 
 
 def find_rank(jobs: Jobs, job: str) -> int | None:
-    """Return a process of a job that runs a command of the package."""
+    """Return the PID of a process of a job that runs a command of the package."""
     for node in jobs.cluster.nodes.values():
         for pid in node.processes():
             words, variables = read_words(pid, "cmdline"), read_words(pid, "environ")
@@ -133,7 +133,7 @@ def find_rank(jobs: Jobs, job: str) -> int | None:
 def read_words(pid: int, name: str) -> list[bytes]:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
-    except OSError:  # it has just ended
+    except OSError:  # the process has ended
         return []
 
 

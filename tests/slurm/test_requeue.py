@@ -1,4 +1,4 @@
-"""Jobs that end before the run does: time limit, preemption, requeue, a user who has had enough."""
+"""Jobs that end before their run: time limit, preemption, requeue, cancellation."""
 
 import pytest
 from slurm_jobs import PATIENCE_S, Jobs
@@ -7,12 +7,12 @@ TWO = "--nodes=2 --ntasks-per-node=1"
 
 
 def test_time_limit(jobs: Jobs) -> None:
-    """Slurm's own warning, which comes up to 30 s early: minutes are its unit and half minutes its pace."""
+    """Slurm itself sends the signal; it has a resolution of 30 s, and time limits are in minutes."""
     flags = "--nodes=1 --time=1 --signal=B:USR1@20"
     job, run = jobs.train("steady", "--train.max_steps", "100000", flags=flags)
-    jobs.wait_life(job, 2)
+    jobs.wait_attempt(job, 2)
     assert run.status["state"] == "stopped"
-    assert "requeue 1, to go on at step" in jobs.log(job)
+    assert "requeue 1: continuing from step" in jobs.log(job)
     jobs.cluster.run("scancel", job)
 
 
@@ -21,12 +21,12 @@ def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
     job, run = jobs.train("steady", flags=TWO, VQDIST_MAX_REQUEUES="1")
     jobs.wait_step(job, run, 10)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
-    jobs.wait_life(job, 2)
+    jobs.wait_attempt(job, 2)
     jobs.wait_step(job, run, run.status["step"] + 5)
     jobs.cluster.run("scancel", "--batch", "--signal=USR1", job)
     assert jobs.finish(job) == "FAILED"
     assert jobs.cluster.job(job)["ExitCode"] == "75:0"
-    assert "no requeue: 1 are enough" in jobs.log(job)
+    assert "not requeued: reached VQDIST_MAX_REQUEUES (1)" in jobs.log(job)
     assert run.status["state"] == "stopped"
     assert run.status["step"] < 90
 
@@ -41,7 +41,7 @@ def test_preempted_and_requeued_by_hand(jobs: Jobs) -> None:
     jobs.wait_step(job, run, 10)
     guest = jobs.submit_nothing("--nodes=4 --exclusive --partition=high")
     jobs.assert_completed(guest)
-    jobs.wait_life(job, 2)
+    jobs.wait_attempt(job, 2)
     jobs.wait_step(job, run, run.status["step"] + 5)
     jobs.cluster.run("scontrol", "requeue", job)
     jobs.assert_completed(job)

@@ -1,4 +1,4 @@
-"""What a step moves, by formulas that hold for any number of ranks, against the counters of cards and processes."""
+"""The scaling formulas of slurm/README.md against the counters of network interfaces and processes."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ from slurm_jobs import Jobs, Run
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.shards.index import index_path
-from vqdist.data.shards.writer import load_manifest
+from vqdist.data.shards.manifest import load_manifest
 from vqdist.models.io import load_model
 
 FROM_STEP, TO_STEP = 15, 75
@@ -31,18 +31,18 @@ def test_bytes_and_reads_of_a_step(jobs: Jobs, slices: Path, ranks: int, optimiz
     model = load_model(run.path)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     orthogonal = sum(weight.numel() for weight in model.hidden_weights()) if optimizer == "muon" else 0
-    # Gradients and Muon's updates, counts and sums of the codebook; candidates every fourth step; the loss terms are a
-    # few numbers.
+    # Gradients, Muon's updates, counts and sums of the codebook, and candidates every fourth step. The loss terms are
+    # negligible.
     summed_bytes = 4 * (parameters + orthogonal + CODES + CODES * CODE_DIM * (1 + 1 / 4))
     sent_bytes = summed_bytes * 2 * (ranks - 1) / ranks
     assert per_step["sent_bytes"] == pytest.approx(sent_bytes, rel=0.15)
     assert per_step["received_bytes"] == pytest.approx(sent_bytes, rel=0.15)
 
-    # Two reads of a sample, the picture and its JSON; a rank reads its own samples and no more.
+    # Two reads per sample, the picture and its JSON; a rank reads only its own samples.
     assert per_step["reads"] == pytest.approx(2 * GLOBAL_BATCH / ranks, abs=6)
     assert per_step["read_bytes"] == pytest.approx(sample_bytes(slices) * GLOBAL_BATCH / ranks, rel=0.05)
 
-    # The weights and Adam's two moments of each or Muon's one, the codebook and three numbers of each code.
+    # Weights with two moments (Adam) or one (Muon), the codebook, and three numbers per code.
     checkpoint_bytes = 12 * parameters - 4 * orthogonal + 4 * CODES * CODE_DIM + 12 * CODES
     newest = max((run.path / "checkpoints").glob("step-*"))
     assert sum(path.stat().st_size for path in newest.iterdir()) == pytest.approx(checkpoint_bytes, rel=0.02)
@@ -70,7 +70,7 @@ def test_each_rank_opens_each_shard_and_index_once(slices: Path, monkeypatch: py
 
 
 def sample_bytes(data_set: Path) -> float:
-    """Return the mean bytes of a training sample: picture and JSON, each with the tar header that is checked."""
+    """Return the mean bytes of a training sample: picture and JSON, each with its tar header."""
     sizes, samples = 0, 0
     for shard in load_manifest(data_set).splits["train"].shards:
         with tarfile.open(data_set / shard.name) as tar:
@@ -80,7 +80,7 @@ def sample_bytes(data_set: Path) -> float:
 
 
 def count_at(jobs: Jobs, job: str, run: Run, step: int) -> dict[str, float]:
-    """Wait for a step and return the counters of the first rank's node, and the step that they belong to."""
+    """Wait for a step; return the counters of the node of rank 0, and their step."""
     jobs.wait_step(job, run, step)
     node = jobs.cluster.nodes["node1"]
     sent, received = count_traffic(node)
@@ -88,14 +88,14 @@ def count_at(jobs: Jobs, job: str, run: Run, step: int) -> dict[str, float]:
 
 
 def count_traffic(node: Machine) -> tuple[int, int]:
-    """Return the bytes that a node's network card has sent and received."""
+    """Return the bytes sent and received by the network interface of a node."""
     lines = Path(f"/proc/{node.pid}/net/dev").read_text().splitlines()
     numbers = next(line for line in lines if line.strip().startswith("eth0:")).split(":")[1].split()
     return int(numbers[8]), int(numbers[0])
 
 
 def count_reads(node: Machine) -> dict[str, int]:
-    """Return what the training processes of a node have read from files."""
+    """Return the bytes and the number of reads of the training processes of a node."""
     total = {"read_bytes": 0, "reads": 0}
     for pid in node.processes():
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

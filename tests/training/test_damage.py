@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import Canary
 from support import Ended, describe, digests, read_metrics, read_records, tiny_flags, train
+from support.checkpoints import Canary
 
-from vqdist.data.shards.writer import ShardFile, load_manifest, write_manifest
+from vqdist.data.shards.manifest import load_manifest, write_manifest
+from vqdist.data.shards.writer import ShardFile
 from vqdist.runs.checkpoint import list_checkpoints
 
 pytestmark = pytest.mark.ranks
@@ -147,7 +148,7 @@ def test_changed_data_are_refused_before_anything_is_touched(image_set: Path, tm
     before = digests(tmp_path / "run")
     ended = train_on(data, tmp_path, "run")
     assert ended.code == 2
-    assert "error: data.path: found another data set than the checkpoint's" in ended.logs[0]
+    assert "error: data.path: found another dataset than the checkpoint's" in ended.logs[0]
     assert "--data.allow_changed true" in ended.logs[0]
     assert digests(tmp_path / "run") == before
     assert train_on(data, tmp_path, "run", "--data.allow_changed", "true").code == 0
@@ -157,7 +158,7 @@ def test_changed_data_are_refused_before_anything_is_touched(image_set: Path, tm
 
 
 def write_hostile_set(out: Path, payload: bytes, info: dict[str, Any]) -> Path:
-    """Write a data set whose checksums and manifest are right and whose payload is not what it is said to be."""
+    """Write a dataset whose checksums and manifest are right and whose payload is not of the kind that they name."""
     file = ShardFile(out, "train/shard-000000.tar")
     for number in range(12):
         file.add(f"k{number}", payload, "png", info)

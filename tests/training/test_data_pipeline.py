@@ -27,7 +27,7 @@ def test_an_address_gives_what_the_folder_gives(task: str, image_set: Path, code
     with ShardServer(data) as server:
         server.faults["train/shard-000002.tar"].extend(["drop", "503"])
         server.faults["validate/shard-000000.index.json"].extend(["short"])
-        remote = run_on(server.address, tmp_path, "remote", *more, ranks=2, task=task)
+        remote = run_on(server.url, tmp_path, "remote", *more, ranks=2, task=task)
         assert server.requests["train/shard-000001.tar"] == 1
     assert ledgers(remote) == ledgers(local)
     assert len(ledgers(local)) == 2
@@ -62,7 +62,7 @@ def test_shards_that_somebody_else_made_are_indexed_once_and_trained_on(image_se
 def test_too_little_room_for_remote_shards_is_said_before_the_start(image_set: Path, tmp_path: Path) -> None:
     words = ["--run.dir", tmp_path, "--data.cache_dir", tmp_path / "cache", "--data.cache_gib", "0.0001"]
     with ShardServer(image_set) as server:
-        ended = train("--data.path", server.address, *tiny_flags(), *words, check=False)
+        ended = train("--data.path", server.url, *tiny_flags(), *words, check=False)
     assert ended.code == 2
     assert "data.cache_gib: found 0.0001" in ended.logs[0]
     assert not (tmp_path / "tiny").exists()

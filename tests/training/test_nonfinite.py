@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from probes import train_poisoned
 from support import QUIET, Ended, read_metrics, read_records, start, tiny_flags
+from support.faulty_training import train_with_nonfinite_steps
 
 from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 
@@ -17,7 +17,7 @@ def run_poisoned(data: Path, tmp_path: Path, name: str, *poison: Any, ranks: int
     fixed = [*QUIET, *tiny_flags(), "--data.path", data, "--run.dir", tmp_path, "--run.name", name, *flags]
     (tmp_path / f"{name}-told").mkdir(exist_ok=True)
     words = [str(word) for word in (*fixed, "--data.ledger", "true", "--checkpoint.every_steps", 1)]
-    with start(train_poisoned, words, str(tmp_path / f"{name}-told"), *poison, ranks=ranks) as started:
+    with start(train_with_nonfinite_steps, words, str(tmp_path / f"{name}-told"), *poison, ranks=ranks) as started:
         return started.wait()
 
 
@@ -64,7 +64,7 @@ def test_too_many_in_a_row_go_back_once_and_then_fail(image_set: Path, tmp_path:
 
 
 def test_a_poison_that_wears_off_costs_no_sample(image_set: Path, tmp_path: Path) -> None:
-    """After going back the same steps are trained again, and the record tells of them once."""
+    """After a roll back the same steps are trained again, and the records have them once."""
     flags = ("--train.max_bad_steps", 3, "--train.max_steps", 12, "--train.log_every", 1)
     clean = run_poisoned(image_set, tmp_path, "clean", "loss", [], 0, ranks=2, flags=flags)
     ended = run_poisoned(image_set, tmp_path, "healed", "loss", [7, 8, 9], 0, 3, ranks=2, flags=flags)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from probes import train_and_tell
 from support import QUIET, on_ranks, read_metrics, start, tiny_flags
+from support.faulty_training import train_and_save_state
 
 from vqdist.distributed.process_group import Ranks, destroy_process_group, init_process_group
 from vqdist.foundation.errors import StalledError
@@ -23,7 +23,7 @@ def train_on(ranks: int, name: str, tmp_path: Path, *flags: object) -> list[dict
     """Train on as many ranks and return what each of them holds in the end."""
     words = [*QUIET, "--run.dir", str(tmp_path), "--run.name", name, *map(str, flags)]
     (tmp_path / f"{name}-told").mkdir()
-    with start(train_and_tell, words, str(tmp_path / f"{name}-told"), ranks=ranks) as started:
+    with start(train_and_save_state, words, str(tmp_path / f"{name}-told"), ranks=ranks) as started:
         ended = started.wait()
     assert ended.code == 0, ended.describe()
     return [json.loads((tmp_path / f"{name}-told" / f"rank-{rank}.json").read_text()) for rank in range(ranks)]

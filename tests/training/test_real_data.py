@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from histories import check_ledger, describe_run, live_through, train_with_kills
 from support import digests, tiny_flags, train
+from support.interrupted_runs import check_ledger, describe_run, train_with_faults, train_with_kills
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "keras_png_slices_data"
 STEPS = 400
@@ -61,7 +61,7 @@ def test_twenty_faults_over_one_to_three_ranks_keep_ledger_and_quality(slices: P
         train(*make_words(slices, tmp_path, "--run.seed", seed, "--run.name", f"seed-{seed}"), timeout_s=1200)
         values.append(measure_ssim(tmp_path / f"seed-{seed}", slices))
     words = make_words(slices, tmp_path, "--run.name", "elastic")
-    ends = live_through(tmp_path / "elastic", words, STEPS, 20)
+    ends = train_with_faults(tmp_path / "elastic", words, STEPS, 20)
     train(*words, ranks=3, timeout_s=1200)
     check_ledger(tmp_path / "elastic", slices, "windowed", STEPS)
     ssim = measure_ssim(tmp_path / "elastic", slices)

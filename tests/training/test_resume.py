@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from histories import check_ledger, describe_run, live_through, train_with_kills
 from support import digests, read_metrics, tiny_flags, train
+from support.interrupted_runs import check_ledger, describe_run, train_with_faults, train_with_kills
 
 from vqdist.runs.checkpoint import list_checkpoints, load_checkpoint
 
@@ -108,7 +108,7 @@ def check_history(data: Path, tmp_path: Path, order: Literal["windowed", "full"]
     words = [str(flag) for flag in flags]
     train(*words, "--run.name", "whole")
     run = tmp_path / "elastic"
-    ends = live_through(run, [*words, "--run.name", run.name], steps, restarts)
+    ends = train_with_faults(run, [*words, "--run.name", run.name], steps, restarts)
     assert sum(ends.values()) == restarts
     assert min(ends.values()) > 0
     train(*words, "--run.name", run.name, ranks=2)

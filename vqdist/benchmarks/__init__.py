@@ -1,1 +1,1 @@
-"""The benchmarks of `vqdist bench`, one module per part."""
+"""Benchmarks of `vqdist bench`: one module per part, named like the part."""

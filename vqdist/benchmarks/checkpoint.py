@@ -1,10 +1,8 @@
-"""Writing and reading a checkpoint, fsync and verification included, against Accelerate's."""
+"""Saving and loading a checkpoint, with fsync and verification, against Accelerate."""
 
 import os
 import tempfile
 from pathlib import Path
-
-import torch
 
 from vqdist.benchmarks.measure import Bench, Result, compare
 from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
@@ -16,19 +14,17 @@ from vqdist.training.step import RankRequests, train_step
 
 
 def run(bench: Bench) -> list[Result]:
-    """Measure the part: the VQ-VAE of 2017 with its optimizer."""
+    """Measure the VQ-VAE of van den Oord et al. 2017 with its optimizer."""
     ranks = Ranks(0, 1, 0, bench.device)
-    images = make_images(2, 32)
     session = build_paper_session(ranks, image_size=32, batch_size=2, precision="fp32", hidden=bench.size(128, 8))
-    train_step(session, [make_batch(images)], RankRequests())  # the optimizer's moments are made by its first step
+    train_step(session, [make_batch(make_images(2, 32))], RankRequests())  # creates the moments of the optimizer
     with tempfile.TemporaryDirectory(dir=Path.cwd() if os.access(".", os.W_OK) else None) as folder:
         ours, theirs = Path(folder, "ours"), Path(folder, "accelerate")
 
         def save() -> None:
             tensors, state = capture(session)
-            save_checkpoint(
-                ours, 1, tensors=tensors, state={**state, "data_fingerprint": ""}, keep=2, check_owner=lambda: None
-            )
+            state |= {"data_fingerprint": ""}
+            save_checkpoint(ours, 1, tensors=tensors, state=state, keep=2, check_owner=lambda: None)
 
         works = {
             "save": save,
@@ -36,13 +32,12 @@ def run(bench: Bench) -> list[Result]:
             "accelerate save": lambda: session.accelerator.save_state(str(theirs)),
             "accelerate load": lambda: session.accelerator.load_state(str(theirs)),
         }
-        times = {name: seconds * 1e3 for name, seconds in bench.time_in_turn(works).items()}
-        size = sum(path.stat().st_size for path in ours.rglob("*") if path.is_file()) / 2**20
-    torch.set_grad_enabled(True)
-    case = f"{size:.1f} MiB, synced and verified"
-    share = 100 * times["save"] / 1e3 / (60 * (CheckpointSection().every_minutes or 15.0))
+        times_ms = {name: seconds * 1e3 for name, seconds in bench.time_in_turn(works).items()}
+        size_mib = sum(path.stat().st_size for path in ours.rglob("*") if path.is_file()) / 2**20
+    case = f"{size_mib:.1f} MiB, synced and verified"
+    share = 100 * times_ms["save"] / 1e3 / (60 * (CheckpointSection().every_minutes or 15.0))
     return [
-        *compare("checkpoint", f"save, {case}", "ms", times["save"], {"accelerate": times["accelerate save"]}),
-        *compare("checkpoint", f"load, {case}", "ms", times["load"], {"accelerate": times["accelerate load"]}),
+        *compare("checkpoint", f"save, {case}", "ms", times_ms["save"], {"accelerate": times_ms["accelerate save"]}),
+        *compare("checkpoint", f"load, {case}", "ms", times_ms["load"], {"accelerate": times_ms["accelerate load"]}),
         *compare("checkpoint", "share of the wall time at the default minutes", "%", share, {"goal": 1.0}),
     ]

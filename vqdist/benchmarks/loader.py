@@ -1,21 +1,20 @@
-"""Samples a second into collated uint8 batches, from PNG shards and from the memory cache, against other loaders."""
+"""Samples per second in uint8 batches, from PNG shards and from the memory cache, against other loaders."""
 
 import io
-import multiprocessing
+import itertools
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing.queues import Queue
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 
-from vqdist.benchmarks.measure import Bench, Result, compare
+from vqdist.benchmarks.measure import Bench, Result, compare, print_skipped
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import open_caches
@@ -27,90 +26,92 @@ from vqdist.data.sources.phantom import phantom_slice
 
 BATCH_SIZE = 16
 WORKERS = 2
-DISTINCT = 128
+DISTINCT_SLICES = 128
+WARMUP_IMAGES = 32
 Batches = Iterator[Any]
 
 
 def run(bench: Bench) -> list[Result]:
-    """Measure the part, on made-up slices."""
+    """Measure loading of synthetic slices: ours, other loaders, and the decoders alone."""
     size, samples = bench.size(256, 32), bench.size(2048, 64)
-    seconds = 0.05 if bench.small else 1.5
+    duration_s = 0.05 if bench.small else 1.5
     with tempfile.TemporaryDirectory() as folder:
         data, pictures = Path(folder, "shards"), Path(folder, "pictures")
         write_slices(data, pictures, samples, size)
-        streams: dict[str, Batches] = {
-            "ours": our_batches(data),
-            "ImageFolder, Grayscale, DataLoader": folder_batches(pictures),
-            "webdataset, Pillow": webdataset_batches(data),
-        }
-        measures: dict[str, Callable[[], float]] = {
-            name: partial(_rate, stream, seconds) for name, stream in streams.items()
-        }
-        payloads = _read_payloads(data, min(samples, 512))
-        for name, decode in (("Pillow", _decode_by_pillow), ("vqdist", partial(_decode_by_us, size))):
-            measures[f"decoding alone in {WORKERS} processes, {name}"] = partial(
-                decoding_rate, decode, payloads, seconds
-            )
-        rates = _in_turn(bench, measures)
-        ours = rates.pop("ours")
-        case = f"PNG shards, {size} x {size}, {WORKERS} workers, uint8 batches of {BATCH_SIZE}"
-        results = compare("loader", case, "samples/s", ours, rates)
-        streams.clear()
-        return results + _compare_cache(bench, data, seconds)
+        return [
+            *_compare_loaders(bench, data, pictures, size, duration_s=duration_s),
+            *_compare_cache(bench, data, duration_s),
+        ]
 
 
-def _compare_cache(bench: Bench, data: Path, seconds: float) -> list[Result]:
-    measures = {
-        "ours": partial(_rate, our_batches(data, cache=True), seconds),
-        "ours, from PNG": partial(_rate, our_batches(data), seconds),
+def _compare_loaders(bench: Bench, data: Path, pictures: Path, size: int, *, duration_s: float) -> list[Result]:
+    payloads = _read_payloads(data, 512)
+    decoders: dict[str, Callable[[bytes], object]] = {
+        "Pillow": _decode_with_pillow,
+        "vqdist": partial(decode_png, image_size=(size, size), channels=1),
     }
-    rates = _in_turn(bench, measures)
+    measures: dict[str, Callable[[], float]] = {
+        "ours": partial(loading_rate, our_batches(data), duration_s),
+    }
+    peer = "ImageFolder, Grayscale, DataLoader"
+    try:
+        measures[peer] = partial(loading_rate, folder_batches(pictures), duration_s)
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision and torch are of different builds
+        print_skipped("loader", peer, f"{error}; pip install vqdist[bench]")
+    measures["webdataset, Pillow"] = partial(loading_rate, webdataset_batches(data), duration_s)
+    for name, decode in decoders.items():
+        case = f"decoding alone in {WORKERS} processes, {name}"
+        measures[case] = partial(decoding_rate, decode, payloads, duration_s)
+    rates = bench.measure_in_turn(measures)
+    case = f"PNG shards, {size} x {size}, {WORKERS} workers, uint8 batches of {BATCH_SIZE}"
+    return compare("loader", case, "samples/s", rates.pop("ours"), rates)
+
+
+def _compare_cache(bench: Bench, data: Path, duration_s: float) -> list[Result]:
+    rates = bench.measure_in_turn(
+        {
+            "ours": partial(loading_rate, our_batches(data, cache=True), duration_s),
+            "ours, from PNG": partial(loading_rate, our_batches(data), duration_s),
+        }
+    )
     case = f"decoded samples in memory (data.cache memory), {WORKERS} workers, uint8 batches of {BATCH_SIZE}"
     return compare("loader", case, "samples/s", rates.pop("ours"), rates)
 
 
-def _in_turn(bench: Bench, measures: Mapping[str, Callable[[], float]]) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(bench.repeats):
-        for name, measure in measures.items():
-            found[name].append(measure())
-    return {name: median(values) for name, values in found.items()}
-
-
-def _rate(batches: Batches, seconds: float) -> float:
-    """Return samples a second once what was loaded ahead, while others had their turn, is used up."""
+def loading_rate(batches: Batches, duration_s: float) -> float:
+    """Return samples per second, after the batches that were prefetched between measurements are used up."""
     for _ in range(10):
         next(batches)
-    samples, start = 0, time.perf_counter()
-    while (taken := time.perf_counter() - start) < seconds:
+    samples, start_s = 0, time.perf_counter()
+    while (elapsed_s := time.perf_counter() - start_s) < duration_s:
         samples += len(next(batches))
-    return samples / taken
+    return samples / elapsed_s
 
 
 def write_slices(data: Path, pictures: Path, samples: int, size: int) -> None:
-    """Write the same slices as shards and, as people have them, as a folder of pictures saved by Pillow."""
+    """Write the same synthetic slices as shards and as a folder of PNG files saved by Pillow."""
     from PIL import Image
 
-    slices = [phantom_slice(number // 8, 4 + 3 * (number % 8), image_size=size) for number in range(DISTINCT)]
+    slices = [phantom_slice(number // 8, 4 + 3 * (number % 8), image_size=size) for number in range(DISTINCT_SLICES)]
     (pictures / "slices").mkdir(parents=True)
-    facts: dict[str, Any] = {"kind": "images", "image_size": (size, size), "channels": 1}
-    with ShardSetWriter(data, **facts, samples_per_shard=samples // 8) as writer:
+    layout: dict[str, Any] = {"kind": "images", "image_size": (size, size), "channels": 1}
+    with ShardSetWriter(data, **layout, samples_per_shard=samples // 8) as writer:
         for number in range(samples):
-            pixels = slices[number % DISTINCT]
-            info = {"subject": f"s{number // 32}", "slice": number % 32, "label": 0, "source": "made up"}
+            pixels = slices[number % DISTINCT_SLICES]
+            info = {"subject": f"s{number // 32}", "slice": number % 32, "label": 0, "source": "synthetic"}
             writer.write_image("train", f"k{number:06d}", pixels[None], info)
             Image.fromarray(pixels).save(pictures / "slices" / f"k{number:06d}.png")
 
 
 def our_batches(data: Path, *, cache: bool = False) -> Batches:
-    """Yield batches as a run gets them; with a cache, once every sample is in it."""
+    """Yield the batches of a training run. With `cache`, the first batch comes after every sample is cached."""
     manifest = load_manifest(data)
-    caches = open_caches(manifest, token=uuid.uuid4().hex, spare_folder=data.parent) if cache else {}
+    caches = open_caches(manifest, token=uuid.uuid4().hex, fallback_folder=data.parent) if cache else {}
     for opened in caches.values():
-        opened.remove_names()
+        opened.unlink()
     settings = DataSection(path=str(data), global_batch_size=BATCH_SIZE, num_workers=WORKERS)
-    feed = DataPipeline(str(data), manifest, settings, seed=0, rank=0, world_size=1, timeout_s=300, caches=caches)
-    steps = feed.train_steps(0)
+    pipeline = DataPipeline(str(data), manifest, settings, seed=0, rank=0, world_size=1, timeout_s=300, caches=caches)
+    steps = pipeline.train_steps(0)
     if cache:
         while not caches["train"].is_complete():
             next(steps)
@@ -119,20 +120,18 @@ def our_batches(data: Path, *, cache: bool = False) -> Batches:
 
 
 def folder_batches(pictures: Path) -> Batches:
-    """Yield batches of torchvision's ImageFolder through torch's DataLoader, shuffled, epoch after epoch."""
+    """Return shuffled batches of torchvision's ImageFolder, loaded by torch's DataLoader."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import Compose, Grayscale, PILToTensor
 
     dataset = ImageFolder(str(pictures), Compose([Grayscale(), PILToTensor()]))
     loader = DataLoader(dataset, BATCH_SIZE, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True)
-    while True:
-        for images, _ in loader:
-            yield images
+    return (images for _ in itertools.count() for images, _ in loader)
 
 
 def webdataset_batches(data: Path) -> Batches:
-    """Yield batches of plain WebDataset over the same shards, decoded by Pillow."""
+    """Yield batches of the same shards, loaded by WebDataset and decoded by Pillow."""
     import webdataset as wds
 
     shards = [str(path) for path in sorted(data.glob("train/*.tar"))]
@@ -143,47 +142,30 @@ def webdataset_batches(data: Path) -> Batches:
             yield torch.as_tensor(np.asarray(images))
 
 
-def _read_payloads(data: Path, count: int) -> list[bytes]:
+def _read_payloads(data: Path, limit: int) -> list[bytes]:
     reader = ShardReader(data, load_manifest(data), "train")
-    return [reader.read(number)["png"] for number in range(count)]
+    return [reader.read(number)["png"] for number in range(min(limit, len(reader)))]
 
 
-def _decode_by_pillow(payload: bytes) -> object:
+def _decode_with_pillow(payload: bytes) -> object:
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(payload)))
 
 
-def _decode_by_us(size: int, payload: bytes) -> object:
-    return decode_png(payload, image_size=(size, size), channels=1)
+def decoding_rate(decode: Callable[[bytes], object], payloads: list[bytes], duration_s: float) -> float:
+    """Return how many PNG files `WORKERS` processes decode per second if they do nothing else."""
+    with ProcessPoolExecutor(WORKERS) as pool:
+        shares = [pool.submit(_decode_for, decode, payloads[rank::WORKERS], duration_s) for rank in range(WORKERS)]
+        return sum(share.result() for share in shares)
 
 
-def decoding_rate(decode: Callable[[bytes], object], payloads: list[bytes], seconds: float) -> float:
-    """Return how many PNGs a second as many processes as there are workers decode, and do nothing else."""
-    context = multiprocessing.get_context()
-    rates: Queue[float] = context.Queue()
-    processes = [
-        context.Process(target=_decode_for, args=(decode, payloads[number::WORKERS], seconds, rates))
-        for number in range(WORKERS)
-    ]
-    for process in processes:
-        process.start()
-    total = sum(rates.get() for _ in processes)
-    for process in processes:
-        process.join()
-    return total
-
-
-def _decode_for(
-    decode: Callable[[bytes], object], payloads: list[bytes], seconds: float, rates: "Queue[float]"
-) -> None:
+def _decode_for(decode: Callable[[bytes], object], payloads: list[bytes], duration_s: float) -> float:
     torch.set_num_threads(1)
-    for payload in payloads[:32]:
+    for payload in payloads[:WARMUP_IMAGES]:
         decode(payload)
-    start, count = time.perf_counter(), 0
-    while (taken := time.perf_counter() - start) < seconds:
-        for payload in payloads[:32]:
-            decode(payload)
-        payloads = payloads[32:] + payloads[:32]
-        count += len(payloads[:32])
-    rates.put(count / taken)
+    count, start_s = 0, time.perf_counter()
+    while (elapsed_s := time.perf_counter() - start_s) < duration_s:
+        decode(payloads[count % len(payloads)])
+        count += 1
+    return count / elapsed_s

@@ -1,31 +1,30 @@
-"""How parts are measured: the competitors in turn, medians, and the machine that it was on."""
+"""Measurement: medians of repeated measurements that take turns, results, and a description of the machine."""
 
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from vqdist.foundation.progress import print_message
-from vqdist.runs.environment import PACKAGES, find_versions
+from vqdist.runs.environment import PACKAGES, count_cores, find_versions
 from vqdist.training.precision import has_fast_bf16
 
+T = TypeVar("T")
 Unit = Literal["ms", "s", "MiB", "samples/s", "steps/s", "%", "SSIM", "dB", "codes"]
 _MORE_IS_BETTER = ("samples/s", "steps/s", "dB", "codes")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One comparison. The peer is null where a figure stands for itself.
-
-    Attributes:
-        ratio: above 1 where ours is better; of SSIM, the peer's distance to 1 over ours.
-    """
+    """One comparison with a peer, or one value without a peer."""
 
     part: str
     case: str
@@ -36,6 +35,7 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
+        """Above 1 if ours is better. For SSIM, the ratio of the distances to 1."""
         if self.theirs is None:
             return None
         if self.unit == "SSIM":
@@ -43,24 +43,22 @@ class Result:
         return self.ours / self.theirs if self.unit in _MORE_IS_BETTER else self.theirs / self.ours
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as the contract of the bench has it."""
         return {**vars(self), "ratio": self.ratio}
 
 
 def compare(part: str, case: str, unit: Unit, ours: float, peers: Mapping[str, float]) -> list[Result]:
-    """Return a result for each peer."""
+    """Return one result per peer."""
     return [Result(part, case, ours, unit, name, theirs) for name, theirs in peers.items()]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The place of the measurements.
+    """Settings of all parts.
 
     Attributes:
-        device: cuda where there is one, else cpu.
-        repeats: of each measurement; its median counts.
-        small: tiny sizes, to see that everything runs; the figures mean nothing.
-        run, data: of the part quality: a trained VQ-VAE, and the data set of images that it was trained on.
+        repeats: number of repetitions of each measurement.
+        small: use tiny sizes, to test that everything runs; the values mean nothing.
+        run, data: for the part quality: the run of a trained VQ-VAE and the dataset that it was trained on.
     """
 
     device: torch.device
@@ -70,49 +68,63 @@ class Bench:
     data: Path | None = None
 
     def size(self, full: int, small: int) -> int:
-        """Return one of two sizes."""
+        """Return `small` if the sizes are tiny, else `full`."""
         return small if self.small else full
 
     def time_in_turn(self, works: Mapping[str, Callable[[], object]], *, warmups: int = 1) -> dict[str, float]:
-        """Return the median seconds of each work; they take turns, so that all see the same machine."""
+        """Return the median seconds of each work, after `warmups` calls of each that are not measured."""
         for _ in range(warmups):
             for work in works.values():
                 work()
-        taken: dict[str, list[float]] = {name: [] for name in works}
+        return self.measure_in_turn({name: partial(self.time, work) for name, work in works.items()})
+
+    def measure_in_turn(self, measures: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+        """Return the median value of each measure. The measures take turns, so that all see the same machine load."""
+        values: dict[str, list[float]] = {name: [] for name in measures}
         for _ in range(self.repeats):
-            for name, work in works.items():
-                taken[name].append(self.time(work))
-        return {name: statistics.median(values) for name, values in taken.items()}
+            for name, measure in measures.items():
+                values[name].append(measure())
+        return {name: statistics.median(found) for name, found in values.items()}
 
     def time(self, work: Callable[[], object]) -> float:
-        """Return the seconds that one call takes, the device's work included."""
-        self._wait()
-        start = time.perf_counter()
+        """Return the seconds of one call, including the work that it queues on the device."""
+        self._synchronize()
+        start_s = time.perf_counter()
         work()
-        self._wait()
-        return time.perf_counter() - start
+        self._synchronize()
+        return time.perf_counter() - start_s
 
-    def _wait(self) -> None:
+    def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
-def left_out(part: str, case: str, why: object) -> list[Result]:
-    """Say that a case is not measured, and why; no figure takes its place."""
-    print_message(f"bench: {part}, {case}: left out: {why}")
-    return []
+def build_installed(part: str, case: str, builders: Mapping[str, Callable[[], T]]) -> dict[str, T]:
+    """Build the peers by name; print a line for each one that raises ImportError."""
+    built = {}
+    for name, build in builders.items():
+        try:
+            built[name] = build()
+        except ImportError as error:
+            print_skipped(part, f"{case}: {name}", f"{error}; pip install vqdist[bench]")
+    return built
+
+
+def print_skipped(part: str, case: str, reason: str) -> None:
+    """Print that a case is not measured, and why."""
+    print_message(f"bench: {part}, {case}: skipped: {reason}")
 
 
 def choose_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the hardware and software that the results depend on."""
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -125,8 +137,13 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
-            lines = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    return lines[0] if lines else platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None) or platform.processor() or platform.machine()
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child process that imports from the same folders as this process."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}

@@ -1,4 +1,4 @@
-"""The VQ-VAE of 2017 in its usual form, which ours is held against: fp32, contiguous, one-hot codes."""
+"""The VQ-VAE of van den Oord et al. 2017 in its usual form, as a baseline: contiguous layout, one-hot codes."""
 
 import math
 from itertools import pairwise
@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class UsualResidual(nn.Module):
-    """ReLU, 3x3, ReLU, 1x1, added to the input."""
+class ResidualBlock(nn.Module):
+    """Add ReLU, 3 x 3 convolution, ReLU, 1 x 1 convolution to the input."""
 
     def __init__(self, hidden: int, residual_hidden: int) -> None:
         super().__init__()
@@ -24,8 +24,8 @@ class UsualResidual(nn.Module):
         return features + self.block(features)
 
 
-class UsualQuantizer(nn.Module):
-    """An EMA codebook with one-hot encodings, N x K of them."""
+class OneHotQuantizer(nn.Module):
+    """An EMA codebook (decay 0.99) that is updated from an N x K matrix of one-hot codes."""
 
     codebook: Tensor
     counts: Tensor
@@ -38,15 +38,15 @@ class UsualQuantizer(nn.Module):
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("sums", self.codebook.clone())
 
-    def search(self, flat: Tensor) -> Tensor:
-        """Return the nearest code of each row (N, D): (N,)."""
+    def nearest_code(self, flat: Tensor) -> Tensor:
+        """Return the nearest code of each latent. (N, D) -> (N,)"""
         distances = flat.square().sum(1, keepdim=True) + self.codebook.square().sum(1) - 2 * flat @ self.codebook.t()
         return distances.argmin(1)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = latents.permute(0, 2, 3, 1).contiguous()
         flat = rows.view(-1, rows.shape[-1])
-        codes = self.search(flat)
+        codes = self.nearest_code(flat)
         one_hot = F.one_hot(codes, self.num_codes).to(flat.dtype)
         quantized = (one_hot @ self.codebook).view_as(rows)
         if self.training:
@@ -61,8 +61,8 @@ class UsualQuantizer(nn.Module):
         return quantized.permute(0, 3, 1, 2).contiguous(), loss, codes.view(rows.shape[:3])
 
 
-class UsualVQVAE(nn.Module):
-    """The layers of 2017: a halving for each factor of 2 of the downsampling."""
+class ReferenceVQVAE(nn.Module):
+    """Encoder, quantizer and decoder, with one strided convolution for each factor of 2 in `downsample`."""
 
     def __init__(
         self,
@@ -84,20 +84,20 @@ class UsualVQVAE(nn.Module):
         self.encoder = nn.Sequential(
             *[layer for layers in down for layer in layers],
             nn.Conv2d(hidden, hidden, 3, padding=1),
-            UsualResidual(hidden, residual_hidden),
-            UsualResidual(hidden, residual_hidden),
+            ResidualBlock(hidden, residual_hidden),
+            ResidualBlock(hidden, residual_hidden),
             nn.ReLU(),
             nn.Conv2d(hidden, code_dim, 1),
         )
-        self.quantizer = UsualQuantizer(num_codes, code_dim)
+        self.quantizer = OneHotQuantizer(num_codes, code_dim)
         self.decoder = nn.Sequential(
             nn.Conv2d(code_dim, hidden, 3, padding=1),
-            UsualResidual(hidden, residual_hidden),
-            UsualResidual(hidden, residual_hidden),
+            ResidualBlock(hidden, residual_hidden),
+            ResidualBlock(hidden, residual_hidden),
             *[layer for layers in up for layer in layers],
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the reconstruction, the quantizer's loss and the codes."""
+        """Return reconstruction, commitment loss and codes."""
         quantized, loss, codes = self.quantizer(self.encoder(images))
         return self.decoder(quantized), loss, codes

@@ -1,23 +1,21 @@
-"""How soon the command line answers."""
+"""Start-up time of the command line, against the import of torch."""
 
-import os
 import subprocess
 import sys
 
-from vqdist.benchmarks.measure import Bench, Result, compare
+from vqdist.benchmarks.measure import Bench, Result, child_environment, compare
 
 
 def run(bench: Bench) -> list[Result]:
-    """Measure the part."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}
+    """Measure the seconds until `--help` of the train command is printed."""
+    environment = child_environment()
 
     def call(*words: str) -> None:
-        subprocess.run([sys.executable, *words], check=True, capture_output=True, env=env)
+        subprocess.run([sys.executable, *words], check=True, capture_output=True, env=environment)
 
     works = {
         "ours": lambda: call("-m", "vqdist.train", "--help"),
         'python -c "import torch"': lambda: call("-c", "import torch"),
     }
-    times = bench.time_in_turn(works)
-    ours = times.pop("ours")
-    return compare("start", "python -m vqdist.train --help", "s", ours, times)
+    times_s = bench.time_in_turn(works)
+    return compare("start", "python -m vqdist.train --help", "s", times_s.pop("ours"), times_s)

@@ -1,4 +1,4 @@
-"""A training session on made-up images, as a run builds it, and global batches for it."""
+"""Training sessions on synthetic images, built as in a run, and their batches."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import torch
 from accelerate.state import AcceleratorState
 
 from vqdist.config.loading import load_config
-from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import Batch
 from vqdist.data.shards.manifest import Manifest, SplitInfo
 from vqdist.data.sources.phantom import phantom_slice
@@ -20,7 +19,7 @@ from vqdist.training.tasks.vqvae import VQVAETask
 def build_paper_session(
     ranks: Ranks, *, image_size: int, batch_size: int, precision: str, compiled: bool = False, hidden: int = 128
 ) -> TrainingState:
-    """Build the session of a VQ-VAE with the layers of 2017 and a downsampling of 4. Collective."""
+    """Build the state of a VQ-VAE with the layers of van den Oord et al. 2017 and downsampling 4. Collective."""
     flags = {
         "run.device": ranks.device.type,
         "data.global_batch_size": batch_size,
@@ -30,31 +29,26 @@ def build_paper_session(
         "train.compile": str(compiled).lower(),
         "optim.decay_steps": 10_000,
     }
-    config = _configure(flags)
+    config, problems = load_config(None, [(name, str(value)) for name, value in flags.items()])
+    if config is None or problems:
+        raise ConfigError(problems)
     split = SplitInfo((), 0, 1, (0.15,), (0.04,))
     manifest = Manifest("images", (image_size, image_size), 1, {"train": split})
-    # Accelerate remembers the precision of the session before, which was another run.
+    # Accelerate keeps the precision of the first session of a process and offers no public reset.
     AcceleratorState._reset_state()
     state = build_state(config, VQVAETask(config, manifest, Path(), ranks.device), ranks)
     state.task.model.train()
     return state
 
 
-def _configure(flags: dict[str, object]) -> RunConfig:
-    config, problems = load_config(None, [(name, str(value)) for name, value in flags.items()])
-    if config is None or problems:
-        raise ConfigError(problems)
-    return config
-
-
 def make_images(count: int, image_size: int) -> torch.Tensor:
-    """Return (count, 1, H, W) uint8 made-up slices."""
+    """Return synthetic slices, shape (count, 1, H, W), uint8."""
     slices = [phantom_slice(number, 8 + number % 16, image_size=image_size) for number in range(count)]
     return torch.stack([torch.from_numpy(pixels)[None] for pixels in slices])
 
 
 def make_batch(images: torch.Tensor, *, rank: int = 0, world_size: int = 1) -> Batch:
-    """Return a rank's share of a global batch of images."""
+    """Return the micro-batch of a rank from a global batch of images."""
     share = images[rank::world_size].clone()
     nothing = torch.full((len(share),), -1)
     positions = torch.arange(rank, len(images), world_size)

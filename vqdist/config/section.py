@@ -4,6 +4,7 @@ YAML, flags, `--help`, the key tables and the constructors of the models are all
 imports torch, so that `--help` returns at once.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pydantic_core import ErrorDetails
 from vqdist.foundation.errors import ConfigError, Problem
 
 S = TypeVar("S", bound="Section")
+C = TypeVar("C", bound=type)
 
 
 def _refuse_boolean(value: Any) -> Any:
@@ -184,17 +186,22 @@ def build_section(section: type[S], values: Mapping[str, Any], prefix: str = "")
     Raises:
         ConfigError: unknown keys, or values out of range; all of them.
     """
-    built, problems = validate(section, values, lambda location: prefix + str(location[0]))
+    known = {name: value for name, value in values.items() if name in section.model_fields}
+    built, problems = validate(section, known, lambda location: prefix + str(location[0]))
     problems += built.find_conflicts() if built is not None else []
+    for name in values.keys() - known.keys():
+        near = difflib.get_close_matches(name, section.model_fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(section.model_fields)}"
+        problems.append(Problem(prefix + name, "an unknown key", f"a known key; {hint}"))
     if problems or built is None:
         raise ConfigError(problems)
     return built
 
 
-def takes_keys(section: type[Section]) -> Callable[[type], type]:
+def takes_keys(section: type[Section]) -> Callable[[C], C]:
     """Return a class decorator that gives a constructor with **keys the signature and documentation of a section."""
 
-    def decorate(cls: type) -> type:
+    def decorate(cls: C) -> C:
         own = list(inspect.signature(cls).parameters.values())
         own = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
         taken = {parameter.name for parameter in own}

@@ -1,33 +1,46 @@
-"""Images mirrored and cut as they are trained on; how each is follows from the seed, the step and its place there."""
+"""Augmentation of training images: mirroring and cropping, drawn from the seed, the step and the position."""
 
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from vqdist.config.schema import DataSection
+from vqdist.config.schema import DataSection, Mirror
 from vqdist.data.loading.batch import Batch
-from vqdist.data.mirror import mirror_images
 from vqdist.foundation.seeds import derive_seed
+
+# The axis of (..., H, W) that each mirroring reverses. Slices of vqdist have the subject's left at the top.
+AXES: dict[Mirror, int] = {"rows": -2, "columns": -1}
+
+
+def mirror_images(images: Tensor, mirror: Mirror) -> Tensor:
+    """Reverse the rows or columns of images (..., H, W); "none" returns them unchanged."""
+    return images.flip(AXES[mirror]) if mirror in AXES else images
 
 
 def augment(batch: Batch, data: DataSection, *, seed: int, step: int) -> Batch:
-    """Mirror and cut the images of a batch as `data.mirror` and `data.crop` say, alike on any number of ranks.
+    """Mirror and crop the images of a batch as `data.mirror` and `data.crop` configure.
+
+    The draws depend on the position in the global batch only, so any number of ranks trains on the same images.
 
     Args:
-        batch: on the CPU; its values are images (B, C, H, W), its positions those in the global batch.
+        batch: on the CPU; values are images (B, C, H, W).
+        data: data section of the configuration.
+        seed: the run's seed.
+        step: the step of the batch.
     Returns:
-        The batch with images (B, C, crop, crop), or (B, C, H, W) where data.crop is null.
+        The batch with images (B, C, crop, crop), or (B, C, H, W) if `data.crop` is null.
     """
     values = batch.values
     generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", step))
     draws = torch.rand(data.global_batch_size, 3, generator=generator)[batch.positions]
     if data.crop is not None:
-        room = torch.tensor(values.shape[-2:]) - data.crop
-        corners = (draws[:, :2] * (room + 1)).long().tolist()
-        squares = zip(values, corners, strict=True)
-        values = torch.stack([image[:, y : y + data.crop, x : x + data.crop] for image, (y, x) in squares])
+        max_corner = torch.tensor(values.shape[-2:]) - data.crop
+        corners = (draws[:, :2] * (max_corner + 1)).long().tolist()
+        crops = zip(values, corners, strict=True)
+        values = torch.stack([image[:, y : y + data.crop, x : x + data.crop] for image, (y, x) in crops])
     if data.mirror != "none":
         values = torch.where((draws[:, 2] < 0.5).view(-1, 1, 1, 1), mirror_images(values, data.mirror), values)
-    if batch.values.is_pinned():  # so that its way to a GPU need not be waited for
+    if batch.values.is_pinned():  # for an asynchronous copy to the GPU
         values = values.pin_memory()
     return replace(batch, values=values)

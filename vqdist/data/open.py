@@ -1,42 +1,45 @@
-"""From what data.path says to a folder on this machine that a reader can be opened on."""
+"""Opening a dataset: from a folder, third-party shards or a URL to a folder with a manifest."""
 
-import fcntl
+from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.data.cache_dir import resolve_cache_dir
 from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import fetch_head
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
-from vqdist.data.shards.third_party import find_or_index_dataset
+from vqdist.data.shards.third_party import find_tars, index_third_party_shards
 
 
-def open_dataset(path: str | Path) -> tuple[Path, Manifest]:
-    """Return folder and manifest of a data set on this machine; foreign shards are indexed into the user's cache.
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset.
 
-    Raises:
-        DataError: no data set there.
+    Attributes:
+        path: path or URL that the user gave; names the dataset in errors.
+        folder: folder of the manifest on this machine: the path itself; for third-party shards, the folder of their
+            index; for a URL, a folder in the cache, into which a `Prefetcher` downloads shards while they are read.
+        manifest: manifest of the dataset.
     """
-    folder = find_or_index(Path(path), resolve_cache_dir(None))
-    return folder, load_manifest(folder)
+
+    path: str | Path
+    folder: Path
+    manifest: Manifest
 
 
-def locate_dataset(path: str, cache_dir: Path) -> Path:
-    """Return the folder of a data set: the path itself, or what stands for it in the cache folder.
+def open_dataset(path: str | Path, cache_dir: str | Path | None = None) -> Dataset:
+    """Open a dataset. The first process creates a folder in the cache if one is needed; the others wait for it.
 
-    That is the index of shards without a manifest, or the head of a data set at an address, whose shards come
-    while they are read. What is not there yet is made by the first process to come; the others wait for it.
-
+    Args:
+        path: a dataset, a folder of third-party shards, or the URL of a dataset.
+        cache_dir: the cache folder; None: the user's cache folder.
     Raises:
-        DataError: no data set there; FetchError: an address that did not answer.
+        DataError: there is no dataset.
+        FetchError: the URL could not be read after all retries.
     """
-    return fetch_head(path, cache_dir) if is_url(path) else find_or_index(Path(path), cache_dir)
-
-
-def find_or_index(path: Path, cache_dir: Path) -> Path:
-    """Return the folder of a data set on this machine, of shards without a manifest that of their index."""
-    if (path / MANIFEST).exists() or not path.is_dir():
-        return find_or_index_dataset(path, cache_dir)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with open(cache_dir / ".lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return find_or_index_dataset(path, cache_dir)
+    cache = resolve_cache_dir(cache_dir)
+    folder = Path(path)
+    if is_url(path):
+        folder = fetch_head(str(path), cache)
+    elif folder.is_dir() and not (folder / MANIFEST).exists() and (tars := find_tars(folder)):
+        folder = index_third_party_shards(folder, tars, cache)
+    return Dataset(path, folder, load_manifest(folder))

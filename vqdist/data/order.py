@@ -1,13 +1,13 @@
-"""The order of the data, as a pure function: which sample stands at a position of the run.
+"""The order of the training samples: a pure function from a position in the run to a sample.
 
-A run is the concatenation of its epochs, each a permutation of all samples. Batch b of a run is positions
-[b * G, (b + 1) * G) of it, G the global batch, and rank r of W takes positions r, r + W, ... of the batch.
-So the whole state of the data is one number, the samples consumed; world size, micro-batch, workers and
-restarts change nothing.
+A run is the concatenation of its epochs, each a permutation of all samples. With a global batch of G samples, batch
+b is positions [b * G, (b + 1) * G), and rank r of W takes positions r, r + W, ... of the batch. The number of
+samples consumed is the whole state: world size, micro-batches, workers and restarts do not change the order.
 
-The permutation is a Feistel network on the smallest even number of bits that hold the size, walked until it
-lands inside (cycle walking; Black and Rogaway 2002). It needs no table, so 10 million samples cost no
-memory, and depends on no library's random numbers, so a run can be taken up years later.
+The permutation is a Feistel network on the smallest even number of bits that can represent the size, applied
+repeatedly until the result is below the size (cycle walking; Black and Rogaway 2002, "Ciphers with Arbitrary Finite
+Domains"). It needs no table, so 10 million samples take no memory, and it uses no library's random numbers, so
+a run can be resumed with any later version.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ _ROUNDS = 6
 
 
 def permute(index: Indexes, size: int, seed: int) -> Indexes:
-    """Return where each index goes under the permutation of [0, size) that the seed names.
+    """Apply a pseudorandom permutation of [0, size) to indexes.
 
     Args:
-        index: any shape, int64, in [0, size).
-        size: number of things permuted, at least 1.
-        seed: names the permutation.
+        index: int64 in [0, size), any shape.
+        size: at least 1.
+        seed: selects the permutation.
     Returns:
-        int64 of the same shape; a bijection of [0, size).
+        int64 in [0, size), same shape.
     """
     half_bits = max((int(size - 1).bit_length() + 1) // 2, 1)
     round_keys = [np.uint64(derive_seed(seed, "feistel", number)) for number in range(_ROUNDS)]
@@ -51,7 +51,7 @@ def _feistel(value: npt.NDArray[np.uint64], half_bits: int, round_keys: Sequence
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Scramble 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    """Mix 64 bits (the finaliser of splitmix64; Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
@@ -59,21 +59,27 @@ def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The windows of one epoch: its shards, permuted, and where the groups of window_shards begin."""
+    """The permuted shards of one epoch and its windows of window_shards shards.
 
-    shards: Indexes  # (S,) shard at each place of the epoch
-    shard_starts: Indexes  # (S + 1,) samples of the epoch before that place
-    window_starts: Indexes  # (V + 1,) samples of the epoch before each window
+    Attributes:
+        shards: (S,) shards in the order of the epoch.
+        shard_starts: (S + 1,) samples of the epoch before each of them.
+        window_starts: (V + 1,) samples of the epoch before each window.
+    """
+
+    shards: Indexes
+    shard_starts: Indexes
+    window_starts: Indexes
 
 
 class Order:
-    """Maps positions of a run to sample indexes.
+    """Maps positions in a run to sample indexes.
 
     Args:
-        shard_sizes: samples in each shard; sample indexes count through the shards in this order.
-        kind: `windowed` permutes the shards, then the samples inside groups of window_shards shards, so
-            that only those are read at a time; `full` permutes all samples.
-        window_shards: shards in a group of the windowed order.
+        shard_sizes: number of samples in each shard; sample indexes count through the shards in this order.
+        kind: "windowed" permutes the shards, and then the samples within windows of window_shards shards, so that
+            only these shards are read at a time; "full" permutes all samples.
+        window_shards: shards per window of the windowed order.
         seed: the run's seed.
     """
 
@@ -89,12 +95,12 @@ class Order:
         self._epochs: dict[int, Epoch] = {}
 
     def samples(self, positions: Indexes) -> Indexes:
-        """Return the sample index at each position of the run.
+        """Return the sample index at each position.
 
         Args:
-            positions: (n,) int64, at least 0; position p lies in epoch p // num_samples.
+            positions: (n,) int64, at least 0; position p is in epoch p // num_samples.
         Returns:
-            (n,) int64 in [0, num_samples); every sample once per epoch.
+            (n,) int64 in [0, num_samples). Each epoch contains every sample once.
         """
         positions = np.asarray(positions, dtype=np.int64)
         epochs = positions // self.num_samples
@@ -105,7 +111,7 @@ class Order:
         return result
 
     def shards_of_window(self, position: int) -> tuple[Indexes, int]:
-        """Return the shards that the window at a position reads, and the position where that window ends."""
+        """Return the shards of the window at a position, and the position at which the window ends."""
         epoch, inside = divmod(position, self.num_samples)
         layout = self._epoch(epoch)
         window = int(np.searchsorted(layout.window_starts, inside, side="right")) - 1
@@ -129,7 +135,7 @@ class Order:
 
     def _epoch(self, epoch: int) -> Epoch:
         if epoch not in self._epochs:
-            # A batch touches two epochs at most: older layouts are of no more use.
+            # A batch spans at most two epochs, so only the neighbouring one is kept.
             self._epochs = {number: kept for number, kept in self._epochs.items() if abs(number - epoch) == 1}
             self._epochs[epoch] = self._build_epoch(epoch)
         return self._epochs[epoch]
@@ -144,12 +150,12 @@ class Order:
 
 
 def rank_positions(batch: int, global_batch_size: int, rank: int, world_size: int) -> Indexes:
-    """Return the positions of a global batch that one rank takes: rank, rank + world_size, ... of it.
+    """Return one rank's positions in a global batch: rank, rank + world_size, ... .
 
     Args:
-        batch: number of the global batch, from 0; step s of a run trains on batch s - 1.
+        batch: number of the global batch, from 0; step s trains on batch s - 1.
     Returns:
-        (n,) int64; the shares of the ranks differ by at most one.
+        (n,) int64; the numbers of samples per rank differ by at most one.
     """
     start = batch * global_batch_size
     return np.arange(start + rank, start + global_batch_size, world_size, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The job around a run: Slurm's limits, the way to the first node, W&B."""
+"""Checks of the job around a run: the address of rank 0, the limits of Slurm, the W&B server."""
 
 import os
 import re
@@ -8,47 +8,49 @@ import subprocess
 from collections.abc import Mapping
 
 from vqdist.config.schema import RunConfig
-from vqdist.diagnosis.report import Check, of_problems
+from vqdist.config.tracking_mode import resolve_mode
+from vqdist.diagnosis.report import Check, checks_from_problems
+from vqdist.diagnosis.wandb_server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
 from vqdist.foundation.errors import ConfigError
-from vqdist.tracking.server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
-from vqdist.tracking.tracker import resolve_mode
 
 
-def check_main_address(environ: Mapping[str, str] = os.environ) -> Check:
-    """See that the address where the ranks will meet resolves; one that does not hangs them in silence."""
-    name, host = "meeting point", environ.get("MASTER_ADDR")
+def check_rendezvous(environ: Mapping[str, str] = os.environ) -> Check:
+    """Check that MASTER_ADDR resolves; otherwise the ranks would wait for each other until the timeout."""
+    name, host = "rendezvous", environ.get("MASTER_ADDR")
     if host is None:
-        return Check(name, "ok", "none set: the launcher will, or one process needs none")
+        return Check(name, "ok", "MASTER_ADDR is not set: the launcher sets it, a single process does not need it")
     try:
-        address = socket.getaddrinfo(host, None)[0][4][0]
+        address = str(socket.getaddrinfo(host, None)[0][4][0])
     except socket.gaierror as error:
-        return Check(name, "mend", f"MASTER_ADDR {host!r} does not resolve: {error.strerror}", "a host of the job")
+        return Check(name, "fix", f"MASTER_ADDR {host!r} does not resolve: {error.strerror}", "a host of the job")
     nodes = int(environ.get("SLURM_JOB_NUM_NODES", "1"))
     found = f"{host} is {address}, port {environ.get('MASTER_PORT', 'not set')}"
-    if nodes > 1 and str(address).startswith("127.") and "GLOO_SOCKET_IFNAME" not in environ:
-        return Check(name, "note", found, "GLOO_SOCKET_IFNAME, as launch/rank.sh sets it: gloo would take the loopback")
+    if nodes > 1 and address.startswith("127.") and "GLOO_SOCKET_IFNAME" not in environ:
+        fix = "GLOO_SOCKET_IFNAME, as launch/rank.sh sets it: otherwise gloo uses the loopback interface"
+        return Check(name, "note", found, fix)
     return Check(name, "ok", found)
 
 
 def check_slurm(environ: Mapping[str, str] = os.environ) -> Check:
-    """Read the job's limits; figures: time_limit_s, none where there is no limit."""
+    """Read the limits of the Slurm job. `figures` has time_limit_s if there is a limit."""
     name, job = "Slurm", environ.get("SLURM_JOB_ID")
     if job is None:
-        there = shutil.which("sbatch") is not None
-        return Check(name, "ok", "not inside a job" if there else "not here")
-    facts = _show_job(job)
-    if facts is None:
+        return Check(name, "ok", "not installed" if shutil.which("sbatch") is None else "not inside a job")
+    fields = _show_job(job)
+    if fields is None:
         return Check(name, "note", f"job {job}; scontrol does not answer", "requeue needs scontrol on the first node")
-    limit_s = parse_time(facts.get("TimeLimit", ""))
+    limit = fields.get("TimeLimit", "unknown")
+    limit_s = parse_time_limit(limit)
     figures = {} if limit_s is None else {"time_limit_s": float(limit_s)}
-    limit = facts.get("TimeLimit", "unknown")
-    found = f"job {job} on {facts.get('NodeList')}, time limit {limit}, start {int(facts.get('Restarts', 0)) + 1}"
-    if facts.get("Requeue") == "0":
-        return Check(name, "note", found, "sbatch --requeue, or a lost node ends the run", figures)
+    attempt = int(fields.get("Restarts", 0)) + 1
+    found = f"job {job} on {fields.get('NodeList')}, time limit {limit}, attempt {attempt}"
+    if fields.get("Requeue") == "0":
+        return Check(name, "note", found, "sbatch --requeue, or the loss of a node ends the run", figures)
     return Check(name, "ok", found, figures=figures)
 
 
 def _show_job(job: str) -> dict[str, str] | None:
+    """Return the fields of `scontrol show job`, None if it fails."""
     try:
         answer = subprocess.run(
             ["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True, timeout=10, check=True
@@ -58,8 +60,8 @@ def _show_job(job: str) -> dict[str, str] | None:
     return dict(re.findall(r"(\S+?)=(\S*)", answer.stdout.splitlines()[0]))
 
 
-def parse_time(text: str) -> int | None:
-    """Return the seconds of Slurm's `D-HH:MM:SS`; None for no limit."""
+def parse_time_limit(text: str) -> int | None:
+    """Convert a time limit of Slurm, `D-HH:MM:SS`, to seconds; None if there is no limit."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
     if match is None:
         return None
@@ -68,22 +70,21 @@ def parse_time(text: str) -> int | None:
 
 
 def check_tracking(flag: str | None, config: RunConfig, environ: Mapping[str, str] = os.environ) -> Check:
-    """Say what W&B will do with this run, and wait for its server if the run would use it.
+    """Check the W&B mode of the run and, if it is online, the API key and the server.
 
     Args:
-        flag: `--tracking.mode` of the command line, which beats the environment; None where it is not given.
+        flag: `--tracking.mode` of the command line, which overrides the environment; None if not given.
     """
     name = "W&B"
     try:
-        asked = resolve_mode(flag, environ, config.tracking.mode)
+        mode = resolve_mode(flag, environ, config.tracking.mode)
     except ConfigError as error:
-        return of_problems(name, error.problems, "")[0]
-    if asked in {"disabled", "offline"}:
-        return Check(name, "ok", f"{asked}, as asked")
+        return checks_from_problems(name, error.problems)[0]
+    if mode in {"disabled", "offline"}:
+        return Check(name, "ok", f"{mode}, as configured")
     url = find_server_url()
     if not has_key(url, environ):
         return Check(name, "note", "no API key: offline", "`wandb login`, or --tracking.mode offline")
-    reason = probe_server(url, ANSWER_LIMIT_S)
-    if reason:
+    if reason := probe_server(url, ANSWER_LIMIT_S):
         return Check(name, "note", f"{url} does not answer ({reason}): offline", "a proxy, or --tracking.mode offline")
     return Check(name, "ok", f"online, {url} answers")

@@ -1,29 +1,27 @@
-"""This machine: versions, devices, memory, and whether signals arrive."""
+"""Checks of this machine: package versions, devices, precision, memory, and signals."""
 
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
+from vqdist.data.cache_dir import MEMORY_FOLDER, free_bytes, free_memory_bytes
 from vqdist.diagnosis.report import Check
-from vqdist.runs.environment import PACKAGES, find_versions
+from vqdist.runs.environment import PACKAGES, count_cores, find_versions
 
-LITTLE_MEMORY_BYTES = 2 * 2**30
-# A process that only waits for the signals that a cluster sends, and tells of each.
+MIN_RANK_MEMORY_BYTES = 2 * 2**30
+GIB = 2**30
+# Prints the number of each signal that it receives, of those that Slurm sends to a job.
 LISTENER = """
-import signal, sys
-def hear(number, frame):
-    print(number, flush=True)
+import signal
 for number in (signal.SIGUSR1, signal.SIGTERM):
-    signal.signal(number, hear)
+    signal.signal(number, lambda number, frame: print(number, flush=True))
 print(0, flush=True)
 while True:
     signal.pause()
@@ -31,131 +29,100 @@ while True:
 
 
 def check_machine(precision: str, device: str) -> list[Check]:
-    """Return all checks of this rank's machine, for a run of this precision on this device."""
-    of_device = [check_devices(device), check_precision(precision, device)]
-    return [check_versions(), *of_device, check_memory(), check_signals()]
+    """Run all checks of the machine of this rank, whose device is cpu, cuda or mps."""
+    device_checks = [check_devices(device), check_precision(precision, device)]
+    return [check_versions(), *device_checks, check_memory(), check_signals()]
 
 
 def check_versions() -> Check:
-    """Compare what is installed with what the package asks for."""
+    """Compare the installed packages with the requirements of vqdist."""
+    if missing := list(_find_missing()):
+        return Check("versions", "fix", "; ".join(missing), "pip install --upgrade vqdist in this environment")
     versions = {"python": platform.python_version(), **find_versions(PACKAGES)}
-    missing = []
-    for text in _requirements():
-        try:
-            asked = Requirement(text)
-        except InvalidRequirement:
-            continue
-        if asked.marker is not None and not asked.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            there = metadata.version(asked.name)
-        except metadata.PackageNotFoundError:
-            missing.append(f"{asked}: not installed")
-            continue
-        if not asked.specifier.contains(there, prereleases=True):
-            missing.append(f"{asked}: {there}")
-    found = ", ".join(f"{name} {version}" for name, version in versions.items())
-    if missing:
-        return Check("versions", "mend", "; ".join(missing), "pip install --upgrade vqdist in this environment")
-    return Check("versions", "ok", found)
+    return Check("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
-def _requirements() -> list[str]:
+def _find_missing() -> Iterator[str]:
+    """Yield the requirements that are not met, each with the installed version."""
     try:
-        return metadata.requires("vqdist") or []
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return []
+        requirements = [Requirement(text) for text in metadata.requires("vqdist") or []]
+    except metadata.PackageNotFoundError:  # vqdist is on the path but not installed
+        return
+    for requirement in requirements:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        version = find_versions([requirement.name]).get(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            yield f"{requirement}: {version or 'not installed'}"
 
 
 def check_devices(device: str, environ: Mapping[str, str] = os.environ) -> Check:
-    """Name the device of this rank and see that each local rank has one of its own."""
+    """Describe the devices of this machine and check that every local rank has one."""
     import torch
 
-    local = int(environ.get("LOCAL_WORLD_SIZE", "1"))
+    name, local_ranks = "devices", int(environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "mps":
+        return Check(name, "ok", "mps")
     if device == "cuda":
         count = torch.cuda.device_count()
-        names = sorted({torch.cuda.get_device_name(index) for index in range(count)})
+        models = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
         free, total = torch.cuda.mem_get_info()
-        found = f"{count} x {', '.join(names)}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free; {local} local ranks"
-        if local > count and "," in environ.get("CUDA_VISIBLE_DEVICES", "0,1"):
-            return Check("devices", "mend", found, "one rank per GPU: --ntasks-per-node as --gpus-per-node")
-        if local < count:
-            return Check("devices", "note", found, "as many ranks as GPUs; the others stay idle")
-        return Check("devices", "ok", found)
-    if device == "mps":
-        return Check("devices", "ok", "mps")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    found = f"CPU, {cores} cores; {local} local ranks of {threads} threads"
-    if local * threads > cores:
-        return Check("devices", "note", found, f"OMP_NUM_THREADS={max(cores // local, 1)}: threads outnumber the cores")
-    return Check("devices", "ok", found)
+        found = f"{count} x {models}, {free / GIB:.0f} of {total / GIB:.0f} GiB free; {local_ranks} local ranks"
+        if local_ranks > count and "," in environ.get("CUDA_VISIBLE_DEVICES", "0,1"):
+            return Check(name, "fix", found, "one rank per GPU: set --ntasks-per-node to --gpus-per-node")
+        if local_ranks < count:
+            return Check(name, "note", found, "one rank per GPU: the other GPUs are idle")
+        return Check(name, "ok", found)
+    cores, threads = count_cores(), torch.get_num_threads()
+    found = f"CPU, {cores} cores; {local_ranks} local ranks of {threads} threads"
+    if local_ranks * threads > cores:
+        fix = f"OMP_NUM_THREADS={max(cores // local_ranks, 1)}: there are more threads than cores"
+        return Check(name, "note", found, fix)
+    return Check(name, "ok", found)
 
 
 def check_precision(precision: str, device: str) -> Check:
-    """Tell whether the device of this rank has instructions for the precision of the run."""
+    """Check that the device has instructions for the precision of the run."""
     import torch
 
     from vqdist.training.precision import find_slow_precision
 
-    slow = find_slow_precision(precision, torch.device(device))
-    if slow:
+    if slow := find_slow_precision(precision, torch.device(device)):
         return Check("precision", "note", slow, "--train.precision fp32, in a new run")
     return Check("precision", "ok", precision)
 
 
 def check_memory(environ: Mapping[str, str] = os.environ) -> Check:
-    """Tell how much memory is left to each local rank."""
-    local = int(environ.get("LOCAL_WORLD_SIZE", "1"))
-    free = find_free_memory()
+    """Check how much memory each local rank can use."""
+    name, local_ranks = "memory", int(environ.get("LOCAL_WORLD_SIZE", "1"))
+    free = free_memory_bytes()
     if free is None:
-        return Check("memory", "note", "this system does not tell")
-    shared = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else free
-    found = f"{free / 2**30:.1f} GiB free, {free / local / 2**30:.1f} for each rank; /dev/shm {shared / 2**30:.1f} GiB"
-    if free / local < LITTLE_MEMORY_BYTES:
-        return Check("memory", "note", found, "more memory (sbatch --mem), fewer ranks or fewer data.num_workers")
-    return Check("memory", "ok", found, figures={"free_memory_bytes": float(free)})
-
-
-def find_free_memory() -> int | None:
-    """Return the bytes that processes here can still take: what the system has, within this job's limit."""
-    values = {}
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            name, value = line.split(":")
-            values[name] = int(value.split()[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
-    free = values.get("MemAvailable")
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            room = int(Path(limit).read_text()) - int(Path(used).read_text())
-        except (OSError, ValueError):  # none, or "max"
-            continue
-        free = room if free is None else min(free, room)
-    return free
+        return Check(name, "note", "unknown: this system has no /proc/meminfo")
+    shared = free_bytes(MEMORY_FOLDER) if MEMORY_FOLDER.is_dir() else free
+    rank_bytes = free / local_ranks
+    found = f"{free / GIB:.1f} GiB free, {rank_bytes / GIB:.1f} for each rank; {MEMORY_FOLDER} {shared / GIB:.1f} GiB"
+    if rank_bytes < MIN_RANK_MEMORY_BYTES:
+        return Check(name, "note", found, "more memory (sbatch --mem), fewer ranks or fewer data.num_workers")
+    return Check(name, "ok", found, figures={"free_memory_bytes": float(free)})
 
 
 def check_signals() -> Check:
-    """Send what Slurm sends to a process of this interpreter and wait for its word."""
+    """Check that the signals that Slurm sends reach a Python process."""
     name = "signals"
+    numbers = (signal.SIGUSR1, signal.SIGTERM)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    blocked = [number.name for number in (signal.SIGUSR1, signal.SIGTERM) if number in masked]
-    if blocked:
-        return Check(name, "mend", f"blocked: {', '.join(blocked)}", "a launcher that leaves them be")
+    if blocked := [number.name for number in numbers if number in masked]:
+        return Check(name, "fix", f"blocked: {', '.join(blocked)}", "a launcher that does not block signals")
     with subprocess.Popen([sys.executable, "-S", "-c", LISTENER], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
-            child.stdout.readline()
-            start = time.perf_counter()
-            for number in (signal.SIGUSR1, signal.SIGTERM):
+            child.stdout.readline()  # the handlers are installed
+            start_s = time.perf_counter()
+            for number in numbers:
                 child.send_signal(number)
                 if child.stdout.readline().strip() != str(int(number)):
-                    return Check(name, "mend", f"{number.name} does not arrive", "a system that delivers signals")
-            took_s = time.perf_counter() - start
+                    return Check(name, "fix", f"{number.name} does not arrive", "a system that delivers signals")
+            signal_s = (time.perf_counter() - start_s) / len(numbers)
         finally:
             child.kill()
-    return Check(name, "ok", f"USR1 and TERM heard, {took_s / 2 * 1000:.1f} ms each", figures={"signal_s": took_s / 2})
+    return Check(name, "ok", f"USR1 and TERM arrive in {signal_s * 1000:.1f} ms", figures={"signal_s": signal_s})

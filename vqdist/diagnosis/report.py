@@ -1,72 +1,73 @@
-"""What a check found, what many ranks found together, and the table that a person reads."""
+"""Results of checks: one per check, merged over ranks, as a table and as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
 from vqdist.foundation.errors import Problem
 
-# From good to bad; what must be mended is last.
-STATES = ("ok", "note", "mend")
+State = Literal["ok", "note", "fix"]
+_SEVERITY: dict[State, int] = {"ok": 0, "note": 1, "fix": 2}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        state: ok; note, where it works but could be better; mend, where a run would fail.
-        found: what is there, in a few words.
-        mend: what to do about it; empty where all is well.
-        figures: measured numbers by name, the unit in the name.
+        state: ok; note, if a run works but could be better; fix, if a run would fail.
+        fix: what to change; empty if the state is ok.
+        figures: measured numbers by name; each name ends in its unit.
     """
 
     name: str
-    state: str
+    state: State
     found: str
-    mend: str = ""
+    fix: str = ""
     figures: dict[str, float] = field(default_factory=dict)
 
 
-def of_problems(name: str, problems: Sequence[Problem], fine: str) -> list[Check]:
-    """Return a check for each problem, or one that says that all is fine."""
-    if not problems:
-        return [Check(name, "ok", fine)]
-    return [Check(name, "mend", f"{problem.where}: {problem.found}", problem.expected) for problem in problems]
+def checks_from_problems(name: str, problems: Sequence[Problem]) -> list[Check]:
+    """Return one check with the state `fix` for each problem."""
+    return [Check(name, "fix", f"{problem.where}: {problem.found}", problem.expected) for problem in problems]
 
 
-def merge(by_rank: Sequence[Sequence[Check]], hosts: Sequence[str]) -> list[Check]:
-    """Return one check for each that every rank made: the worst, and how many ranks are as bad."""
+def merge_ranks(checks_by_rank: Sequence[Sequence[Check]], hosts: Sequence[str]) -> list[Check]:
+    """Merge the same checks of all ranks: each result is that of the first rank with the worst state."""
     merged = []
-    for checks in zip(*by_rank, strict=True):
-        worst = max(range(len(checks)), key=lambda rank: STATES.index(checks[rank].state))
+    for checks in zip(*checks_by_rank, strict=True):
+        worst = max(range(len(checks)), key=lambda rank: _SEVERITY[checks[rank].state])
         check = checks[worst]
-        alike = sum(other.state == check.state for other in checks)
-        found = check.found
         if check.state != "ok" and len(checks) > 1:
-            found += f" (on {alike} of {len(checks)} ranks, first {hosts[worst]})"
-        merged.append(Check(check.name, check.state, found, check.mend, check.figures))
+            count = sum(other.state == check.state for other in checks)
+            check = replace(check, found=f"{check.found} (on {count} of {len(checks)} ranks, first {hosts[worst]})")
+        merged.append(check)
     return merged
 
 
 def is_ready(checks: Sequence[Check]) -> bool:
-    """Tell whether a run can start."""
-    return all(check.state != "mend" for check in checks)
+    """Return whether a run can start: no check has the state `fix`."""
+    return all(check.state != "fix" for check in checks)
 
 
-def build_table(checks: Sequence[Check]) -> str:
-    """Return the checks as lines: name, state, finding, and under it what to do."""
+def format_checks(checks: Sequence[Check]) -> str:
+    """Format the checks as a table: name, state, what was found and, below it, what to change."""
     width = max((len(check.name) for check in checks), default=0)
     lines = []
     for check in checks:
         lines.append(f"{check.name:<{width}}  {check.state:<4}  {check.found}")
-        if check.mend:
-            lines.append(f"{'':<{width}}        -> {check.mend}")
+        if check.fix:
+            lines.append(f"{'':<{width}}        -> {check.fix}")
     return "\n".join(lines)
 
 
-def to_json(checks: Sequence[Check], **facts: Any) -> dict[str, Any]:
-    """Return the checks for scripts."""
-    rows = [{"name": c.name, "state": c.state, "found": c.found, "mend": c.mend} for c in checks]
-    figures = {name: value for check in checks for name, value in check.figures.items()}
-    return {"ready": is_ready(checks), **facts, "figures": figures, "checks": rows}
+def to_json(checks: Sequence[Check], *, run_dir: Path | None = None, data_path: str | None = None) -> dict[str, Any]:
+    """Return the checks as a JSON object for scripts, with the run directory and dataset of the configuration."""
+    return {
+        "ready": is_ready(checks),
+        "run_dir": None if run_dir is None else str(run_dir),
+        "data_path": data_path,
+        "figures": {name: value for check in checks for name, value in check.figures.items()},
+        "checks": [{"name": c.name, "state": c.state, "found": c.found, "fix": c.fix} for c in checks],
+    }

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vqdist.data.loading.batch import describe_worker_fault, is_worker_fault
-from vqdist.foundation.errors import ConfigError, Problem, StalledError
+from vqdist.foundation.errors import ConfigError, Problem, StalledError, find_worker_fault
 from vqdist.foundation.launcher_environment import number_problems, read_world_size
 
 
@@ -27,8 +26,8 @@ def raising_stalled_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if is_worker_fault(error):
-            raise StalledError(describe_worker_fault(error)) from error
+        if (fault := find_worker_fault(error)) is not None:
+            raise fault from error
         if isinstance(error, dist.DistError) or "/gloo/" in str(error):
             reason = str(error).split("] ", 1)[-1].split(". ")[0]  # gloo prefixes its source location
             raise StalledError(f"another rank died or did not respond within run.timeout_s: {reason}") from error

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqdist.data.augmentation import mirror_images
 from vqdist.data.loading.batch import to_images
-from vqdist.data.mirror import mirror_images
 from vqdist.evaluation.model_metrics import Evaluation
 from vqdist.evaluation.samples.charts import draw_nearest_slices, draw_sample_report
 from vqdist.evaluation.samples.copies import find_distance_ratios
@@ -36,7 +36,7 @@ def draw_vqvae_figures(model: VQVAE, evaluation: Evaluation, split: SplitLoader,
         names=[f"{name}: {key}" for (name, _), key in zip(chosen, batch.keys, strict=True)],
         path=out / f"reconstructions-{split.name}.png",
     )
-    codebook = vqvae_charts.draw_codebook(
+    codebook = vqvae_charts.draw_codebook_usage(
         counts, perplexity=perplexity(counts), split=split.name, path=out / f"codebook-{split.name}.png"
     )
     return [reconstructions, codebook]
@@ -53,7 +53,7 @@ def draw_rate_distortion(metrics: dict[str, dict[str, Any]], split: str, out: Pa
         {"name": model, **{name: found[name]["mean"] for name in names if name in found}}
         for model, found in metrics.items()
     ]
-    return vqvae_charts.draw_rates(points, split=split, path=out / f"rates-{split}.png")
+    return vqvae_charts.draw_rate_distortion(points, split=split, path=out / f"rates-{split}.png")
 
 
 def choose_slices(ssim: np.ndarray) -> list[tuple[str, int]]:

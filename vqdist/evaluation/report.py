@@ -15,7 +15,7 @@ from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_from_any_rank
 from vqdist.inference.reconstruction import reconstruct_pictures
 from vqdist.inference.work_sharing import run_on_main
-from vqdist.plotting.curves import draw_losses
+from vqdist.plotting.training_curves import draw_training_curves
 from vqdist.runs.run_dir import RunDir
 
 Report = dict[str, Any]  # JSON values
@@ -78,7 +78,7 @@ def draw_figures(
     run, split = inputs.options.run, inputs.split
     try:
         metrics_file = RunDir(run).metrics
-        paths = [draw_losses(metrics_file, out / "losses.png")] if metrics_file.is_file() else []
+        paths = [draw_training_curves(metrics_file, out / "losses.png")] if metrics_file.is_file() else []
         if inputs.prior is None:
             paths += draw_vqvae_figures(inputs.vqvae, evaluation, split, out)
         if inputs.beside:

@@ -1,4 +1,4 @@
-"""Errors that a person can act on, and the exit code that each one means."""
+"""Errors that a user can act on, and the exit code of each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from typing import Any, Self
 
 
 class VqdistError(Exception):
-    """Any error that vqdist raises on purpose."""
+    """Base class of the errors that vqdist raises deliberately."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that the user can mend: where it is, what was found there and what was expected."""
+    """One thing that the user can fix: where it is, what was found there and what was expected."""
 
     where: str
     found: str
@@ -24,7 +24,7 @@ class Problem:
 
 
 class UserError(VqdistError):
-    """Wrong usage, configuration or data. Carries every problem that was found, not only the first."""
+    """Wrong usage, configuration or data, with every problem that was found, not only the first."""
 
     exit_code = 2
 
@@ -33,7 +33,7 @@ class UserError(VqdistError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
     def __reduce__(self) -> tuple[type[Self], tuple[list[Problem]]]:
-        return type(self), (self.problems,)  # an exception is pickled by its text alone otherwise
+        return type(self), (self.problems,)  # by default an exception is pickled with its text as only argument
 
     @classmethod
     def of(cls, where: str, found: object, expected: object) -> Self:
@@ -42,16 +42,19 @@ class UserError(VqdistError):
 
 
 class ConfigError(UserError, ValueError):
-    """The configuration is wrong: a key, its type, or two keys that do not fit; also a model's arguments in Python."""
+    """The configuration, or an argument of a model in Python, is invalid: a key, its type, or a pair of keys."""
 
 
 def collect(*checks: Callable[[], Any], problems: Sequence[Problem] = ()) -> list[Any]:
-    """Return what each check returns.
+    """Run checks and report the problems of all of them together.
 
     Args:
-        problems: what was found before.
+        checks: functions that may raise a UserError.
+        problems: problems found before.
+    Returns:
+        The result of each check.
     Raises:
-        ConfigError: every problem, those of all checks that raise a UserError too.
+        ConfigError: there is any problem.
     """
     results, found = [], list(problems)
     for check in checks:
@@ -65,15 +68,15 @@ def collect(*checks: Callable[[], Any], problems: Sequence[Problem] = ()) -> lis
 
 
 class DataError(UserError):
-    """A source, a data set or a file of it is not what the work needs."""
+    """A source, a dataset or a file of it cannot be used."""
 
 
 class DamagedDataError(DataError):
-    """A shard holds other bytes than its manifest and index say; the problem names shard and sample."""
+    """The bytes of a shard differ from its manifest or index; the problem names the shard and the sample."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint or a saved model cannot be used: damaged, or of another architecture."""
+    """A checkpoint or a saved model cannot be used: it is damaged, or has another architecture."""
 
 
 class OwnershipError(VqdistError):
@@ -81,16 +84,27 @@ class OwnershipError(VqdistError):
 
 
 class StorageError(VqdistError):
-    """A file of the run cannot be written: a full disk, a quota, a mount that is gone."""
+    """A file of the run cannot be written: full disk, exceeded quota, unmounted file system."""
 
 
 class DivergedError(VqdistError):
-    """Loss or gradients stayed non-finite after going back to the last checkpoint."""
+    """The loss or the gradients are still not finite after going back to the last checkpoint."""
 
 
 class StalledError(VqdistError):
-    """A rank or a loader worker died or hung."""
+    """A rank or a loader worker died or hangs."""
 
 
 class FetchError(VqdistError):
-    """A file of a remote data set did not come, in spite of all tries."""
+    """A file of a remote dataset could not be downloaded after all retries."""
+
+
+def find_worker_fault(error: RuntimeError) -> StalledError | None:
+    """Return the error to raise instead of one by which torch reports a dead or hanging loader worker, else None.
+
+    Torch raises it from a signal handler, wherever the main thread is.
+    """
+    if "DataLoader worker" in str(error) or "DataLoader timed out" in str(error):
+        found = "a loader worker died, or returned nothing within run.timeout_s"
+        return StalledError(f"data.num_workers: {found}: {error}")
+    return None

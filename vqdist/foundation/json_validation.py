@@ -1,4 +1,4 @@
-"""JSON as a stranger may have written it: bounded in size, and every value checked by hand."""
+"""Reading JSON from untrusted files: bounded size, and every value checked."""
 
 import json
 import math
@@ -13,23 +13,27 @@ _T = TypeVar("_T")
 
 
 def load_json(path: Path, max_bytes: int) -> object:
-    """Read a JSON file of bounded size; DataError where it is missing, too large or no JSON."""
+    """Read a JSON file of at most max_bytes bytes.
+
+    Raises:
+        DataError: the file is missing, too large or not valid JSON.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise DataError.of(str(path), error.strerror or str(error), "a JSON file that can be read") from error
+        raise DataError.of(str(path), error.strerror or str(error), "a readable JSON file") from error
     if len(data) > max_bytes:
-        raise DataError.of(str(path), f"more than {max_bytes} bytes", "a JSON file of sane size")
+        raise DataError.of(str(path), f"more than {max_bytes} bytes", f"a JSON file of at most {max_bytes} bytes")
     return parse_json(data, str(path))
 
 
 def parse_json(data: bytes, where: str) -> object:
-    """Decode JSON that a stranger may have written: no NaN, no depth that breaks the stack."""
+    """Decode JSON; raise DataError, which names `where`, if it is invalid, contains NaN or is nested too deeply."""
     try:
         return decode_json(data)
     except (ValueError, RecursionError) as error:
-        raise DataError.of(where, f"no valid JSON ({str(error)[:200]})", "JSON as vqdist writes it") from error
+        raise DataError.of(where, f"invalid JSON ({str(error)[:200]})", "JSON as vqdist writes it") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -40,18 +44,21 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def decode_json(data: bytes) -> object:
-    """Decode JSON in UTF-8, without NaN; ValueError or RecursionError where it is none."""
-    return _DECODER.decode(data.decode())  # json.loads would build a decoder each time
+    """Decode UTF-8 JSON without NaN; raise ValueError or RecursionError if it is invalid."""
+    return _DECODER.decode(data.decode())  # json.loads would build a decoder for each call
 
 
-def _is_number(value: object) -> bool:
+def _is_finite_number(value: object) -> bool:
     if type(value) is int:
         return abs(value) <= 2**53
     return isinstance(value, float) and math.isfinite(value)
 
 
 class Fields:
-    """Checked access to the values of a JSON object."""
+    """Checked access to the values of a JSON object.
+
+    Each method returns the value of a key and raises DataError if it has another type or is out of range.
+    """
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, dict):
@@ -60,45 +67,50 @@ class Fields:
         self._where = where
 
     def fail(self, key: str, found: object, expected: str) -> NoReturn:
+        """Raise the DataError for a key."""
         raise DataError.of(f"{self._where}, {key}", repr(found)[:200], expected)
 
+    def _typed(self, key: str, kind: type[_T], expected: str) -> _T:
+        value = self._values.get(key)
+        if not isinstance(value, kind):
+            self.fail(key, value, expected)
+        return value
+
     def integer(self, key: str, low: int = 0, high: int = 2**62) -> int:
+        """Return a whole number from low to high."""
         value = self._values.get(key)
         if type(value) is not int or not low <= value <= high:
             self.fail(key, value, f"a whole number from {low} to {high}")
         return value
 
     def text(self, key: str) -> str:
-        value = self._values.get(key)
-        if not isinstance(value, str):
-            self.fail(key, value, "text")
-        return value
+        """Return a string."""
+        return self._typed(key, str, "text")
 
     def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of strings."""
         value = self.items(key)
         if not all(isinstance(item, str) for item in value):
             self.fail(key, value, "a list of texts")
         return tuple(value)
 
     def one_of(self, key: str, choices: tuple[str | int, ...]) -> str | int:
+        """Return a value that is one of the choices, with the same type."""
         value = self._values.get(key)
         if type(value) not in {type(choice) for choice in choices} or value not in choices:
             self.fail(key, value, " or ".join(map(str, choices)))
         return value
 
     def mapping(self, key: str) -> dict[str, Any]:
-        value = self._values.get(key)
-        if not isinstance(value, dict):
-            self.fail(key, value, "a JSON object")
-        return value
+        """Return a JSON object."""
+        return self._typed(key, dict, "a JSON object")
 
     def items(self, key: str) -> list[Any]:
-        value = self._values.get(key)
-        if not isinstance(value, list):
-            self.fail(key, value, "a list")
-        return value
+        """Return a list."""
+        return self._typed(key, list, "a list")
 
     def pair(self, key: str) -> tuple[int, int]:
+        """Return two positive sizes whose product is at most 2**28."""
         value = self.items(key)
         if len(value) != 2 or any(type(side) is not int or side < 1 for side in value):
             self.fail(key, value, "two sizes, [rows, columns]")
@@ -107,29 +119,27 @@ class Fields:
         return value[0], value[1]
 
     def numbers(self, key: str, count: int | None) -> tuple[float, ...] | None:
-        """A list of `count` finite numbers, or None where the value is null; never a list where count is None."""
+        """Return `count` finite numbers, or None where the value is null; with a count of None it must be null."""
         if self._values.get(key) is None:
             return None
         value = self.items(key)
-        if len(value) != count or not all(map(_is_number, value)):
+        if len(value) != count or not all(map(_is_finite_number, value)):
             self.fail(key, value, f"{count} finite numbers" if count else "null")
         return tuple(float(x) for x in value)
 
     def conditions(self, key: str) -> tuple[tuple[int | None, int | None, int], ...]:
-        """A list of [label or null, slice or null, count]; a manifest without one has none."""
+        """Return a list of [label or null, slice or null, count]; empty where the value is null."""
         if self._values.get(key) is None:
             return ()
         rows = self.items(key)
         for row in rows:
-            if (
-                not isinstance(row, list)
-                or len(row) != 3
-                or any(part is not None and type(part) is not int for part in row)
-            ):
+            is_triple = isinstance(row, list) and len(row) == 3
+            if not is_triple or any(part is not None and type(part) is not int for part in row):
                 self.fail(key, row, "[label, slice, count]")
             if type(row[2]) is not int or row[2] < 1:
                 self.fail(key, row, "a count of at least 1")
         return tuple((label, number, count) for label, number, count in rows)
 
     def optional(self, key: str, read: Callable[[str], _T]) -> _T | None:
+        """Return None where the value is null, else what another method of this class reads."""
         return None if self._values.get(key) is None else read(key)

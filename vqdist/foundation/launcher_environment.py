@@ -1,4 +1,4 @@
-"""What the launcher tells a process of its world: numbers in the environment, read without torch."""
+"""The environment variables that a launcher sets for each process: rank, world size and others, read without torch."""
 
 import os
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ NUMBERS = (
 
 
 def number_problems(environ: Mapping[str, str] = os.environ) -> list[Problem]:
-    """Return the variables that should be whole numbers and are none."""
-    told = {name: environ[name] for name in NUMBERS if name in environ}
-    return [Problem(name, repr(text), "a whole number") for name, text in told.items() if not text.isdecimal()]
+    """Return the variables that must be whole numbers and are not."""
+    values = {name: environ[name] for name in NUMBERS if name in environ}
+    return [Problem(name, repr(text), "a whole number") for name, text in values.items() if not text.isdecimal()]
 
 
 def read_world_size(environ: Mapping[str, str] = os.environ) -> int:
-    """Return how many processes there are; 1 where no number is told."""
-    told = environ.get("WORLD_SIZE", "")
-    return int(told) if told.isdecimal() else 1
+    """Return the number of processes; 1 without a launcher."""
+    text = environ.get("WORLD_SIZE", "")
+    return int(text) if text.isdecimal() else 1
 
 
 def read_rank(environ: Mapping[str, str] = os.environ) -> int:
-    """Return which of the processes this is; 0 where it is alone, or where no number is told."""
-    told = environ.get("RANK", "")
-    return int(told) if told.isdecimal() and read_world_size(environ) > 1 else 0
+    """Return the rank of this process; 0 without a launcher."""
+    text = environ.get("RANK", "")
+    return int(text) if text.isdecimal() and read_world_size(environ) > 1 else 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vqdist.config.schema import Mirror
-from vqdist.data.mirror import mirror_images
+from vqdist.data.augmentation import mirror_images
 from vqdist.foundation.seeds import derive_seed
 
 

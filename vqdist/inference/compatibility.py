@@ -1,7 +1,7 @@
 """Check that a dataset fits a model."""
 
+from vqdist.data.open import Dataset
 from vqdist.foundation.errors import Problem
-from vqdist.inference.dataset import Dataset
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 

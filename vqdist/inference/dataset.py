@@ -1,18 +1,17 @@
 """Datasets for inference and evaluation: splits are read in batches that do not depend on the number of ranks."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.data.loading.batch import Batch, FixedBatchPlan, Request, SampleDataset
+from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.dataset import SampleDataset
 from vqdist.data.loading.pipeline import SampleDecoder
+from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.loading.workers import load_batches
-from vqdist.data.open import open_dataset
-from vqdist.data.shards.manifest import Manifest
+from vqdist.data.open import Dataset
 from vqdist.data.shards.reader import ShardReader
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
@@ -22,29 +21,6 @@ MIN_SAMPLES_FOR_WORKERS = 512  # of a rank in one pass; fewer are decoded in les
 WORKER_TIMEOUT_S = 600.0
 
 Numbers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset on this machine.
-
-    Attributes:
-        path: path that the user gave; names the dataset in errors.
-        folder: folder with the manifest: the path, or for third-party shards the folder of their index.
-    """
-
-    path: Path
-    folder: Path
-    manifest: Manifest
-
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a dataset; third-party shards are indexed in the user's cache.
-
-        Raises:
-            DataError: no dataset at the path.
-        """
-        return cls(Path(path), *open_dataset(path))
 
 
 class SplitLoader:
@@ -84,7 +60,7 @@ class SplitLoader:
 
     def load(self, numbers: Numbers) -> Batch:
         """Load samples by their numbers in the split."""
-        return self._samples.load(Request(0, numbers, numbers, last=True))
+        return self._samples.load(MicroBatchPlan(0, numbers, numbers, last=True))
 
     def load_all(self, ranks: Ranks | None = None, *, within_shards: bool = False) -> Iterator[Batch]:
         """Yield the batches of this rank in a pass over the split; batch b goes to rank b % world_size.

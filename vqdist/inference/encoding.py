@@ -6,22 +6,23 @@ The written bytes do not depend on the number of ranks.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vqdist.config.command_options import EncodeOptions
 from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.open import Dataset, open_dataset
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import reporting_storage_errors
+from vqdist.foundation.atomic_files import check_output, reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
-from vqdist.foundation.staging import check_output
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.compatibility import find_vqvae_problems
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
@@ -76,7 +77,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     """
     files, images, _ = collect(
         lambda: run_on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
-        lambda: Dataset.open(options.data),
+        lambda: open_dataset(options.data),
         lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
     )
     model, size = build_vqvae(files), images.manifest.image_size
@@ -135,7 +136,7 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
         overwrite=job.options.overwrite,
         source={
             "command": "vqdist.encode",
-            "images": str(job.images.path.resolve()),
+            "images": str(Path(job.images.path).resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
             **({"views": views.number, "shift": views.shift, "mirror": views.mirror} if views.number > 1 else {}),
@@ -154,7 +155,7 @@ def write_codes(writer: ShardSetWriter, batches: Iterator[tuple[str, list[Encode
     with ProgressBar(total, unit="slices", label="encode") as shown:
         for split, samples in batches:
             for key, payload, info in samples:
-                writer.write(split, key, payload, "npy", info)
+                writer.write(split, key, payload, info)
             shown.advance(len(samples))
         (writer.folder / "vqvae").mkdir()
         for name, content in job.files.contents.items():

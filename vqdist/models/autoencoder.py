@@ -1,20 +1,20 @@
-"""Encoder and decoder of the VQ-VAE: the layers of van den Oord et al. 2017, and a quicker shape of them.
+"""Encoder and decoder of the VQ-VAE: the layers of van den Oord et al. 2017, or narrower ones at fine resolutions.
 
 Shapes: B batch, C channels, H W image, h w latent grid, D code size.
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.models.upsample import Upsample
+from vqdist.config.model_config import VQVAEConfig
+from vqdist.models.cpu_kernels import conv_transpose
 
 
 class Residual(nn.Module):
-    """ReLU, 3x3, ReLU, 1x1, added to the input; 2017, section 4.1."""
+    """ReLU, 3x3 convolution, ReLU, 1x1 convolution, added to the input; 2017, section 4.1."""
 
     def __init__(self, hidden: int, residual_hidden: int) -> None:
         super().__init__()
@@ -26,56 +26,39 @@ class Residual(nn.Module):
         return features + self.gather(F.relu_(self.spread(F.relu(features))))
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The layers of encoder and decoder, which mirror each other; the arguments of VQVAE."""
+class Upsample(nn.ConvTranspose2d):
+    """A 4x4 transposed convolution of stride 2: (B, I, H, W) to (B, O, 2 H, 2 W)."""
 
-    channels: int
-    hidden: int
-    residual_hidden: int
-    residual_layers: int
-    fine_layers: int
-    downsample: int
-    patch: int
-    code_dim: int
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 4, stride=2, padding=1)
 
-    @property
-    def widths(self) -> list[int]:
-        """Channels at each resolution, from the image (or its patches) to the latent grid."""
-        halvings = int(math.log2(self.downsample // self.patch))
-        if self.patch == 1:
-            return [self.channels, self.hidden // 2, *[self.hidden] * (halvings - 1)]
-        return [self.channels * self.patch**2, *[max(self.hidden >> level, 1) for level in range(halvings, -1, -1)]]
-
-    def build_residuals(self, width: int, layers: int) -> nn.Sequential:
-        """Return residual layers, whose inner width keeps its share of the outer one."""
-        inner = max(self.residual_hidden * width // self.hidden, 1)
-        return nn.Sequential(*[Residual(width, inner) for _ in range(layers)])
-
-    def build_fine_residuals(self) -> list[nn.Sequential]:
-        """Return the residual layers of each resolution finer than the latent grid, finest first; the grid has none."""
-        *finer, _ = self.widths[1:]
-        return [*[self.build_residuals(width, self.fine_layers) for width in finer], nn.Sequential()]
+    def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return the features at twice the size."""
+        assert self.bias is not None
+        return conv_transpose(features, self.weight, self.bias)
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) to latents (B, D, h, w): a stride-2 4x4 convolution per halving, 3x3, residuals, 1x1."""
+    """Images (B, C, H, W) to latents (B, D, h, w).
 
-    def __init__(self, sizes: Sizes) -> None:
+    A 4x4 convolution of stride 2 per halving of the resolution, then 3x3, residual blocks and 1x1.
+    """
+
+    def __init__(self, channels: int, config: VQVAEConfig) -> None:
         super().__init__()
-        self.patch = sizes.patch
+        self.patch = config.patch
         self.down = nn.ModuleList(
             nn.Conv2d(inner, outer, 3, padding=1) if number == 0 and self.patch > 1 else
             nn.Conv2d(inner, outer, 4, stride=2, padding=1)
-            for number, (inner, outer) in enumerate(pairwise(sizes.widths))
+            for number, (inner, outer) in enumerate(pairwise(compute_widths(channels, config)))
         )  # fmt: skip
-        self.fine = nn.ModuleList(sizes.build_fine_residuals())
-        self.mix = nn.Conv2d(sizes.hidden, sizes.hidden, 3, padding=1)
-        self.residuals = sizes.build_residuals(sizes.hidden, sizes.residual_layers)
-        self.to_code = nn.Conv2d(sizes.hidden, sizes.code_dim, 1)
+        self.fine = nn.ModuleList(_build_fine_residuals(channels, config))
+        self.mix = nn.Conv2d(config.hidden, config.hidden, 3, padding=1)
+        self.residuals = _build_residuals(config, config.hidden, config.residual_layers)
+        self.to_code = nn.Conv2d(config.hidden, config.code_dim, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the latents, before quantization."""
+        """Return the latents before quantization."""
         features = F.pixel_unshuffle(images, self.patch) if self.patch > 1 else images
         for layer, residuals in zip(self.down, self.fine, strict=True):
             features = F.relu_(residuals(layer(features)))
@@ -84,18 +67,20 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Quantized latents (B, D, h, w) to images (B, C, H, W): the encoder's mirror, 4x4 transposed convolutions."""
+    """Quantized latents (B, D, h, w) to images (B, C, H, W): the encoder mirrored, with transposed convolutions."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, channels: int, config: VQVAEConfig) -> None:
         super().__init__()
-        self.patch = sizes.patch
-        self.mix = nn.Conv2d(sizes.code_dim, sizes.hidden, 3, padding=1)
-        self.residuals = sizes.build_residuals(sizes.hidden, sizes.residual_layers)
-        steps = list(pairwise(sizes.widths[::-1]))
-        self.fine = nn.ModuleList(sizes.build_fine_residuals()[::-1])
+        self.patch = config.patch
+        self.mix = nn.Conv2d(config.code_dim, config.hidden, 3, padding=1)
+        self.residuals = _build_residuals(config, config.hidden, config.residual_layers)
+        layers = list(pairwise(compute_widths(channels, config)[::-1]))
+        self.fine = nn.ModuleList(_build_fine_residuals(channels, config)[::-1])
         self.up = nn.ModuleList(
-            nn.Conv2d(wide, narrow, 3, padding=1) if number == len(steps) and self.patch > 1 else Upsample(wide, narrow)
-            for number, (wide, narrow) in enumerate(steps, 1)
+            nn.Conv2d(wide, narrow, 3, padding=1)
+            if number == len(layers) and self.patch > 1
+            else Upsample(wide, narrow)
+            for number, (wide, narrow) in enumerate(layers, 1)
         )
 
     def forward(self, quantized: Tensor) -> Tensor:
@@ -106,11 +91,19 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(features, self.patch) if self.patch > 1 else features
 
 
-def init_weights(model: nn.Module) -> None:
-    """Scale the weights so that the latents start near unit scale and each residual near the identity.
+def compute_widths(channels: int, config: VQVAEConfig) -> list[int]:
+    """Return the number of channels at each resolution, from the image (or its patches) to the latent grid."""
+    halvings = int(math.log2(config.downsample // config.patch))
+    if config.patch == 1:
+        return [channels, config.hidden // 2, *[config.hidden] * (halvings - 1)]
+    return [channels * config.patch**2, *[max(config.hidden >> level, 1) for level in range(halvings, -1, -1)]]
 
-    He et al. 2015 for layers behind a ReLU. PyTorch's default loses a factor of 2.4 a layer: the first latents of
-    a slice differ by some thousandths, and the first steps go into blowing them up.
+
+def init_weights(model: nn.Module) -> None:
+    """Initialise all convolutions so that latents have about unit scale and residual blocks are near the identity.
+
+    He et al. 2015 for layers after a ReLU. PyTorch's default initialisation shrinks the features by 2.4 per layer: the
+    first latents of a slice would differ by some thousandths only.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -119,3 +112,15 @@ def init_weights(model: nn.Module) -> None:
             nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.in_channels * taps))
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
+
+
+def _build_residuals(config: VQVAEConfig, width: int, layers: int) -> nn.Sequential:
+    """Return residual blocks whose inner width is the same share of the outer width at every resolution."""
+    inner = max(config.residual_hidden * width // config.hidden, 1)
+    return nn.Sequential(*[Residual(width, inner) for _ in range(layers)])
+
+
+def _build_fine_residuals(channels: int, config: VQVAEConfig) -> list[nn.Sequential]:
+    """Return the residual blocks of each resolution finer than the latent grid, finest first; none for the grid."""
+    *finer, _ = compute_widths(channels, config)[1:]
+    return [*[_build_residuals(config, width, config.fine_layers) for width in finer], nn.Sequential()]

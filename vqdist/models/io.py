@@ -12,19 +12,18 @@ import glob
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
-from vqdist.foundation.atomic_files import partial_path, remove_partials, sync, write_synced
+from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError, Problem, UserError
 from vqdist.models.model_card import DataDescription, ModelCard
 from vqdist.models.pixelcnn import PixelCNN
@@ -34,6 +33,14 @@ MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": P
 MAX_CARD_BYTES = 16 * 2**20
 READ_ATTEMPTS = 20
 _T = TypeVar("_T")
+
+
+class SavableModel(Protocol):
+    """What save_model needs of a module."""
+
+    config: dict[str, Any]
+
+    def state_dict(self) -> Mapping[str, Any]: ...
 
 
 class ModelFiles(NamedTuple):
@@ -84,10 +91,9 @@ class ModelFiles(NamedTuple):
 
 
 def save_model(
-    model: nn.Module,
+    model: SavableModel,
     folder: str | Path,
     *,
-    kind: str | None = None,
     step: int | None = None,
     metrics: Mapping[str, float] | None = None,
     data: DataDescription | None = None,
@@ -97,9 +103,9 @@ def save_model(
     """Save a model; a model that is already in the folder is replaced atomically.
 
     Args:
-        model: with `config`, the arguments of its constructor.
+        model: a module whose `config` holds the arguments that rebuild it, as JSON values. The lower-case name of its
+            class is saved as its kind; load_model builds those in MODELS.
         folder: folder of the model, for example RUN/model.
-        kind: of the model; needed for models other than VQVAE and PixelCNN, which load_model cannot build.
         step: optimizer step of the weights.
         metrics: validation metrics at that step.
         data: facts about the dataset that the model was trained on.
@@ -111,8 +117,8 @@ def save_model(
     """
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
     card = ModelCard(
-        kind=kind or next(kind for kind, model_class in MODELS.items() if isinstance(model, model_class)),
-        model=cast(Mapping[str, Any], model.config),
+        kind=type(model).__name__.lower(),
+        model=model.config,
         weights_bytes=len(weights),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         step=step,
@@ -122,8 +128,9 @@ def save_model(
     contents = {"config.json": card.to_json(), "model.safetensors": weights}
     if vqvae_dir is not None:
         vqvae = read_model_files(vqvae_dir, kind="vqvae")
-        contents |= {f"vqvae/{name}": data for name, data in vqvae.contents.items()}
-    _replace_folder(Path(folder), contents, check_owner)
+        contents |= {f"vqvae/{name}": content for name, content in vqvae.contents.items()}
+    clear_leftovers(Path(folder).parent, glob.escape(Path(folder).name))
+    write_folder(Path(folder), contents, check=check_owner)
 
 
 def load_model(path: str | Path) -> VQVAE | PixelCNN:
@@ -160,7 +167,7 @@ def find_model(path: str | Path) -> Path:
     """
     path = Path(path)
     for folder in (path, path / "model", path / "vqvae") * 2:  # twice: a writer may replace the folder meanwhile
-        if (folder / "config.json").is_file() or (_set_aside(folder) / "config.json").is_file():
+        if (folder / "config.json").is_file() or (aside_path(folder) / "config.json").is_file():
             return folder
     expected = "a run directory, its model/, or a dataset of codes"
     raise CheckpointError.of(str(path), "no model" if path.exists() else "nothing", expected)
@@ -209,6 +216,8 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
 
 
 def _construct(files: ModelFiles) -> VQVAE | PixelCNN:
+    if files.card.kind not in MODELS:
+        raise CheckpointError.of(f"{files.folder / 'config.json'}: kind", files.card.kind, " or ".join(MODELS))
     try:
         return MODELS[files.card.kind](**files.card.model)
     except (TypeError, ValueError, RuntimeError, UserError) as error:
@@ -228,7 +237,7 @@ def _read_consistently(folder: Path) -> tuple[bytes, bytes]:
     """Read both files from the same version of a folder that a writer may replace at any time."""
     for attempt in range(READ_ATTEMPTS):
         last = attempt == READ_ATTEMPTS - 1
-        for place in (folder, _set_aside(folder)):
+        for place in (folder, aside_path(folder)):
             try:
                 return _read_pair(place)
             except FileNotFoundError as error:
@@ -253,33 +262,3 @@ def _read_pair(folder: Path) -> tuple[bytes, bytes]:
             return config, file.read()
     finally:
         os.close(descriptor)
-
-
-def _replace_folder(folder: Path, files: Mapping[str, bytes], check_owner: Callable[[], None] | None) -> None:
-    partial = partial_path(folder)
-    aside = _set_aside(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_partials(folder.parent, glob.escape(folder.name))
-    try:
-        for name, data in files.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            write_synced(partial / name, data)
-        for inner in {(partial / name).parent for name in files}:
-            sync(inner)
-        if check_owner is not None:
-            check_owner()
-        if folder.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-        partial.rename(folder)
-        sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _set_aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")

@@ -13,7 +13,6 @@ from vqdist.foundation.errors import CheckpointError, UserError, collect
 from vqdist.foundation.json_validation import Fields
 
 FORMAT_VERSION = 1
-KINDS = ("vqvae", "pixelcnn")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class ModelCard:
     """The content of config.json.
 
     Attributes:
-        kind: "vqvae" or "pixelcnn".
+        kind: name of the model class in lower case: "vqvae" or "pixelcnn".
         model: arguments of the constructor.
         weights_bytes: size of model.safetensors.
         weights_sha256: hexadecimal digest of model.safetensors.
@@ -97,7 +96,7 @@ class ModelCard:
             weights = Fields(top.mapping("weights"), f"{where}, weights")
             version, kind, model, size, sha256, step, metrics, data = collect(
                 lambda: top.one_of("format_version", (FORMAT_VERSION,)),
-                lambda: top.one_of("kind", KINDS),
+                lambda: top.text("kind"),
                 lambda: top.mapping("model"),
                 lambda: weights.integer("bytes"),
                 lambda: weights.text("sha256"),

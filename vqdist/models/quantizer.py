@@ -1,35 +1,35 @@
-"""The codebook of a VQ-VAE: nearest code, straight-through gradient, learning by EMA or gradient, dead-code restarts.
+"""The vector quantizer: nearest codes, straight-through gradient, learning by EMA or gradient, restarts of dead codes.
 
 Shapes: B batch, h w latent grid, D code size, K codes, N latents (B * h * w of them in a batch).
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.config.model_config import QuantizerConfig
+from vqdist.config.section import build_section, takes_keys
 from vqdist.foundation.seeds import derive_seed
 from vqdist.models.nearest_code import Assignment, assign_codes, nearest_code
 
-# A count below this would underflow after some thousand idle steps; the code itself does not depend on it.
+# Without this limit the count of an idle code would underflow after some thousand steps.
 MIN_COUNT = 1e-6
 
 
 class StraightThrough(torch.autograd.Function):
-    """Pass the gradient of the quantized latents to the latents; van den Oord 2017, section 3.2 and eq. 3.
+    """Copy the gradient of the quantized latents to the latents; van den Oord et al. 2017, section 3.2 and eq. 3.
 
-    Returns the quantized latents and the squared error twice: the first moves the latents only (commitment),
-    the second moves the codebook only.
+    Returns the quantized latents and the squared error twice: the gradient of the first error reaches the latents only
+    (commitment), that of the second the codebook only.
     """
 
     @staticmethod
     def forward(
         ctx: Any, latents: Tensor, codebook: Tensor, quantized: Tensor, codes: Tensor, errors: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # A copy, since a standalone quantizer may restart codes before the backward pass.
+        # Cloned: a standalone quantizer may restart codes before the backward pass.
         used_codebook = codebook.clone() if ctx.needs_input_grad[1] else None
         ctx.save_for_backward(latents, quantized, codes, used_codebook)
         return quantized.view_as(quantized), errors.clone(), errors.clone()
@@ -53,40 +53,35 @@ class StraightThrough(torch.autograd.Function):
 
 
 class RestartPlan(NamedTuple):
-    """Where in the global batch the candidates of one restart come from; the same on every rank."""
+    """Where the candidates of a restart are in the global batch; equal on every rank."""
 
-    positions: Tensor  # (K,) int64 position in the global batch
-    places: Tensor  # (K,) int64, taken modulo h * w
-    gumbel: Tensor  # (K,) noise of the draw among the candidates
+    positions: Tensor  # (K,) int64 position of the sample in the global batch
+    places: Tensor  # (K,) int64 position in the latent grid, modulo h * w
+    gumbel: Tensor  # (K,) noise for sampling among the candidates
 
 
+@takes_keys(QuantizerConfig)
 class VectorQuantizer(nn.Module):
     """A codebook of K vectors of size D, learned by EMA (2017, appendix A.1) or by gradient (eq. 3).
 
-    Standalone it does all of its own upkeep in training mode: first codes from the first batch, the EMA after
-    each forward, restarts of dead codes. With `deferred` a forward only adds to `pending`, so that a training
-    loop can sum these over micro-batches and ranks, and then `commit` or `discard` them.
+    In training mode, a standalone quantizer takes its first codes from the first batch, applies the EMA after each
+    forward and restarts dead codes. With `deferred`, a forward only adds to the `pending` statistics: a training loop
+    calls `plan_restarts`, sums `pending` over micro-batches and ranks, and then calls `commit` or `discard`.
 
     Args:
         num_codes: K.
         code_dim: D.
-        codebook: "ema" or "grad".
-        commitment_weight: beta of eq. 3.
-        ema_decay: gamma of appendix A.1; also of the usage counts of a codebook learned by gradient.
-        restart: whether codes that are hardly used are replaced by latents.
-        restart_every: steps between two restarts.
-        restart_threshold: a code is dead when, since the last look, it was taken less than this share of the mean.
+        codebook: "ema" or "grad"; with "grad", ema_decay is not used.
         deferred: leave first codes, EMA and restarts to the training loop.
-
     Raises:
-        ConfigError: arguments out of range, all of them together.
+        ConfigError: unknown keys or values out of range; all of them.
     """
 
     codebook: Tensor  # (K, D)
-    counts: Tensor  # (K,) N_i of appendix A.1; starts at 1, so that idle codes stay where they are
+    counts: Tensor  # (K,) N_i of appendix A.1; starts at 1, so that idle codes do not move
     initialized: Tensor  # () bool
-    recent_counts: Tensor  # (K,) how often each code was taken since the last look for dead ones
-    restarted: Tensor  # () int64 codes restarted so far; whoever reads it may set it to 0
+    recent_counts: Tensor  # (K,) uses of each code since the last restart check
+    restarted: Tensor  # () int64 number of restarted codes; the reader may reset it to 0
     pending_counts: Tensor
     pending_sums: Tensor
     pending_candidates: Tensor
@@ -97,28 +92,16 @@ class VectorQuantizer(nn.Module):
         code_dim: int,
         codebook: Literal["ema", "grad"] = "ema",
         *,
-        commitment_weight: float = 0.25,
-        ema_decay: float = 0.99,
-        restart: bool = True,
-        restart_every: int = 20,
-        restart_threshold: float = 0.02,
         deferred: bool = False,
+        **keys: Any,
     ) -> None:
         super().__init__()
-        arguments = {
-            "num_codes": num_codes,
-            "code_dim": code_dim,
-            "codebook": codebook,
-            "commitment_weight": commitment_weight,
-            "ema_decay": ema_decay,
-            "restart_every": restart_every,
-            "restart_threshold": restart_threshold,
-        }
-        if problems := codebook_problems(arguments):
-            raise ConfigError(problems)
+        arguments = {"num_codes": num_codes, "code_dim": code_dim, "codebook": codebook, **keys}
+        config = build_section(QuantizerConfig, arguments)
         self.num_codes, self.code_dim = num_codes, code_dim
-        self.commitment_weight, self.ema_decay = commitment_weight, ema_decay
-        self.restart, self.restart_every, self.restart_threshold = restart, restart_every, restart_threshold
+        self.commitment_weight, self.ema_decay = config.commitment_weight, config.ema_decay
+        self.restart, self.restart_every = config.restart, config.restart_every
+        self.restart_threshold = config.restart_threshold
         self.learns_by_ema = codebook == "ema"
         self.deferred = deferred
         first = torch.empty(num_codes, code_dim).uniform_(-1 / num_codes, 1 / num_codes)
@@ -144,7 +127,7 @@ class VectorQuantizer(nn.Module):
         weights: Tensor | None = None,
         per_sample: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantize; in training also collect (and, not deferred, apply) what the codebook learns from.
+        """Quantize latents; in training mode also update the codebook, or with `deferred` the pending statistics.
 
         Args:
             latents: (B, D, h, w) float.
@@ -156,8 +139,8 @@ class VectorQuantizer(nn.Module):
         Returns:
             quantized (B, D, h, w), straight-through; codes (B, h, w) int64; loss, () or (B,).
         """
-        upkeep = self.training and not self.deferred
-        if upkeep:
+        standalone = self.training and not self.deferred
+        if standalone:
             self._begin_own_step(latents if weights is None else latents[weights > 0])
         with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
             found = assign_codes(latents, self.codebook, weights)
@@ -169,7 +152,7 @@ class VectorQuantizer(nn.Module):
         loss = self.commitment_weight * commitment
         if not self.learns_by_ema:
             loss = loss + codebook_error
-        if upkeep:
+        if standalone:
             self.commit()
         return quantized, found.codes, loss if per_sample else loss.mean()
 
@@ -179,20 +162,20 @@ class VectorQuantizer(nn.Module):
         return nearest_code(latents.permute(0, 2, 3, 1).reshape(-1, D), self.codebook).view(B, h, w)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """Return the vectors of a code map: (B, h, w) int64 -> (B, D, h, w)."""
+        """Return the codebook vectors (B, D, h, w) of code maps (B, h, w) int64."""
         return F.embedding(codes, self.codebook).permute(0, 3, 1, 2)
 
     @property
     def pending(self) -> list[Tensor]:
-        """What the ranks must sum, in place, between the last micro-batch of a step and `commit`."""
+        """The tensors that must be summed over ranks, in place, between the last micro-batch of a step and `commit`."""
         restarting = [self.pending_candidates] if self._plan is not None else []
         return [self.pending_counts, self.pending_sums, *restarting]
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, seed: int) -> None:
-        """Take K distinct latents as the first codes; repeats with jitter where there are fewer.
+        """Set the codebook to K distinct latents; if there are fewer, repeat them with jitter.
 
-        The same latents and seed give the same codes on every rank.
+        The codes depend only on the set of latents and the seed.
 
         Args:
             latents: (N, D) float.
@@ -211,7 +194,12 @@ class VectorQuantizer(nn.Module):
         self.initialized.fill_(True)
 
     def plan_restarts(self, seed: int, step: int, global_batch_size: int) -> None:
-        """Before a step: say where in the global batch the candidates of its restarts lie, if it has any."""
+        """Plan the restarts of a step, if it is one with restarts; call it before the first forward of the step.
+
+        Args:
+            step: number of the step, from 1.
+            global_batch_size: samples of the step over all micro-batches and ranks.
+        """
         self._plan = None
         if not (self.restart and step % self.restart_every == 0):
             return
@@ -223,9 +211,9 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Apply the pending statistics of a step: the EMA, and the restarts if the step was planned to have them."""
+        """Apply the pending statistics of a step: the EMA, and the planned restarts."""
         if self.learns_by_ema:
-            # m_i / N_i of appendix A.1, written so that an idle code keeps its bits.
+            # m_i / N_i of appendix A.1, in a form that leaves the bits of an idle code unchanged.
             self.counts.lerp_(self.pending_counts, 1 - self.ema_decay).clamp_(min=MIN_COUNT)
             towards = self.pending_sums - self.pending_counts[:, None] * self.codebook
             self.codebook.addcmul_(towards, ((1 - self.ema_decay) / self.counts)[:, None])
@@ -235,7 +223,7 @@ class VectorQuantizer(nn.Module):
         self.discard()
 
     def discard(self) -> None:
-        """Drop the pending statistics: the step was not finite on some rank."""
+        """Drop the pending statistics and the planned restarts, for a step that is skipped."""
         for tensor in self.pending:
             tensor.zero_()
         self._plan = None
@@ -244,25 +232,22 @@ class VectorQuantizer(nn.Module):
         self.pending_counts += found.counts
         self.pending_sums += found.sums
         if self._plan is not None:
-            counted = (
-                torch.ones(len(latents), dtype=torch.bool, device=latents.device) if weights is None else weights > 0
-            )
-            if positions is None:
-                positions = counted.cumsum(0) - 1
+            counted = torch.ones_like(latents[:, 0, 0, 0], dtype=torch.bool) if weights is None else weights > 0
+            positions = counted.long().cumsum(0) - 1 if positions is None else positions
             here = (positions == self._plan.positions[:, None]) & counted  # (K, B)
             place = self._plan.places % (latents.shape[2] * latents.shape[3])
             candidates = latents.flatten(2)[here.int().argmax(1), :, place]  # (K, D)
             self.pending_candidates += torch.where(here.any(1, keepdim=True), candidates, 0.0)
 
     def _restart_dead_codes(self, gumbel: Tensor) -> None:
-        """Replace dead codes by candidates drawn without repeats, in proportion to their squared error.
+        """Replace dead codes by candidates sampled without replacement, in proportion to their squared error.
 
-        Most latents of a brain slice are background, which the codebook already holds; their error is near 0.
+        Most latents of a brain slice are background, which the codebook already represents: their error is near 0.
         """
         nearest = self.codebook[nearest_code(self.pending_candidates, self.codebook)]
         errors = (self.pending_candidates - nearest).square().sum(1)
         order = (errors.log() + gumbel).argsort(descending=True)
-        # Not by the moving average: it forgets a code's first uses so slowly that a collapse would go on for long.
+        # Not by the moving average: it decays so slowly that a collapse of the codebook would last long.
         dead = self.recent_counts <= self.restart_threshold * self.recent_counts.mean()
         replacement = self.pending_candidates[order[(dead.cumsum(0) - 1).clamp(min=0)]]
         self.codebook.copy_(torch.where(dead[:, None], replacement, self.codebook))
@@ -270,7 +255,7 @@ class VectorQuantizer(nn.Module):
         self.restarted += dead.sum()
         self.recent_counts.zero_()
 
-    @torch.compiler.disable  # it counts steps, and a compiled forward would be compiled anew for each count
+    @torch.compiler.disable  # the step counter would trigger a recompilation at each forward
     def _begin_own_step(self, latents: Tensor) -> None:
         if not len(latents):
             return
@@ -278,21 +263,3 @@ class VectorQuantizer(nn.Module):
             self.initialize(latents.permute(0, 2, 3, 1).reshape(-1, self.code_dim), seed=0)
         self._own_steps += 1
         self.plan_restarts(0, self._own_steps, len(latents))
-
-
-def codebook_problems(arguments: Mapping[str, Any], prefix: str = "") -> list[Problem]:
-    """Return which arguments of a VectorQuantizer are out of range; the prefix goes before their names."""
-    allowed = {
-        "num_codes": (arguments["num_codes"] >= 1, "at least 1"),
-        "code_dim": (arguments["code_dim"] >= 1, "at least 1"),
-        "codebook": (arguments["codebook"] in ("ema", "grad"), "ema or grad"),
-        "commitment_weight": (arguments["commitment_weight"] >= 0, "0 or above"),
-        "ema_decay": (0 <= arguments["ema_decay"] < 1, "in [0, 1)"),
-        "restart_every": (arguments["restart_every"] >= 1, "at least 1"),
-        "restart_threshold": (arguments["restart_threshold"] >= 0, "0 or above"),
-    }
-    return [
-        Problem(f"{prefix}{name}", str(arguments[name]), expected)
-        for name, (is_allowed, expected) in allowed.items()
-        if not is_allowed
-    ]

@@ -1,33 +1,44 @@
-"""Sampling from a PixelCNN, each code computed once: the vertical stack a row at a time, the horizontal a code.
+"""Sample from a PixelCNN with a cache, so that each code is computed once; Ramachandran et al. 2017.
 
-What a later code needs of the earlier ones is kept per layer: the last few rows of the vertical stack
-and the current row of the horizontal one. Ramachandran et al. 2017.
+The vertical stack advances a row at a time, the horizontal stack a code at a time. Each layer caches what later codes
+need of the earlier ones: the last few rows of the vertical stack and the current row of the horizontal stack.
+
+Shapes: B maps, h w grid, C channels of both stacks, K codes.
 """
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqdist.foundation.errors import Problem, UserError
+from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 
-if TYPE_CHECKING:
-    from vqdist.models.pixelcnn import GatedLayer, PixelCNN
+
+class SampledModel(Protocol):
+    """The parts of a PixelCNN that the sampler uses."""
+
+    num_codes: int
+    embedding: nn.Embedding
+    context: Context
+    opposite: MirroredRows | None
+    layers: nn.ModuleList
+    head: nn.Sequential
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How a code is drawn from its logits: argmax of logits / temperature + Gumbel noise among the top_k."""
+    """How a code is sampled from its logits; attributes as in PixelCNN.sample."""
 
     noise: Tensor | None = None
     temperature: float = 1.0
     top_k: int = 0
 
     def check(self, num: int, grid: tuple[int, int], num_codes: int) -> None:
-        """Raise UserError unless the arguments of a sample fit together; all problems at once."""
+        """Raise UserError with every argument of a sample that is out of range."""
         h, w = grid
         problems = []
         if num < 0:
@@ -45,20 +56,22 @@ class SamplingOptions:
             raise UserError(problems)
 
     def row_noise(self, y: int, shape: tuple[int, int, int], like: Tensor) -> Tensor:
-        """Return the noise of row y, (B, w, K) as `shape` says, on the device and of the type of `like`.
+        """Return the noise of row y on the device and in the dtype of `like`.
 
-        Made from uniform numbers, in place: torch's exponential numbers take several times as long on a CPU.
+        Args:
+            shape: (B, w, K).
         """
         if self.temperature == 0:
             return like.new_zeros(()).expand(shape)
         if self.noise is not None:
             w = shape[1]
             return self.noise[:, y * w : (y + 1) * w].to(like)
+        # From uniform numbers, in place: torch's exponential numbers take several times as long on a CPU.
         uniform = torch.rand(shape, device=like.device, dtype=like.dtype)
         return uniform.log_().neg_().log_().neg_()
 
     def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """Return the codes, (B,), drawn from (B, K) logits with (B, K) noise. Overwrites the logits."""
+        """Return the codes (B,) sampled from logits (B, K) with noise (B, K). Overwrites the logits."""
         if self.temperature == 0:
             return logits.argmax(dim=1)
         if self.top_k:
@@ -69,22 +82,22 @@ class SamplingOptions:
 
 
 def sample_codes(
-    model: "PixelCNN",
+    model: SampledModel,
     num: int,
     grid: tuple[int, int],
-    draw: SamplingOptions,
+    options: SamplingOptions,
     *,
     label: Tensor | None,
     slice: Tensor | None,
 ) -> Tensor:
-    """Return (num, h, w) codes drawn one by one in raster order, as `PixelCNN.sample` tells."""
+    """Sample code maps (num, h, w), one code at a time in raster order; arguments as in PixelCNN.sample."""
     weight = model.embedding.weight
     with torch.inference_mode(), torch.autocast(weight.device.type, enabled=False):
         label, slice = (None if value is None else value.to(weight.device) for value in (label, slice))
         h, w = grid
         cache = _Cache(model, num, w)
         codes = torch.empty(h, w, num, dtype=torch.int64, device=weight.device)
-        middle, opposite = h - h // 2, None  # the first row below the middle; what is known of those from above it
+        middle, opposite = h - h // 2, None  # first row below the middle; its and the later rows' mirrored features
         for y in range(h if num else 0):
             context = model.context.rows(h, w, first=y, last=y + 1, label=label, slice=slice)[:, 0]
             if model.opposite is not None and y == middle:
@@ -92,26 +105,26 @@ def sample_codes(
             if opposite is not None:
                 context = context + opposite[:, y - middle]
             cache.advance_rows(y, context)
-            cache.draw_row(draw, draw.row_noise(y, (num, w, model.num_codes), weight), codes[y])
-    # Outside of inference mode, so that the caller may do with it whatever a tensor is good for.
+            cache.sample_row(options, options.row_noise(y, (num, w, model.num_codes), weight), codes[y])
+    # Cloned outside of inference mode: the result is an ordinary tensor.
     return codes.permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
 
 
 class _Cache:
-    """All layers' caches for `num` maps of width w, and the loop over the codes of a row."""
+    """The caches of all layers for `num` maps of width w."""
 
-    def __init__(self, model: "PixelCNN", num: int, w: int) -> None:
+    def __init__(self, model: SampledModel, num: int, w: int) -> None:
         weight = model.embedding.weight
         self.embedding = weight
-        self.layers = [_CachedLayer(cast("GatedLayer", layer), num, w) for layer in model.layers]
+        self.layers = [_CachedLayer(layer, num, w) for layer in model.layers if isinstance(layer, GatedLayer)]
         C = weight.shape[1]
-        self.residual = weight.new_zeros(num, w, C)  # what the first layer adds its output to: the context
+        self.residual = weight.new_zeros(num, w, C)  # the context, which the first layer adds
         self.last = weight.new_empty(num, w, C)
         self.first, self.second = model.head[1], model.head[3]
         self.steps = [self._views(x) for x in range(w)]
 
     def _views(self, x: int) -> list[tuple[Tensor, ...]]:
-        """Return for each layer the tensors that it reads and writes at column x, made once for all rows."""
+        """Return the tensors that each layer reads and writes at column x; the same views serve all rows."""
         residuals = [self.residual[:, x], *(layer.cell(x) for layer in self.layers[1:])]
         outputs = [*(layer.cell(x) for layer in self.layers[1:]), self.last[:, x]]
         return [
@@ -120,33 +133,42 @@ class _Cache:
         ]
 
     def advance_rows(self, y: int, context: Tensor) -> None:
-        """Take the vertical stack to row y, which needs the codes of the rows above only; context (B or 1, w, C)."""
-        newest = self.layers[0].drawn_row()
+        """Advance the vertical stack to row y, from the codes of the rows above.
+
+        Args:
+            context: (B or 1, w, C), of row y.
+        """
+        newest = self.layers[0].sampled_row()
         residual = self.residual.copy_(context)
         for layer in self.layers:
             newest = residual = layer.advance_rows(y, newest, residual)
 
-    def draw_row(self, draw: SamplingOptions, noise: Tensor, codes: Tensor) -> None:
-        """Draw the codes of the current row, (w, B), one after the other."""
+    def sample_row(self, options: SamplingOptions, noise: Tensor, codes: Tensor) -> None:
+        """Sample the codes of the current row, column after column.
+
+        Args:
+            noise: (B, w, K).
+            codes: (w, B) int64; overwritten.
+        """
         for x, layers in enumerate(self.steps):
             for window, kernel, features, values, gates, gated, out, residual, output in layers:
                 features.addmm_(window, kernel).sigmoid_()
                 torch.addcmul(gates, values, gates, value=-2, out=gated)
                 torch.addmm(residual, gated, out, out=output)
             logits = self.second(F.silu(self.first(F.silu(self.last[:, x]))))
-            codes[x] = draw.choose(logits, noise[:, x])
+            codes[x] = options.choose(logits, noise[:, x])
             self.layers[0].cell(x).copy_(F.embedding(codes[x], self.embedding))
 
 
 class _CachedLayer:
-    """One layer's weights as the sampler multiplies by them, and what it must remember.
+    """The weights of one layer in the form that the sampler multiplies by, and the cache of that layer.
 
-    The tanh is taken as 2 sigmoid(2 x) - 1, the inner 2 in the weights, so that one sigmoid, on a CPU several times as
-    fast, serves both halves; gates - 2 values * gates, a single operation, is then minus the gated values, and the
-    minus goes into the weights behind.
+    tanh(x) is computed as 2 sigmoid(2 x) - 1, with the inner 2 in the weights, so that one sigmoid serves both halves;
+    on a CPU it is several times as fast as tanh. gates - 2 values * gates, a single operation, is the negative of the
+    gated values; the weights behind it carry the minus sign.
     """
 
-    def __init__(self, layer: "GatedLayer", num: int, w: int) -> None:
+    def __init__(self, layer: GatedLayer, num: int, w: int) -> None:
         C = layer.out.in_features
         _, _, size, width = layer.vertical.weight.shape
         self.size, self.reach, self.num, self.w = size, width // 2, num, w
@@ -155,7 +177,7 @@ class _CachedLayer:
         vertical = layer.vertical.weight * scale[:, None, None, None]
         assert layer.vertical.bias is not None
         self.vertical_bias = layer.vertical.bias * scale
-        # One kernel per place of the newest row in the ring of rows: the ring then never moves.
+        # One kernel per place of the newest row in the ring buffer: rows are never moved.
         self.kernels = [
             vertical.roll(shift, dims=2).contiguous(memory_format=torch.channels_last) for shift in range(size)
         ]
@@ -169,22 +191,22 @@ class _CachedLayer:
         self.features = scale.new_empty(num, w, 2 * C)
         self.gated = scale.new_empty(num, C)
 
-    def drawn_row(self) -> Tensor:
-        """Return this layer's inputs of the horizontal stack in the row drawn last, (B, w, C)."""
+    def sampled_row(self) -> Tensor:
+        """Return the horizontal stack's inputs to this layer in the row sampled last, (B, w, C)."""
         return self.left[:, self.reach :]
 
     def cell(self, x: int) -> Tensor:
-        """Return where this layer's input of the horizontal stack at column x lies, (B, C)."""
+        """Return the horizontal stack's input to this layer at column x, (B, C), as a view."""
         return self.left[:, self.reach + x]
 
     def views(self, x: int) -> tuple[Tensor, ...]:
-        """Return what this layer's part of the horizontal stack works on at column x."""
+        """Return the tensors of this layer's horizontal stack at column x."""
         window = self.left[:, x : x + self.size].view(self.num, self.horizontal.shape[0])
         features = self.features[:, x]
         return window, self.horizontal, features, *features.chunk(2, dim=1), self.gated, self.out
 
     def advance_rows(self, y: int, newest: Tensor, residual: Tensor) -> Tensor:
-        """Return the vertical stack's output at row y, (B, w, C), and leave its share of the gates in `features`."""
+        """Return the vertical stack's output at row y, (B, w, C), and write its share of the gates to `features`."""
         self.ring[:, y % self.size] = newest
         kernel = self.kernels[(y + 1) % self.size]
         features = F.conv2d(self.ring.permute(0, 3, 1, 2), kernel, self.vertical_bias, padding=(0, self.reach))

@@ -1,1 +1,1 @@
-"""Image grids and matplotlib charts."""
+"""Image grids and matplotlib figures."""

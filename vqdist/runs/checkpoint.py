@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from vqdist.foundation.atomic_files import sync, write_synced
+from vqdist.foundation.atomic_files import clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError
 from vqdist.foundation.progress import print_from_any_rank
 
@@ -54,26 +53,11 @@ def save_checkpoint(
         OSError: the checkpoint could not be written. Earlier checkpoints are unchanged.
     """
     final = folder / f"step-{step:08d}"
-    partial = folder / f"step-{step:08d}.{uuid.uuid4().hex[:8]}.tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.mkdir()
-        payloads = {f"{stem}.safetensors": save_tensors(_to_cpu(group)) for stem, group in tensors.items()}
-        payloads["state.json"] = json.dumps(state).encode()
-        for name, payload in payloads.items():
-            write_synced(partial / name, payload)
-        files = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in payloads.items()}
-        write_synced(partial / "COMMIT.json", encode_commit(step, files))
-        sync(partial)
-        check_owner()
-        if final.exists():
-            final.rename(final.with_suffix(".old"))
-        partial.rename(final)
-        sync(folder)
-        shutil.rmtree(final.with_suffix(".old"), ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    payloads = {f"{stem}.safetensors": save_tensors(_to_cpu(group)) for stem, group in tensors.items()}
+    payloads["state.json"] = json.dumps(state).encode()
+    files = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in payloads.items()}
+    payloads["COMMIT.json"] = encode_commit(step, files)
+    write_folder(final, payloads, check=check_owner)
     for old in list_checkpoints(folder)[: -max(keep, 2)]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -81,13 +65,7 @@ def save_checkpoint(
 
 def remove_partial_checkpoints(folder: Path) -> None:
     """Delete or restore what a killed process left behind. Call it only as the newest owner of the run."""
-    for partial in folder.glob("step-*.tmp"):
-        shutil.rmtree(partial, ignore_errors=True)
-    for old in folder.glob("step-*.old"):
-        if old.with_suffix("").exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.rename(old.with_suffix(""))
+    clear_leftovers(folder, "step-*")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

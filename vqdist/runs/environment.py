@@ -53,6 +53,11 @@ def find_versions(packages: Sequence[str]) -> dict[str, str]:
     return versions
 
 
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def find_commit(source: Path) -> str | None:
     """Return the git commit of a tracked source file, with `-dirty` appended if tracked files have changed.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.atomic_files import remove_partials, write_atomic
+from vqdist.foundation.atomic_files import clear_leftovers, write_atomic
 from vqdist.foundation.errors import ConfigError, OwnershipError
 from vqdist.foundation.json_lines import read_json_lines
 
@@ -99,7 +99,7 @@ class RunDir:
         run_dir = cls(path, uuid.uuid4().hex)
         path.mkdir(parents=True, exist_ok=True)
         for folder in (path, run_dir.ledgers):
-            remove_partials(folder)
+            clear_leftovers(folder)
         owner = {
             "token": run_dir.token,
             "host": socket.gethostname(),

@@ -3,17 +3,15 @@
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from vqdist.config.schema import RunConfig
-from vqdist.data.cache_dir import resolve_cache_dir
-from vqdist.data.open import locate_dataset
+from vqdist.data.open import Dataset, open_dataset
 from vqdist.data.remote.download import is_url
-from vqdist.data.remote.remote_dataset import plan_room
-from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.data.remote.remote_dataset import compute_cache_budget
+from vqdist.data.shards.manifest import MANIFEST, Manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
 from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.foundation.launcher_environment import read_world_size
@@ -25,14 +23,6 @@ from vqdist.training.precision import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
 from vqdist.training.tasks.pixelcnn import VQVAE_FOLDER
 from vqdist.training.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset on this machine: its folder (of a remote one, in the cache) and its manifest."""
-
-    folder: Path
-    manifest: Manifest
 
 
 def demo_folder(config: RunConfig) -> Path:
@@ -74,8 +64,7 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
     if path is None:
         return _weights_problems(config, task, None), None
     try:
-        folder = locate_dataset(path, resolve_cache_dir(config.data.cache_dir))
-        dataset = Dataset(folder, load_manifest(folder))
+        dataset = open_dataset(path, config.data.cache_dir)
         problems = _dataset_problems(config, task, dataset, path)
     except (DataError, CheckpointError) as error:
         return _prefix("data.path", error.problems) + _weights_problems(config, task, None), None
@@ -113,7 +102,7 @@ def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Proble
 def _cache_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
     data = config.data
     try:
-        plan_room(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
+        compute_cache_budget(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
     except DataError as error:
         return error.problems
     return []

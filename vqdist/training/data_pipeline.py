@@ -1,4 +1,4 @@
-"""The samples' way to this rank, and what the ranks of a node share on it: decoded samples and fetched shards."""
+"""Construction of a rank's data pipeline, with what the ranks of a node share: decoded samples, downloaded shards."""
 
 from pathlib import Path
 
@@ -7,39 +7,41 @@ from vqdist.data.cache_dir import resolve_cache_dir
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import SampleCache, open_caches
 from vqdist.data.remote.download import is_url
-from vqdist.data.remote.remote_dataset import Fetcher, Job, ShardGate, plan_room
+from vqdist.data.remote.remote_dataset import Prefetcher, PrefetchJob, ShardGate, compute_cache_budget
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError, Problem, UserError
 
 
 def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, token: str) -> DataPipeline:
-    """Build the samples' way to this rank.
+    """Build the data pipeline of this rank. Collective: every rank.
 
     Args:
-        path: the folder of the data set on this machine.
-        token: of this start of the run.
+        path: folder of the dataset on this machine.
+        manifest: manifest of the dataset.
+        token: token of this attempt of the run.
     Raises:
-        DataError: no room for what is to be shared, on any node.
-    Collective: every rank.
+        DataError: too little space for decoded samples or remote shards, on any node.
     """
     caches: dict[str, SampleCache] = {}
-    gate, fetcher = None, None
+    gate, prefetcher = None, None
     problems: list[Problem] = []
     try:
         if config.data.cache == "memory":
-            caches = open_caches(manifest, token=token, spare_folder=resolve_cache_dir(config.data.cache_dir))
+            caches = open_caches(manifest, token=token, fallback_folder=resolve_cache_dir(config.data.cache_dir))
         if config.data.path is not None and is_url(config.data.path):
-            gate = ShardGate(Path(path), _start_folder(path, token), config.run.timeout_s)
-            fetcher = _start_fetcher(config, path, manifest, token) if ranks.local_rank == 0 else None
+            attempt_dir = Path(path) / "starts" / token[:16]
+            gate = ShardGate(Path(path), attempt_dir, config.run.timeout_s)
+            if ranks.local_rank == 0:
+                prefetcher = _start_prefetcher(config, path, manifest, attempt_dir)
     except UserError as error:
         problems = error.problems
     problems_of_all = ranks.gather_objects(problems)
     for cache in caches.values():
-        cache.remove_names()  # every rank of the node has opened it by now
+        cache.unlink()  # the gathering above is the barrier after which every rank has opened it
     if any(problems_of_all):
-        if fetcher is not None:
-            fetcher.close()
+        if prefetcher is not None:
+            prefetcher.close()
         raise DataError(next(filter(None, problems_of_all)))
     return DataPipeline(
         path,
@@ -52,27 +54,21 @@ def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Rank
         pin_memory=ranks.device.type == "cuda",
         caches=caches,
         gate=gate,
-        fetcher=fetcher,
+        prefetcher=prefetcher,
     )
 
 
-def _start_fetcher(config: RunConfig, path: str, manifest: Manifest, token: str) -> Fetcher:
+def _start_prefetcher(config: RunConfig, path: str, manifest: Manifest, attempt_dir: Path) -> Prefetcher:
     data = config.data
     assert data.path is not None
-    room = plan_room(manifest, order=data.order, window_shards=data.window_shards, cache_gib=data.cache_gib)
-    return Fetcher(
-        Job(
-            address=data.path,
-            folder=path,
-            start=str(_start_folder(path, token)),
-            total_bytes=room.total,
-            spare_bytes=room.spare,
-            order=data.order,
-            window_shards=data.window_shards,
-            seed=config.run.seed,
-        )
+    order, window_shards = data.order, data.window_shards
+    job = PrefetchJob(
+        url=data.path,
+        folder=path,
+        attempt_dir=str(attempt_dir),
+        budget=compute_cache_budget(manifest, order=order, window_shards=window_shards, cache_gib=data.cache_gib),
+        order=order,
+        window_shards=window_shards,
+        seed=config.run.seed,
     )
-
-
-def _start_folder(path: str, token: str) -> Path:
-    return Path(path) / "starts" / token[:16]
+    return Prefetcher(job)

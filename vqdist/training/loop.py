@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -13,7 +14,7 @@ from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.errors import DivergedError, StorageError
 from vqdist.foundation.progress import print_from_any_rank, print_message
-from vqdist.models.io import save_model
+from vqdist.models.io import SavableModel, save_model
 from vqdist.plotting.image_grids import save_png
 from vqdist.runs.checkpoint import save_checkpoint
 from vqdist.runs.run_dir import RunDir
@@ -153,11 +154,10 @@ def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
             state.weight_ema.applied() if state.weight_ema else nullcontext(),
         ):
             save_model(
-                state.task.model,
+                cast(SavableModel, state.task.model),
                 run.run_dir.model,
                 step=state.progress.step,
                 metrics=metrics,
-                kind=state.task.name,
                 data=describe_data(state.task.manifest),
                 vqvae_dir=state.task.vqvae_dir,
                 check_owner=run.run_dir.check_owner,

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar on a terminal, now and then a line in a log, and a summary at the end."""
+"""A training run on the terminal: a progress bar, or lines in a log, and a summary at the end."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.foundation.progress import ProgressBar, format_duration, format_rate, print_message
 from vqdist.runs.run_dir import RunDir
 
-# key of a metric -> how a person reads it, the most telling first
+# key of a metric -> its label, the most important first
 _LABELS = {
     "ssim": "SSIM",
     "bits_per_code": "bits per code",
@@ -26,12 +26,12 @@ class TrainingTerminal:
     """Shows a run on stderr; silent unless `shown`.
 
     Args:
-        run_dir: the run's directory; its name labels the lines.
-        task: vqvae or pixelcnn.
-        data_path: the data set, for the commands that the summary proposes.
-        first_step: the step that training goes on from; 0 for a new run.
-        last_step: the step at which training will end.
-        shown: True on rank 0 alone.
+        run_dir: its name is the label of the lines.
+        task: name of the task.
+        data_path: the dataset, for the commands in the summary.
+        first_step: step from which training continues; 0 for a new run.
+        last_step: step at which training ends.
+        shown: True on rank 0 only.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class TrainingTerminal:
         )
 
     def advance(self, step: int) -> None:
-        """Show that a step is done; back to an earlier one after a run went back to its checkpoint."""
+        """Show a finished step; an earlier one after the run returned to a checkpoint."""
         self._progress.advance(step - self._step)
         self._step = step
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Show a line of metrics.jsonl: train beside the bar, validate in a line of its own."""
+        """Show a line of metrics.jsonl: train beside the bar, validate as a line."""
         if record["split"] == "validate":
             self._validate = record
             if is_better(record, self._best):
@@ -69,7 +69,7 @@ class TrainingTerminal:
             print_message(f"{self._run_dir.name}: step {record['step']:,}, validate: {describe_metrics(record)}")
 
     def close(self, state: str) -> None:
-        """Remove the bar and write the summary: what happened, how good it is, the next command to type.
+        """Remove the bar and print the summary: outcome, metrics, and the next command.
 
         Args:
             state: finished, stopped or failed.
@@ -97,10 +97,10 @@ class TrainingTerminal:
         return lines + [f"  {'next' if n == 0 else '':<9} {command}" for n, command in enumerate(commands)]
 
     def propose_commands(self, state: str) -> list[str]:
-        """Return what to type next, ready to be pasted."""
+        """Return the next commands, ready to paste."""
         run, launch = str(self._run_dir), choose_launcher()
         if state != "finished":
-            # At its last step a run has stopped only because train.stop_at_step says so; it would again.
+            # At its last step a run stops because of train.stop_at_step, and would stop there again.
             on = ["--train.stop_at_step", "null"] if state == "stopped" and self._step >= self._last_step else []
             return [join(launch, "vqdist.train", "--config", str(RunDir(self._run_dir).config), *on)]
         if self._task == "pixelcnn":
@@ -118,7 +118,7 @@ class TrainingTerminal:
     def _describe_short(self) -> str:
         parts = [describe_loss(self._train)] if "loss" in self._train else []
         for key in _SHORT:
-            # What a person waits for is measured on validate; until then the train value will do.
+            # The validate value if there is one, else the train value.
             value = self._validate.get(key, self._train.get(key))
             if value is not None:
                 parts.append(f"{_LABELS[key]} {value:.4g}")
@@ -129,27 +129,27 @@ class TrainingTerminal:
 
 
 def describe_metrics(record: Mapping[str, Any]) -> str:
-    """Return the metrics of a validate line as a person reads them."""
+    """Return the metrics of a validate line with their labels."""
     shown = [f"{label} {record[key]:.4g}" for key, label in _LABELS.items() if record.get(key) is not None]
     return ", ".join([describe_loss(record), *shown])
 
 
 def describe_loss(record: Mapping[str, Any]) -> str:
-    """Return the loss of a line, which is null where it was not finite."""
+    """Return the loss of a line; it is null if it was not finite."""
     return "loss not finite" if record["loss"] is None else f"loss {record['loss']:.4g}"
 
 
 def is_better(record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
-    """Tell whether a validate line is better than the best so far, {} for none."""
+    """Return whether a validate line is better than the best so far, {} if there is none."""
     return record["loss"] is not None and (not best or record["loss"] < best["loss"])
 
 
 def choose_launcher() -> str:
-    """Return how a person starts a command as this run was started: one process needs no launcher."""
+    """Return the launcher that this run was started with; one process needs none."""
     alone = read_world_size() == 1 and "ACCELERATE_MIXED_PRECISION" not in os.environ
     return "python -m" if alone else "accelerate launch -m"
 
 
 def join(launcher: str, *words: str) -> str:
-    """Return a command line whose words survive the shell."""
+    """Return a command line with its words quoted for the shell."""
     return f"{launcher} {shlex.join(words)}"

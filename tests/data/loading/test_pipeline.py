@@ -1,9 +1,7 @@
-"""Batches from shards, loaded in the process and by workers, against the reader."""
+"""The data pipeline of a rank: its batches contain the samples of the order, as the reader returns them."""
 
-import shutil
 from collections.abc import Iterator
 from itertools import islice
-from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +9,16 @@ import pytest
 import torch
 
 from vqdist.config.schema import DataSection
-from vqdist.data.loading.batch import NO_NUMBER, Batch
-from vqdist.data.loading.pipeline import DataPipeline
-from vqdist.data.loading.workers import BATCHES_AHEAD, Slots
+from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.pipeline import DataPipeline, SampleDecoder
+from vqdist.data.loading.workers import BATCHES_AHEAD
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
-from vqdist.foundation.errors import DamagedDataError, StalledError
+from vqdist.foundation.errors import DamagedDataError
 
 
-def open_feed(data: Path, *, rank: int = 0, world_size: int = 1, **settings: object) -> DataPipeline:
+def open_pipeline(data: Path, *, rank: int = 0, world_size: int = 1, **settings: object) -> DataPipeline:
     section = DataSection(path=str(data), **({"global_batch_size": 8, "num_workers": 0} | settings))
     return DataPipeline(str(data), load_manifest(data), section, seed=1, rank=rank, world_size=world_size, timeout_s=60)
 
@@ -31,19 +29,21 @@ def take(batches: Iterator[list[Batch]], count: int) -> list[Batch]:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("kind", ["images", "codes"])
-def test_batches_hold_what_the_reader_reads(kind: str, num_workers: int, image_set: Path, code_set: Path) -> None:
+def test_batches_contain_the_samples_of_the_reader(
+    kind: str, num_workers: int, image_set: Path, code_set: Path
+) -> None:
     data = image_set if kind == "images" else code_set
-    feed = open_feed(data, num_workers=num_workers, micro_batch_size=3)
+    pipeline = open_pipeline(data, num_workers=num_workers, micro_batch_size=3)
     reader = ShardReader(data, load_manifest(data), "train")
-    # More batches than there are slots, all kept: a slot that is written again must not change a batch.
-    batches = take(feed.train_steps(5), 3 + num_workers * BATCHES_AHEAD)
+    # More batches than slots, all kept: reusing a slot must not change a batch.
+    batches = take(pipeline.train_steps(5), 3 + num_workers * BATCHES_AHEAD)
     assert [len(batch) for batch in batches[:4]] == [3, 3, 2, 3]
     positions = iter(range(5 * 8, 10**6))
     for batch in batches:
         assert batch.values.dtype == (torch.uint8 if kind == "images" else torch.int64)
         for i, key in enumerate(batch.keys):
             position = next(positions)
-            sample = reader.read(int(feed.order.samples(np.array([position]))[0]))
+            sample = reader.read(int(pipeline.order.samples(np.array([position]))[0]))
             if kind == "images":
                 expected = decode_png(sample["png"], image_size=(32, 32), channels=1)
             else:
@@ -56,74 +56,45 @@ def test_batches_hold_what_the_reader_reads(kind: str, num_workers: int, image_s
         assert batch.weights.tolist() == [1.0] * batch.num_samples
 
 
-def test_a_split_is_dealt_out_once(image_set: Path) -> None:
+def test_steps_group_their_micro_batches(image_set: Path) -> None:
+    for number, step in enumerate(islice(open_pipeline(image_set, micro_batch_size=3).train_steps(4), 5)):
+        assert [batch.step for batch in step] == [number + 5] * 3
+        assert [batch.last for batch in step] == [False, False, True]
+
+
+def test_the_ranks_share_a_split(image_set: Path) -> None:
     reader = ShardReader(image_set, load_manifest(image_set), "validate")
-    feeds = [open_feed(image_set, rank=rank, world_size=2, num_workers=1) for rank in range(2)]
-    keys = [key for feed in feeds for batch in feed.split("validate") for key in batch.keys]
+    pipelines = [open_pipeline(image_set, rank=rank, world_size=2, num_workers=1) for rank in range(2)]
+    keys = [key for pipeline in pipelines for batch in pipeline.split("validate") for key in batch.keys]
     assert sorted(keys) == sorted(reader.key(i) for i in range(len(reader)))
+    assert [pipelines[0].has_split(name) for name in ("validate", "nosuch")] == [True, False]
 
 
-@pytest.fixture
-def damaged(image_set: Path, tmp_path: Path) -> Path:
-    """A copy in which every payload of one shard has a bit flipped."""
-    folder = tmp_path / "damaged"
-    shutil.copytree(image_set, folder)
-    shard = folder / "train/shard-000000.tar"
-    data = bytearray(shard.read_bytes())
-    reader = ShardReader(folder, load_manifest(folder), "train")
-    for place in range(7):
-        data[reader._index(0).spans[6 * place] + 50] ^= 1
-    shard.write_bytes(data)
-    return folder
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_damage_is_named_by_shard_and_sample(damaged: Path, num_workers: int) -> None:
-    feed = open_feed(damaged, num_workers=num_workers)
-    others = active_children()
-    with pytest.raises(DamagedDataError, match=r"shard-000000\.tar, sample s") as caught:
-        take(feed.train_steps(0), 8)
-    assert [child for child in active_children() if child not in others] == []  # though the error keeps its frames
-    assert caught.value.problems[0].expected == "the bytes that were written"
+def test_first_samples_and_examples_are_the_same_on_every_rank(image_set: Path) -> None:
+    pipelines = [open_pipeline(image_set, rank=rank, world_size=3) for rank in (0, 2)]
+    first = [[key for batch in pipeline.first_samples(20, 6) for key in batch.keys] for pipeline in pipelines]
+    order = pipelines[0].order.samples(np.arange(20))
+    train = ShardReader(image_set, load_manifest(image_set), "train")
+    assert first[0] == first[1] == [train.key(int(index)) for index in order]
+    validate = ShardReader(image_set, load_manifest(image_set), "validate")
+    for pipeline in pipelines:
+        assert pipeline.examples("validate", 3).keys == [validate.key(index) for index in (0, 4, 8)]
+        assert len(pipeline.examples("validate", 99)) == 9
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_damage_is_skipped_and_counted_where_asked(damaged: Path, num_workers: int) -> None:
-    feed = open_feed(damaged, num_workers=num_workers, on_error="skip", micro_batch_size=1, global_batch_size=6)
-    batches = take(feed.train_steps(0), 10)
+def test_damage_is_skipped_and_counted(damaged_set: Path, num_workers: int) -> None:
+    settings = {"on_error": "skip", "micro_batch_size": 1, "global_batch_size": 6, "num_workers": num_workers}
+    batches = take(open_pipeline(damaged_set, **settings).train_steps(0), 10)
     assert sum(batch.num_samples for batch in batches) == 60 - 7
     assert sum(len(batch.skipped) for batch in batches) == 7
-    assert all(batch.weights.tolist() == [1.0] * batch.num_samples for batch in batches if batch.num_samples)
-    blank = next(batch for batch in batches if batch.num_samples == 0)
-    assert len(blank) == 1
-    assert blank.weights.tolist() == [0.0]
-    assert blank.weights.dtype == torch.float32
-    assert blank.values.shape == (1, 1, 32, 32)
-    assert not blank.values.any()
-    assert blank.positions.tolist() == [NO_NUMBER]
+    assert [batch.weights.tolist() for batch in batches] == [[float(batch.num_samples)] for batch in batches]
 
 
-def test_slots_are_used_in_turn_and_hold_the_largest_batch() -> None:
-    class Requests:
-        most_samples = 3
-
-        def __iter__(self) -> Iterator[int]:
-            return iter(range(7))
-
-    assert list(Slots(iter(range(7)), 3, 3)) == [(0, 0), (3, 1), (6, 2), (0, 3), (3, 4), (6, 5), (0, 6)]  # type: ignore[arg-type]
-
-
-class HangingReader(ShardReader):
-    def read(self, index: int) -> dict:
-        import time
-
-        time.sleep(600)
-        return {}
-
-
-def test_a_worker_that_hangs_is_an_error_in_bounded_time(image_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqdist.data.loading.pipeline.ShardReader", HangingReader)
-    feed = open_feed(image_set, num_workers=1)
-    feed._timeout_s = 1
-    with pytest.raises(StalledError, match=r"data\.num_workers"):
-        next(feed.train_steps(0))
+def test_the_decoder_names_a_damaged_sample(image_set: Path, code_set: Path) -> None:
+    for data in (image_set, code_set):
+        manifest = load_manifest(data)
+        sample = ShardReader(data, manifest, "train").read(0)
+        assert SampleDecoder(manifest)(sample).shape == manifest.values_shape
+        with pytest.raises(DamagedDataError, match=r"train/shard-000000\.tar, sample s00-04"):
+            SampleDecoder(manifest)(sample | {manifest.extension: b"x"})

@@ -67,7 +67,7 @@ def test_what_is_put_is_taken_by_everyone(tmp_path: Path) -> None:
     for index in range(10):
         theirs.put(index, value_of(index), facts_of(index))
     assert ours.is_complete()
-    ours.remove_names()
+    ours.unlink()
     assert list(tmp_path.iterdir()) == []
     assert check(theirs, 10) == 10
 
@@ -130,13 +130,13 @@ def test_memory_first_then_the_folder_then_an_error(
     (tmp_path / "memory").mkdir()
     for short, expected in (("", "memory"), ("memory", "spare")):
         room[short] = 1000
-        caches = open_caches(manifest, token="a" * 32, spare_folder=tmp_path / "spare")
+        caches = open_caches(manifest, token="a" * 32, fallback_folder=tmp_path / "spare")
         assert set(caches) == {"train", "validate"}
         assert len(list((tmp_path / expected).iterdir())) == 6
     assert "go to the folder" in capsys.readouterr().err
     room["spare"] = 1000
     with pytest.raises(DataError, match=r"data\.cache"):
-        open_caches(manifest, token="a" * 32, spare_folder=tmp_path / "spare")
+        open_caches(manifest, token="a" * 32, fallback_folder=tmp_path / "spare")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -150,9 +150,9 @@ def test_batches_are_the_same_and_the_shards_are_read_once(
 
     def open_feed(cache: str) -> DataPipeline:
         settings = DataSection(path=str(data), global_batch_size=8, num_workers=num_workers, cache=cache)
-        caches = {} if cache == "none" else open_caches(manifest, token="t", spare_folder=tmp_path)
+        caches = {} if cache == "none" else open_caches(manifest, token="t", fallback_folder=tmp_path)
         for opened in caches.values():
-            opened.remove_names()
+            opened.unlink()
         return DataPipeline(str(data), manifest, settings, seed=1, rank=0, world_size=1, timeout_s=60, caches=caches)
 
     plain, cached = open_feed("none"), open_feed("memory")

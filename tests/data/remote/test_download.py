@@ -11,7 +11,7 @@ from shard_server import ShardServer
 from vqdist.data.remote import download as transfer
 from vqdist.data.remote.download import (
     Expected,
-    Patience,
+    RetryPolicy,
     check_url,
     fetch_bytes,
     fetch_file,
@@ -21,7 +21,7 @@ from vqdist.data.remote.download import (
 from vqdist.foundation.errors import DataError, FetchError
 
 CONTENT = bytes(range(256)) * 5000
-PATIENCE = Patience(tries=4, first_pause_s=0.001, silence_s=0.5)
+POLICY = RetryPolicy(attempts=4, first_pause_s=0.001, timeout_s=0.5)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def served(tmp_path: Path) -> Path:
 
 def fetch(server: ShardServer, target: Path) -> bool:
     expected = Expected(len(CONTENT), len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
-    return fetch_file(join_url(server.address, "file"), target, expected, PATIENCE)
+    return fetch_file(join_url(server.url, "file"), target, expected, POLICY)
 
 
 @pytest.mark.parametrize("fault", ["drop", "short", "flip", "reset", "hang", "503", "429", "500"])
@@ -73,7 +73,7 @@ def test_what_lasts_is_an_error_and_leaves_nothing(
 
 def test_one_process_fetches_and_a_killed_ones_rest_is_written_anew(served: Path, tmp_path: Path) -> None:
     target = tmp_path / "file"
-    partial = tmp_path / "file.part"
+    partial = tmp_path / ".file.tmp-locked"
     partial.write_bytes(b"rest of a killed process, longer than nothing")
     with ShardServer(served) as server:
         with partial.open("rb") as other:
@@ -102,12 +102,12 @@ def test_redirects_lead_to_http_alone(served: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("not for reading")
     with ShardServer(served) as server:
-        server.faults["file"].append(f"redirect {server.address}/file")
-        assert fetch_bytes(f"{server.address}/file", Expected(10**7), PATIENCE) == CONTENT
+        server.faults["file"].append(f"redirect {server.url}/file")
+        assert fetch_bytes(f"{server.url}/file", Expected(10**7), POLICY) == CONTENT
         for target in (f"file://{secret}", f"ftp://127.0.0.1/{secret}"):
             server.always["file"] = f"redirect {target}"
             with pytest.raises((DataError, FetchError)):
-                fetch_bytes(f"{server.address}/file", Expected(10**7), PATIENCE)
+                fetch_bytes(f"{server.url}/file", Expected(10**7), POLICY)
 
 
 def test_pipes_chains_and_wrappers_are_refused_and_run_nothing(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_pipes_chains_and_wrappers_are_refused_and_run_nothing(tmp_path: Path) -
 def test_a_missing_package_is_named() -> None:
     pytest.importorskip("fsspec")
     with pytest.raises(DataError, match="adlfs"):
-        fetch_bytes("abfs://container/file", Expected(10), PATIENCE)
+        fetch_bytes("abfs://container/file", Expected(10), POLICY)
 
 
 def test_the_query_of_a_signed_address_stays_at_its_end() -> None:
@@ -144,7 +144,7 @@ def test_the_query_of_a_signed_address_stays_at_its_end() -> None:
 
 def test_fsspec_addresses(served: Path, tmp_path: Path) -> None:
     expected = Expected(len(CONTENT), len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
-    assert fetch_file(f"file://{served}/file", tmp_path / "file", expected, PATIENCE)
+    assert fetch_file(f"file://{served}/file", tmp_path / "file", expected, POLICY)
     assert (tmp_path / "file").read_bytes() == CONTENT
     with pytest.raises(DataError):
-        fetch_file(f"file://{served}/other", tmp_path / "other", expected, PATIENCE)
+        fetch_file(f"file://{served}/other", tmp_path / "other", expected, POLICY)

@@ -15,7 +15,8 @@ import pytest
 from vqdist.data.shards.codecs import decode_codes, decode_png, encode_codes, encode_png
 from vqdist.data.shards.index import build_index, index_path
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
-from vqdist.data.shards.writer import ShardReader, ShardSetWriter
+from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.data.sources.pictures import load_picture
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError

@@ -1,4 +1,4 @@
-"""Tars without a manifest are indexed once and then read like any data set."""
+"""Third-party shards: indexed once, read like any dataset, and refused if they are damaged or changed."""
 
 import io
 import json
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.noise_images import read_all
 
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import load_manifest
-from vqdist.data.shards.reader import ShardReader
-from vqdist.data.shards.third_party import find_or_index_dataset
+from vqdist.data.shards.third_party import find_tars, index_third_party_shards
 from vqdist.foundation.errors import DamagedDataError, DataError
 
 
@@ -45,13 +45,12 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def read_all(root: Path, split: str) -> list[dict]:
-    reader = ShardReader(root, load_manifest(root), split)
-    return [reader.read(number) for number in range(len(reader))]
+def index(folder: Path, cache: Path) -> Path:
+    return index_third_party_shards(folder, find_tars(folder), cache)
 
 
-def test_foreign_shards_are_read_like_our_own(shards: Path, tmp_path: Path) -> None:
-    root = find_or_index_dataset(shards, tmp_path / "cache")
+def test_third_party_shards_are_read_like_a_dataset(shards: Path, tmp_path: Path) -> None:
+    root = index(shards, tmp_path / "cache")
     manifest = load_manifest(root)
     assert (manifest.image_size, manifest.channels, manifest.num_slices, manifest.num_labels) == ((6, 8), 3, 6, 5)
     train, test = manifest.splits["train"], manifest.splits["test"]
@@ -65,28 +64,42 @@ def test_foreign_shards_are_read_like_our_own(shards: Path, tmp_path: Path) -> N
     (sample,) = read_all(root, "test")
     assert sample["json"]["label"] == 4
     assert decode_png(sample["png"], image_size=(6, 8), channels=3).shape == (3, 6, 8)
-    assert find_or_index_dataset(shards, tmp_path / "cache") == root
-    assert find_or_index_dataset(root, tmp_path / "cache") == root
 
 
-def test_a_folder_of_pictures_is_told_from_a_data_set(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "a.png").write_bytes(encode(0, "PNG"))
-    expected = r"mine: found no dataset\.json and no shards; expected a data set: `python -m vqdist\.shard`"
-    with pytest.raises(DataError, match=expected):
-        find_or_index_dataset(tmp_path / "mine", tmp_path / "cache")
+def test_shards_are_indexed_once(shards: Path, tmp_path: Path) -> None:
+    root = index(shards, tmp_path / "cache")
+    before = (root / "dataset.json").stat().st_mtime_ns
+    assert index(shards, tmp_path / "cache") == root
+    assert (root / "dataset.json").stat().st_mtime_ns == before
+    (tmp_path / "link").symlink_to(shards)
+    assert index(tmp_path / "link", tmp_path / "cache") == root
+    write_tar(shards / "train-002.tar", {"y.png": encode(0, "PNG")})
+    with pytest.raises(DataError, match="other shards than were indexed"):
+        index(shards, tmp_path / "cache")
 
 
-def test_damage_after_the_index_is_seen(shards: Path, tmp_path: Path) -> None:
-    root = find_or_index_dataset(shards, tmp_path / "cache")
+def test_splits_come_from_folders_and_names(tmp_path: Path) -> None:
+    names = {
+        "val/a.tar": "validate",
+        "x/b_test-0001.tar": "test",
+        "mytraining/c.tar": "train",
+        "test/train-0.tar": "test",
+    }
+    for number, name in enumerate(names):
+        write_tar(tmp_path / "set" / name, {f"{number}.png": encode(number, "PNG")})
+    root = index(tmp_path / "set", tmp_path / "cache")
+    for split in ("train", "validate", "test"):
+        found = {int(sample["__key__"]) for sample in read_all(root, split)}
+        assert found == {number for number, expected in enumerate(names.values()) if expected == split}
+
+
+def test_damage_after_the_indexing_is_detected(shards: Path, tmp_path: Path) -> None:
+    root = index(shards, tmp_path / "cache")
     data = bytearray((shards / "train-001.tar").read_bytes())
     data[data.index(b"IDAT") + 6] ^= 1
     (shards / "train-001.tar").write_bytes(data)
     with pytest.raises(DamagedDataError, match=r"shard-000001\.tar, sample été/3"):
         read_all(root, "train")
-    write_tar(shards / "train-002.tar", {"y.png": encode(0, "PNG")})
-    with pytest.raises(DataError, match="other shards than were indexed"):
-        find_or_index_dataset(shards, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -94,26 +107,21 @@ def test_damage_after_the_index_is_seen(shards: Path, tmp_path: Path) -> None:
     [
         ({"a.png": encode(0, "PNG", (9, 9))}, "pictures of one size"),
         ({"a.pickle": b"x"}, "expected a picture"),
-        ({"a.png": b"no png"}, "no PNG"),
+        ({"a.png": b"no png"}, "not a PNG"),
         ({"a.png": encode(0, "PNG"), "a.cls": b"cat"}, "a whole number"),
-        ({"a.png": encode(0, "PNG"), "a.json": b"{"}, "no valid JSON"),
+        ({"a.png": encode(0, "PNG"), "a.json": b"{"}, "invalid JSON"),
         ({"../a.png": encode(0, "PNG")}, "a member named"),
     ],
 )
-def test_odd_shards_are_refused(shards: Path, tmp_path: Path, members: dict[str, bytes], message: str) -> None:
+def test_unusable_shards_are_refused(shards: Path, tmp_path: Path, members: dict[str, bytes], message: str) -> None:
     write_tar(shards / "train-009.tar", members)
     with pytest.raises(DataError, match=message):
-        find_or_index_dataset(shards, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+        index(shards, tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_a_cut_tar_is_refused(shards: Path, tmp_path: Path) -> None:
+def test_a_truncated_tar_is_refused(shards: Path, tmp_path: Path) -> None:
     path = shards / "train-001.tar"
     path.write_bytes(path.read_bytes()[: 1024 * 3])
     with pytest.raises(DamagedDataError, match=r"train-001\.tar, offset"):
-        find_or_index_dataset(shards, tmp_path / "cache")
-
-
-def test_an_empty_folder_is_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset\.json"):
-        find_or_index_dataset(tmp_path, tmp_path / "cache")
+        index(shards, tmp_path / "cache")

@@ -1,8 +1,8 @@
-"""Keep a model of each kind, with what it computes, as this version of the package writes them.
+"""Save a model of each kind and its results, as this version of the package writes them.
 
     python tests/models/kept/keep.py tests/models/kept/VERSION
 
-Done once when a version comes out; what lies here must stay readable, and is never made anew.
+To be run once per release. Files in this folder must stay readable and are never written again.
 """
 
 import sys
@@ -19,7 +19,7 @@ GRID = (4, 6)
 
 
 def build_vqvae(codebook: str) -> VQVAE:
-    """Build a VQ-VAE of a few kB whose codes are spread like its latents."""
+    """Build a VQ-VAE of a few kB whose codebook is taken from its latents."""
     sizes = {"hidden": 4, "residual_hidden": 2, "residual_layers": 1, "downsample": 4, "code_dim": 3, "num_codes": 8}
     model = VQVAE(3, **sizes, codebook=codebook).eval()
     latents = model.latents(torch.rand(4, 3, 16, 24)).detach()
@@ -28,7 +28,7 @@ def build_vqvae(codebook: str) -> VQVAE:
 
 
 def keep(folder: Path) -> None:
-    """Save the models, their inputs and what they make of them."""
+    """Save the models, their inputs and their outputs."""
     torch.manual_seed(0)
     images, codes = torch.rand(2, 3, 16, 24), torch.randint(8, (2, *GRID))
     label, slices = torch.tensor([0, 1]), torch.tensor([2, 0])

@@ -58,8 +58,8 @@ class MeanTask(Task):
 
 def run(words: list[str]) -> int:
     """Train from the words of a command line, as a script of one's own would."""
-    from vqdist.distributed.stop_requests import listen_for_stop_requests
+    from vqdist.distributed.stop_requests import handling_stop_requests
     from vqdist.train import train
 
-    with listen_for_stop_requests() as stop:
+    with handling_stop_requests() as stop:
         return run_command(lambda argv: train(argv, stop, MeanTask), words)

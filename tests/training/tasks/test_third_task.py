@@ -35,7 +35,7 @@ def test_a_third_task_trains_on_two_ranks_with_a_resume(image_set: Path, tmp_pat
     losses = [line["loss"] for line in read_metrics(whole) if line["split"] == "validate"]
     assert losses[-1] < 0.05
     card = json.loads((whole / "model" / "config.json").read_text())
-    assert (card["kind"], card["model"]["width"]) == ("mean", 6)
+    assert (card["kind"], card["model"]["width"]) == ("meanmlp", 6)
     assert len(list((whole / "previews").glob("*.png"))) == 2
 
 

@@ -1,1 +1,1 @@
-"""From verified shards to batches: batch plans, loader workers, shared memory, the sample cache."""
+"""From verified shards to batches: plans, loader workers, shared memory, the sample cache."""

@@ -1,43 +1,39 @@
-"""What a run reads: the training steps from any step on, the whole of another split, the first samples."""
+"""The data pipeline of one rank: training steps from any step on, a whole split, or chosen samples."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vqdist.config.schema import DataSection
-from vqdist.data.loading.batch import (
-    Batch,
-    Cache,
-    Request,
-    Requests,
-    SampleDataset,
-    SplitRequests,
-    TrainRequests,
-    steps_of,
-)
+from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.dataset import SampleDataset
+from vqdist.data.loading.plan import MicroBatchPlan, Plan, SplitPlan, TrainPlan
+from vqdist.data.loading.sample_cache import SampleCache
+from vqdist.data.loading.shared_memory import Array
 from vqdist.data.loading.workers import load_batches
 from vqdist.data.order import Order
-from vqdist.data.remote.remote_dataset import Fetcher
+from vqdist.data.remote.remote_dataset import Prefetcher
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import Gate, ShardReader
 
-MOST_OPEN = 128  # shards of a split at a time
+MAX_OPEN_SHARDS = 128  # per split
 
 
 class SampleDecoder:
-    """Turns a sample of a data set into the array that a model takes. A class, since workers must pickle it."""
+    """Decodes the samples of a dataset. A class, because loader workers pickle it."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
 
-    def __call__(self, sample: dict[str, Any]) -> npt.NDArray[Any]:
-        """Return uint8 (C, H, W) for images, int64 (h, w) for codes.
+    def __call__(self, sample: dict[str, Any]) -> Array:
+        """Return a (C, H, W) uint8 image or an (h, w) int64 map of codes.
 
+        Args:
+            sample: as `ShardReader.read` returns it.
         Raises:
-            DamagedDataError: the payload is not what the manifest says.
+            DamagedDataError: the payload differs from what the manifest describes.
         """
         manifest, where = self.manifest, f"{sample['__shard__']}, sample {sample['__key__']}"
         if manifest.kind == "images":
@@ -48,19 +44,22 @@ class SampleDecoder:
 
 
 class DataPipeline:
-    """The samples of one rank.
+    """Reads, decodes and batches the samples of one rank.
+
+    The loader splits the samples over the ranks. Do not give it to `accelerator.prepare`, which would split them
+    again. The number of workers changes the speed only, because the content of a batch depends only on its step.
 
     Args:
-        root: folder of the data set.
-        manifest: of it.
-        settings: the run's data section.
+        root: folder of the dataset.
+        manifest: manifest of the dataset.
+        settings: data section of the configuration.
         seed: the run's seed.
-        rank, world_size: this process among its peers.
-        timeout_s: a loader worker that gives nothing for so long is an error.
-        pin_memory: stage batches in page-locked memory, for a GPU.
-        caches: of the decoded samples of splits, shared by the ranks of a node.
-        gate: of a remote data set, whose shards come into the folder while it is read.
-        fetcher: that brings them, where this rank has it; it is told how far the run is.
+        rank, world_size: this process and the number of processes.
+        timeout_s: seconds without a batch after which a loader worker counts as hanging.
+        pin_memory: put batches into page-locked memory, for a GPU.
+        caches: caches of decoded samples by split, shared by the ranks of a node.
+        gate: for a remote dataset, waits until a shard is in `root`.
+        prefetcher: for a remote dataset, the process that downloads shards, on one rank of each node.
     """
 
     def __init__(
@@ -74,9 +73,9 @@ class DataPipeline:
         world_size: int,
         timeout_s: float,
         pin_memory: bool = False,
-        caches: Mapping[str, Cache] | None = None,
+        caches: Mapping[str, SampleCache] | None = None,
         gate: Gate | None = None,
-        fetcher: Fetcher | None = None,
+        prefetcher: Prefetcher | None = None,
     ) -> None:
         self.manifest = manifest
         self.settings = settings
@@ -84,11 +83,11 @@ class DataPipeline:
         self._timeout_s = timeout_s
         self._pin_memory = pin_memory
         self._caches = caches or {}
-        self._fetcher = fetcher
-        # An evicted shard takes room as long as it is open.
-        most_open = MOST_OPEN if gate is None else max(settings.window_shards, 2)
+        self._prefetcher = prefetcher
+        # The disk space of an evicted shard is freed only when the shard is closed.
+        max_open = MAX_OPEN_SHARDS if gate is None else max(settings.window_shards, 2)
         self._readers = {
-            name: ShardReader(root, manifest, name, max_open=most_open, gate=gate) for name in manifest.splits
+            name: ShardReader(root, manifest, name, max_open=max_open, gate=gate) for name in manifest.splits
         }
         self.order = Order(
             self._readers["train"].shard_sizes,
@@ -103,7 +102,7 @@ class DataPipeline:
         Args:
             step: optimizer updates so far; the first item belongs to step + 1.
         """
-        requests = TrainRequests(
+        plan = TrainPlan(
             self.order,
             global_batch_size=self.settings.global_batch_size,
             micro_batch_size=self.settings.micro_batch_size,
@@ -111,46 +110,51 @@ class DataPipeline:
             world_size=self.world_size,
             step=step,
         )
-        self._tell(step)
-        for micro_batches in steps_of(self._load("train", requests)):
-            self._tell(micro_batches[0].step - 1)
-            yield micro_batches
+        self._report_progress(step)
+        micro_batches: list[Batch] = []
+        for batch in self._load("train", plan):
+            micro_batches.append(batch)
+            if batch.last:
+                self._report_progress(batch.step - 1)
+                yield micro_batches
+                micro_batches = []
 
-    def _tell(self, steps: int) -> None:
-        if self._fetcher is not None:
-            self._fetcher.tell(steps * self.settings.global_batch_size)
+    def _report_progress(self, steps: int) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.report_position(steps * self.settings.global_batch_size)
 
     def close(self) -> None:
-        """End what runs beside this process."""
-        if self._fetcher is not None:
-            self._fetcher.close()
+        """End the prefetch process, if this rank has one."""
+        if self._prefetcher is not None:
+            self._prefetcher.close()
 
     def split(self, name: str) -> Iterator[Batch]:
         """Yield this rank's share of a split, each sample once."""
         share = -(-self.settings.global_batch_size // self.world_size)
         size = min(self.settings.micro_batch_size or share, share)
-        requests = SplitRequests(len(self._readers[name]), batch_size=size, rank=self.rank, world_size=self.world_size)
-        return self._load(name, requests)
+        plan = SplitPlan(len(self._readers[name]), batch_size=size, rank=self.rank, world_size=self.world_size)
+        return self._load(name, plan)
 
     def has_split(self, name: str) -> bool:
+        """Whether the dataset has a split with at least one sample."""
         return name in self._readers and len(self._readers[name]) > 0
 
     def first_samples(self, count: int, batch_size: int) -> Iterator[Batch]:
-        """Yield the first samples of the run's order, the same whatever the rank."""
+        """Yield the first samples of the training order, the same on every rank."""
         positions = np.arange(min(count, self.order.num_samples), dtype=np.int64)
         for part in np.array_split(positions, max(1, -(-len(positions) // batch_size))):
-            yield self._dataset("train").load(Request(0, part, self.order.samples(part), last=False))
+            yield self._dataset("train").load(MicroBatchPlan(0, part, self.order.samples(part), last=False))
 
     def examples(self, name: str, count: int) -> Batch:
-        """Return samples spread evenly over a split, the same whatever the rank."""
+        """Return samples spread evenly over a split, the same on every rank."""
         total = len(self._readers[name])
         chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
-        return self._dataset(name).load(Request(0, chosen, chosen, last=True))
+        return self._dataset(name).load(MicroBatchPlan(0, chosen, chosen, last=True))
 
-    def _load(self, name: str, requests: Requests) -> Iterator[Batch]:
+    def _load(self, name: str, plan: Plan) -> Iterator[Batch]:
         return load_batches(
             self._dataset(name),
-            requests,
+            plan,
             num_workers=self.settings.num_workers,
             timeout_s=self._timeout_s,
             pin_memory=self._pin_memory,

@@ -1,7 +1,7 @@
 """Decoded samples in memory (data.cache: memory), shared by the ranks and loader workers of a node.
 
-Whoever decodes a sample first keeps it for all. The files behind it lose their names as soon as every rank has
-opened them, so that nothing is left of a run that was killed.
+The first process that decodes a sample stores it for all others. The files are unlinked as soon as every rank has
+opened them, so a killed run leaves nothing behind.
 """
 
 import math
@@ -13,69 +13,69 @@ import numpy as np
 import numpy.typing as npt
 
 from vqdist.data.cache_dir import MEMORY_FOLDER, free_bytes
-from vqdist.data.loading.batch import Array, SampleInfo
-from vqdist.data.loading.shared_memory import SharedRows
+from vqdist.data.loading.batch import SampleInfo
+from vqdist.data.loading.shared_memory import Array, SharedRows
 from vqdist.data.order import Indexes
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.progress import print_message
 
-CACHED_SPLITS = ("train", "validate")  # what a run reads
-_HEAD = struct.Struct("<qqH")  # label, slice, bytes of the key, which follows
+CACHED_SPLITS = ("train", "validate")  # the splits that training reads
+_HEAD = struct.Struct("<qqH")  # label, slice, number of bytes of the key, which follows
 _HEAD_BYTES = 256
-_WHOLE = b"\1"
+_COMPLETE = b"\1"
 
 
 class SampleCache:
-    """The decoded samples of one split, each there or not.
+    """The decoded samples of one split.
 
-    A sample counts as there once its byte in `whole` is set, which is written after everything else: one that
-    a killed process left half written is decoded again. Two processes that write one sample write the same.
+    The `complete` byte of a sample is set after everything else is written, so a sample that a killed process left
+    half written is decoded again. Processes that write the same sample at the same time write the same bytes.
 
     Args:
-        path: of the files, but for their last extension; the same on all ranks of a node.
-        samples: of the split.
-        shape, dtype: of a sample's values.
+        path: path of the files without their last extension, the same on all ranks of a node.
+        samples: number of samples in the split.
+        shape, dtype: shape and type of a decoded sample.
     """
 
     def __init__(self, path: Path, samples: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-        self._paths = [path.with_name(f"{path.name}.{part}") for part in ("whole", "heads", "values")]
-        self._whole = SharedRows(samples, (), np.uint8, path=self._paths[0])
+        self._paths = [path.with_name(f"{path.name}.{part}") for part in ("complete", "heads", "values")]
+        self._complete = SharedRows(samples, (), np.uint8, path=self._paths[0])
         self._heads = SharedRows(samples, (_HEAD_BYTES,), np.uint8, path=self._paths[1])
         self._values = SharedRows(samples, shape, dtype, path=self._paths[2])
         self._full = False
 
-    def remove_names(self) -> None:
-        """Unlink the files: their memory lives as long as a process has them open. Call once all ranks do."""
+    def unlink(self) -> None:
+        """Unlink the files, once all ranks have opened them. The memory lives as long as a process has them open."""
         for path in self._paths:
             path.unlink(missing_ok=True)
 
     def is_complete(self) -> bool:
-        """Tell whether every sample is there."""
-        return bool(self._whole.array.all())
+        """Whether every sample is cached."""
+        return bool(self._complete.array.all())
 
     def take(self, indexes: Sequence[int] | Indexes, out: Array) -> list[SampleInfo] | None:
-        """Copy samples to the first rows of `out` and tell their facts; None unless all of them are there."""
+        """Copy samples to the first rows of `out` and return their infos; None unless all of them are cached."""
         chosen = np.asarray(indexes, dtype=np.int64)
-        if not self._whole.array[chosen].all():
+        if not self._complete.array[chosen].all():
             return None
-        self._whole.fence()
+        self._complete.fence()
         np.take(self._values.array, chosen, axis=0, out=out[: len(chosen)], mode="clip")
         return [self._read_head(self._heads.array[index].tobytes()) for index in chosen]
 
-    def put(self, index: int, values: Array, facts: SampleInfo) -> None:
-        """Keep a sample, unless its key is too long or there is no room left, which is said once."""
-        key = facts.key.encode()
+    def put(self, index: int, values: Array, info: SampleInfo) -> None:
+        """Cache a sample, unless its key is too long or the memory is full, which is logged once."""
+        key = info.key.encode()
         if self._full or _HEAD.size + len(key) > _HEAD_BYTES:
             return
         try:
             self._values.write(index, values)
-            self._heads.write(index, _HEAD.pack(facts.label, facts.slice, len(key)) + key)
-            self._whole.write(index, _WHOLE)
+            self._heads.write(index, _HEAD.pack(info.label, info.slice, len(key)) + key)
+            self._complete.write(index, _COMPLETE)
         except OSError as error:
             self._full = True
             print_message(
-                f"data.cache: {error.strerror} for decoded samples; those not yet in memory are decoded each time"
+                f"data.cache: {error.strerror} for decoded samples; samples not yet cached are decoded every time"
             )
 
     @staticmethod
@@ -84,36 +84,36 @@ class SampleCache:
         return SampleInfo(head[_HEAD.size : _HEAD.size + length].decode(), label, number)
 
 
-def open_caches(manifest: Manifest, *, token: str, spare_folder: Path) -> dict[str, SampleCache]:
-    """Open the cache of each split that a run reads, in memory or, where that is too small, in a folder.
+def open_caches(manifest: Manifest, *, token: str, fallback_folder: Path) -> dict[str, SampleCache]:
+    """Open the cache of each split that training reads, in memory or, if that is too small, in a folder.
 
-    Every rank of a node opens the same files; call remove_names on all ranks when all have done so.
+    Every rank of a node opens the same files. Call `unlink` once all ranks have opened them.
 
     Args:
-        token: of this start of the run, the same on all ranks.
-        spare_folder: where to go if memory has no room for the data set; the system keeps in memory what it can.
+        token: token of this attempt of the run, the same on all ranks.
+        fallback_folder: folder for a dataset that does not fit into memory; the system caches what it can of it.
     Raises:
-        DataError: no room in either.
+        DataError: too little free space in both.
     """
     shape, dtype = manifest.values_shape, manifest.values_dtype
     sizes = {name: manifest.splits[name].samples for name in CACHED_SPLITS if name in manifest.splits}
     needed = sum(sizes.values()) * (math.prod(shape) * np.dtype(dtype).itemsize + _HEAD_BYTES + 1)
-    folder = _find_room(needed, spare_folder)
+    folder = _choose_folder(needed, fallback_folder)
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"vqdist-{manifest.fingerprint[:12]}-{token[:16]}"
     return {name: SampleCache(folder / f"{stem}-{name}", count, shape, dtype) for name, count in sizes.items()}
 
 
-def _find_room(needed: int, spare_folder: Path) -> Path:
+def _choose_folder(needed: int, fallback_folder: Path) -> Path:
     free = free_bytes(MEMORY_FOLDER) if MEMORY_FOLDER.is_dir() else 0
     if needed <= 0.9 * free:
         return MEMORY_FOLDER
-    spare = free_bytes(spare_folder)
-    found = f"{_gib(free)} free in {MEMORY_FOLDER}, {_gib(spare)} in {spare_folder}"
-    if needed > 0.9 * spare:
-        raise DataError.of("data.cache", found, f"room for {_gib(needed)} of decoded samples, or data.cache none")
+    fallback_free = free_bytes(fallback_folder)
+    found = f"{_gib(free)} free in {MEMORY_FOLDER}, {_gib(fallback_free)} in {fallback_folder}"
+    if needed > 0.9 * fallback_free:
+        raise DataError.of("data.cache", found, f"{_gib(needed)} for decoded samples, or data.cache none")
     print_message(f"data.cache: {found}: decoded samples ({_gib(needed)}) go to the folder")
-    return spare_folder
+    return fallback_folder
 
 
 def _gib(size: int) -> str:

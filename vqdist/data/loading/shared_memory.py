@@ -1,4 +1,4 @@
-"""Arrays in memory that a process shares with those it starts, and whose place nobody has to clean up."""
+"""Arrays in memory that processes share and that need no clean-up."""
 
 import errno
 import math
@@ -16,13 +16,15 @@ Array = npt.NDArray[Any]
 
 
 class SharedRows:
-    """Rows of one shape and type, shared by fork or by pickling to a process that is being started.
+    """An array whose memory is shared with forked processes, and with processes that receive it by pickling.
 
-    It is zero at first, and takes room only where it was written.
+    Initially it is zero. Memory is allocated only where it is written.
 
     Args:
-        path: a file by which processes that are no kin find each other, until it is unlinked; None: memory
-            without a name, of which a killed process leaves nothing behind.
+        rows: number of rows.
+        shape, dtype: shape and type of one row.
+        path: file through which unrelated processes share the memory until it is unlinked; None: anonymous
+            memory, which ends with the last process that has it open.
 
     Attributes:
         array: (rows, *shape).
@@ -30,14 +32,18 @@ class SharedRows:
 
     def __init__(self, rows: int, shape: tuple[int, ...], dtype: npt.DTypeLike, *, path: Path | None = None) -> None:
         self._layout = (max(rows, 1), *shape), np.dtype(dtype)
-        self._handle = _open_nameless() if path is None else os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._handle = _open_anonymous() if path is None else os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._handle, self.nbytes)
-        self._attach()
+        self._map()
 
     def write(self, row: int, data: bytes | Array) -> None:
-        """Write the beginning of a row. Unlike a store into the array it raises OSError where there is no room.
+        """Write the first bytes of a row.
 
-        What was written before is seen before: a system call is a barrier on every kind of processor.
+        The write is a system call, which is a memory barrier on every architecture: other processes see earlier
+        writes before this one.
+
+        Raises:
+            OSError: the memory is full. (A store into `array` would end the process by a signal.)
         """
         view = data if isinstance(data, bytes) else data.data.cast("B")
         offset = row * (self.nbytes // len(self.array))
@@ -45,15 +51,16 @@ class SharedRows:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fence(self) -> None:
-        """Have what is read from now on be at least as new as what was read before."""
+        """Memory barrier: later reads do not return older data than earlier reads."""
         os.pread(self._handle, 1, 0)
 
     @property
     def nbytes(self) -> int:
+        """Size of the array in bytes, at least 1."""
         shape, dtype = self._layout
         return max(math.prod(shape) * dtype.itemsize, 1)
 
-    def _attach(self) -> None:
+    def _map(self) -> None:
         shape, dtype = self._layout
         memory = mmap.mmap(self._handle, self.nbytes)
         self.array: Array = np.frombuffer(memory, dtype, count=math.prod(shape)).reshape(shape)
@@ -63,15 +70,15 @@ class SharedRows:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._layout, self._handle = state["layout"], state["handle"].detach()
-        self._attach()
+        self._map()
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
             os.close(self._handle)
 
 
-def _open_nameless() -> int:
-    if hasattr(os, "memfd_create"):  # Linux; unlike /dev/shm it has no size of its own in a container
+def _open_anonymous() -> int:
+    if hasattr(os, "memfd_create"):  # Linux; not bounded by the size of a container's /dev/shm
         return os.memfd_create("vqdist-rows", os.MFD_CLOEXEC)
     handle, name = tempfile.mkstemp(prefix="vqdist-rows-")
     Path(name).unlink()

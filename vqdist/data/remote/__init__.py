@@ -1,1 +1,1 @@
-"""Datasets at a URL: download, prefetch and the local cache."""
+"""Datasets at a URL: download, prefetching and the local cache."""

@@ -1,13 +1,11 @@
-"""One file from an address into a folder: streamed, bounded, verified, tried again; there whole or not at all.
+"""Download of one file: streamed, bounded in size, verified and retried. It appears as a whole or not at all.
 
-http(s) goes through the standard library, every other address through fsspec. Nothing is ever executed: there are
-no pipes, no chained addresses, and a redirect may lead to http(s) alone.
+http(s) uses the standard library, every other scheme fsspec. Nothing is executed: pipes and chained URLs are refused,
+and a redirect may lead to http(s) only.
 """
 
-import fcntl
 import hashlib
 import http.client
-import os
 import re
 import time
 import urllib.error
@@ -16,45 +14,48 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
+from vqdist.foundation.atomic_files import locked_file
 from vqdist.foundation.errors import DataError, FetchError
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# What fsspec knows that is no place of its own but wraps other addresses.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Protocols of fsspec that wrap other URLs.
 _WRAPPERS = frozenset(
     ("async_wrapper", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir", "filecache", "generic", "jlab")
 ) | {"jupyter", "libarchive", "pyscript", "reference", "simplecache", "tar", "zip"}
-_WORTH_ANOTHER_TRY = frozenset((408, 425, 429, 500, 502, 503, 504))
-_READ_BYTES = 2**20
+_RETRIED_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504))
+_MISMATCH_ATTEMPTS = 3  # after which a file with other content is an error of the data
+_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to go on with an address that does not answer as it should.
+class RetryPolicy:
+    """How often and how long to retry a download.
 
     Attributes:
-        tries: of one file.
-        first_pause_s: after the first; each later pause is twice as long, at most 30 s.
-        silence_s: a server that says nothing for so long has dropped the connection.
+        attempts: most attempts per file.
+        first_pause_s: pause after the first attempt; each later pause is twice as long, at most 30 s.
+        timeout_s: seconds without data after which a connection counts as lost.
     """
 
-    tries: int = 8
+    attempts: int = 8
     first_pause_s: float = 0.5
-    silence_s: float = 30.0
+    timeout_s: float = 30.0
 
     def pause_s(self, failures: int) -> float:
+        """Return the pause after a number of failed attempts."""
         return min(self.first_pause_s * 2 ** (failures - 1), 30.0)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be.
+    """Expected size and content of a file.
 
     Attributes:
-        max_bytes: no more is read.
-        bytes, sha256: exactly; None where nobody says.
+        max_bytes: upper bound of the size; reading ends there.
+        bytes, sha256: exact size and digest; None: unknown.
     """
 
     max_bytes: int
@@ -63,115 +64,91 @@ class Expected:
 
 
 class _MismatchError(Exception):
-    """What came is not what must come; another try may help."""
+    """The content is not the expected one; a retry may help."""
 
 
-# What libraries raise when a network or a server does not do its part.
-_SPENT = (
+class _DiskError(Exception):
+    """The file cannot be written; no retry helps."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+# What libraries raise for a failing network or server.
+_DOWNLOAD_ERRORS = (
     *(OSError, http.client.HTTPException, ValueError, RuntimeError, EOFError, ImportError),
     _MismatchError,
 )
 
 
 def is_url(path: str | Path) -> bool:
-    """Tell whether a path means something beyond this machine's folders."""
-    return bool(_ADDRESS.match(str(path))) or "::" in str(path) or str(path).startswith("pipe:")
+    """Whether a path is a URL, or a pipe or chain of URLs, and not a path on this machine."""
+    return bool(_SCHEME.match(str(path))) or "::" in str(path) or str(path).startswith("pipe:")
 
 
-def check_url(address: str) -> None:
-    """Raise DataError unless an address is plain: a scheme that is known, no pipe, no chain."""
-    scheme = address.partition("://")[0].lower()
-    if not _ADDRESS.match(address) or "::" in address or scheme == "pipe":
-        raise DataError.of("data.path", address, "a folder or a plain address; pipes and chains are never followed")
+def check_url(url: str) -> None:
+    """Raise DataError unless a URL is plain (no pipe, no chain) and its scheme is supported."""
+    scheme = url.partition("://")[0].lower()
+    if not _SCHEME.match(url) or "::" in url or scheme == "pipe":
+        raise DataError.of("data.path", url, "a folder or a plain URL; pipes and chains are not supported")
     if scheme in ("http", "https"):
-        if not urlsplit(address).hostname:
-            raise DataError.of("data.path", address, "http(s)://HOST/...")
+        if not urlsplit(url).hostname:
+            raise DataError.of("data.path", url, "http(s)://HOST/...")
         return
     from fsspec import available_protocols
 
     if scheme not in available_protocols() or scheme in _WRAPPERS:
-        raise DataError.of("data.path", address, "http(s)://, or an address that fsspec knows, such as s3://")
+        raise DataError.of("data.path", url, "http(s)://, or another scheme that fsspec supports, such as s3://")
 
 
-def join_url(address: str, name: str) -> str:
-    """Return the address of a file of the data set; a query (of a signed address) stays at the end."""
-    if address.lower().startswith(("http://", "https://")):
-        parts = urlsplit(address)
+def join_url(url: str, name: str) -> str:
+    """Return the URL of a file of the dataset. The query of a signed URL stays at the end."""
+    if url.lower().startswith(("http://", "https://")):
+        parts = urlsplit(url)
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
-    return f"{address.rstrip('/')}/{name}"
+    return f"{url.rstrip('/')}/{name}"
 
 
-def fetch_bytes(address: str, expected: Expected, patience: Patience) -> bytes:
-    """Return the content of a small file.
+def fetch_bytes(url: str, expected: Expected, policy: RetryPolicy) -> bytes:
+    """Download a small file into memory.
 
     Raises:
-        DataError: it is not there, too large, or other than expected.
-        FetchError: it did not come in spite of all tries.
+        DataError: the file is missing, too large, or not the expected one.
+        FetchError: the download failed after all retries.
     """
     chunks: list[bytes] = []
 
-    def read() -> None:
+    def download() -> None:
         chunks.clear()
-        for chunk in _verified_chunks(address, expected, patience):
-            chunks.append(chunk)
+        chunks.extend(_verified_chunks(url, expected, policy))
 
-    _try(read, address, patience)
+    _retry(download, url, policy)
     return b"".join(chunks)
 
 
-def fetch_file(address: str, target: Path, expected: Expected, patience: Patience) -> bool:
-    """Have a file come to a path, under its name only once it is whole and verified.
+def fetch_file(url: str, target: Path, expected: Expected, policy: RetryPolicy) -> bool:
+    """Download a file to a path, where it appears once it is complete and verified.
 
     Returns:
-        False where another process is at it.
+        False if `target` exists or another process is downloading it.
     Raises:
-        As fetch_bytes; OSError where it cannot be written.
+        DataError, FetchError: as `fetch_bytes`.
+        OSError: the file cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _claim(target) as file:
+    with locked_file(target) as file:
         if file is None:
             return False
 
-        def read() -> None:
+        def download() -> None:
             file.seek(0)
             file.truncate()
-            for chunk in _verified_chunks(address, expected, patience):
+            for chunk in _verified_chunks(url, expected, policy):
                 _write(file, chunk)
-            file.flush()
-            os.fsync(file.fileno())
 
-        try:
-            _try(read, address, patience)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-        os.replace(file.name, target)
+        _retry(download, url, policy)
     return True
-
-
-@contextmanager
-def _claim(target: Path) -> Iterator[BinaryIO | None]:
-    """Open the file beside its place, for this process alone; None where another one has it.
-
-    A lock dies with its holder, so a partial file that a killed process left is simply written again.
-    """
-    partial = target.with_name(f"{target.name}.part")
-    with open(partial, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have renamed the file between open and lock.
-            claimed = not target.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(partial))
-        except (BlockingIOError, FileNotFoundError):
-            claimed = False
-        yield file if claimed else None
-
-
-class _DiskError(Exception):
-    """The disk, not the network: no try will help."""
-
-    def __init__(self, cause: OSError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
 
 
 def _write(file: BinaryIO, chunk: bytes) -> None:
@@ -181,78 +158,80 @@ def _write(file: BinaryIO, chunk: bytes) -> None:
         raise _DiskError(error) from error
 
 
-def _try(read: Callable[[], None], address: str, patience: Patience) -> None:
-    for failures in range(1, patience.tries + 1):
+def _retry(download: Callable[[], None], url: str, policy: RetryPolicy) -> None:
+    for failures in range(1, policy.attempts + 1):
         try:
-            return read()
+            return download()
         except _DiskError as error:
             raise error.cause from None
-        except _SPENT as error:
-            found = _judge(error, address, last=failures == min(3, patience.tries))
-            if failures == patience.tries:
-                raise FetchError(f"{address}: {found}; given up after {failures} tries") from error
-        time.sleep(patience.pause_s(failures))
+        except _DOWNLOAD_ERRORS as error:
+            accept_mismatch = failures != min(_MISMATCH_ATTEMPTS, policy.attempts)
+            found = _describe_temporary_error(error, url, accept_mismatch=accept_mismatch)
+            if failures == policy.attempts:
+                raise FetchError(f"{url}: {found}; gave up after {failures} attempts") from error
+        time.sleep(policy.pause_s(failures))
     return None
 
 
-def _judge(error: Exception, address: str, *, last: bool) -> str:
-    """Return what went wrong; DataError where another try cannot help, or has not helped."""
+def _describe_temporary_error(error: Exception, url: str, *, accept_mismatch: bool) -> str:
+    """Describe an error after which a retry may help.
+
+    Raises:
+        DataError: no retry helps.
+    """
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         found = f"HTTP {error.code} {error.reason}"
-        if error.code not in _WORTH_ANOTHER_TRY:
-            raise DataError.of(address, found, "a file that can be read") from error
+        if error.code not in _RETRIED_STATUS:
+            raise DataError.of(url, found, "a readable file") from error
         return found
     if isinstance(error, (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)):
-        raise DataError.of(address, error.strerror or "nothing there", "a file that can be read") from error
+        raise DataError.of(url, error.strerror or "nothing there", "a readable file") from error
     if isinstance(error, ImportError):
-        raise DataError.of(address, str(error), "the package that knows such addresses, installed") from error
-    if isinstance(error, _MismatchError) and last:
-        raise DataError.of(address, str(error), "what the manifest says") from error
+        raise DataError.of(url, str(error), "the package for URLs of this scheme, installed") from error
+    if isinstance(error, _MismatchError) and not accept_mismatch:
+        raise DataError.of(url, str(error), "the content that the manifest describes") from error
     return f"{type(error).__name__}: {error}"
 
 
-def _verified_chunks(address: str, expected: Expected, patience: Patience) -> Iterator[bytes]:
-    """Yield the content of a file; the last chunk comes only if all of it is as expected."""
-    digest, size, held = hashlib.sha256(), 0, b""
-    with _open(address, patience) as (stream, told):
-        while chunk := stream.read(_READ_BYTES):
+def _verified_chunks(url: str, expected: Expected, policy: RetryPolicy) -> Iterator[bytes]:
+    """Yield the content of a file. The last chunk is yielded only if the whole file is as expected."""
+    digest, size, held_back = hashlib.sha256(), 0, b""
+    with _open(url, policy) as (stream, content_length):
+        while chunk := stream.read(_CHUNK_BYTES):
             size += len(chunk)
             if size > expected.max_bytes:
-                _refuse_size(address, f"more than {expected.max_bytes} bytes")
+                expected_size = "a file of the size that the manifest describes"
+                raise DataError.of(url, f"more than {expected.max_bytes} bytes", expected_size)
             digest.update(chunk)
-            yield held
-            held = chunk
-    if told is not None and size < told:
-        raise ConnectionError(f"{size} of {told} bytes came")
+            yield held_back
+            held_back = chunk
+    if content_length is not None and size < content_length:
+        raise ConnectionError(f"connection lost after {size} of {content_length} bytes")
     if expected.bytes is not None and size != expected.bytes:
         raise _MismatchError(f"{size} bytes, not {expected.bytes}")
     if expected.sha256 is not None and digest.hexdigest() != expected.sha256:
         raise _MismatchError(f"sha256 {digest.hexdigest()[:12]}, not {expected.sha256[:12]}")
-    yield held
-
-
-def _refuse_size(address: str, found: str) -> NoReturn:
-    raise DataError.of(address, found, "a file of the size that the manifest says")
+    yield held_back
 
 
 @contextmanager
-def _open(address: str, patience: Patience) -> Iterator[tuple[Any, int | None]]:
-    """Open an address; also tell how many bytes the server promises, where it does."""
-    if address.lower().startswith(("http://", "https://")):
-        request = urllib.request.Request(address, headers={"User-Agent": "vqdist", "Accept-Encoding": "identity"})
-        with _http_opener().open(request, timeout=patience.silence_s) as response:
-            told = response.headers.get("Content-Length")
-            yield response, int(told) if told and told.isdecimal() else None
+def _open(url: str, policy: RetryPolicy) -> Iterator[tuple[Any, int | None]]:
+    """Open a URL; yield the stream and its content length, None if unknown."""
+    if url.lower().startswith(("http://", "https://")):
+        request = urllib.request.Request(url, headers={"User-Agent": "vqdist", "Accept-Encoding": "identity"})
+        with _http_opener().open(request, timeout=policy.timeout_s) as response:
+            length = response.headers.get("Content-Length")
+            yield response, int(length) if length and length.isdecimal() else None
         return
     import fsspec
 
-    with fsspec.open(address, "rb") as stream:
+    with fsspec.open(url, "rb") as stream:
         yield stream, None
 
 
 def _http_opener() -> urllib.request.OpenerDirector:
-    """Build an opener that knows http and https; urllib's own would follow ftp and file addresses too."""
+    """Build an opener for http and https only; the default one also follows redirects to ftp and file URLs."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

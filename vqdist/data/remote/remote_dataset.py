@@ -1,13 +1,15 @@
-"""A data set at an address: what lies in the cache folder for it, and how ranks and workers wait for its shards.
+"""A dataset at a URL: its folder in the cache, its prefetcher, and how readers wait for shards.
 
-    CACHE/remote/NAME/              NAME is the sha256 of dataset.json: runs of the same data share it
-        dataset.json  vqvae/        fetched at the start by whoever comes first
+    CACHE/remote/NAME/              NAME is the sha256 of dataset.json, so runs on the same data share the folder
+        dataset.json  vqvae/        downloaded by the first process that opens the dataset
         train/shard-000000.tar      with its index beside it; verified before it has this name
-        starts/TOKEN/               one start of a run, on one node
-            alive                   locked by the fetcher for as long as it lives
-            wanted/  failed/        shards that somebody waits for; those that cannot be had, and why
+        starts/TOKEN/               one attempt of a run on one node
+            alive                   locked by the prefetch process while it runs
+            held                    shards that must not be evicted
+            wanted/                 shards that a reader waits for
+            failed/                 shards that cannot be downloaded, with the reason
 
-One process of a node, the fetcher (`vqdist.data.remote.prefetch_process`), fetches and evicts; all others wait.
+One process per node (`vqdist.data.remote.prefetch_process`) downloads and evicts shards. All others wait.
 """
 
 import fcntl
@@ -19,123 +21,125 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from vqdist.data.remote.download import Expected, Patience, check_url, fetch_bytes, fetch_file, join_url
+from vqdist.data.remote.download import Expected, RetryPolicy, check_url, fetch_bytes, fetch_file, join_url
 from vqdist.data.shards.index import index_path, max_index_bytes
 from vqdist.data.shards.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardInfo
 from vqdist.foundation.errors import DamagedDataError, DataError, FetchError, Problem, StalledError, UserError
 from vqdist.foundation.json_validation import parse_json
 
-COMPANION_FILES = {"vqvae/config.json": 2**20, "vqvae/model.safetensors": 2**33}  # and the most bytes of each
-POLL_S = 0.02
-END_S = 5.0  # for a fetcher to end by itself
+VQVAE_FILES = {"vqvae/config.json": 2**20, "vqvae/model.safetensors": 2**33}  # name -> most bytes
+POLL_INTERVAL_S = 0.02
+CLOSE_TIMEOUT_S = 5.0
 
 
-def fetch_head(address: str, cache_dir: Path, patience: Patience | None = None) -> Path:
-    """Fetch what must be known of a data set before a shard is read; return its folder in the cache.
+def fetch_head(url: str, cache_dir: Path, policy: RetryPolicy | None = None) -> Path:
+    """Download everything but the shards of a dataset, unless it is in the cache; return its folder there.
 
     Raises:
-        DataError: not a plain address, or no data set there; FetchError: it did not come.
+        DataError: no plain URL, or no dataset there.
+        FetchError: a download failed after all retries.
     """
-    check_url(address)
-    patience = patience or Patience()
-    data = fetch_bytes(join_url(address, MANIFEST), Expected(MAX_MANIFEST_BYTES), patience)
-    manifest = Manifest.from_json(parse_json(data, f"{address}, {MANIFEST}"), where=f"{address}, {MANIFEST}")
-    folder = cache_dir / "remote" / hashlib.sha256(data).hexdigest()[:32]
-    names = {MANIFEST: MAX_MANIFEST_BYTES} | (COMPANION_FILES if manifest.kind == "codes" else {})
-    for name, most in names.items():
-        digest = hashlib.sha256(data).hexdigest() if name == MANIFEST else None
-        _fetch_or_wait(join_url(address, name), folder / name, Expected(most, sha256=digest), patience)
+    check_url(url)
+    policy = policy or RetryPolicy()
+    data = fetch_bytes(join_url(url, MANIFEST), Expected(MAX_MANIFEST_BYTES), policy)
+    manifest = Manifest.from_json(parse_json(data, f"{url}, {MANIFEST}"), where=f"{url}, {MANIFEST}")
+    digest = hashlib.sha256(data).hexdigest()
+    folder = cache_dir / "remote" / digest[:32]
+    expected = {MANIFEST: Expected(MAX_MANIFEST_BYTES, sha256=digest)}
+    if manifest.kind == "codes":
+        expected |= {name: Expected(max_bytes) for name, max_bytes in VQVAE_FILES.items()}
+    for name, content in expected.items():
+        while not (folder / name).exists() and not fetch_file(join_url(url, name), folder / name, content, policy):
+            time.sleep(POLL_INTERVAL_S)  # another process is downloading it
     return folder
 
 
-def _fetch_or_wait(address: str, target: Path, expected: Expected, patience: Patience) -> None:
-    while not target.exists() and not fetch_file(address, target, expected, patience):
-        time.sleep(POLL_S)
-
-
-def fetch_shard(address: str, folder: Path, shard: ShardInfo, patience: Patience) -> bool:
-    """Fetch a shard and its index, the index first; return False where another process is at one of them."""
+def fetch_shard(url: str, folder: Path, shard: ShardInfo, policy: RetryPolicy) -> bool:
+    """Download a shard after its index. Return False if another process is downloading one of them."""
     path = folder / shard.name
     index = Expected(max_index_bytes(shard.samples), sha256=shard.index_sha256)
     tar = Expected(shard.bytes, shard.bytes, shard.sha256)
     for target, expected in ((index_path(path), index), (path, tar)):
         name = target.relative_to(folder).as_posix()
-        if not target.exists() and not fetch_file(join_url(address, name), target, expected, patience):
+        if not target.exists() and not fetch_file(join_url(url, name), target, expected, policy):
             return False
     return True
 
 
 @dataclass(frozen=True)
-class Room:
-    """What of a data set may lie in the cache folder at a time, in bytes.
+class CacheBudget:
+    """How many bytes of shards may be in the cache folder.
 
     Attributes:
-        total: all shards together.
-        spare: of it for shards that the order of the train split does not foresee: validation, previews.
+        total_bytes: all shards.
+        reserved_bytes: part of it for shards outside the training order: validation and previews.
     """
 
-    total: int
-    spare: int
+    total_bytes: int
+    reserved_bytes: int
 
 
-def plan_room(manifest: Manifest, *, order: str, window_shards: int, cache_gib: float) -> Room:
-    """Return how the bound on the cache is shared out.
+def compute_cache_budget(manifest: Manifest, *, order: str, window_shards: int, cache_gib: float) -> CacheBudget:
+    """Divide data.cache_gib between the training order and all other shards.
 
-    The windowed order needs the window that is read and the one after it. The full order reads from everywhere at
-    once, so it is for train splits that fit as a whole.
+    The windowed order needs the current and the next window. The full order reads from all shards at once, so it
+    needs the whole train split.
 
     Raises:
-        DataError: the bound is too small.
+        DataError: data.cache_gib is too small.
     """
     total = int(cache_gib * 2**30)
-    shards = manifest.splits["train"].shards if "train" in manifest.splits else ()
-    rest = [shard for name, split in manifest.splits.items() if name != "train" for shard in split.shards]
-    largest_rest = sorted((shard.bytes for shard in rest), reverse=True)
-    spare = sum(largest_rest[:window_shards])
-    sizes = sorted((shard.bytes for shard in shards), reverse=True)
-    needed = spare + (sum(sizes) if order == "full" else sum(sizes[: 2 * window_shards]))
+    train = manifest.splits["train"].shards if "train" in manifest.splits else ()
+    others = [shard.bytes for name, split in manifest.splits.items() if name != "train" for shard in split.shards]
+    reserved = sum(sorted(others, reverse=True)[:window_shards])
+    sizes = sorted((shard.bytes for shard in train), reverse=True)
+    needed = reserved + (sum(sizes) if order == "full" else sum(sizes[: 2 * window_shards]))
     if needed > total:
         what = "the whole train split (data.order full)" if order == "full" else "two windows (data.window_shards)"
         raise DataError.of("data.cache_gib", cache_gib, f"at least {needed / 2**30:.3f} GiB: {what} of remote shards")
-    return Room(total, spare)
+    return CacheBudget(total, reserved)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a fetcher has to do.
+class PrefetchJob:
+    """Input of a prefetch process.
 
     Attributes:
-        address: of the data set.
-        folder: of it in the cache.
-        start: this start's folder.
-        total_bytes, spare_bytes: see `vqdist.data.remote.remote_dataset.Room`.
-        order, window_shards, seed: how the train split will be read.
+        url: URL of the dataset.
+        folder: its folder in the cache.
+        attempt_dir: folder of this attempt of the run, `folder`/starts/TOKEN.
+        budget: bytes that may be in the cache.
+        order, window_shards, seed: the training order.
+        policy: retries of the downloads.
     """
 
-    address: str
+    url: str
     folder: str
-    start: str
-    total_bytes: int
-    spare_bytes: int
+    attempt_dir: str
+    budget: CacheBudget
     order: Literal["windowed", "full"]
     window_shards: int
     seed: int
-    tries: int = Patience.tries
-    first_pause_s: float = Patience.first_pause_s
-    silence_s: float = Patience.silence_s
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "PrefetchJob":
+        """Build a job from the values of `dataclasses.asdict`."""
+        nested = {"budget": CacheBudget(**values["budget"]), "policy": RetryPolicy(**values["policy"])}
+        return cls(**(values | nested))
 
 
-class Fetcher:
-    """A fetcher as its rank sees it."""
+class Prefetcher:
+    """Starts a prefetch process and sends it the position of the run."""
 
-    def __init__(self, job: Job) -> None:
-        self._start = Path(job.start)
+    def __init__(self, job: PrefetchJob) -> None:
+        self._attempt_dir = Path(job.attempt_dir)
         for name in ("wanted", "failed"):
-            (self._start / name).mkdir(parents=True, exist_ok=True)
+            (self._attempt_dir / name).mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vqdist.data.remote.prefetch_process"],
             stdin=subprocess.PIPE,
@@ -144,16 +148,16 @@ class Fetcher:
         )
         assert self._process.stdin is not None
         self._stdin: IO[bytes] = self._process.stdin
-        self._send(asdict(job))
-        # A fetcher that hangs must not hang the training: readers notice by themselves when nothing comes.
+        self._send({"job": asdict(job)})
+        # A prefetch process that hangs must not block training; readers time out when no shard arrives.
         os.set_blocking(self._stdin.fileno(), False)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, position: int) -> None:
-        """Tell that all samples before a position of the run have been consumed."""
+    def report_position(self, position: int) -> None:
+        """Report that all samples before a position of the run have been consumed."""
         self._send({"position": position})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -161,77 +165,75 @@ class Fetcher:
             os.write(self._stdin.fileno(), json.dumps(message).encode() + b"\n")
 
     def close(self) -> None:
-        """End the process; what it has fetched stays for the next run."""
-        self._send({"end": True})  # loader workers that still run hold the pipe open
+        """End the process. Downloaded shards stay in the cache."""
+        self._send({"end": True})  # closing the pipe is not enough: loader workers hold a copy of it
         self._stdin.close()
         try:
-            self._process.wait(END_S)
+            self._process.wait(CLOSE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._start, ignore_errors=True)  # where it did not end by itself
+        shutil.rmtree(self._attempt_dir, ignore_errors=True)  # if the process did not remove it
 
 
 class ShardGate:
-    """Holds a reader back until a shard is in the cache folder. Picklable: every rank and worker of a node has one.
+    """Blocks a reader until a shard is in the cache folder. Picklable, for loader workers.
 
     Args:
-        folder: of the data set in the cache.
-        start: this start's folder below it, made before any gate is asked.
+        folder: the dataset's folder in the cache.
+        attempt_dir: folder of this attempt of the run; it must exist before a reader waits.
         timeout_s: most seconds to wait for one shard.
     """
 
-    def __init__(self, folder: Path, start: Path, timeout_s: float) -> None:
-        self._folder, self._start, self._timeout_s = folder, start, timeout_s
+    def __init__(self, folder: Path, attempt_dir: Path, timeout_s: float) -> None:
+        self._folder, self._attempt_dir, self._timeout_s = folder, attempt_dir, timeout_s
 
     def wait_for(self, name: str) -> None:
-        """Return once a shard and its index are there.
+        """Return once a shard and its index are in the cache.
 
         Raises:
-            DamagedDataError: it is not there, or not what the manifest says; FetchError: it did not come.
-            StalledError: the fetcher is gone, or nothing came for timeout_s seconds.
+            DamagedDataError: it does not exist, or differs from the manifest.
+            FetchError: its download failed after all retries.
+            StalledError: the prefetch process ended, or the shard did not arrive within timeout_s seconds.
         """
         path = self._folder / name
         deadline = time.monotonic() + self._timeout_s
         while not path.exists():
             self._raise_failure(name)
-            if not self._start.exists() or is_released(self._start / "alive"):
-                raise StalledError(f"data.path: the process that fetches shards is gone; {name} is not there yet")
+            if not self._attempt_dir.exists() or is_released(self._attempt_dir / "alive"):
+                raise StalledError(f"data.path: the prefetch process has ended; {name} is missing")
             if time.monotonic() > deadline:
-                raise StalledError(f"data.path: {name} did not come within run.timeout_s ({self._timeout_s:g} s)")
-            self._want(name)
-            time.sleep(POLL_S)
-
-    def _want(self, name: str) -> None:
-        mark = self._start / "wanted" / mark_name(name)
-        if not mark.exists():
-            with suppress(FileNotFoundError):  # the fetcher has not set up the folder yet, or has just left
-                mark.touch()
+                raise StalledError(f"data.path: {name} did not arrive within run.timeout_s ({self._timeout_s:g} s)")
+            mark = self._attempt_dir / "wanted" / mark_name(name)
+            if not mark.exists():
+                with suppress(FileNotFoundError):  # the attempt's folder is being created or removed
+                    mark.touch()
+            time.sleep(POLL_INTERVAL_S)
 
     def _raise_failure(self, name: str) -> None:
         try:
-            told = json.loads((self._start / "failed" / mark_name(name)).read_text())
+            failure = json.loads((self._attempt_dir / "failed" / mark_name(name)).read_text())
         except FileNotFoundError:
             return
-        if "message" in told:
-            raise FetchError(told["message"])
-        raise DamagedDataError([Problem(**problem) for problem in told["problems"]])
+        if "message" in failure:
+            raise FetchError(failure["message"])
+        raise DamagedDataError([Problem(**problem) for problem in failure["problems"]])
 
 
 def mark_name(shard: str) -> str:
-    """Return the file name that stands for a shard; names of shards hold no percent sign."""
+    """Return the name of a shard's file in wanted/ and failed/; names of shards contain no percent sign."""
     return shard.replace("/", "%")
 
 
-def describe_failure(error: UserError | FetchError) -> dict[str, Any]:
-    """Return as JSON values what a gate raises again."""
+def failure_to_json(error: UserError | FetchError) -> dict[str, Any]:
+    """Return an error as the JSON values from which `ShardGate` raises it again."""
     if isinstance(error, UserError):
         return {"problems": [vars(problem) for problem in error.problems]}
     return {"message": str(error)}
 
 
 def is_released(lock: Path) -> bool:
-    """Tell whether a lock file is there and the process that held it is gone."""
+    """Whether a lock file exists and the process that held it has ended."""
     try:
         with open(lock, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,1 +1,1 @@
-"""Shards on disk: manifest, index, writer, reader, payload codecs."""
+"""Shards on disk: manifest, index, writer, reader and payload codecs."""

@@ -1,7 +1,7 @@
-"""The two payloads of a sample, as bytes: a PNG slice and an .npy map of codes. Nothing decoded here can execute.
+"""Codecs of the two payloads: PNG slices and .npy maps of codes. Decoding never executes anything.
 
-Both decoders read the header by themselves and compare it with what the manifest promises before they
-touch the payload, so that a few bytes can never ask for gigabytes.
+Both decoders compare the header with the manifest before they allocate memory for the payload, so a few damaged
+bytes cannot request gigabytes.
 """
 
 import io
@@ -11,17 +11,16 @@ import zlib
 
 import numpy as np
 
-from vqdist.data.shards.png import pack_png, unpack_png
+from vqdist.data.shards.png import CHANNELS, MAGIC, pack_png, unpack_png
 from vqdist.foundation.errors import DamagedDataError
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_CHANNELS = {0: 1, 2: 3}  # colour type -> channels
-_JPEG_MAGIC = b"\xff\xd8\xff"
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_BROKEN = (
+# What zlib, struct and Pillow raise for a damaged picture.
+PICTURE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError),
     *(struct.error, zlib.error, OverflowError, MemoryError),
 )
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _NPY_HEADER = re.compile(
     r"\{'descr': '(\|u1|<u2|<i4)', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \} *\n"
@@ -29,28 +28,24 @@ _NPY_HEADER = re.compile(
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Return the PNG bytes of one slice.
-
-    Args:
-        image: (C, H, W) uint8, C 1 or 3.
-    """
+    """Encode a slice, (C, H, W) uint8 with C 1 or 3, as a PNG."""
     assert image.dtype == np.uint8, image.dtype
     assert image.ndim == 3, image.shape
     return pack_png(image.transpose(1, 2, 0))
 
 
 def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where: str = "a PNG") -> np.ndarray:
-    """Return the slice that a PNG holds; a JPEG is taken too, for shards that somebody else made.
+    """Decode a slice from an 8-bit grey or RGB PNG, or from a JPEG (third-party shards).
 
     Args:
-        data: the bytes of an 8-bit grey or RGB PNG.
-        image_size: (H, W) that the manifest promises; anything else is refused before pixels are decoded.
-        channels: 1 or 3, likewise.
-        where: what to call the PNG in an error, best its shard and key.
+        data: the bytes of the picture.
+        image_size: (H, W) of the manifest; another size is refused before pixels are decoded.
+        channels: channels of the manifest, 1 or 3; likewise.
+        where: name of the picture in an error.
     Returns:
         (C, H, W) uint8.
     Raises:
-        DamagedDataError: not a PNG, of another size or kind, or cut off.
+        DamagedDataError: no picture, another size or type, or truncated.
     """
     found = read_picture_size(data, where)
     if found != (tuple(image_size), channels):
@@ -61,9 +56,9 @@ def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where
             f"{image_size[0]} x {image_size[1]} pixels of {channels}",
         )
     try:
-        pixels = unpack_png(data, image_size, channels) if data[:8] == _PNG_MAGIC else _decode_jpeg(data)
-    except _BROKEN as error:
-        raise DamagedDataError.of(where, f"a picture that does not decode ({error})", "a whole one") from error
+        pixels = unpack_png(data, image_size, channels) if data[:8] == MAGIC else _decode_jpeg(data)
+    except PICTURE_ERRORS as error:
+        raise DamagedDataError.of(where, f"a picture that cannot be decoded ({error})", "a whole picture") from error
     expected = (*image_size, channels)
     if pixels.shape != expected or pixels.dtype != np.uint8:
         raise DamagedDataError.of(where, f"{pixels.dtype} pixels of {pixels.shape}", f"uint8 of {expected}")
@@ -79,33 +74,37 @@ def _decode_jpeg(data: bytes) -> np.ndarray:
 
 
 def read_picture_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
-    """Return (H, W) and channels of an 8-bit grey or RGB PNG or JPEG from its header; no pixel is decoded."""
+    """Return ((H, W), channels) of an 8-bit grey or RGB PNG or JPEG, from its header.
+
+    Raises:
+        DamagedDataError: the data have no such header.
+    """
     if data[:3] == _JPEG_MAGIC:
         return _read_jpeg_size(data, where)
-    if len(data) < 33 or data[:8] != _PNG_MAGIC or data[12:16] != b"IHDR":
-        raise DamagedDataError.of(where, f"{len(data)} bytes that are no PNG", "a PNG")
+    if len(data) < 33 or data[:8] != MAGIC or data[12:16] != b"IHDR":
+        raise DamagedDataError.of(where, f"{len(data)} bytes that are not a PNG", "a PNG")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    if depth != 8 or colour not in _PNG_CHANNELS:
+    if depth != 8 or colour not in CHANNELS:
         raise DamagedDataError.of(where, f"a PNG of {depth} bits, colour type {colour}", "8 bits, grey or RGB")
-    return (height, width), _PNG_CHANNELS[colour]
+    return (height, width), CHANNELS[colour]
 
 
 def _read_jpeg_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
-    """Walk a JPEG's segments to its frame header."""
-    place = 2
-    while place + 10 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+    """Follow a JPEG's segments to its frame header."""
+    at = 2
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in _JPEG_FRAMES:
-            height, width, channels = struct.unpack(">HHB", data[place + 5 : place + 10])
-            if data[place + 4] == 8 and channels in (1, 3):
+            height, width, channels = struct.unpack(">HHB", data[at + 5 : at + 10])
+            if data[at + 4] == 8 and channels in (1, 3):
                 return (height, width), channels
             break
-        place += 2 + length if length >= 2 else len(data)
-    raise DamagedDataError.of(where, "a JPEG without a plain frame", "8 bits, grey or RGB")
+        at += 2 + length if length >= 2 else len(data)
+    raise DamagedDataError.of(where, "a JPEG without a supported frame", "8 bits, grey or RGB")
 
 
 def encode_codes(codes: np.ndarray, num_codes: int) -> bytes:
-    """Return the .npy bytes of a map of codes, in the smallest integer type that holds num_codes.
+    """Encode a map of codes as an .npy, in the smallest of uint8, uint16 and int32 that holds num_codes.
 
     Args:
         codes: (h, w) integers in [0, num_codes).
@@ -121,15 +120,15 @@ def encode_codes(codes: np.ndarray, num_codes: int) -> bytes:
 
 
 def decode_codes(data: bytes, *, grid: tuple[int, int], num_codes: int, where: str = "an .npy") -> np.ndarray:
-    """Return the map of codes that an .npy holds.
+    """Decode a map of codes from an .npy, version 1.0, of uint8, uint16 or int32.
 
-    The header is matched by a pattern of our own: NumPy's reader would also take pickled objects.
+    The header is matched by a regular expression, because NumPy's reader also accepts pickled objects.
 
     Args:
-        data: the bytes of an .npy, version 1.0, of uint8, uint16 or int32.
-        grid: (h, w) that the manifest promises.
-        num_codes: K; a code of K or more is refused.
-        where: what to call the map in an error, best its shard and key.
+        data: the bytes of the .npy.
+        grid: (h, w) of the manifest.
+        num_codes: K of the manifest.
+        where: name of the map in an error.
     Returns:
         (h, w) int64 in [0, K).
     Raises:

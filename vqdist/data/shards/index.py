@@ -1,7 +1,7 @@
-"""The index of a shard: where each member of each sample lies in the tar, and the crc32 that its bytes must have.
+"""The index of a shard: offset, size and crc32 of each member of each sample.
 
-A tar alone cannot tell that it was cut or that a bit of a header flipped: readers stop early and say
-nothing. With the index a sample is read by its offset and held against its checksum.
+A tar does not reveal that it was truncated or that a header is damaged: readers stop early without an error. With
+the index, a sample is read by its offset and verified by its checksum.
 """
 
 import json
@@ -25,23 +25,23 @@ BLOCK = 512
 
 
 def index_path(shard: Path) -> Path:
-    """Return where the index of a shard lies: shard-000000.index.json beside shard-000000.tar."""
+    """Return the path of a shard's index: shard-000000.index.json beside shard-000000.tar."""
     return shard.with_name(shard.name.removesuffix(".tar") + ".index.json")
 
 
 def max_index_bytes(samples: int) -> int:
-    """Return the greatest size that the index of a shard of so many samples may have."""
+    """Return the maximum size of the index of a shard with this number of samples."""
     return 4096 + samples * _MAX_INDEX_BYTES_PER_SAMPLE
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """A parsed index, kept small: 48 bytes a sample besides its key.
+    """A parsed index, with 48 bytes per sample in addition to its key.
 
     Attributes:
-        keys, subjects: one per sample; a subject may be None in shards that somebody else made.
+        keys, subjects: one per sample; a subject is None in third-party shards without subjects.
         spans: six numbers per sample: offset, size and crc32 of the payload, then of the JSON.
-        infos: in shards that somebody else made, what a sample's JSON would say; else empty.
+        infos: for third-party shards, the content that a sample's JSON would have; else empty.
     """
 
     keys: list[str]
@@ -51,17 +51,17 @@ class ShardIndex:
 
 
 def is_sound_header(header: bytes) -> bool:
-    """Tell whether a block of 512 bytes is a tar header whose checksum, the sum of its bytes, is right."""
-    told = header[148:156].strip(b" \0")
-    if len(header) != BLOCK or not told or told.strip(b"01234567"):
+    """Whether a block of 512 bytes is a tar header with a correct checksum, which is the sum of its bytes."""
+    checksum = header[148:156].strip(b" \0")
+    if len(header) != BLOCK or not checksum or checksum.strip(b"01234567"):
         return False
-    # Adler-32 holds the sum of all bytes, plus 1, modulo 65521; the checksum counts its own field as spaces.
-    rest = zlib.adler32(header[:148] + b" " * 8 + header[156:]) & 0xFFFF
-    return (rest - 1 - int(told, 8)) % 65521 == 0 or _has_signed_checksum(header)
+    # The lower half of Adler-32 is the sum of all bytes, plus 1, modulo 65521. The field itself counts as spaces.
+    total = zlib.adler32(header[:148] + b" " * 8 + header[156:]) & 0xFFFF
+    return (total - 1 - int(checksum, 8)) % 65521 == 0 or _has_signed_checksum(header)
 
 
 def _has_signed_checksum(header: bytes) -> bool:
-    """Tell whether the header of an old tar, which summed its bytes as signed ones, is right."""
+    """Whether the checksum is correct as the sum of signed bytes, which some old tar programs wrote."""
     try:
         tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError:
@@ -70,20 +70,21 @@ def _has_signed_checksum(header: bytes) -> bool:
 
 
 def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) -> ShardIndex:
-    """Decode an index and check every value of it against the shard's size in the manifest.
+    """Decode an index and check every value against the shard's size in the manifest.
 
     Args:
         data: the bytes of the index.
-        extension: of the payload, "png" or "npy".
-        where: what to call the index in an error.
+        shard: the shard's entry in the manifest.
+        extension: extension of the payload, "png" or "npy".
+        where: name of the index in an error.
     Raises:
-        DamagedDataError: another number of samples, a member outside the shard, a key twice, and so on.
+        DamagedDataError: another number of samples, a member outside the shard, a duplicate key, and so on.
     """
     values = parse_json(data, where)
     samples = values.get("samples") if isinstance(values, dict) else None
     if not isinstance(samples, list) or len(samples) != shard.samples:
         found = len(samples) if isinstance(samples, list) else "no list of"
-        raise DamagedDataError.of(where, f"{found} samples", f"{shard.samples}, as the manifest says")
+        raise DamagedDataError.of(where, f"{found} samples", f"{shard.samples}, as in the manifest")
     index = ShardIndex([], [], array("q"), [])
     for number, sample in enumerate(samples):
         problem = _add_sample(index, sample, shard.bytes, extension)
@@ -92,12 +93,12 @@ def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) ->
     if index.infos and len(index.infos) != len(index.keys):
         raise DamagedDataError.of(where, f"{len(index.infos)} infos", f"none or {len(index.keys)}")
     if len(set(index.keys)) != len(index.keys):
-        raise DamagedDataError.of(where, "a key twice", "each key once")
+        raise DamagedDataError.of(where, "a duplicate key", "each key once")
     return index
 
 
 def _add_sample(index: ShardIndex, sample: Any, shard_bytes: int, extension: str) -> str | None:
-    """Append one sample to the index; return what is wrong with it, if anything."""
+    """Append one sample to the index, or return what is wrong with it."""
     if not isinstance(sample, dict) or not isinstance(sample.get("members"), dict):
         return "no key and members"
     key, subject, members = sample.get("key"), sample.get("subject"), sample["members"]
@@ -119,13 +120,13 @@ def _add_sample(index: ShardIndex, sample: Any, shard_bytes: int, extension: str
 
 
 def build_index(shard: Path) -> dict[str, Any]:
-    """Read a whole tar and return its index as plain JSON values.
+    """Read a whole tar and return its index as JSON values.
 
-    Every block of the file is accounted for: a tar that was cut, that has a broken header or anything
-    behind its end mark is refused, where `tarfile` and WebDataset would stop early in silence.
+    Every block of the file is checked: a tar that is truncated, has a damaged header or has data after its end mark
+    is refused, where `tarfile` and WebDataset stop early without an error.
 
     Raises:
-        DamagedDataError: naming the shard and the offset of the damage.
+        DamagedDataError: names the shard and the offset of the damage.
     """
     samples: dict[str, dict[str, Any]] = {}
     with open(shard, "rb") as file:
@@ -142,7 +143,7 @@ def build_index(shard: Path) -> dict[str, Any]:
 
 
 def encode_index(index: dict[str, Any]) -> bytes:
-    """Return the bytes of an index file: one line a sample, so that people can look into it."""
+    """Return the bytes of an index file, with one line per sample."""
     lines = ",\n".join(json.dumps(sample) for sample in index["samples"])
     head = json.dumps({"format_version": index["format_version"], "shard": index["shard"]})
     return f'{head[:-1]}, "samples": [\n{lines}\n]}}\n'.encode()
@@ -175,18 +176,18 @@ def _check_member(member: tarfile.TarInfo, size: int, shard: Path) -> None:
     if member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name:
         _refuse(shard, member.offset, f"a member named {member.name[:200]!r}")
     if not member.isreg() or member.issparse():
-        _refuse(shard, member.offset, f"{member.name[:200]!r}, which is no plain file")
+        _refuse(shard, member.offset, f"{member.name[:200]!r}, which is not a plain file")
     if not 0 <= member.size <= MAX_MEMBER_BYTES or member.offset_data + member.size > size:
         _refuse(shard, member.offset, f"{member.name[:200]!r} of {member.size} bytes in a tar of {size}")
 
 
 def _check_end(file: BinaryIO, end: int, size: int, shard: Path) -> None:
-    """Hold the rest of the file against the end mark of a tar: two blocks of zeros, and nothing but zeros behind."""
+    """Check that the rest of the file is a tar's end mark: at least two blocks, all of zeros."""
     file.seek(end)
     rest = 0
     while chunk := file.read(2**20):
         if chunk.count(0) != len(chunk):
-            _refuse(shard, end + rest, "bytes that are no tar header")
+            _refuse(shard, end + rest, "bytes that are not a tar header")
         rest += len(chunk)
     if rest < 2 * BLOCK:
         _refuse(shard, size, "the end of the file")

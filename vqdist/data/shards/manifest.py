@@ -1,6 +1,6 @@
-"""The manifest of a data set, `dataset.json`: what the shards must hold, so that a reader can tell damage.
+"""The manifest of a dataset, `dataset.json`: the content of its shards, against which a reader verifies them.
 
-It is read as a stranger's file, and no name in it may leave the data set's folder.
+It is read as untrusted input: every value is checked, and no name in it may point outside the dataset's folder.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vqdist.foundation.atomic_files import is_leftover
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import Fields, load_json
 
@@ -19,19 +20,18 @@ SPLITS = ("train", "validate", "test")
 MAX_MANIFEST_BYTES = 64 * 2**20
 _SAFE_PART = re.compile(r"[\w-][\w.+=@ -]{0,254}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_UNFINISHED = re.compile(r"\.(tmp|old)-\d+$")
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One shard as it was when it was written.
+    """One shard as it was written.
 
     Attributes:
-        name: path inside the data set, for example train/shard-000000.tar.
-        samples: how many it holds.
+        name: path in the dataset's folder, for example train/shard-000000.tar.
+        samples: number of samples.
         bytes: size of the tar.
         sha256: of the tar.
-        index_sha256: of the index beside it; None where the maker of the manifest did not say.
+        index_sha256: of its index; None in manifests that do not contain it.
     """
 
     name: str
@@ -43,11 +43,11 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """The shards of one split, in order, and what is in them.
+    """The shards of one split, in order, and statistics of its samples.
 
     Attributes:
-        samples, subjects: how many.
-        mean, variance: of the pixels in [0, 1], one per channel; None for codes.
+        samples, subjects: number of samples and of subjects.
+        mean, variance: of the pixels in [0, 1], per channel; None for codes.
     """
 
     shards: tuple[ShardInfo, ...]
@@ -59,15 +59,18 @@ class SplitInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a reader must know of a data set before it opens a shard.
+    """Description of a dataset.
 
     Attributes:
         kind: "images" or "codes".
-        image_size: (H, W) in pixels; of codes, that of the images they were made from.
-        source: where the data came from and how it was sharded; free text for people.
-        num_codes, grid, vqvae_fingerprint: K, (h, w) and the VQ-VAE of a set of codes, else None.
-        num_slices, num_labels: 1 + the greatest slice number and label; None where samples carry none.
-        conditions: (label, slice, samples of train that carry the two) for each pair; what a prior draws from.
+        image_size: (H, W) in pixels; for codes, the size of the images that were encoded.
+        channels: 1 or 3; for codes, the channels of these images.
+        splits: name -> SplitInfo.
+        source: origin of the data and settings of the sharding, for people to read.
+        num_codes, grid, vqvae_fingerprint: number of codes K, (h, w) and the VQ-VAE of a dataset of codes, else None.
+        class_names: name of each label.
+        num_slices, num_labels: 1 + the greatest slice number and label; None if no sample has one.
+        conditions: (label, slice, number of train samples) for each pair that occurs in train.
     """
 
     kind: str
@@ -86,36 +89,40 @@ class Manifest:
 
     @property
     def extension(self) -> str:
-        """The extension of a sample's payload, which is its key in a sample too."""
+        """Extension of a sample's payload, which is also its key in a sample: "png" or "npy"."""
         return "png" if self.kind == "images" else "npy"
 
     @property
     def values_shape(self) -> tuple[int, ...]:
-        """The shape of a decoded sample: (C, H, W) of an image, (h, w) of a map of codes."""
+        """Shape of a decoded sample: (C, H, W) for images, (h, w) for codes."""
         return (self.channels, *self.image_size) if self.grid is None else self.grid
 
     @property
     def values_dtype(self) -> str:
-        """The type in which decoded samples are kept and sent between processes."""
+        """Type in which decoded samples are stored and shared between processes."""
         return "uint8" if self.kind == "images" else "int32"
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 over all that decides what is read: kind, sizes and the content of every shard, in order."""
-        facts: list[Any] = [self.kind, self.image_size, self.channels, self.num_codes, self.grid]
-        facts += [
+        """The sha256 of everything that determines what is read: kind, sizes, and the shards in order."""
+        parts: list[Any] = [self.kind, self.image_size, self.channels, self.num_codes, self.grid]
+        parts += [
             [name, [[shard.samples, shard.sha256] for shard in split.shards]]
             for name, split in sorted(self.splits.items())
         ]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as plain JSON values."""
+        """Return the manifest as JSON values."""
         return {"format_version": self.format_version, **asdict(self)}
 
     @classmethod
     def from_json(cls, values: object, *, where: str = MANIFEST) -> "Manifest":
-        """Build a manifest from decoded JSON; DataError names the first value that is not as it must be."""
+        """Build a manifest from decoded JSON.
+
+        Raises:
+            DataError: a value has another type or is out of range; names the first one.
+        """
         top = Fields(values, where)
         version = top.integer("format_version", 1)
         if version != FORMAT_VERSION:
@@ -144,24 +151,30 @@ class Manifest:
 
 
 def load_manifest(path: str | Path) -> Manifest:
-    """Read the manifest of the data set in a folder.
+    """Read the manifest of the dataset in a folder.
 
     Raises:
-        DataError: no such folder, no manifest in it, or a manifest that is not as it must be.
+        DataError: there is no dataset, or its manifest is invalid.
     """
     folder = Path(path)
-    if _UNFINISHED.search(folder.resolve().name):
-        raise DataError.of(str(folder), "what a killed command left behind", "a finished data set")
+    if is_leftover(folder.resolve()):
+        raise DataError.of(str(folder), "a temporary folder of a killed command", "a finished dataset")
     if not folder.is_dir():
-        raise DataError.of(str(folder), "no such folder", "a data set: make one with `python -m vqdist.shard`")
+        raise DataError.of(str(folder), "no such folder", "a dataset: create one with `python -m vqdist.shard`")
     if not (folder / MANIFEST).exists():
-        expected = "a data set: `python -m vqdist.shard` makes one of a folder of pictures"
+        expected = "a dataset: `python -m vqdist.shard` creates one from a folder of pictures"
         raise DataError.of(str(folder), f"no {MANIFEST} and no shards", expected)
     return Manifest.from_json(load_json(folder / MANIFEST, MAX_MANIFEST_BYTES), where=str(folder / MANIFEST))
 
 
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `dataset.json` into the folder of a dataset."""
+    text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
 def is_safe_name(name: str) -> bool:
-    """Whether a path inside a data set stays there: plain relative parts, no dot-dot, no hidden file."""
+    """Whether a path in a manifest stays inside the dataset's folder: relative, no "..", no hidden file."""
     return len(name) <= 1024 and all(_SAFE_PART.fullmatch(part) for part in name.split("/"))
 
 
@@ -170,9 +183,9 @@ def _split_from_json(name: str, values: object, channels: int | None, where: str
     if not is_safe_name(name) or "/" in name:
         split.fail("name", name, "a plain word, such as train")
     shards = tuple(_shard_from_json(shard, f"{where}.shards[{i}]") for i, shard in enumerate(split.items("shards")))
-    samples = split.integer("samples")
-    if samples != sum(shard.samples for shard in shards):
-        split.fail("samples", samples, f"the sum over its shards, {sum(shard.samples for shard in shards)}")
+    samples, total = split.integer("samples"), sum(shard.samples for shard in shards)
+    if samples != total:
+        split.fail("samples", samples, f"the sum over its shards, {total}")
     if len({shard.name for shard in shards}) != len(shards):
         split.fail("shards", "the same name twice", "each shard once")
     return SplitInfo(
@@ -188,12 +201,12 @@ def _shard_from_json(values: object, where: str) -> ShardInfo:
     shard = Fields(values, where)
     name = shard.text("name")
     if not is_safe_name(name) or not name.endswith(".tar"):
-        shard.fail("name", name, "the path of a .tar inside the data set's folder")
-    digests = [shard.text("sha256"), shard.optional("index_sha256", shard.text)]
-    for digest in digests:
-        if digest is not None and not _SHA256.fullmatch(digest):
-            shard.fail("sha256", digest, "64 hexadecimal digits")
+        shard.fail("name", name, "the path of a .tar inside the dataset's folder")
+    digest, index_digest = shard.text("sha256"), shard.optional("index_sha256", shard.text)
+    for found in (digest, index_digest):
+        if found is not None and not _SHA256.fullmatch(found):
+            shard.fail("sha256", found, "64 hexadecimal digits")
     samples, size = shard.integer("samples"), shard.integer("bytes")
     if samples * 512 > size:
         shard.fail("samples", samples, f"no more than fit into its {size} bytes")
-    return ShardInfo(name, samples, size, str(digests[0]), digests[1])
+    return ShardInfo(name, samples, size, digest, index_digest)

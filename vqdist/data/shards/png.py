@@ -1,7 +1,7 @@
-"""PNG at speed: rows stored as differences from the row above, and unpacking without an image library's detours.
+"""Fast PNG codec for slices, without the overhead of an image library.
 
-A slice that is written so unpacks in half the time that the usual mix of row filters takes, for some 10 to 15 %
-more bytes. It is a plain PNG; others are read too.
+Every row is stored as its difference from the row above (filter type "up"). Such a PNG decodes in half the time of
+the usual mix of filters and is some 10 to 15 % larger. Other PNGs are read too.
 """
 
 import struct
@@ -11,16 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPES = {1: 0, 3: 2}  # channels -> grey, truecolour
+CHANNELS = {0: 1, 2: 3}  # colour type -> channels: grey, RGB
+_COLOUR_TYPES = {channels: colour_type for colour_type, channels in CHANNELS.items()}
 _MODES = {1: "L", 3: "RGB"}
-_UP = 2  # the filter type of a row that is stored as its difference from the row above
-_INTERLACED = 28  # where the header says so
+_UP = 2  # filter type of a row that is stored as its difference from the row above
+_INTERLACED_OFFSET = 28
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def pack_png(pixels: Pixels) -> bytes:
-    """Return the PNG of (H, W, C) uint8 pixels, C 1 or 3."""
+    """Encode (H, W, C) uint8 pixels, C 1 or 3, as a PNG."""
     height, width, channels = pixels.shape
     plain = pixels.reshape(height, width * channels)
     rows = np.full((height, 1 + width * channels), _UP, np.uint8)
@@ -37,18 +38,18 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def unpack_png(data: bytes, size: tuple[int, int], channels: int) -> Pixels:
-    """Return the pixels of a PNG whose header has been checked: (H, W, C) uint8.
+    """Decode a PNG whose header has been checked into (H, W, C) uint8 pixels.
 
-    Never more than H x W x C bytes are unpacked, whatever the stream holds.
+    At most H x W x C bytes are decompressed.
 
     Raises:
-        ValueError, zlib.error, struct.error: cut off or damaged.
+        ValueError, zlib.error, struct.error: the PNG is damaged.
     """
     height, width = size
     packed = _packed_pixels(data)
     rows = _unpack_differences(packed, height, width * channels)
     if rows is None:
-        rows = _unpack_any(packed, size, channels, interlaced=data[_INTERLACED])
+        rows = _unpack_any(packed, size, channels, interlaced=data[_INTERLACED_OFFSET])
     return rows.reshape(height, width, channels)
 
 
@@ -65,7 +66,7 @@ def _packed_pixels(data: bytes) -> bytes:
 
 
 def _unpack_differences(packed: bytes, height: int, row_bytes: int) -> Pixels | None:
-    """Return the (height, row_bytes) pixels of a PNG as `pack_png` writes it, None for one with other filters."""
+    """Return the (height, row_bytes) pixels of a PNG as `pack_png` writes it; None if it uses other filters."""
     unpacker = zlib.decompressobj()
     if unpacker.decompress(packed, 1) != bytes([_UP]):
         return None

@@ -1,4 +1,4 @@
-"""Verified random access to the samples of a data set: what is not as the manifest says is an error, never a gap."""
+"""Verified random access to the samples of a dataset: a sample that differs from the manifest is an error."""
 
 import hashlib
 import os
@@ -17,27 +17,28 @@ from vqdist.foundation.json_validation import decode_json
 
 
 class Gate(Protocol):
-    """Says when a shard can be opened; `vqdist.data.remote.remote_dataset.ShardGate` is one."""
+    """Waits until a shard can be opened; implemented by `vqdist.data.remote.remote_dataset.ShardGate`."""
 
     def wait_for(self, name: str) -> None: ...
 
 
 class ShardReader:
-    """The samples of one split, by their number; samples count through the shards in the manifest's order.
+    """Reads the samples of one split by index. Indexes count through the shards in the manifest's order.
 
-    Indexes are read when their shard is first touched. At most max_open shards are held open and the
-    indexes of about max_indexed samples in memory, whatever the size of the data set. A reader can be
-    pickled and used after a fork, by one thread at a time.
+    The index of a shard is read when the shard is first used. At most max_open shards are open, and the indexes of
+    about max_indexed samples in memory, whatever the size of the dataset. A reader can be pickled and used after a
+    fork, by one thread at a time.
 
     Args:
-        root: folder of the data set.
-        manifest: of it.
-        split: one of manifest.splits.
-        max_open: shards held open; where they may be evicted from a cache, each takes its room until it is closed.
-        gate: asked before a shard is opened; None: all shards are there.
+        root: folder of the dataset.
+        manifest: manifest of the dataset.
+        split: name of the split.
+        max_open: most shards to keep open. A shard that is evicted from a cache uses disk space until it is closed.
+        max_indexed: most samples, about, whose index is kept in memory.
+        gate: waits for a shard before it is opened; None: all shards are in the folder.
 
     Attributes:
-        shard_sizes: (S,) int64, samples of each shard.
+        shard_sizes: (S,) int64, number of samples in each shard.
         extension: key of the payload in a sample, "png" or "npy".
     """
 
@@ -54,7 +55,6 @@ class ShardReader:
         if split not in manifest.splits:
             raise DataError.of(str(root), f"no split {split!r}", " or ".join(manifest.splits) or "a split")
         self.root = Path(root)
-        self.split = split
         self.extension = manifest.extension
         self.shards = manifest.splits[split].shards
         self.shard_sizes = np.array([shard.samples for shard in self.shards], np.int64)
@@ -73,27 +73,31 @@ class ShardReader:
         return self._starts[-1]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Return the shard that holds a sample, and the sample's place in it; IndexError out of range."""
+        """Return the number of a sample's shard and the sample's index in it.
+
+        Raises:
+            IndexError: no such sample.
+        """
         if not 0 <= index < self._starts[-1]:
             raise IndexError(f"sample {index} of {self._starts[-1]}")
         shard = bisect_right(self._starts, index) - 1
         return shard, index - self._starts[shard]
 
     def key(self, index: int) -> str:
-        """Return the key of a sample, from the index alone."""
+        """Return the key of a sample; reads the index only."""
         shard, place = self.locate(index)
         return self._index(shard).keys[place]
 
     def subject(self, index: int) -> str | None:
-        """Return the subject of a sample, from the index alone; None where its maker named none."""
+        """Return the subject of a sample, None if it has none; reads the index only."""
         shard, place = self.locate(index)
         return self._index(shard).subjects[place]
 
     def read(self, index: int) -> dict[str, Any]:
-        """Return a sample as WebDataset would: `__key__`, `__shard__`, the payload's bytes, and `json` decoded.
+        """Return a sample as WebDataset does: `__key__`, `__shard__`, the payload's bytes and the decoded `json`.
 
         Raises:
-            DamagedDataError: naming shard and sample, when a byte is not as it was written.
+            DamagedDataError: the bytes differ from the index; names the shard and the sample.
         """
         shard, place = self.locate(index)
         shard_index = self._index(shard)
@@ -111,12 +115,7 @@ class ShardReader:
         try:
             return decode_json(text)
         except (ValueError, RecursionError) as error:
-            self._damaged(shard, key, f"no valid JSON ({str(error)[:200]})", "JSON as vqdist writes it")
-
-    def describe(self, shard: int, key: str | None = None) -> str:
-        """Return what to call a shard, or a sample of it, in an error."""
-        path = str(self.root / self.shards[shard].name)
-        return path if key is None else f"{path}, sample {key}"
+            self._damaged(shard, key, f"invalid JSON ({str(error)[:200]})", "JSON as vqdist writes it")
 
     def _check_info(self, shard: int, key: str, info: object) -> None:
         if not isinstance(info, dict):
@@ -127,11 +126,11 @@ class ShardReader:
                 self._damaged(shard, key, f"{name} {str(value)[:80]!r}", f"null or 0 to {count - 1}")
 
     def _read_member(self, shard: int, key: str, offset: int, size: int, crc: int) -> bytes:
-        """Read a member, and the tar header before it, which other readers of the shard go by."""
+        """Read a member, and verify it and the tar header before it, which other readers of the shard depend on."""
         try:
             data = os.pread(self._handle(shard, key), size + BLOCK, max(offset - BLOCK, 0))
         except OSError as error:
-            self._damaged(shard, key, error.strerror or str(error), "a file that can be read")
+            self._damaged(shard, key, error.strerror or str(error), "a readable file")
         header, data = data[:BLOCK], data[BLOCK:]
         if len(data) != size or zlib.crc32(data) != crc:
             self._damaged(shard, key, "bytes that do not match their checksum", "the bytes that were written")
@@ -147,14 +146,14 @@ class ShardReader:
         size = os.fstat(handle).st_size
         if size != self.shards[shard].bytes:
             os.close(handle)
-            self._damaged(shard, key, f"{size} bytes", f"{self.shards[shard].bytes}, as the manifest says")
+            self._damaged(shard, key, f"{size} bytes", f"{self.shards[shard].bytes}, as in the manifest")
         self._handles[shard] = handle
         if len(self._handles) > self._max_open:
             os.close(self._handles.popitem(last=False)[1])
         return handle
 
     def _open(self, shard: int, path: Path) -> int:
-        """Open a shard or its index; one that is still under way, or evicted between look and grasp, is waited for."""
+        """Open a shard or its index; wait for one that is being downloaded or was evicted after the last check."""
         while True:
             if self._gate is not None:
                 self._gate.wait_for(self.shards[shard].name)
@@ -187,14 +186,14 @@ class ShardReader:
         if len(data) > limit:
             raise DamagedDataError.of(str(path), f"more than {limit} bytes", f"an index of {info.samples} samples")
         if info.index_sha256 not in (None, hashlib.sha256(data).hexdigest()):
-            raise DamagedDataError.of(str(path), "another index", "the one that the manifest's sha256 names")
+            raise DamagedDataError.of(str(path), "another index", "the one that the manifest's sha256 identifies")
         return parse_index(data, info, extension=self.extension, where=str(path))
 
     def _damaged(self, shard: int, key: str, found: str, expected: str) -> NoReturn:
-        raise DamagedDataError.of(self.describe(shard, key), found, expected)
+        raise DamagedDataError.of(f"{self.root / self.shards[shard].name}, sample {key}", found, expected)
 
     def close(self) -> None:
-        """Close the shards that are open; the reader opens them again when it needs them."""
+        """Close all open shards. Reading opens them again."""
         for handle in self._handles.values():
             os.close(handle)
         self._forget()

@@ -1,9 +1,10 @@
-"""Shards that somebody else made: plain WebDataset tars without a manifest, indexed once into a cache.
+"""Third-party shards: WebDataset tars without a manifest, indexed once into the cache folder.
 
-The cache becomes a data set of its own: a manifest, an index for each shard, and links to the tars where
-they lie. Damage older than that index cannot be told, but for what breaks a tar or a picture.
+The index is a dataset of its own: a manifest, an index for each shard, and symbolic links to the tars. Damage that is
+older than the index goes unnoticed, unless it breaks a tar or a picture.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -13,95 +14,94 @@ from typing import Any
 
 from vqdist.data.shards.codecs import decode_png, read_picture_size
 from vqdist.data.shards.index import build_index, encode_index, index_path
-from vqdist.data.shards.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest
-from vqdist.data.shards.writer import PixelTally, write_manifest
-from vqdist.data.sources.names import natural_key, split_of
+from vqdist.data.shards.manifest import MANIFEST, SPLITS, Manifest, ShardInfo, SplitInfo, load_manifest, write_manifest
+from vqdist.data.shards.writer import PixelHistogram
+from vqdist.data.sources.file_names import natural_key, parse_split
+from vqdist.foundation.atomic_files import output_folder
 from vqdist.foundation.errors import DamagedDataError, DataError
 from vqdist.foundation.json_validation import parse_json
-from vqdist.foundation.staging import staged_folder
 
 _PICTURES = ("png", "jpg", "jpeg")
-_TALLIED = 4096
+_SAMPLES_OF_STATISTICS = 4096  # per split, for mean and variance of the pixels
 
 
-def find_or_index_dataset(path: str | Path, cache_dir: str | Path) -> Path:
-    """Return the folder of a data set: the path itself, or the cache of shards that carry no manifest.
+def find_tars(folder: Path) -> list[Path]:
+    """Return the tars below a folder, in natural order."""
+    return sorted(folder.rglob("*.tar"), key=lambda tar: natural_key(tar.as_posix()))
+
+
+def index_third_party_shards(folder: Path, tars: list[Path], cache_dir: Path) -> Path:
+    """Index third-party shards, unless it was done before, and return the folder of the index.
 
     Args:
-        path: a data set, or a folder with tars of KEY.png or KEY.jpg (with KEY.json, KEY.cls or neither).
-        cache_dir: where indexes of such tars are kept. Let one rank come first: the others then find them.
+        folder: folder of the shards.
+        tars: as `find_tars` returns them; members are KEY.png or KEY.jpg, with KEY.json, KEY.cls or neither.
+        cache_dir: where the index is kept. One process creates it; the others wait.
     Raises:
-        DataError: neither of the two; DamagedDataError: a tar that is broken.
+        DataError: the shards differ from those that were indexed before, or are not of one image size.
+        DamagedDataError: a tar is damaged.
     """
-    folder = Path(path)
-    if folder.is_dir() and not (folder / MANIFEST).exists() and _list_shards(folder):
-        return index_foreign_shards(folder, cache_dir)
-    load_manifest(folder)
-    return folder
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with open(cache_dir / ".lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _find_or_create_index(folder.resolve(), [tar.relative_to(folder) for tar in tars], cache_dir)
 
 
-def index_foreign_shards(path: str | Path, cache_dir: str | Path) -> Path:
-    """Index a folder of tars without a manifest, or find the index that was made before; return its folder."""
-    folder = Path(path).resolve()
-    shards = _list_shards(folder)
+def _find_or_create_index(folder: Path, tars: list[Path], cache_dir: Path) -> Path:
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    out = Path(cache_dir) / f"shards-{name}"
-    listed = [str(shard.relative_to(folder)) for shard in shards]
+    out = cache_dir / f"shards-{name}"
+    listed = [str(tar) for tar in tars]
     if (out / MANIFEST).exists():
-        indexed = load_manifest(out).source.get("shards")
-        if indexed != listed:
-            raise DataError.of(str(folder), "other shards than were indexed before", f"the same, or no {out}")
+        if load_manifest(out).source.get("shards") != listed:
+            expected = f"the same shards; delete {out} to index them again"
+            raise DataError.of(str(folder), "other shards than were indexed before", expected)
         return out
-    with staged_folder(out) as staging:
-        splits: dict[str, _Split] = {}
-        for shard in shards:
-            split = _split_name(shard.relative_to(folder))
-            splits.setdefault(split, _Split(split, staging)).add(shard)
-        write_manifest(staging, _build_manifest(splits, {"path": str(folder), "shards": listed}))
+    with output_folder(out) as temporary:
+        splits: dict[str, _SplitIndexer] = {}
+        for tar in tars:
+            split = _split_name(tar)
+            splits.setdefault(split, _SplitIndexer(split, temporary)).add(folder / tar)
+        write_manifest(temporary, _build_manifest(splits, {"path": str(folder), "shards": listed}))
     return out
 
 
-def _list_shards(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.tar"), key=lambda shard: natural_key(shard.as_posix()))
-
-
-def _split_name(shard: Path) -> str:
-    """Return the split that folders or the words of the file's name tell; train where nothing does."""
-    words = [*shard.parts[:-1], *re.split(r"[-_.\d]+", shard.stem)]
-    return next((split for word in words if (split := split_of(word))), "train")
+def _split_name(tar: Path) -> str:
+    """Return the split in the names of a tar's folders or in the words of its own name; train if there is none."""
+    words = [*tar.parts[:-1], *re.split(r"[-_.\d]+", tar.stem)]
+    return next((split for word in words if (split := parse_split(word))), "train")
 
 
 @dataclass
-class _Split:
-    """What is learned of one split while its shards are read."""
+class _SplitIndexer:
+    """Indexes the tars of one split and collects the statistics of its samples."""
 
     name: str
     folder: Path
     shards: list[ShardInfo] = field(default_factory=list)
     subjects: set[str] = field(default_factory=set)
-    greatest: dict[str, int] = field(default_factory=dict)
-    sizes: dict[tuple[tuple[int, int], int], str] = field(default_factory=dict)
-    tally: PixelTally | None = None
+    counts: dict[str, int] = field(default_factory=dict)  # 1 + the greatest slice number and label
+    sizes: dict[tuple[tuple[int, int], int], str] = field(default_factory=dict)  # ((H, W), channels) -> first sample
+    pixels: PixelHistogram | None = None
     samples: int = 0
 
-    def add(self, shard: Path) -> None:
-        index = build_index(shard)
-        with open(shard, "rb") as file:
-            samples = [self._read(shard, file.fileno(), sample) for sample in index["samples"]]
+    def add(self, tar: Path) -> None:
+        index = build_index(tar)
+        with open(tar, "rb") as file:
+            samples = [self._describe_sample(tar, file.fileno(), sample) for sample in index["samples"]]
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         name = f"{self.name}/shard-{len(self.shards):06d}.tar"
         data = encode_index({**index, "samples": samples})
         link = self.folder / name
         link.parent.mkdir(exist_ok=True)
-        link.symlink_to(shard)
+        link.symlink_to(tar)
         index_path(link).write_bytes(data)
-        size = shard.stat().st_size
+        size = tar.stat().st_size
         self.shards.append(ShardInfo(name, len(samples), size, digest, hashlib.sha256(data).hexdigest()))
 
-    def _read(self, shard: Path, file: int, sample: dict[str, Any]) -> dict[str, Any]:
-        """Return a sample's line of the index, with what its JSON or class says written into it."""
-        where = f"{shard}, sample {sample['key']}"
+    def _describe_sample(self, tar: Path, file: int, sample: dict[str, Any]) -> dict[str, Any]:
+        """Return a sample's entry in the index, with subject, slice and label of its JSON or class."""
+        where = f"{tar}, sample {sample['key']}"
         members = sample["members"]
         picture = next((members[name] for name in _PICTURES if name in members), None)
         if picture is None:
@@ -109,21 +109,25 @@ class _Split:
         payload = os.pread(file, picture[1], picture[0])
         size, channels = read_picture_size(payload, where)
         self.sizes.setdefault((size, channels), where)
-        if self.samples < _TALLIED:
-            self.tally = self.tally or PixelTally(channels)
+        if self.samples < _SAMPLES_OF_STATISTICS:
+            self.pixels = self.pixels or PixelHistogram(channels)
             if len(self.sizes) == 1:
-                self.tally.add(decode_png(payload, image_size=size, channels=channels, where=where))
+                self.pixels.add(decode_png(payload, image_size=size, channels=channels, where=where))
         info = _read_info(file, members, where)
         self.samples += 1
-        self.subjects.add(info["subject"] or f"{shard}:{sample['key']}")
+        self.subjects.add(info["subject"] or f"{tar}:{sample['key']}")
         for name in ("slice", "label"):
             if info[name] is not None:
-                self.greatest[name] = max(self.greatest.get(name, 0), info[name] + 1)
+                self.counts[name] = max(self.counts.get(name, 0), info[name] + 1)
         return {"key": sample["key"], "subject": info["subject"], "members": {"png": picture}, "info": info}
+
+    def to_info(self) -> SplitInfo:
+        mean, variance = self.pixels.moments() if self.pixels else (None, None)
+        return SplitInfo(tuple(self.shards), self.samples, len(self.subjects), mean, variance)
 
 
 def _read_info(file: int, members: dict[str, list[int]], where: str) -> dict[str, Any]:
-    """Return subject, slice and label as JSON or class tell them; None for what they do not."""
+    """Return subject, source, slice and label of a sample's JSON or class; None for those that are missing."""
     found: Any = {}
     if "json" in members:
         offset, size, _ = members["json"]
@@ -143,27 +147,20 @@ def _read_info(file: int, members: dict[str, list[int]], where: str) -> dict[str
     return info
 
 
-def _build_manifest(splits: dict[str, _Split], source: dict[str, Any]) -> Manifest:
+def _build_manifest(splits: dict[str, _SplitIndexer], source: dict[str, Any]) -> Manifest:
     sizes = {size: where for split in splits.values() for size, where in split.sizes.items()}
     if len(sizes) != 1:
         found = "; ".join(f"{size[0]} x {size[1]} x {channels} in {where}" for (size, channels), where in sizes.items())
-        raise DataError.of(source["path"], found or "no samples", "pictures of one size: make shards of your own")
+        expected = "pictures of one size; `python -m vqdist.shard` resizes them"
+        raise DataError.of(source["path"], found or "no samples", expected)
     ((image_size, channels),) = sizes
-    greatest = {
-        name: max((split.greatest.get(name, 0) for split in splits.values()), default=0) or None
-        for name in ("slice", "label")
-    }
+    counts = {name: max(split.counts.get(name, 0) for split in splits.values()) or None for name in ("slice", "label")}
     return Manifest(
         kind="images",
         image_size=image_size,
         channels=channels,
-        splits={name: _split_info(splits[name]) for name in SPLITS if name in splits},
+        splits={name: splits[name].to_info() for name in SPLITS if name in splits},
         source=source,
-        num_slices=greatest["slice"],
-        num_labels=greatest["label"],
+        num_slices=counts["slice"],
+        num_labels=counts["label"],
     )
-
-
-def _split_info(split: _Split) -> SplitInfo:
-    mean, variance = split.tally.moments() if split.tally else (None, None)
-    return SplitInfo(tuple(split.shards), split.samples, len(split.subjects), mean, variance)

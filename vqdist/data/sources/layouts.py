@@ -1,7 +1,7 @@
-"""Where slices come from: folders of pictures, OASIS slices and discs, NIfTI volumes, and made-up brains.
+"""Sources of slices: folders of pictures, OASIS slices and discs, NIfTI volumes, and synthetic brains.
 
-A source is a list of files, each with its subject and perhaps a label and a given split, and one function
-that reads the slices of a file. Nothing is decoded before it is asked for.
+A source is a list of files, each with its subject and optionally a label and a split, and a function that reads the
+slices of one file.
 """
 
 import os
@@ -13,7 +13,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.data.sources.names import build_keys, natural_key, slice_of, split_of, stem_of, subject_of
+from vqdist.data.sources.file_names import (
+    build_keys,
+    natural_key,
+    parse_slice_number,
+    parse_split,
+    parse_subject,
+    stem,
+)
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.data.sources.pictures import has_colour, load_picture, picture_extensions
 from vqdist.data.sources.volumes import slice_volume
@@ -34,15 +41,15 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One picture, volume or made-up brain.
+    """One picture, volume or synthetic brain.
 
     Attributes:
-        source: its path inside the source's folder, with slashes.
-        key: readable and unique, without a dot; the first part of the keys of its samples.
-        subject: whose it is; a subject never stands in two splits.
-        split: as the source's folders give it, or None.
-        label: number of its class, or None.
-        slice: of a picture, the slice number that its name tells, or None.
+        source: path inside the source's folder, with slashes.
+        subject: name of the subject, which is in one split only.
+        key: readable and unique, without dots; the first part of the keys of its samples.
+        split: split of the source's folders, or None.
+        label: number of the class, or None.
+        slice: slice number in the name of a picture, or None.
     """
 
     source: str
@@ -55,7 +62,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """One slice as it goes into a shard; image is (C, H, W) uint8."""
+    """One slice: the key of its sample, its slice number or None, and its image, (C, H, W) uint8."""
 
     key: str
     slice: int | None
@@ -70,12 +77,12 @@ class Source:
     """An opened source.
 
     Attributes:
-        layout: one of LAYOUTS, or demo.
+        layout: one of LAYOUTS, or "demo".
         files: in natural order.
         channels: 1 or 3.
-        class_names: by label; empty without classes.
-        passed_over: files in the folder that the layout does not take.
-        read: the slices of one file; DataError names a file that cannot be read.
+        class_names: name of each label; empty without classes.
+        passed_over: other files in the folder, which are not part of the layout.
+        read: returns the slices of a file; raises DataError, which names the file, if it cannot be read.
     """
 
     layout: str
@@ -105,23 +112,23 @@ def open_source(
 
     Args:
         source: a folder, or "demo".
-        layout: one of LAYOUTS, or "auto" to tell it from the files' names.
+        layout: one of LAYOUTS, or "auto" to detect it from the names of the files.
         image_size: rows and columns of each slice.
-        channels: 1 or 3; None takes 3 where a picture has colour, else 1.
-        num_slices: the middle axial slices of a volume that are taken.
+        channels: 1 or 3; None: 3 if any picture has colour, else 1.
+        num_slices: number of axial slices from the middle of each volume.
         num_subjects, seed: of the demo.
     Raises:
-        DataError: no such folder, nothing in it for the layout, or files of several layouts.
+        DataError: no such folder, no file of the layout in it, or files of several layouts.
     """
     if str(source) == DEMO:
         return _open_demo(image_size, channels or 1, num_slices, num_subjects, seed)
     root = Path(source)
     if not root.is_dir():
-        raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or the word demo")
+        raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
     names = sorted(_walk(root), key=natural_key)
-    layout = _detect(names, root) if layout == "auto" else layout
-    taken, passed_over = _take(names, layout, root)
-    files, class_names = _list_classes(taken, root) if layout == "imagefolder" else (_describe(taken), ())
+    layout = _detect_layout(names, root) if layout == "auto" else layout
+    taken, passed_over = _select(names, layout, root)
+    files, class_names = _list_classes(taken, root) if layout == "imagefolder" else (_parse_names(taken), ())
     keys = build_keys(_key_source(file, layout) for file in files)
     files = [replace(file, key=key) for file, key in zip(files, keys, strict=True)]
     if layout in ("nifti", "oasis1"):
@@ -163,7 +170,7 @@ def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: in
 
 
 def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: int) -> list[SourceSlice]:
-    """Give each slice, (n, H, W), its key and number."""
+    """Build the slices of a volume, (n, H, W), with numbers from 0."""
     return [
         SourceSlice(f"{file.key}_slice_{number:03d}", number, np.repeat(image[None], channels, axis=0))
         for number, image in enumerate(slices)
@@ -171,7 +178,7 @@ def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: in
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Yield the paths of all files below that are not hidden, following links but never in a circle."""
+    """Yield the paths of all files that are not hidden; follow symbolic links, but each folder once."""
 
     def refuse(error: OSError) -> None:
         raise DataError.of(str(error.filename), error.strerror or str(error), "a folder that can be read")
@@ -194,15 +201,15 @@ def _matches(name: str, layout: str) -> bool:
     return bool({"oasis-png": _OASIS_PNG, "oasis1": _OASIS1, "nifti": _NIFTI}[layout].search(name))
 
 
-def _detect(names: Sequence[str], root: Path) -> str:
+def _detect_layout(names: Sequence[str], root: Path) -> str:
     found = [layout for layout in ("oasis1", "nifti", "oasis-png") if any(_matches(n, layout) for n in names)]
     if len(found) > 1:
         raise DataError.of(str(root), f"files of {' and '.join(found)}", "one of them, or --layout")
     return found[0] if found else "imagefolder"
 
 
-def _take(names: Sequence[str], layout: str, root: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Part the files into those that the layout takes and the others; an Analyze pair is taken once."""
+def _select(names: Sequence[str], layout: str, root: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Split names into those of the layout and all others; of an Analyze pair, return the header."""
     taken = [name for name in names if _matches(name, layout)]
     if not taken:
         inside = f"{len(names)} files, such as {names[0]}" if names else "an empty folder"
@@ -217,28 +224,28 @@ def _take(names: Sequence[str], layout: str, root: Path) -> tuple[list[str], tup
     return taken, passed_over
 
 
-def _describe(names: Sequence[str]) -> list[SourceFile]:
-    """Return what the paths of volumes or OASIS slices tell."""
+def _parse_names(names: Sequence[str]) -> list[SourceFile]:
+    """Parse the paths of volumes or OASIS slices."""
     files = []
     for name in names:
         path = PurePosixPath(name)
-        splits = [split for folder in path.parts[:-1] if (split := split_of(folder))]
-        subject = subject_of(path.name) or subject_of(name) or stem_of(path)
-        files.append(SourceFile(name, subject, "", splits[-1] if splits else None, None, slice_of(path.name)))
+        splits = [split for folder in path.parts[:-1] if (split := parse_split(folder))]
+        subject = parse_subject(path.name) or parse_subject(name) or stem(path)
+        files.append(SourceFile(name, subject, "", splits[-1] if splits else None, None, parse_slice_number(path.name)))
     return files
 
 
 def _key_source(file: SourceFile, layout: str) -> str:
-    """Return what the key of a file is made from: its name, and below class folders the class too."""
+    """Return the text from which the key of a file is built: its name, after the class folder if there is one."""
     path = PurePosixPath(file.source)
     if layout == "imagefolder":
         inside = path.parent.parts[1:] if file.split else path.parent.parts
-        return "/".join((*inside, stem_of(path)))
-    return stem_of(path)
+        return "/".join((*inside, stem(path)))
+    return stem(path)
 
 
 def _list_classes(names: Sequence[str], root: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
-    """Return the pictures of an ImageFolder with their labels; classes are sorted as torchvision sorts them."""
+    """Return the files of an ImageFolder with their labels, and the class names, sorted as in torchvision."""
     paths = [PurePosixPath(name) for name in names]
     splits = _split_folders(paths, root)
     depth = 1 if splits else 0
@@ -246,29 +253,30 @@ def _list_classes(names: Sequence[str], root: Path) -> tuple[list[SourceFile], t
     files = []
     for path in paths:
         if classes and len(path.parts) < depth + 2:
-            raise DataError.of(str(root / path), "a picture outside the class folders", "all inside, or none")
+            raise DataError.of(str(root / path), "a picture outside the class folders", "all pictures inside them")
         label = classes.index(path.parts[depth]) if classes else None
-        inside = path.parts[depth + 1 :] if classes else path.parts[depth:]  # the class is nobody's name
-        subject = subject_of("/".join(inside)) or str(path)
+        inside = path.parts[depth + 1 :] if classes else path.parts[depth:]  # a class is not a subject
+        subject = parse_subject("/".join(inside)) or str(path)
         split = splits.get(path.parts[0])
-        files.append(SourceFile(str(path), subject, "", split, label, slice_of(path.name)))
+        files.append(SourceFile(str(path), subject, "", split, label, parse_slice_number(path.name)))
     return files, tuple(classes)
 
 
 def _split_folders(paths: Sequence[PurePosixPath], root: Path) -> dict[str, str]:
-    """Return which folders of an ImageFolder are splits; none where the class folders lie on top."""
+    """Return folder -> split for the top folders of an ImageFolder; empty if they are class folders."""
     top = {path.parts[0] for path in paths if len(path.parts) > 1}
-    splits = _whole_splits(top)
+    splits = _find_splits(top)
     below = {path.parts[1] for path in paths if len(path.parts) > 2}
-    if not splits and "train" in _whole_splits(below).values():
-        raise DataError.of(str(root), f"splits one folder down, in {', '.join(sorted(top))}", "that folder")
+    if not splits and "train" in _find_splits(below).values():
+        found = f"the folders of the splits inside {', '.join(sorted(top))}"
+        raise DataError.of(str(root), found, "that folder as SOURCE")
     if set(splits) == top:
         return splits
     if "train" in splits.values():
         odd = sorted(top - set(splits))[0]
-        raise DataError.of(str(root / odd), f"a folder beside {', '.join(sorted(splits))}", "splits alone")
+        raise DataError.of(str(root / odd), f"a folder beside {', '.join(sorted(splits))}", "only folders of splits")
     return {}
 
 
-def _whole_splits(folders: set[str]) -> dict[str, str]:
-    return {folder: split for folder in folders if "_" not in folder and (split := split_of(folder))}
+def _find_splits(folders: set[str]) -> dict[str, str]:
+    return {folder: split for folder in folders if "_" not in folder and (split := parse_split(folder))}

@@ -1,9 +1,9 @@
-"""Made-up brains: skull-stripped axial slices that look like T1 scans and belong to nobody.
+"""Synthetic brains: skull-stripped axial slices that resemble T1 scans.
 
-A slice is painted from distances in millimetres. The distance to the nearest fluid (the outer surface, a
-sulcus, the fissure between the hemispheres) decides between fluid, cortex and white matter; ventricles and
-deep grey matter are capsules and ellipsoids cut by the slice's plane, so that neighbouring slices agree.
-As in the OASIS slices, rows run from the subject's left to right and columns from back to front.
+A slice is computed from distances in millimetres. The distance to the nearest fluid (outer surface, sulci, fissure
+between the hemispheres) determines fluid, cortex and white matter. Ventricles and deep grey matter are capsules and
+ellipsoids cut by the plane of the slice, so neighbouring slices are consistent. As in the OASIS slices, rows go from
+the subject's left to right and columns from back to front.
 """
 
 import math
@@ -19,7 +19,7 @@ Field = npt.NDArray[np.floating]
 
 FIELD_OF_VIEW_MM = 208.0
 _MIDDLE_Z_MM = 15.5
-_SULCI = 18  # a hemisphere
+_SULCI = 18  # per hemisphere
 _CORTEX_MM = 3.6
 
 # The left lateral ventricle as capsules: end points (x to the front, y to the side, z up) and radii, in mm.
@@ -42,7 +42,7 @@ _DEEP_GREY = (
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """What makes one subject: sizes in mm, grey values, and the random waves of its folds."""
+    """Parameters of one subject: sizes in mm, grey values, and the random waves of its folds."""
 
     half_length: float
     half_width: float
@@ -62,16 +62,18 @@ class _Anatomy:
 def phantom_slice(
     subject: int, slice_number: int, *, num_slices: int = 32, image_size: int = 256, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
-    """Draw one axial slice of a made-up brain; the same arguments give the same slice.
+    """Draw one axial slice of a synthetic brain, deterministically.
 
-    Slices lie 1 mm apart, the middle of them through the bodies of the ventricles.
+    Slices are 1 mm apart; the middle one goes through the bodies of the ventricles.
 
     Args:
-        subject: any whole number; decides size, folds, ventricles, contrast and bias field.
+        subject: any whole number; determines size, folds, ventricles, contrast and bias field.
         slice_number: from 0, the lowest, to num_slices - 1.
-        image_size: rows and columns, for a field of view of 208 mm, as the OASIS volumes have it.
+        num_slices: number of slices of the volume.
+        image_size: rows and columns, for a field of view of 208 mm as in the OASIS volumes.
+        seed: seed of all subjects.
     Returns:
-        (image_size, image_size) uint8; exactly 0 outside the brain.
+        (image_size, image_size) uint8, 0 outside the brain.
     """
     body = _build_anatomy(subject, seed)
     z = slice_number - (num_slices - 1) / 2 + _MIDDLE_Z_MM
@@ -117,7 +119,7 @@ def _build_anatomy(subject: int, seed: int) -> _Anatomy:
 
 
 def _coordinates(body: _Anatomy, image_size: int) -> tuple[Field, Field]:
-    """Return x to the front and y to the right, in mm from the middle of the brain."""
+    """Return x (to the front) and y (to the right) of each pixel, in mm from the centre of the brain."""
     line = (np.arange(image_size, dtype=np.float32) + 0.5) / image_size - 0.5
     x, y = np.meshgrid(line * FIELD_OF_VIEW_MM - body.shift[0], line * FIELD_OF_VIEW_MM - body.shift[1])
     cos, sin = np.float32(np.cos(body.angle)), np.float32(np.sin(body.angle))
@@ -125,7 +127,7 @@ def _coordinates(body: _Anatomy, image_size: int) -> tuple[Field, Field]:
 
 
 def _warp(body: _Anatomy, x: Field, y: Field, z: float) -> tuple[Field, Field]:
-    """Move each point by a few smooth random waves, so that nothing is straight."""
+    """Displace the coordinates by a few smooth random waves."""
     moved = []
     for start, waves in zip((x, y), body.waves.astype(np.float32), strict=True):
         shift = np.zeros_like(x)
@@ -153,7 +155,7 @@ def _fold(body: _Anatomy, x: Field, y: Field, warped_x: Field, warped_y: Field, 
 def _sulcus_distance(
     body: _Anatomy, depth: Field, angle: Field, radius: Field, right: npt.NDArray[np.bool_], z: float
 ) -> tuple[Field, Field]:
-    """Return the distance to the nearest sulcus, and the distance along the surface to its line."""
+    """Return the distance to the nearest sulcus, and to its line along the surface, in mm."""
     side = right.astype(np.intp)
     phase = angle * np.float32(_SULCI / np.pi)
     phase += 0.3 * np.sin(depth / 6 + side * 2 + np.float32(z / 9) + 1.7 * phase)
@@ -166,7 +168,7 @@ def _sulcus_distance(
 
 
 def _fissure_distance(body: _Anatomy, x: Field, y: Field, z: float) -> Field:
-    """Return the distance to the fissure between the hemispheres and to the folds along it."""
+    """Return the distance to the fissure between the hemispheres and to the folds along it, in mm."""
     half_gap = max(43 - max(z - 22, 0) * 1.2, 8)
     inside = np.maximum(half_gap - np.abs(x - 4), 0)
     place = (x + 96) / 12
@@ -177,7 +179,7 @@ def _fissure_distance(body: _Anatomy, x: Field, y: Field, z: float) -> Field:
 
 
 def _step(distance: Field, softness: float) -> Field:
-    """Return 0 far below, 1 far above a border, and 1/2 on it: the share of a voxel beyond the border."""
+    """Smooth step from 0 to 1 at distance 0: the fraction of a voxel beyond a border."""
     return (0.5 + 0.5 * np.tanh(distance / np.float32(softness))).astype(np.float32)
 
 
@@ -199,7 +201,7 @@ def _paint_deep(body: _Anatomy, image: Field, x: Field, y: Field, z: float, soft
 
 
 def _ellipsoid(x: Field, y: Field, z: float, centre: tuple[float, ...], axes: tuple[float, ...]) -> Field:
-    """Return about how many mm a point lies inside an ellipsoid."""
+    """Return the approximate depth inside an ellipsoid, in mm; negative outside."""
     a, b, c = axes
     squares = ((x - centre[0]) / a) ** 2 + ((y - centre[1]) / b) ** 2 + ((z - centre[2]) / c) ** 2
     return ((1 - np.sqrt(squares)) * min(axes)).astype(np.float32)
@@ -215,23 +217,23 @@ def _capsule(
     end_radius: float,
     scale: float,
 ) -> Field:
-    """Return how many mm a point lies inside a capsule that grows thicker or thinner along its way."""
-    way = np.subtract(end, start, dtype=np.float32)
+    """Return the depth inside a capsule whose radius changes linearly from start to end, in mm; negative outside."""
+    axis = np.subtract(end, start, dtype=np.float32)
     from_start = (x - start[0], y - start[1], np.float32(z - start[2]))
-    along = sum(step * part for step, part in zip(way, from_start, strict=True)) / float(way @ way)
+    along = sum(step * part for step, part in zip(axis, from_start, strict=True)) / float(axis @ axis)
     along = np.clip(along, 0, 1)
-    squares = sum((part - along * step) ** 2 for step, part in zip(way, from_start, strict=True))
+    squares = sum((part - along * step) ** 2 for step, part in zip(axis, from_start, strict=True))
     return scale * (start_radius + along * (end_radius - start_radius)) - np.sqrt(squares)
 
 
 def _bias(body: _Anatomy, x: Field, y: Field, z: float) -> Field:
-    """Return the smooth gain of the coil, near 1."""
+    """Return the smooth gain of the receiver coil, near 1."""
     a, b, c, d, e = body.bias
     return np.exp(a * x + b * y + c * x * y + d * (x**2 - 0.3) + e * (y**2 - 0.3) + 0.02 * z).astype(np.float32)
 
 
 def _add_noise(image: Field, rng: np.random.Generator) -> Field:
-    """Add tissue texture and the Rician noise of a magnitude image."""
+    """Add tissue texture and the Rician noise of magnitude images."""
     grain = rng.standard_normal((3, *image.shape), dtype=np.float32)
     smooth = sum(np.roll(grain[2], shift, axis) for axis in (0, 1) for shift in (-1, 0, 1))
     image = image * (1 + np.float32(0.0045) * smooth)

@@ -1,8 +1,6 @@
-"""Pictures of any format and mode, as uint8 slices of one size: padded to a square and resized, never distorted."""
+"""Reading of pictures of any format and mode as uint8 slices of one size, padded to a square and resized."""
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vqdist.data.shards.codecs import PICTURE_ERRORS
 from vqdist.foundation.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# Formats that Pillow decodes by itself: EPS, for one, would start Ghostscript.
+# Formats that Pillow decodes itself. For EPS, for example, it would start Ghostscript.
 _FORMATS = (
     *("PNG", "JPEG", "MPO", "JPEG2000", "TIFF", "WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "TGA"),
     *("PCX", "SGI", "ICO", "QOI", "XBM", "XPM", "SUN", "PSD", "IM", "MSP"),
@@ -24,10 +23,6 @@ _FORMATS = (
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _STACKS = ("GIF", "TIFF", "WEBP", "PNG", "AVIF", "IM")
 _MAX_PIXELS = 2**26
-_BROKEN = (
-    *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError),
-    *(struct.error, zlib.error, OverflowError, MemoryError),
-)
 
 
 @cache
@@ -40,25 +35,25 @@ def _formats() -> tuple[str, ...]:
 
 @cache
 def picture_extensions() -> frozenset[str]:
-    """Return the extensions of the formats that are read, in lower case with their dot."""
+    """Return the extensions of the supported formats, in lower case with their dot."""
     from PIL import Image
 
     return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in _formats())
 
 
 def load_picture(path: str | Path, *, image_size: int, channels: int) -> np.ndarray:
-    """Read a picture of any format and mode and bring it to one size.
+    """Read a picture, pad it with black to a square and resize it.
 
-    Transparent parts become black; 16-bit values are scaled to 8 bits; EXIF rotation is applied.
+    Transparent pixels become black, 16-bit values are scaled to 8 bits, and the EXIF orientation is applied.
 
     Args:
         path: the file.
         image_size: rows and columns of the result.
-        channels: 1 (colour becomes luma) or 3 (grey is repeated).
+        channels: 1 (colour is converted to luma) or 3 (grey is repeated).
     Returns:
-        (C, image_size, image_size) uint8.
+        (channels, image_size, image_size) uint8.
     Raises:
-        DataError: no picture, a broken one, an animation or stack, or one of more than 67 million pixels.
+        DataError: no picture, a damaged one, an animation or stack, or more than 67 million pixels.
     """
     with _opened(path) as picture:
         pixels = _to_uint8(picture, channels)
@@ -67,7 +62,7 @@ def load_picture(path: str | Path, *, image_size: int, channels: int) -> np.ndar
 
 
 def has_colour(path: str | Path) -> bool:
-    """Whether the header of a picture says colour; False for a file that cannot be read."""
+    """Whether a picture has colour, by its header or palette; False if it cannot be read."""
     try:
         with _opened(path) as picture:
             if picture.mode in ("P", "PA"):
@@ -80,7 +75,7 @@ def has_colour(path: str | Path) -> bool:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator["Image.Image"]:
-    """Yield a picture that is not decoded yet; what a broken file makes Pillow raise becomes a DataError."""
+    """Open a picture without decoding it. Errors of Pillow, in the block too, become a DataError."""
     from PIL import Image
 
     try:
@@ -91,9 +86,9 @@ def _opened(path: str | Path) -> Iterator["Image.Image"]:
             _check(picture, path)
             yield picture
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError.of(str(path), "far too many pixels", f"at most {_MAX_PIXELS}") from error
-    except _BROKEN as error:
-        found = f"no picture that can be read ({str(error)[:200] or type(error).__name__})"
+        raise DataError.of(str(path), "too many pixels", f"at most {_MAX_PIXELS}") from error
+    except PICTURE_ERRORS as error:
+        found = f"no readable picture ({str(error)[:200] or type(error).__name__})"
         raise DataError.of(str(path), found, "a whole picture") from error
 
 
@@ -122,7 +117,12 @@ def _to_uint8(picture: "Image.Image", channels: int) -> np.ndarray:
 
 
 def scale_grey(values: np.ndarray, *, sixteen_bits: bool) -> np.ndarray:
-    """Return numbers of more than 8 bits as uint8: 0 to 65535 by their range, all else by their own."""
+    """Scale grey values of more than 8 bits to uint8.
+
+    Args:
+        values: any numbers.
+        sixteen_bits: scale by the 16-bit range if all values are inside it; otherwise by `robust_range`.
+    """
     if sixteen_bits and values.min() >= 0 and values.max() <= 65535:
         return np.round(values / 257).astype(np.uint8)
     low, high = robust_range(values)
@@ -131,18 +131,18 @@ def scale_grey(values: np.ndarray, *, sixteen_bits: bool) -> np.ndarray:
 
 
 def robust_range(values: np.ndarray) -> tuple[float, float]:
-    """Return the values that become black and white, for a volume or picture of unknown range.
+    """Return the values to map to black and white, for a volume or picture of unknown range.
 
-    White is the 99.8th percentile of what is not background, so that a few hot voxels do not darken the
-    rest. Black is 0; only where much lies below 0 (standardised values, Hounsfield units) it is the 0.2nd
-    percentile, and the background, the middle value of the border, becomes black too.
+    White is the 99.8th percentile of the foreground, so a few very bright voxels do not darken the rest. Black is 0.
+    If many values are below 0 (standardised values, Hounsfield units), black is the 0.2nd percentile of the
+    foreground, and the background, which is the median of the border, is black too.
 
     Raises:
-        ValueError: no contrast at all.
+        ValueError: there is no contrast.
     """
     finite = values[np.isfinite(values)]
     if finite.size == 0:
-        raise ValueError("not one finite value")
+        raise ValueError("no finite value")
     inside = finite[finite > 0]
     high = float(np.percentile(inside, 99.8)) if inside.size else 0.0
     low = float(np.percentile(finite, 1))
@@ -158,14 +158,14 @@ def robust_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def pad_to_square(image: np.ndarray, side: int = 0) -> np.ndarray:
-    """Put an image, (H, W) or (H, W, 3), into the middle of a black square, at least `side` wide."""
+    """Centre an image, (H, W) or (H, W, 3), in a black square with at least `side` rows and columns."""
     side = max(side, *image.shape[:2])
     margins = [((side - size) // 2, side - size - (side - size) // 2) for size in image.shape[:2]]
     return np.pad(image, margins + [(0, 0)] * (image.ndim - 2))
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize an image, (H, W) or (H, W, 3), uint8 or float32; shrinking averages, so that nothing aliases."""
+    """Resize an image, (H, W) or (H, W, 3), uint8 or float32, bilinearly and with antialiasing."""
     from PIL import Image
 
     if image.shape[:2] == shape:

@@ -1,4 +1,4 @@
-"""Which subject goes into which split: one person's slices never stand on both sides."""
+"""Assignment of subjects to splits: all slices of a subject are in the same split."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,13 @@ from vqdist.foundation.seeds import derive_seed
 def split_subjects(subjects: Sequence[str], shares: Mapping[str, float], *, seed: int) -> dict[str, str]:
     """Return the split of each subject.
 
-    Every share above zero gets at least one subject; otherwise counts are as near to the shares as whole
-    numbers can be. Which subject goes where depends on the seed and the names alone.
+    The counts are the whole numbers closest to the shares, with at least one subject for each share above zero. The
+    assignment depends only on the seed and the names.
 
     Args:
-        subjects: names, repeats allowed.
-        shares: split -> share; scaled so that they add up to 1.
+        subjects: names; they may repeat.
+        shares: split -> share; normalised to a sum of 1.
+        seed: seed of the assignment.
     Raises:
         DataError: fewer subjects than shares above zero.
     """
@@ -43,29 +44,31 @@ def split_subjects(subjects: Sequence[str], shares: Mapping[str, float], *, seed
 def assign_splits(
     given: Sequence[tuple[str, str | None]], shares: Mapping[str, float], *, fill: bool, seed: int
 ) -> dict[str, str]:
-    """Return the split of each subject, holding to the split that the source's folders give.
+    """Return the split of each subject, where the source's folders may define splits.
 
     Args:
-        given: (subject, split that its folder gives or None) of each file.
-        shares: split -> share, for a source that gives none.
-        fill: where the folders give some splits and not all, take the missing ones out of train.
+        given: (subject, split of its folder or None) of each file.
+        shares: split -> share, for splits that the folders do not define.
+        fill: if the folders define some splits only, take the subjects of the others out of train.
+        seed: seed of the assignment.
     Raises:
-        DataError: a subject in two given splits, or files both inside and outside the splits' folders.
+        DataError: a subject in two splits, or files both inside and outside the splits' folders.
     """
     found: dict[str, set[str]] = defaultdict(set)
     for subject, split in given:
         found[subject].add(split or "no split")
-    torn = [Problem(f"subject {subject}", " and ".join(sorted(splits)), "one split")
-            for subject, splits in sorted(found.items()) if len(splits) > 1]  # fmt: skip
-    if torn:
-        raise DataError(torn[:20])
+    in_several = [(subject, splits) for subject, splits in sorted(found.items()) if len(splits) > 1]
+    if in_several:
+        raise DataError(
+            [Problem(f"subject {name}", " and ".join(sorted(splits)), "one split") for name, splits in in_several[:20]]
+        )
     kept = {subject: splits.pop() for subject, splits in found.items()}
     present = set(kept.values())
     if present == {"no split"}:
         return split_subjects(list(kept), shares, seed=seed)
     if "no split" in present:
         outside = [subject for subject, split in kept.items() if split == "no split"]
-        raise DataError.of(f"subject {outside[0]}", "files outside the folders of the splits", "all inside one")
+        raise DataError.of(f"subject {outside[0]}", "files outside the folders of the splits", "all files inside them")
     missing = {split: shares[split] for split in SPLITS if split not in present and shares.get(split, 0) > 0}
     if fill and missing and "train" in present:
         train = [subject for subject, split in kept.items() if split == "train"]

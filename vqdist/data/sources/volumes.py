@@ -1,7 +1,7 @@
-"""Volumes, NIfTI and Analyze 7.5, as axial slices.
+"""Reading of volumes, NIfTI and Analyze 7.5, as axial slices.
 
-A slice's rows run from the subject's left to right and its columns from back to front, as in the OASIS slices.
-Headers are held against limits before data is read: a compressed volume may claim any size.
+The rows of a slice go from the subject's left to right and its columns from back to front, as in the OASIS slices.
+Headers are checked against limits before data are read, because a compressed volume can declare any size.
 """
 
 import gzip
@@ -18,54 +18,54 @@ from vqdist.foundation.errors import DataError
 
 _MAX_VOXELS = 2**28
 _MAX_HEADER_BYTES = 2**20
-# Volumes of about a human head's size are brought to 1 mm and to the 256 mm frame of the OASIS slices.
+# Volumes of about the size of a human head are resampled to 1 mm and padded to the 256 mm frame of the OASIS slices.
 _HEAD_MM = (100.0, 400.0)
-_FRAME = 256
+_FRAME_MM = 256
 _ANALYZE_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"}
 
 Volume = npt.NDArray[np.float32]
 
 
 def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.NDArray[np.uint8]:
-    """Read a volume and return its middle axial slices, the lowest first.
+    """Read a volume and return its middle axial slices, from bottom to top.
 
-    Voxels are brought to equal sides (1 mm for a human head); one factor for the whole volume makes the
-    99.8th percentile inside the brain white.
+    Voxels are resampled to equal sides (1 mm for a human head). One factor for the whole volume maps the 99.8th
+    percentile of the foreground to white.
 
     Args:
-        path: a .nii, .nii.gz or .hdr with its .img beside it.
-        num_slices: how many; fewer come back where the volume has fewer.
-        image_size: rows and columns.
+        path: a .nii, a .nii.gz, or a .hdr with its .img beside it.
+        num_slices: number of slices; the result has fewer if the volume has fewer.
+        image_size: rows and columns of a slice.
     Returns:
         (n, image_size, image_size) uint8.
     Raises:
-        DataError: naming the file and what is odd about it.
+        DataError: the volume cannot be read; names the file and the reason.
     """
     try:
         volume, sides_mm = _read(Path(path))
-        return _slices(volume, sides_mm, num_slices, image_size)
+        return _extract_slices(volume, sides_mm, num_slices, image_size)
     except (OSError, ValueError, EOFError, zlib.error, struct.error, OverflowError, MemoryError) as error:
         found = str(error)[:200] or type(error).__name__
-        raise DataError.of(str(path), found, "a whole volume of one 3-D scan") from error
+        raise DataError.of(str(path), found, "a whole 3-D volume") from error
 
 
 def _read(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
     return _read_analyze(path) if path.suffix.lower() == ".hdr" else _read_nifti(path)
 
 
-def _slices(volume: Volume, sides_mm: npt.NDArray[np.float64], num_slices: int, image_size: int) -> np.ndarray:
+def _extract_slices(volume: Volume, sides_mm: npt.NDArray[np.float64], num_slices: int, image_size: int) -> np.ndarray:
     low, high = robust_range(volume)
     extent_mm = sides_mm * volume.shape
     is_head = _HEAD_MM[0] <= extent_mm.max() <= _HEAD_MM[1]
     target_mm = 1.0 if is_head else float(sides_mm.min())
     rows, columns, depth = np.maximum(np.round(extent_mm / target_mm), 1).astype(int).tolist()
     if max(rows, columns, depth) > 4096:
-        raise ValueError(f"voxels of {sides_mm.round(3).tolist()} mm, too unequal to be made equal")
+        raise ValueError(f"voxels of {sides_mm.round(3).tolist()} mm, too unequal to be resampled")
     start = max((depth - num_slices) // 2, 0)
-    side = _FRAME if is_head and _FRAME / 2 <= max(rows, columns) <= _FRAME else max(rows, columns)
+    side = _FRAME_MM if is_head and _FRAME_MM / 2 <= max(rows, columns) <= _FRAME_MM else max(rows, columns)
     slices = []
     for number in range(start, min(start + num_slices, depth)):
-        plane = _plane(volume, number, depth)
+        plane = _interpolate_plane(volume, number, depth)
         plane = np.nan_to_num((plane - low) * np.float32(255 / (high - low)), nan=0.0, posinf=255.0)
         plane = resize(np.clip(plane, 0, 255).astype(np.float32), (rows, columns))
         plane = resize(pad_to_square(plane, side), (image_size, image_size))
@@ -73,18 +73,18 @@ def _slices(volume: Volume, sides_mm: npt.NDArray[np.float64], num_slices: int, 
     return np.stack(slices)
 
 
-def _plane(volume: Volume, number: int, depth: int) -> Volume:
-    """Return axial plane `number` of `depth` equal ones, interpolated between the planes that there are."""
+def _interpolate_plane(volume: Volume, number: int, depth: int) -> Volume:
+    """Return axial plane `number` of `depth` equally spaced ones, interpolated between the volume's planes."""
     planes = volume.shape[2]
     if planes == depth:
         return volume[:, :, number]
     ratio = planes / depth
     inside = math.ceil(ratio)
-    places = (number + (np.arange(inside) + 0.5) / inside) * ratio - 0.5
-    places = np.clip(places, 0, planes - 1)
-    below = np.floor(places).astype(int)
+    heights = (number + (np.arange(inside) + 0.5) / inside) * ratio - 0.5
+    heights = np.clip(heights, 0, planes - 1)
+    below = np.floor(heights).astype(int)
     above = np.minimum(below + 1, planes - 1)
-    weight = (places - below).astype(np.float32)
+    weight = (heights - below).astype(np.float32)
     return (volume[:, :, below] * (1 - weight) + volume[:, :, above] * weight).mean(axis=2)
 
 
@@ -106,9 +106,9 @@ def _check_sides(sides: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _read_analyze(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
-    """Read an Analyze 7.5 pair; its axes are taken as left to right, back to front, bottom to top.
+    """Read an Analyze 7.5 pair with axes from left to right, back to front and bottom to top.
 
-    The format cannot say so itself; OASIS-1 documents that order for its T88 volumes.
+    The format has no orientation. OASIS-1 documents this one for its T88 volumes.
     """
     with open(path, "rb") as file:
         header = file.read(348)
@@ -128,13 +128,13 @@ def _read_analyze(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
     image = path.with_suffix(".IMG" if path.suffix == ".HDR" else ".img")
     expected = int(start) + math.prod(shape) * dtype.itemsize
     if image.stat().st_size != expected:
-        raise ValueError(f"{image.stat().st_size} bytes in {image.name}, where the header needs {expected}")
+        raise ValueError(f"{image.stat().st_size} bytes in {image.name}, but {expected} by the header")
     values = np.fromfile(image, dtype, offset=int(start)).reshape(shape, order="F")
     return values.astype(np.float32), _check_sides(sides)
 
 
 def _read_nifti(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
-    """Read a NIfTI and turn its axes by its affine: left to right, back to front, bottom to top."""
+    """Read a NIfTI and reorient its axes by its affine: left to right, back to front, bottom to top."""
     import nibabel
     from nibabel.affines import voxel_sizes
     from nibabel.filebasedimages import ImageFileError
@@ -160,7 +160,7 @@ def _read_nifti(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
 
 
 def _check_nifti_header(path: Path) -> None:
-    """Refuse what is no NIfTI, and one whose header claims to be long: nibabel would read all of it."""
+    """Refuse a file that is not a NIfTI, or whose data start far behind the header: nibabel would read up to there."""
     with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb") as file:
         header = file.read(176)
     if len(header) < 176:

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from vqdist.evaluation.samples.copies import NEAR_COPY, NearestSlices
 from vqdist.evaluation.samples.slice_statistics import GREY_BINS, SPECTRUM_BINS, SliceStatistics
-from vqdist.plotting.curves import BLUE, GREEN, GREY, RED, save_figure, start_figure
-from vqdist.plotting.vqvae_charts import hide_ticks, to_picture
+from vqdist.plotting.figure import BLUE, GREEN, GREY, RED, hide_ticks, save_figure, start_figure, to_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +31,7 @@ def draw_nearest_slices(
     figure, axes = start_figure(2, len(samples), width=1.9 * len(samples) + 0.6, height=5.0)
     for column, (above, below, ratio, key) in enumerate(zip(samples, train, ratios, keys, strict=True)):
         for row, image in enumerate((above, below)):
-            axes[row][column].imshow(to_picture(image), cmap="gray", vmin=0, vmax=1)
+            axes[row][column].imshow(to_matplotlib(image), cmap="gray", vmin=0, vmax=1)
             hide_ticks(axes[row][column])
         axes[0][column].set_title(f"distance {ratio:.2f}", fontsize=9)
         axes[1][column].set_xlabel(textwrap.fill(key, 34), fontsize=7)

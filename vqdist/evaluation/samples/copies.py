@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqdist.config.schema import Mirror
-from vqdist.data.mirror import AXES
+from vqdist.data.augmentation import AXES
 from vqdist.evaluation.samples.slice_statistics import THUMBNAIL, SliceStatistics
 
 # A slice is a near copy if its distance to the nearest training slice is below this share of the median distance of

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from vqdist.data.loading.batch import FixedBatchPlan, to_images
+from vqdist.data.loading.batch import to_images
+from vqdist.data.loading.plan import FixedBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.seeds import derive_seed

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vqdist.data.loading.batch import Batch, FixedBatchPlan, Request, to_images
+from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.comparison import (
     compare_features,
@@ -79,8 +80,8 @@ def measure_slices(
         recon = round_to_uint8(model.reconstruct(to_images(batch.values.to(device))))
         return measure(batch), SliceStatistics.measure(recon, batch.slice.numpy())
 
-    def measure_samples(request: Request) -> SliceStatistics:
-        numbers = request.samples
+    def measure_samples(plan: MicroBatchPlan) -> SliceStatistics:
+        numbers = plan.samples
         return SliceStatistics.measure(samples.read(numbers, train.manifest).to(device), samples.slice_numbers[numbers])
 
     plan = FixedBatchPlan(

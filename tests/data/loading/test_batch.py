@@ -1,0 +1,33 @@
+"""Batches: rows and samples, devices, and conversion to images."""
+
+import torch
+
+from vqdist.data.loading.batch import NO_NUMBER, Batch, to_images
+
+
+def make_batch() -> Batch:
+    numbers = torch.arange(3)
+    values = torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([1.0, 1.0, 0.0])
+    return Batch(5, True, values, numbers, numbers + 1, numbers + 2, weights, ["a", "b"], ["damage"])
+
+
+def test_blank_samples_are_rows_but_no_samples() -> None:
+    batch = make_batch()
+    assert (len(batch), batch.num_samples) == (3, 2)
+
+
+def test_every_tensor_goes_to_the_device() -> None:
+    batch = make_batch()
+    assert batch.to(torch.device("cpu")) is batch
+    moved = batch.to(torch.device("meta"))
+    assert {tensor.device.type for tensor in vars(moved).values() if isinstance(tensor, torch.Tensor)} == {"meta"}
+    assert moved.values.dtype == torch.uint8
+    assert (moved.step, moved.last, moved.keys, moved.skipped) == (5, True, ["a", "b"], ["damage"])
+
+
+def test_images_are_floats_from_0_to_1() -> None:
+    images = to_images(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert images.dtype == torch.float32
+    assert images.tolist() == [0.0, torch.tensor(0.2).item(), 1.0]
+    assert NO_NUMBER < 0

@@ -1,0 +1,74 @@
+"""From a source to a dataset: every slice of every file, and errors for files that cannot be read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.noise_images import read_all
+
+from vqdist.data.shards.build import make_demo, write_source
+from vqdist.data.shards.codecs import decode_png
+from vqdist.data.shards.manifest import Manifest
+from vqdist.data.sources.layouts import Source, SourceFile, SourceSlice, open_source
+from vqdist.data.sources.phantom import phantom_slice
+from vqdist.foundation.errors import DataError
+
+
+def make_source(broken: tuple[str, ...] = ()) -> Source:
+    """Return two synthetic brains of three slices; some of them cannot be read."""
+    source = open_source("demo", num_subjects=2, num_slices=3, image_size=16)
+
+    def read(file: SourceFile) -> list[SourceSlice]:
+        if file.subject in broken:
+            raise DataError.of(file.source, "noise", "a brain")
+        return source.read(file)
+
+    return replace(source, read=read)
+
+
+def write(source: Source, out: Path, **options: object) -> tuple[Manifest, list[str]]:
+    splits = {"phantom_0000": "train", "phantom_0001": "test"}
+    return write_source(source, splits, out, origin="here", shares=(0.5, 0.0, 0.5), seed=3, image_size=16, **options)
+
+
+def test_every_slice_is_written_with_its_info(tmp_path: Path) -> None:
+    manifest, skipped = write(make_source(), tmp_path / "out", samples_per_shard=2)
+    assert skipped == []
+    expected = {"path": "here", "layout": "demo", "split": [0.5, 0.0, 0.5], "seed": 3, "skipped": []}
+    assert manifest.source == expected
+    assert [len(manifest.splits[name].shards) for name in ("train", "test")] == [2, 2]
+    for subject, split in enumerate(("train", "test")):
+        for number, sample in enumerate(read_all(tmp_path / "out", split)):
+            assert sample["__key__"] == f"phantom_{subject:04d}_slice_{number:03d}"
+            info = {"subject": f"phantom_{subject:04d}", "slice": number, "label": None, "source": "demo"}
+            assert sample["json"] == info
+            image = phantom_slice(subject, number, num_slices=3, image_size=16)
+            assert np.array_equal(decode_png(sample["png"], image_size=(16, 16), channels=1)[0], image)
+
+
+def test_unreadable_files_raise_or_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="found noise"):
+        write(make_source(("phantom_0001",)), tmp_path / "out")
+    with pytest.raises(DataError, match="split test: found no readable file"):
+        write(make_source(("phantom_0001",)), tmp_path / "out", skip_unreadable=True)
+    assert list(tmp_path.iterdir()) == []
+    both_in_train = {"phantom_0000": "train", "phantom_0001": "train"}
+    options = {"origin": "here", "shares": (1.0, 0.0, 0.0), "seed": 0, "image_size": 16, "skip_unreadable": True}
+    manifest, skipped = write_source(make_source(("phantom_0001",)), both_in_train, tmp_path / "out", **options)
+    assert skipped == manifest.source["skipped"] == ["demo"]
+    assert manifest.splits["train"].samples == 3
+    assert "skipped 1 of 2 files" in capsys.readouterr().err
+
+
+def test_short_volumes_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(replace(make_source(), layout="nifti"), tmp_path / "out", num_slices=5)
+    assert capsys.readouterr().err.count("3 axial slices, not 5; all are used") == 2
+
+
+def test_the_demo_has_all_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = np.ones((128, 128), np.uint8)
+    monkeypatch.setattr("vqdist.data.sources.layouts.phantom_slice", lambda *_, **__: flat)
+    manifest = make_demo(tmp_path / "demo")
+    assert {name: split.subjects for name, split in manifest.splits.items()} == {"train": 19, "validate": 3, "test": 2}
+    assert (manifest.image_size, manifest.channels, manifest.num_slices) == ((128, 128), 1, 32)

@@ -1,0 +1,85 @@
+"""Parsing of file names: natural order, subjects, slice numbers, splits, and keys."""
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from vqdist.data.sources.file_names import (
+    build_keys,
+    natural_key,
+    parse_slice_number,
+    parse_split,
+    parse_subject,
+    stem,
+)
+
+
+def test_natural_order_compares_numbers_by_value() -> None:
+    names = ["s10", "s9", "a", "s1b", "2", "10", "s009a"]
+    assert sorted(names, key=natural_key) == ["2", "10", "a", "s1b", "s9", "s009a", "s10"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a/b.png", "b"),
+        ("a/b.c.png", "b.c"),
+        ("b.nii", "b"),
+        ("b.nii.gz", "b"),
+        ("b.NII.gz", "b"),
+        ("case_1_slice_2.nii.png", "case_1_slice_2"),
+        ("b", "b"),
+    ],
+)
+def test_stems_are_without_double_extensions(path: str, expected: str) -> None:
+    assert stem(PurePosixPath(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("OAS1_0101_MR2_x.png", "OAS1_0101"),
+        ("sub-01/anat/sub-02_T1w.nii", "sub-02"),
+        ("a/136_S_0184.png", "136_S_0184"),
+        ("1136_S_0184.png", None),
+        ("case_002_slice_9.nii.png", "case_002"),
+        ("case_002.png", None),
+        ("patient-17/1.png", "patient-17"),
+        ("subject3.png", "subject3"),
+        ("outpatient3.png", None),
+        ("brain.png", None),
+    ],
+)
+def test_subjects(path: str, expected: str | None) -> None:
+    assert parse_subject(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("x_slice_007.png", 7), ("slice-1_slice12.png", 12), ("slice_1234567.png", None), ("x7.png", None)],
+)
+def test_slice_numbers(name: str, expected: int | None) -> None:
+    assert parse_slice_number(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("train", "train"),
+        ("Val", "validate"),
+        ("keras_png_slices_test", "test"),
+        ("testing", "test"),
+        ("testament", None),
+        ("train_extra", None),
+    ],
+)
+def test_splits(folder: str, expected: str | None) -> None:
+    assert parse_split(folder) == expected
+
+
+def test_keys_are_readable_and_unique() -> None:
+    keys = build_keys(["a.b/c.d", "a_b-c_d", "A_b-c_d", "é", "x" * 300, "x" * 300 + "y"])
+    assert keys[0] == "a_b-c_d"
+    assert len({key.lower() for key in keys}) == 6
+    assert all(key.isascii() and "." not in key and "/" not in key and len(key) <= 90 for key in keys)
+    assert build_keys(["plain"]) == ["plain"]

@@ -1,0 +1,66 @@
+"""Opening a dataset from a folder, third-party shards or a URL."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from shard_server import ShardServer
+
+from vqdist.data.open import Dataset, open_dataset
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.foundation.errors import DataError
+
+
+def test_a_folder_is_opened_where_it_is(image_set: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert open_dataset(image_set, cache) == Dataset(image_set, image_set, load_manifest(image_set))
+    assert not cache.exists()
+
+
+def test_third_party_shards_are_indexed_by_one_of_several_processes(image_set: Path, tmp_path: Path) -> None:
+    tars = tmp_path / "tars"
+    for split in ("train", "validate"):
+        (tars / split).mkdir(parents=True)
+        for tar in image_set.glob(f"{split}/*.tar"):
+            shutil.copy(tar, tars / split)
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(open_dataset, [tars] * 4, [tmp_path / "cache"] * 4))
+    assert all(dataset == opened[0] for dataset in opened)
+    assert (opened[0].path, opened[0].folder.parent) == (tars, tmp_path / "cache")
+    assert opened[0].manifest.splits["train"].samples == 60
+    assert open_dataset(opened[0].folder, tmp_path / "other").folder == opened[0].folder
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir() if path.name != ".lock") == [""]
+
+
+def test_the_head_of_a_url_is_downloaded_once(code_set: Path, tmp_path: Path) -> None:
+    with ShardServer(code_set) as server:
+        dataset = open_dataset(server.url, tmp_path)
+        assert open_dataset(server.url, tmp_path) == dataset
+        assert {name: count for name, count in server.requests.items() if name != "dataset.json"} == {
+            "vqvae/config.json": 1,
+            "vqvae/model.safetensors": 1,
+        }
+    for name in ("config.json", "model.safetensors"):
+        assert (dataset.folder / "vqvae" / name).read_bytes() == (code_set / "vqvae" / name).read_bytes()
+    assert dataset.manifest == load_manifest(code_set)
+
+
+def test_the_users_cache_folder_is_the_default(
+    image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home-cache"))
+    monkeypatch.setattr("sys.platform", "linux")
+    (tmp_path / "tars").mkdir()
+    shutil.copy(image_set / "train/shard-000000.tar", tmp_path / "tars")
+    assert open_dataset(str(tmp_path / "tars")).folder.parent == tmp_path / "home-cache" / "vqdist"
+
+
+def test_a_folder_without_dataset_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").touch()
+    expected = r"mine: found no dataset\.json and no shards; expected a dataset: `python -m vqdist\.shard`"
+    with pytest.raises(DataError, match=expected):
+        open_dataset(tmp_path / "mine", tmp_path / "cache")
+    with pytest.raises(DataError, match="no such folder"):
+        open_dataset(tmp_path / "none", tmp_path / "cache")

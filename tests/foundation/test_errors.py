@@ -1,0 +1,55 @@
+"""Errors: all problems together, pickling with every problem, exit codes, and faults of loader workers."""
+
+import pickle
+
+import pytest
+
+from vqdist.foundation.errors import (
+    ConfigError,
+    DamagedDataError,
+    DataError,
+    Problem,
+    StalledError,
+    UserError,
+    VqdistError,
+    collect,
+    find_worker_fault,
+)
+
+
+def test_a_user_error_lists_every_problem() -> None:
+    error = UserError([Problem("a", "1", "2"), Problem("b", "3", "4")])
+    assert str(error) == "a: found 1; expected 2\nb: found 3; expected 4"
+    assert str(DataError.of("a", 1, None)) == "a: found 1; expected None"
+
+
+def test_errors_survive_pickle_with_their_type_and_problems() -> None:
+    error = pickle.loads(pickle.dumps(DamagedDataError.of("a", "b", "c")))
+    assert type(error) is DamagedDataError
+    assert error.problems == [Problem("a", "b", "c")]
+
+
+def test_exit_codes() -> None:
+    assert (VqdistError.exit_code, StalledError.exit_code) == (1, 1)
+    assert {kind.exit_code for kind in (UserError, ConfigError, DataError, DamagedDataError)} == {2}
+
+
+def test_collect_runs_every_check_and_raises_all_problems() -> None:
+    def fail(where: str) -> None:
+        raise DataError.of(where, "x", "y")
+
+    assert collect(lambda: 1, lambda: None) == [1, None]
+    with pytest.raises(ConfigError) as caught:
+        collect(lambda: fail("b"), lambda: 1, lambda: fail("c"), problems=[Problem("a", "x", "y")])
+    assert [problem.where for problem in caught.value.problems] == ["a", "b", "c"]
+    with pytest.raises(ZeroDivisionError):
+        collect(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("text", ["DataLoader worker (pid 7) is killed", "DataLoader timed out after 5 seconds"])
+def test_faults_of_loader_workers_are_recognised(text: str) -> None:
+    fault = find_worker_fault(RuntimeError(text))
+    assert isinstance(fault, StalledError)
+    assert str(fault).startswith("data.num_workers: ")
+    assert text in str(fault)
+    assert find_worker_fault(RuntimeError("CUDA error")) is None

@@ -1,0 +1,72 @@
+"""What the tests share: synthetic datasets, untrained models, commands on real ranks, and readers of their records."""
+
+from support.commands import (
+    QUIET,
+    TINY_PIXELCNN,
+    launch,
+    run_command_main,
+    run_on_ranks,
+    start_train,
+    tiny_flags,
+    train,
+)
+from support.datasets import (
+    GRID,
+    NUM_CODES,
+    SIZE,
+    TINY_VQVAE,
+    describe,
+    write_code_set,
+    write_image_set,
+    write_images,
+)
+from support.models import ALONE, save_prior, save_vqvae, write_codes
+from support.processes import (
+    Ended,
+    Started,
+    ensure_server,
+    find_children,
+    find_port,
+    is_alive,
+    on_ranks,
+    rank_environment,
+    start,
+    wait_until,
+)
+from support.records import digests, read_metrics, read_records
+
+__all__ = [
+    "ALONE",
+    "GRID",
+    "NUM_CODES",
+    "QUIET",
+    "SIZE",
+    "TINY_PIXELCNN",
+    "TINY_VQVAE",
+    "Ended",
+    "Started",
+    "describe",
+    "digests",
+    "ensure_server",
+    "find_children",
+    "find_port",
+    "is_alive",
+    "launch",
+    "on_ranks",
+    "rank_environment",
+    "read_metrics",
+    "read_records",
+    "run_command_main",
+    "run_on_ranks",
+    "save_prior",
+    "save_vqvae",
+    "start",
+    "start_train",
+    "tiny_flags",
+    "train",
+    "wait_until",
+    "write_code_set",
+    "write_codes",
+    "write_image_set",
+    "write_images",
+]

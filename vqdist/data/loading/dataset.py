@@ -1,0 +1,143 @@
+"""Loading of one micro-batch: its samples are read, verified and decoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vqdist.data.loading.batch import NO_NUMBER, Batch, SampleInfo
+from vqdist.data.loading.plan import MicroBatchPlan
+from vqdist.data.loading.sample_cache import SampleCache
+from vqdist.data.loading.shared_memory import Array
+from vqdist.data.shards.reader import ShardReader
+from vqdist.foundation.errors import DamagedDataError
+
+_BLANK = SampleInfo("", 0, 0)
+
+
+@dataclass(frozen=True)
+class LoadedMicroBatch:
+    """A loaded micro-batch without its values, which are in an array beside it.
+
+    Attributes:
+        infos: of each sample that is not damaged.
+        positions: position of each of these samples in the global batch.
+        skipped: a message for each damaged sample.
+    """
+
+    step: int
+    last: bool
+    infos: list[SampleInfo]
+    positions: list[int]
+    skipped: list[str]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of values; one blank row if every sample is damaged."""
+        return max(len(self.infos), 1)
+
+    def to_batch(self, values: Array, *, pin_memory: bool = False) -> Batch:
+        """Build the batch; `values`, (num_rows, ...), are copied."""
+        dtype = torch.uint8 if values.dtype == np.uint8 else torch.int64
+        copied = torch.empty(values.shape, dtype=dtype, pin_memory=pin_memory)
+        np.copyto(copied.numpy(), values)
+        infos = self.infos or [_BLANK]
+        return Batch(
+            self.step,
+            self.last,
+            values=copied,
+            label=_column([info.label for info in infos], pin_memory),
+            slice=_column([info.slice for info in infos], pin_memory),
+            positions=_column(self.positions or [NO_NUMBER], pin_memory),
+            weights=_column([float(info is not _BLANK) for info in infos], pin_memory),
+            keys=[info.key for info in self.infos],
+            skipped=self.skipped,
+        )
+
+
+def _column(numbers: list[int] | list[float], pin_memory: bool) -> torch.Tensor:
+    column = torch.tensor(numbers)
+    return column.pin_memory() if pin_memory else column
+
+
+class SampleDataset:
+    """Loads one micro-batch at a time.
+
+    Args:
+        reader: verified access to the samples of a split.
+        decode: (sample) -> (C, H, W) uint8 image or (h, w) codes.
+        shape: shape of a decoded sample.
+        dtype: type in which values are stored: uint8 for images, int32 for codes.
+        global_batch_size: positions of the run, modulo this, are positions in a global batch.
+        skip_damaged: leave damaged samples out and report them, instead of raising.
+        cache: decoded samples; None: decode every time.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        decode: Callable[[dict[str, Any]], Array],
+        *,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        global_batch_size: int,
+        skip_damaged: bool = False,
+        cache: SampleCache | None = None,
+    ) -> None:
+        self.reader = reader
+        self.decode = decode
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.global_batch_size = global_batch_size
+        self.skip_damaged = skip_damaged
+        self.cache = cache
+
+    def is_cached(self) -> bool:
+        """Whether every sample is in the cache."""
+        return self.cache is not None and self.cache.is_complete()
+
+    def load(self, plan: MicroBatchPlan, *, pin_memory: bool = False) -> Batch:
+        """Load a micro-batch in this process."""
+        values = np.empty((max(len(plan.samples), 1), *self.shape), self.dtype)
+        loaded = self.load_into(plan, values)
+        return loaded.to_batch(values[: loaded.num_rows], pin_memory=pin_memory)
+
+    def load_into(self, plan: MicroBatchPlan, values: Array) -> LoadedMicroBatch:
+        """Load a micro-batch; its values are written to the first rows of an array.
+
+        Raises:
+            DamagedDataError: a sample differs from its index, and skip_damaged is not set.
+        """
+        positions = (plan.positions % self.global_batch_size).tolist()
+        if self.cache is not None and (infos := self.cache.take(plan.samples, values)) is not None:
+            return LoadedMicroBatch(plan.step, plan.last, infos, positions, [])
+        loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [])
+        for position, index in zip(positions, plan.samples.tolist(), strict=True):
+            try:
+                loaded.infos.append(self._load_sample(index, values[len(loaded.infos) :][:1]))
+            except DamagedDataError as error:
+                if not self.skip_damaged:
+                    raise
+                loaded.skipped.append(str(error))
+            else:
+                loaded.positions.append(position)
+        if not loaded.infos:
+            values[0] = 0
+        return loaded
+
+    def _load_sample(self, index: int, out: Array) -> SampleInfo:
+        if self.cache is not None and (found := self.cache.take([index], out)) is not None:
+            return found[0]
+        sample = self.reader.read(index)
+        out[0] = self.decode(sample)
+        fields = sample["json"]
+        info = SampleInfo(sample["__key__"], _to_number(fields.get("label")), _to_number(fields.get("slice")))
+        if self.cache is not None:
+            self.cache.put(index, out[0], info)
+        return info
+
+
+def _to_number(value: int | None) -> int:
+    return NO_NUMBER if value is None else value

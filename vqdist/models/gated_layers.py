@@ -1,0 +1,147 @@
+"""The layers of the gated PixelCNN (van den Oord et al. 2016): gated layers, context and symmetry; channels last.
+
+Shapes: B maps, h w grid, C channels of both stacks.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Half periods over the map and over the range of slices; the highest one separates single codes of a 32 x 32 map.
+POSITION_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+SLICE_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16)
+
+
+class GatedLayer(nn.Module):
+    """One masked gated layer of the vertical and the horizontal stack; 2016, figure 2.
+
+    The first layer excludes the code at the position itself. The features behind it hold nothing of that code, so that
+    later layers include the position and have residual connections. Kernels are causal by their shape.
+
+    Args:
+        first: whether this is the first layer.
+    """
+
+    def __init__(self, hidden: int, kernel: int, *, first: bool, dropout: float) -> None:
+        super().__init__()
+        self.reach = kernel // 2
+        self.first = first
+        size = self.reach if first else self.reach + 1
+        self.vertical = nn.Conv2d(hidden, 2 * hidden, (size, kernel), padding=(0, self.reach))
+        self.horizontal = nn.Conv2d(hidden, 2 * hidden, (1, size), bias=False)
+        self.across = nn.Linear(hidden, 2 * hidden)
+        self.out = nn.Linear(hidden, hidden, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, above: Tensor, left: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of both stacks, each (B, h, w, C), after this layer.
+
+        Args:
+            above: (B, h, w, C), features of the vertical stack.
+            left: (B, h, w, C), features of the horizontal stack.
+            context: (B or 1, h, w, C); the first layer adds it in place of a residual connection.
+        """
+        crop = -1 if self.first else 0
+        rows = F.pad(above, (0, 0, 0, 0, self.reach, crop))
+        codes = F.pad(left, (0, 0, self.reach, crop))
+        gated = self.dropout(gate(_convolve(self.vertical, rows)))
+        above = gated + (context if self.first else above)
+        gated = self.dropout(gate(_convolve(self.horizontal, codes) + self.across(above)))
+        left = self.out(gated) + (context if self.first else left)
+        return above, left
+
+
+class Context(nn.Module):
+    """Features known before any code: the position in the map, and the label and slice number of the map.
+
+    Position and slice number are encoded as sines and cosines: any grid is valid, and neighbouring slices share
+    features.
+    """
+
+    def __init__(self, hidden: int, *, condition: str, num_labels: int, num_slices: int) -> None:
+        super().__init__()
+        self.num_slices = num_slices
+        self.place = nn.Linear(4 * len(POSITION_FREQUENCIES), 2 * hidden)
+        self.label = nn.Embedding(num_labels, 2 * hidden) if "label" in condition else None
+        self.slice = nn.Linear(2 * len(SLICE_FREQUENCIES), 2 * hidden, bias=False) if "slice" in condition else None
+        self.out = nn.Linear(2 * hidden, hidden)
+
+    def rows(
+        self,
+        h: int,
+        w: int,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        label: Tensor | None = None,
+        slice: Tensor | None = None,
+    ) -> Tensor:
+        """Return the context of rows [first, last) of an h x w map: (B or 1, rows, w, C).
+
+        Args:
+            last: None for h.
+            label, slice: (B,) int64, where the model is conditioned on them.
+        """
+        weight = self.place.weight
+        row = (torch.arange(first, h if last is None else last, device=weight.device) + 0.5) / h
+        column = (torch.arange(w, device=weight.device) + 0.5) / w
+        row_part, column_part = self.place.weight.chunk(2, dim=1)
+        hidden = (
+            F.linear(encode_waves(row, POSITION_FREQUENCIES).to(weight), row_part, self.place.bias)[:, None]
+            + F.linear(encode_waves(column, POSITION_FREQUENCIES).to(weight), column_part)[None]
+        )[None]  # (1, rows, w, 2 C)
+        if self.label is not None:
+            hidden = hidden + self.label(label)[:, None, None]
+        if self.slice is not None and slice is not None:
+            share = (slice + 0.5) / self.num_slices
+            hidden = hidden + self.slice(encode_waves(share, SLICE_FREQUENCIES).to(weight))[:, None, None]
+        return self.out(F.silu(hidden))
+
+
+class MirroredRows(nn.Module):
+    """Features for the rows below the middle of a map from the rows above it, mirrored.
+
+    In raster order all rows above the middle come before those below, so that the convolutions need no mask.
+    """
+
+    LAYERS = 2
+
+    def __init__(self, hidden: int, kernel: int, *, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(hidden, 2 * hidden, kernel, padding=kernel // 2) for _ in range(self.LAYERS)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, features: Tensor, *, drop: bool = True) -> Tensor:
+        """Return the features of the last h // 2 rows, (B, h // 2, w, C).
+
+        Args:
+            features: (B, h // 2, w, C), the embedded codes of the first h // 2 rows.
+            drop: False to disable dropout in training mode, for the sampler.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, nn.Conv2d)
+            gated = gate(_convolve(layer, features))
+            features = features + (self.dropout(gated) if drop else gated)
+        return self.out(features).flip(1)
+
+
+def gate(features: Tensor) -> Tensor:
+    """Return tanh of the first half of the channels times the sigmoid of the second half; 2016, eq. 2."""
+    values, gates = features.chunk(2, dim=-1)
+    return torch.tanh(values) * torch.sigmoid(gates)
+
+
+def encode_waves(share: Tensor, frequencies: tuple[int, ...]) -> Tensor:
+    """Return cosines and sines of positions (n,) in [0, 1]: (n, 2 * number of frequencies)."""
+    angles = math.pi * share[:, None] * torch.tensor(frequencies, device=share.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    # (B, h, w, C) permuted is an NCHW tensor in channels_last layout: no copy.
+    return conv(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
