@@ -51,11 +51,15 @@ class Tracker:
             for path in folder.glob("events-*.jsonl"):
                 path.unlink()
         path = folder / f"events-{secrets.token_hex(4)}.jsonl"
-        placement = config.tracking.model_dump(exclude={"mode"})
-        placement |= {"run_name": config.run_dir.name, "job_type": config.task}
-        values = None if self._has_ended else config.model_dump(mode="json")
-        start = {"placement": placement, "mode": config.tracking.mode, "config": values, "program": sys.argv[0]}
-        path.write_text(json.dumps(start | {"token": self._run_dir.token}) + "\n")
+        names = {"run_name": config.run_dir.name, "job_type": config.task}
+        start = {
+            "mode": config.tracking.mode,
+            "placement": config.tracking.model_dump(exclude={"mode"}) | names,
+            "config": None if self._has_ended else config.model_dump(mode="json"),
+            "program": sys.argv[0],
+            "token": self._run_dir.token,
+        }
+        path.write_text(json.dumps(start) + "\n")
         environ = {"WANDB_ERROR_REPORTING": "false", "WANDB_INIT_TIMEOUT": "30"}
         environ |= {"WANDB_DATA_DIR": f"{folder}/data", "WANDB_CACHE_DIR": f"{folder}/cache"}
         with (folder / "tracking.log").open("ab") as log:
