@@ -160,7 +160,7 @@ def main(run_path: Path, events_path: Path, training_pid: int) -> int:
                 import wandb
 
                 wandb.teardown(exit_code=1)
-    notify("too many errors, see wandb/tracking.log; training continues without it")
+    notify(f"too many errors, see {run_dir.wandb}/tracking.log")
     return 1
 
 

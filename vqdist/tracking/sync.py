@@ -65,9 +65,7 @@ def fill_in(run_dir: RunDir, state: TrackingState, points: Points) -> None:
     lines = read_json_lines(run_dir.metrics) if run_dir.metrics.exists() else []
     rows = [to_event(record) for _, record in lines]
     if missing := find_missing(run_dir, rows, points):
-        print_from_any_rank(
-            f"{run_dir.path}: filling in rows and previews that no attempt has written ({len(missing)})"
-        )
+        print_from_any_rank(f"{run_dir.path}: {len(missing)} missing rows and previews are filled in")
         run = open_run(run_dir, state, mode="offline", program=__file__, config=None)
         for event in missing:
             send(run, event)
