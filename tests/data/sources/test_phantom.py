@@ -1,4 +1,4 @@
-"""Made-up slices: the same each time, and with the traits of real ones."""
+"""Synthetic slices: the same each time, and with the traits of real ones."""
 
 import numpy as np
 import pytest
