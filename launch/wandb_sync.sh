@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Send runs that were tracked offline to W&B, from a machine that reaches the server (a login node).
+# Send runs that were tracked offline to W&B, from a machine that can reach the server (a login node).
 #
-#   bash launch/wandb_sync.sh RUN...        RUN: a run's directory, for example runs/vqvae_oasis
+#   bash launch/wandb_sync.sh RUN...        RUN: a run directory, for example runs/vqvae_oasis
 #
-# Every start of a run has left a piece in RUN/wandb/. What a killed process never wrote is filled in from
-# RUN/metrics.jsonl, then the pieces go out in the order of their starts, under the run's one id. It can be
-# run again at any time: only what is new is sent. What a running start writes goes out when it has ended.
+# Every attempt of a run has a .wandb file in RUN/wandb/. Rows and previews that a killed process did not write are
+# filled in from RUN/metrics.jsonl and RUN/previews/. Then the files are sent in the order of the attempts, under the
+# one id of the run. Run this again at any time: only what is new is sent. An attempt that is still running is sent
+# after it has ended.
 #
-# PYTHON chooses the interpreter (default: the .venv of the repository, else python). DRY_RUN=1 fills in and lists the pieces, and sends nothing.
+# PYTHON is the interpreter (default: the .venv of the repository, else python). DRY_RUN=1 fills in and lists the
+# files, but sends nothing.
 set -euo pipefail
 
 if (($# == 0)) || [[ $1 == -h || $1 == --help ]]; then
@@ -16,29 +18,35 @@ if (($# == 0)) || [[ $1 == -h || $1 == --help ]]; then
 fi
 venv=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/python
 python=${PYTHON:-$([[ -x $venv ]] && echo "$venv" || echo python)}
+dry_run=${DRY_RUN:-0}
 
-check=true
-[[ ${DRY_RUN:-0} == 1 ]] && check=false
+if [[ $dry_run != 1 ]]; then
+    check='import sys; from vqdist.diagnosis.wandb_server import find_obstacle; sys.exit(find_obstacle())'
+    "$python" -c "$check" || exit 2
+fi
 
 for run in "$@"; do
-    listing=$("$python" -m vqdist.tracking.sync --check-server "$check" "$run")
-    if [[ -z $listing ]]; then
-        echo "$run: nothing new to send" >&2
-        continue
-    fi
+    files=$("$python" -m vqdist.tracking.sync "$run")
+    sent=0
     log=$run/wandb/sync.log
-    while IFS= read -r piece; do
-        if [[ ${DRY_RUN:-0} == 1 ]]; then
-            echo "$piece"
+    while IFS= read -r file; do
+        # W&B marks a file that it has sent; what was written after the mark is new.
+        if [[ -z $file || (-e $file.synced && ! $file -nt $file.synced) ]]; then
             continue
         fi
-        # One at a time: a piece belongs behind those of earlier starts. wandb marks what it failed to send as
-        # sent and ends with 0, so its messages decide.
-        if ! WANDB_DIR=$run "$python" -m wandb sync --include-online --include-synced "$(dirname "$piece")" \
+        sent=$((sent + 1))
+        if [[ $dry_run == 1 ]]; then
+            echo "$file"
+            continue
+        fi
+        # One file at a time, because `wandb sync` also marks a file that it failed to send, and exits with 0: only its
+        # messages show the failure.
+        if ! WANDB_DIR=$run "$python" -m wandb sync --include-online --include-synced "$(dirname "$file")" \
             </dev/null 2>&1 | tee "$log" >&2 || grep -q 'wandb: ERROR' "$log"; then
-            rm -f "$piece.synced"
-            echo "$run: $piece was not sent; run this again" >&2
+            rm -f "$file.synced"
+            echo "$run: $file was not sent; run this again" >&2
             exit 1
         fi
-    done <<<"$listing"
+    done <<<"$files"
+    ((sent > 0)) || echo "$run: nothing new to send" >&2
 done

@@ -9,7 +9,6 @@ import torch
 from mps_stand_in import NAME, StandIn, has_kernel
 from support import on_ranks, tiny_flags, write_image_set
 
-from vqdist.distributed.process_group import device_problems
 from vqdist.training.precision import precision_problems
 
 SHARED = ("--tracking.mode", "disabled", "--train.max_steps", 8, "--train.preview_every", 8, "--train.eval_every", 8)
@@ -108,7 +107,5 @@ def test_precision_and_ranks_only_where_they_exist(monkeypatch: pytest.MonkeyPat
     ]
     assert "bf16 on mps before macOS 14" in str(precision_problems("bf16", "mps")[0])
     assert precision_problems("bf16", "cpu") == precision_problems("fp32", "mps") == []
-    assert device_problems("mps", {}) == []
-    assert "one process" in str(device_problems("mps", {"WORLD_SIZE": "2"})[0])
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: True)
     assert precision_problems("bf16", "auto") == []

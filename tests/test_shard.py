@@ -200,7 +200,7 @@ def test_help_is_complete_and_imports_little() -> None:
     text = " ".join(done.stdout.split())
     assert "(int, pixels, default: 256)" in text
     assert "default: 0.8 0.1 0.1" in text
-    assert all(f"{word} (true|false, default: false)" in text for word in ("an error", "in OUT"))
+    assert all(f"{word} (true|false, default: false)" in text for word in ("an error", "of OUT"))
     assert "OUT folder of the dataset; new or empty (path, required)" in text
     assert "SOURCE folder, or demo for synthetic brains (text, required)" in text
     for flag in ("layout", "samples-per-shard", "seed", "num-slices", "channels", "on-error", "num-subjects"):

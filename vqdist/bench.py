@@ -41,8 +41,7 @@ def main(argv: Sequence[str]) -> int:
     for part in dict.fromkeys(options.parts or BENCH_PARTS):
         print_message(f"bench: {part} ...")
         torch.manual_seed(0)
-        module = "order" if part == "resume" else part
-        found = importlib.import_module(f"vqdist.benchmarks.{module}").run(bench)
+        found = importlib.import_module(f"vqdist.benchmarks.{part}").run(bench)
         print_message(format_table([result.to_json() for result in found]))
         results += found
     emit({"machine": machine, "results": [result.to_json() for result in results]}, options.out)

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report import evaluate_model, evaluate_pictures
     from vqdist.evaluation.report_table import describe_report
-    from vqdist.tracking.publication import publish
+    from vqdist.evaluation.wandb_report import publish
 
     ranks = init_process_group(options.device)
     try:

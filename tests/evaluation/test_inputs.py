@@ -58,8 +58,9 @@ def test_samples_are_compared_with_the_images_of_the_codes(
         Image.new("L", (32, 32)).save(tmp_path / name)
     for options in ({"run": vqvae, "data": images}, {"run": prior, "data": codes}):
         inputs = read_inputs(EvaluateOptions(**options, samples=tmp_path), ALONE)
-        assert inputs.images is not None
-        assert inputs.images.path == images
+        assert inputs.real_slices is not None
+        assert [split.name for split in inputs.real_slices] == ["train", "test"]
+        assert all(split.manifest.fingerprint == load_manifest(images).fingerprint for split in inputs.real_slices)
     fails_with("found a dataset of codes", run=prior, data=codes, samples=tmp_path, images=codes)
 
 

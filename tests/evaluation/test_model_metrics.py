@@ -12,13 +12,14 @@ from support import ALONE, save_vqvae, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vqdist import load_model
+from vqdist.data.open import open_dataset
 from vqdist.evaluation.model_metrics import evaluate_pixelcnn, evaluate_vqvae, summarize
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 
 
 def read_split(data: Path, split: str) -> tuple[torch.Tensor, list[dict[str, Any]]]:
     """Return values (images in [0, 1] or codes) and JSON of each sample."""
-    loader = SplitLoader(Dataset.open(data), split, batch_size=4)
+    loader = SplitLoader(open_dataset(data), split, batch_size=4)
     values = loader.load(np.arange(len(loader))).values
     infos = [loader.read_info(number) for number in range(len(loader))]
     return (values / 255 if values.dtype == torch.uint8 else values), infos
@@ -28,7 +29,7 @@ def read_split(data: Path, split: str) -> tuple[torch.Tensor, list[dict[str, Any
 def test_metrics_of_a_vqvae(tmp_path: Path, channels: int) -> None:
     images, run = write_images(tmp_path / "images", channels=channels), save_vqvae(tmp_path / "run", channels=channels)
     model = load_model(run)
-    evaluation = evaluate_vqvae(model, SplitLoader(Dataset.open(images), "test", batch_size=4), ALONE)
+    evaluation = evaluate_vqvae(model, SplitLoader(open_dataset(images), "test", batch_size=4), ALONE)
     report, found = evaluation.report, evaluation.report["metrics"]
     assert {name: report[name] for name in ("task", "split", "samples", "subjects")} == {
         "task": "vqvae", "split": "test", "samples": 9, "subjects": 3,
@@ -62,7 +63,7 @@ def test_metrics_of_a_vqvae(tmp_path: Path, channels: int) -> None:
 
 
 def test_metrics_of_a_pixelcnn(codes: Path, prior: Path) -> None:
-    model, dataset = load_model(prior), Dataset.open(codes)
+    model, dataset = load_model(prior), open_dataset(codes)
     split = SplitLoader(dataset, "validate", batch_size=2)
     report = evaluate_pixelcnn(model, dataset, split, ALONE).report
     assert (report["task"], report["split"], report["samples"], report["subjects"]) == ("pixelcnn", "validate", 3, 1)

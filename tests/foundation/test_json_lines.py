@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from support import read_records
 
-from vqdist.foundation.json_lines import JsonLinesFile, read_json_lines
+from vqdist.foundation.atomic_files import write_atomic
+from vqdist.foundation.json_lines import JsonLinesFile, JsonLinesFollower, read_json_lines
 
 
 def test_reading_stops_at_a_line_that_was_cut_off(tmp_path: Path) -> None:
@@ -50,3 +51,33 @@ def test_lines_refused_by_a_full_disk_are_written_later(tmp_path: Path, monkeypa
     lines.sync()
     lines.close()
     assert read_records(tmp_path / "metrics.jsonl") == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def test_following_a_file_returns_each_record_once(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    follower = JsonLinesFollower(file)
+    assert follower.read() == []
+    append(file, '{"step": 1}\n{"st')
+    assert follower.read() == [{"step": 1}]
+    assert follower.read() == []
+    append(file, 'ep": 2}\n')
+    assert follower.read() == [{"step": 2}]
+
+
+def test_a_file_that_is_replaced_is_followed_from_its_beginning(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    append(file, '{"step": 1}\n{"step": 2}\n{"step"')
+    follower = JsonLinesFollower(file)
+    assert follower.read() == [{"step": 1}, {"step": 2}]
+    write_atomic(file, b'{"step": 1}\n')
+    append(file, '{"step": 3}\n')
+    assert follower.read() == [{"step": 1}, {"step": 3}]
+    file.write_text('{"step": 4}\n')
+    assert follower.read() == [{"step": 4}]
+    file.unlink()
+    assert follower.read() == []

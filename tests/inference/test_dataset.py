@@ -8,10 +8,11 @@ import torch
 
 from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.plan import FixedBatchPlan
+from vqdist.data.open import open_dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
 from vqdist.inference import dataset
-from vqdist.inference.dataset import Dataset, SplitLoader, group_in_batches
+from vqdist.inference.dataset import SplitLoader, group_in_batches
 
 
 def load_on_ranks(split: SplitLoader, world_size: int, *, within_shards: bool = False) -> list[Batch]:
@@ -34,14 +35,14 @@ def test_a_plan_gives_batch_b_to_rank_b_modulo_the_number_of_ranks() -> None:
     assert [[request.samples.tolist() for request in plan] for plan in plans] == [
         [[0, 1], [6, 7]], [[2, 3], [8]], [[4, 5]],
     ]  # fmt: skip
-    assert [plan.most_samples for plan in plans] == [2, 2, 2]
+    assert [plan.max_samples for plan in plans] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("within_shards", [False, True])
 def test_ranks_and_workers_change_no_batch(
     image_set: Path, monkeypatch: pytest.MonkeyPatch, within_shards: bool
 ) -> None:
-    split = SplitLoader(Dataset.open(image_set), "train", batch_size=4)
+    split = SplitLoader(open_dataset(image_set), "train", batch_size=4)
     expected = list(split.load_all(within_shards=within_shards))
     sizes = [4, 3] * 8 + [4] if within_shards else [4] * 15
     assert [len(batch) for batch in expected] == sizes
@@ -61,7 +62,7 @@ def test_ranks_and_workers_change_no_batch(
 
 
 def test_samples_are_loaded_by_number(code_set: Path) -> None:
-    split = SplitLoader(Dataset.open(code_set), "test", batch_size=4)
+    split = SplitLoader(open_dataset(code_set), "test", batch_size=4)
     batch = split.load(np.array([7, 0, 7]))
     assert batch.values.shape == (3, 8, 8)
     assert batch.keys == [split.key(7), split.key(0), split.key(7)]
@@ -70,6 +71,6 @@ def test_samples_are_loaded_by_number(code_set: Path) -> None:
 
 def test_a_split_must_have_samples(image_set: Path) -> None:
     with pytest.raises(DataError, match="no split 'tset'"):
-        SplitLoader(Dataset.open(image_set), "tset", batch_size=4)
+        SplitLoader(open_dataset(image_set), "tset", batch_size=4)
     with pytest.raises(DataError, match="no such folder"):
-        Dataset.open(image_set / "nowhere")
+        open_dataset(image_set / "nowhere")

@@ -345,3 +345,11 @@ def test_counts_and_sums_are_weighted() -> None:
     torch.testing.assert_close(
         quantizer.pending_sums.double(), torch.einsum("bnk,bnd->kd", one_hot, rows), rtol=1e-5, atol=1e-5
     )
+
+
+def test_a_standalone_quantizer_accepts_a_batch_of_weight_0() -> None:
+    quantizer = build(restart_every=1)
+    before = quantizer.codebook.clone()
+    quantizer(random_latents(), weights=torch.zeros(4))
+    assert torch.equal(quantizer.codebook, before)
+    assert quantizer.restarted == 0

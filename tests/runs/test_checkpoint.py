@@ -272,7 +272,7 @@ def test_no_kill_of_400_loses_a_checkpoint(tmp_path: Path) -> None:
     kill_while_it_writes(tmp_path / "checkpoints", 400)
 
 
-def test_a_kill_between_two_renames_is_mended(tmp_path: Path) -> None:
+def test_a_kill_between_two_renames_is_repaired(tmp_path: Path) -> None:
     final = save(tmp_path, 2)
     save(tmp_path, 1)
     final.rename(tmp_path / "step-00000002.old")

@@ -1,7 +1,6 @@
 """Fixtures of the Slurm tests: the cluster, jobs, datasets, configurations and undisturbed runs."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from slurm_cluster import Cluster, missing_prerequisite
-from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
-from support import save_vqvae, write_codes
+from slurm_jobs import Jobs, Run
+from support import save_vqvae, train, write_codes
 
 from vqdist import shard
 
@@ -105,11 +104,7 @@ def undisturbed(configs: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     def make(name: str, ranks: int = 1) -> Run:
         done = Run(folder / f"{name}-{ranks}")
         if not done.path.exists():
-            words = ["--config", str(configs[name]), "--run.dir", str(folder), "--run.name", done.path.name]
-            environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "RANKS": str(ranks)}
-            environment |= {"VQDIST_PYTHON": sys.executable, "MASTER_PORT": "0" if ranks > 1 else ""}
-            command = [str(ROOT / "launch/node.sh"), "vqdist.train", *words]
-            subprocess.run(command, check=True, env=environment, timeout=PATIENCE_S, cwd=ROOT)
+            train("--config", configs[name], "--run.dir", folder, "--run.name", done.path.name, ranks=ranks)
         return done
 
     return make

@@ -30,7 +30,7 @@ def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
     assert run.status["state"] == "stopped"
     assert run.status["step"] < 90
 
-    again, run = jobs.train("steady", flags=TWO)
+    again, run = jobs.train("steady", flags="--nodes=1")  # on another number of ranks
     jobs.assert_completed(again)
     run.assert_exact_ledger()
     run.assert_same_as(jobs.undisturbed("steady", 2))
@@ -50,7 +50,7 @@ def test_preempted_and_requeued_by_hand(jobs: Jobs) -> None:
     run.assert_same_as(jobs.undisturbed("steady", 2))
 
 
-@pytest.mark.parametrize("form", ["rank", "accelerate"])
+@pytest.mark.parametrize("form", [pytest.param("rank", marks=pytest.mark.long), "accelerate"])
 def test_cancelled_by_its_user(jobs: Jobs, form: str) -> None:
     job, run = jobs.train("steady", flags=TWO, VQDIST_LAUNCH=form)
     jobs.wait_step(job, run, 5)

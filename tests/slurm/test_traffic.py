@@ -19,7 +19,15 @@ FROM_STEP, TO_STEP = 15, 75
 CODES, CODE_DIM, GLOBAL_BATCH = 256, 64, 24
 
 
-@pytest.mark.parametrize(("ranks", "optimizer"), [(2, "adam"), (4, "adam"), (2, "muon")])
+@pytest.mark.parametrize(
+    ("ranks", "optimizer"),
+    [
+        (2, "adam"),
+        (4, "muon"),
+        pytest.param(4, "adam", marks=pytest.mark.long),
+        pytest.param(2, "muon", marks=pytest.mark.long),
+    ],
+)
 def test_bytes_and_reads_of_a_step(jobs: Jobs, slices: Path, ranks: int, optimizer: str) -> None:
     flags = f"--nodes={ranks} --ntasks-per-node=1 --exclusive"
     job, run = jobs.train("traffic", "--optim.name", optimizer, flags=flags)

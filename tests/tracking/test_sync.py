@@ -1,5 +1,6 @@
 """A run that was requeued twice, once after a kill: in W&B it is one run with every step once."""
 
+import functools
 import json
 import os
 import signal
@@ -13,115 +14,152 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from wandb_server import Server
-from wandb_support import find_core, forget_credentials, needs_proc, start, train_line, wait_for
+from wandb_support import (
+    append_lines,
+    find_core,
+    forget_credentials,
+    inspect_wandb_file,
+    limit_finish,
+    needs_proc,
+    read_sent,
+    start,
+    train_line,
+    wait_for,
+)
 
 from vqdist.foundation.errors import DataError
-from vqdist.tracking.sync import find_fragments, find_lost, inspect_file, main, prepare
+from vqdist.foundation.json_lines import read_json_lines
+from vqdist.runs.run_dir import RunDir
+from vqdist.tracking import sync
+from vqdist.tracking.metric_rows import to_event
+from vqdist.tracking.sync import find_missing, find_wandb_files, main, prepare
 from vqdist.tracking.tracker import Tracker
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"
 LAST_STEP = 20
+real_read_wandb_file = sync.read_wandb_file
 pytestmark = needs_proc
 
 
-def train(run_dir: Path, tracker: Tracker, first: int, last: int) -> None:
-    """Tell steps first + 1 to last, as the loop does: a train line every 2, validate and a picture every 4."""
-    metrics = run_dir / "metrics.jsonl"
-    kept = [text for text in metrics.read_text().splitlines() if json.loads(text)["step"] <= first] if first else []
-    with metrics.open("w") as file:
-        file.writelines(text + "\n" for text in kept)
-        for step in range(first + 2, last + 1, 2):
-            records = [train_line(step)]
-            if step % 4 == 0:
-                records.append({"step": step, "samples": 16 * step, "split": "validate", "loss": 1.0, "ssim": 0.9})
-            for record in records:
-                file.write(json.dumps(record) + "\n")
-                tracker.log(record)
-            if step % 4 == 0:
-                path = run_dir / "previews" / f"step-{step:08d}.png"
-                path.parent.mkdir(exist_ok=True)
-                Image.new("L", (8, 8)).save(path)
-                tracker.log_pictures(step, {"previews": path})
+def train(path: Path, tracker: Tracker, first: int, last: int) -> None:
+    """Log steps first + 1 to last, as the loop does: a train line every 2, validate and a picture every 4."""
+    for step in range(first + 2, last + 1, 2):
+        append_lines(path, train_line(step))
+        if step % 4 == 0:
+            append_lines(path, {"step": step, "samples": 16 * step, "split": "validate", "loss": 1.0, "ssim": 0.9})
+            preview = RunDir(path).preview(step)
+            preview.parent.mkdir(exist_ok=True)
+            Image.new("L", (8, 8)).save(preview)
+            tracker.log_pictures(step, {"previews": preview})
 
 
-def kill(tracker: Tracker) -> None:
-    """End everything at once, as a node that goes down does."""
-    assert tracker._reporter is not None
-    process = tracker._reporter._process
-    core = wait_for(lambda: find_core(process.pid))
-    for pid in (process.pid, core):
+def resume(path: Path, step: int) -> Tracker:
+    """Start an attempt that resumes from the checkpoint of a step."""
+    run_dir = RunDir.claim(path)
+    run_dir.truncate_records(step, eval_due=False)
+    return start(path)
+
+
+def kill(tracker: Tracker, core: int) -> None:
+    """End everything at once, as a node that fails does."""
+    for pid in (tracker._process.pid, core):
         os.kill(pid, signal.SIGKILL)
-    process.wait()
+    tracker._process.wait()
+    tracker._events.close()
 
 
-def read_newest(run_dir: Path) -> bytes:
-    """Return the bytes of the newest piece; charts stand in them as plain text."""
-    files = sorted((run_dir / "wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.parent.name)
+def read_newest(path: Path) -> bytes:
+    """Return the bytes of the newest .wandb file of two; charts are plain text in them."""
+    files = find_wandb_files(RunDir(path))
     return files[-1].read_bytes() if len(files) == 2 else b""
+
+
+@functools.cache
+def read_once(path: Path, size: int) -> tuple[set[tuple[str, int]], bool]:
+    return real_read_wandb_file(path)
+
+
+def read_wandb_file(path: Path) -> tuple[set[tuple[str, int]], bool]:
+    """Read a .wandb file once for all tests: every reading takes a process of W&B."""
+    return read_once(path, path.stat().st_size)
 
 
 @pytest.fixture(scope="module")
 def quiet_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         forget_credentials(patch, tmp_path_factory.mktemp("home"))
+        limit_finish(patch)
+        patch.setattr(sync, "read_wandb_file", read_wandb_file)
         yield patch
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory, quiet_environment: pytest.MonkeyPatch) -> Path:
-    """A run in three starts: stopped at step 8; killed at 14, its last rows lost; from 12 on to the end."""
+def run_dir(tmp_path_factory: pytest.TempPathFactory, quiet_environment: pytest.MonkeyPatch) -> RunDir:
+    """A run of three attempts: stopped at step 8; killed at 14, its last rows lost; from 12 on to the end."""
     path = tmp_path_factory.mktemp("runs") / "demo"
-    path.mkdir()
-    tracker = start(path, "auto")
+    tracker = start(path)
     train(path, tracker, 0, 8)
     tracker.finish("stopped", 75)
-    tracker = start(path, resumed_step=8)
+    tracker = resume(path, 8)
     train(path, tracker, 8, 10)
-    assert tracker._reporter is not None
     wait_for(lambda: b"speed/samples_per_s" in read_newest(path))
-    os.kill(wait_for(lambda: find_core(tracker._reporter._process.pid)), signal.SIGSTOP)
+    core = wait_for(lambda: find_core(tracker._process.pid))
+    os.kill(core, signal.SIGSTOP)
     train(path, tracker, 10, 14)
-    wait_for(lambda: json.loads((path / "wandb" / "tracking.json").read_text())["sent"]["train"] == 14)
-    kill(tracker)
-    tracker = start(path, resumed_step=12)
+    wait_for(lambda: read_sent(path)["train"] == 14 and read_sent(path)["pictures/previews"] == 12)
+    kill(tracker, core)
+    tracker = resume(path, 12)
     train(path, tracker, 12, LAST_STEP)
-    tracker.log_artifact("model", "vqvae-1", folder=path / "previews", uses=[{"kind": "dataset", "name": "images-1"}])
+    (path / "dataset.json").write_text("{}")
+    tracker.log_artifact("dataset", "images-1", path=path / "dataset.json", metadata={}, is_input=True)
+    tracker.log_artifact("model", "vqvae-1", path=path / "previews", metadata={}, is_input=False)
     tracker.finish("finished", 0)
     (path / "status.json").write_text('{"state": "finished", "step": 20}')
-    return path
+    return RunDir(path)
 
 
-def count_points(run_dir: Path) -> Counter[tuple[str, int]]:
-    return Counter(point for piece in find_fragments(run_dir) for point in piece.points)
+def count_points(run_dir: RunDir) -> Counter[tuple[str, int]]:
+    return Counter(point for path in find_wandb_files(run_dir) for point in read_wandb_file(path)[0])
 
 
-def test_all_starts_are_one_run(run_dir: Path) -> None:
-    pieces = find_fragments(run_dir)[:3]
-    assert len({piece.path.name for piece in pieces}) == 1
-    assert [piece.ended for piece in pieces] == [True, False, True]
-    (run,) = [record["run"] for record in inspect_file(pieces[2].path) if record["type"] == "run"]
+def test_all_attempts_are_one_run(run_dir: RunDir) -> None:
+    files = find_wandb_files(run_dir)[:3]
+    assert len({path.name for path in files}) == 1
+    assert [read_wandb_file(path)[1] for path in files] == [True, False, True]
+    (run,) = [record["run"] for record in inspect_wandb_file(files[2]) if record["type"] == "run"]
     config = run["config"]["update"]
     assert config["task"] == "vqvae"
     assert config["environment"]["versions"]["wandb"]
 
 
-def test_replayed_steps_are_not_sent_twice(run_dir: Path) -> None:
+def test_repeated_steps_are_not_sent_twice_and_lost_ones_are_missing(run_dir: RunDir) -> None:
     counts = count_points(run_dir)
     assert counts[("train/loss", 10)] == counts[("train/loss", 16)] == 1
     assert counts[("pictures/previews", 8)] == 1
     assert max(counts.values()) == 1
+    rows = [to_event(record) for _, record in read_json_lines(run_dir.metrics)]
+    missing = find_missing(run_dir, rows, set(counts))
+    assert {(event["do"], event["step"]) for event in missing} == {("row", 12), ("row", 14), ("picture", 12)}
 
 
-def test_what_a_kill_lost_is_filled_in_once(run_dir: Path) -> None:
-    lost = find_lost(run_dir, find_fragments(run_dir)[:3])
-    assert {(message["do"], message.get("step") or message["record"]["step"]) for message in lost} == {
-        ("log", 12),
-        ("log", 14),
-        ("picture", 12),
-    }
-    pieces = prepare(run_dir)
-    assert len(pieces) == 4
-    assert prepare(run_dir) == pieces
+def test_a_run_that_is_still_written_waits(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = find_wandb_files(run_dir)[:2]
+    monkeypatch.setattr(sync, "find_wandb_files", lambda _: files)
+    state = json.loads((run_dir.wandb / "tracking.json").read_text())
+    for writer in ({"host": state["writer"]["host"], "pid": os.getpid()}, {"host": "another", "pid": 1}):
+        (run_dir.wandb / "tracking.json").write_text(json.dumps(state | {"writer": writer}))
+        os.utime(files[-1])
+        assert prepare(run_dir) == files[:1]
+        assert "still running" in capfd.readouterr().err
+    (run_dir.wandb / "tracking.json").write_text(json.dumps(state))
+
+
+def test_what_a_kill_lost_is_filled_in_once(run_dir: RunDir) -> None:
+    files = prepare(run_dir)
+    assert len(files) == 4
+    assert prepare(run_dir) == files
     counts = count_points(run_dir)
     expected = {("train/loss", step) for step in range(2, LAST_STEP + 1, 2)}
     expected |= {
@@ -129,28 +167,30 @@ def test_what_a_kill_lost_is_filled_in_once(run_dir: Path) -> None:
     }
     assert expected <= set(counts)
     assert max(counts.values()) == 1
-
-
-def test_rows_filled_in_late_are_not_the_newest(run_dir: Path) -> None:
-    prepare(run_dir)
+    # The rows that were filled in are not the newest.
     summary: dict[str, float] = {}
-    for record in inspect_file(find_fragments(run_dir)[-1].path):
+    for record in inspect_wandb_file(files[-1]):
         summary.update(record.get("summary", {}).get("update", {}))
     assert summary["global_step"] == LAST_STEP
     assert summary["train/loss"] == 1 / LAST_STEP
 
 
-def test_the_script_sends_every_piece_in_order_and_once(run_dir: Path, quiet_environment: pytest.MonkeyPatch) -> None:
+def test_the_script_sends_every_file_in_order_and_once(run_dir: RunDir, quiet_environment: pytest.MonkeyPatch) -> None:
+    def sync(**environ: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(SCRIPT), str(run_dir.path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environ)
+        assert done.returncode == 0, done.stderr
+        return done
+
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         quiet_environment.setenv("WANDB_BASE_URL", server.url)
         quiet_environment.setenv("WANDB_API_KEY", "a" * 40)
         quiet_environment.setenv("WANDB_ERROR_REPORTING", "false")
         quiet_environment.setenv("PYTHON", sys.executable)
-        first = subprocess.run(["bash", str(SCRIPT), str(run_dir)], capture_output=True, text=True, check=False)
-        assert first.returncode == 0, first.stderr
+        sync()
         server.shutdown()
-    assert prepare(run_dir) == []
+    assert "nothing new to send" in sync(DRY_RUN="1").stderr
     (lines,) = server.history.values()
     rows = [json.loads(text) for text in lines]
     assert [row["_step"] for row in rows] == list(range(len(rows)))
@@ -161,7 +201,7 @@ def test_the_script_sends_every_piece_in_order_and_once(run_dir: Path, quiet_env
     assert server.states[-1] == 0
 
 
-def test_a_folder_without_pieces_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_wandb_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no wandb/ in it"):
         main([str(tmp_path)])
 

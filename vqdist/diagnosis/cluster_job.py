@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Mapping
 
 from vqdist.config.schema import RunConfig
+from vqdist.config.tracking_mode import resolve_mode
 from vqdist.diagnosis.report import Check, checks_from_problems
+from vqdist.diagnosis.wandb_server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
 from vqdist.foundation.errors import ConfigError
-from vqdist.tracking.server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
-from vqdist.tracking.tracker import resolve_mode
 
 
 def check_rendezvous(environ: Mapping[str, str] = os.environ) -> Check:

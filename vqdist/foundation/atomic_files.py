@@ -29,18 +29,26 @@ _OLD_DATASET = re.compile(r"(.+)\.(?:tmp|old)-\d+")
 _LEFTOVERS = (_TEMPORARY, _ASIDE, _OLD_DATASET)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between."""
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between.
+
+    Args:
+        path: the file to write.
+        data: its content.
+        durable: sync file and folder. Without, a power failure may lose the file.
+    """
     temporary = _temporary_path(path)
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, check: Callable[[], None] | None = None) -> None:

@@ -54,6 +54,32 @@ class JsonLinesFile:
             self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
 
+class JsonLinesFollower:
+    """Reader of a JSON-lines file that another process appends to. A replaced file is read from its beginning.
+
+    Args:
+        path: the file; it may not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode, self._offset = 0, 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the records since the last call, [] if the file cannot be read; an incomplete line is read later."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._inode, self._offset = status.st_ino, 0
+                file.seek(self._offset)
+                lines = file.read().split(b"\n")[:-1]
+        except OSError:
+            return []
+        self._offset += sum(len(line) + 1 for line in lines)
+        return [json.loads(line) for line in lines]
+
+
 def read_json_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     """Return (line, record) for each complete line of a run's JSON-lines file.
 

@@ -1,1 +1,1 @@
-"""Everything that talks to Weights & Biases."""
+"""Weights & Biases, a view of the run directory."""

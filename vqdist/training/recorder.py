@@ -107,7 +107,6 @@ class Recorder:
         record = {"step": step, "samples": samples, "split": split, **finite, "perf": perf}
         if self._metrics is not None:
             self._metrics.append(record)
-        self._tracker.log(record)
         self._terminal.log(record)
 
 

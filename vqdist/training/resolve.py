@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vqdist.config.schema import RunConfig
+from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.process_group import Ranks
 from vqdist.runs.resume_checks import keep_chosen_values
-from vqdist.tracking.tracker import resolve_mode
 from vqdist.training.precision import choose_precision
 
 

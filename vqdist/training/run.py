@@ -14,8 +14,7 @@ from vqdist.foundation.progress import print_from_any_rank, print_message
 from vqdist.plotting.training_curves import draw_training_curves
 from vqdist.runs.resume_checks import is_finished
 from vqdist.runs.run_dir import RunDir, read_status
-from vqdist.tracking.lineage import log_inputs, log_model
-from vqdist.tracking.tracker import Tracker, start_tracker
+from vqdist.tracking.tracker import Tracker
 from vqdist.training.build import build_state
 from vqdist.training.checks import check_data, demo_folder
 from vqdist.training.data_pipeline import build_pipeline
@@ -26,6 +25,7 @@ from vqdist.training.resolve import agree_on_precision
 from vqdist.training.state import TrainingProgress, TrainingState, resume
 from vqdist.training.tasks.task import Task
 from vqdist.training.terminal import TrainingTerminal
+from vqdist.training.wandb_artifacts import log_inputs, log_model
 
 STOPPED = 75
 
@@ -56,7 +56,7 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
     run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
     # What the record says if the run fails before its state is restored.
     progress = TrainingProgress(step=int(read_status(run_dir.path).get("step", 0)))
-    tracker, terminal = Tracker(run_dir.path), None
+    tracker, terminal = Tracker(run_dir, None), None
     outcome, code = "failed", 1
     try:
         with ExitStack() as resources:
@@ -115,16 +115,7 @@ def _open_records(state: TrainingState, run_dir: RunDir) -> None:
 
 
 def _start_tracker(state: TrainingState, run_dir: RunDir, dataset: Dataset) -> Tracker:
-    config = state.config
-    tracker = start_tracker(
-        run_dir.path,
-        config.tracking,
-        run_name=config.run_dir.name,
-        config=config.model_dump(mode="json"),
-        job_type=config.task,
-        is_main=state.ranks.is_main,
-        resumed_step=state.progress.step,
-    )
+    tracker = Tracker(run_dir, state.config if state.ranks.is_main else None)
     log_inputs(tracker, str(dataset.folder), dataset.manifest)
     return tracker
 

@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from support import ALONE
 
+from vqdist.data.open import open_dataset
 from vqdist.evaluation.samples.diversity import MAX_PAIRS, batch_pairs, choose_pairs, compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
-from vqdist.inference.dataset import Dataset, SplitLoader
+from vqdist.inference.dataset import SplitLoader
 from vqdist.metrics.images import ms_ssim
 
 
@@ -45,7 +46,7 @@ def test_diversity_is_the_mean_over_pairs(images: Path, tmp_path: Path) -> None:
     pixels = rng.integers(256, size=(3, 32, 32), dtype=np.uint8)
     for number, one in enumerate(pixels):
         Image.fromarray(one).save(tmp_path / f"{number}.png")
-    test = SplitLoader(Dataset.open(images), "test", batch_size=4)
+    test = SplitLoader(open_dataset(images), "test", batch_size=4)
     report = compare_diversity(SampleFolder.open(tmp_path), {"test": test}, ALONE)
 
     def mean(slices: torch.Tensor, pairs: list[tuple[int, int]]) -> float:
@@ -61,7 +62,7 @@ def test_diversity_is_the_mean_over_pairs(images: Path, tmp_path: Path) -> None:
 def test_one_subject_has_no_diversity(images: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (32, 32)).save(tmp_path / name)
-    validate = SplitLoader(Dataset.open(images), "validate", batch_size=4)
+    validate = SplitLoader(open_dataset(images), "validate", batch_size=4)
     report = compare_diversity(SampleFolder.open(tmp_path), {"validate": validate}, ALONE)
     assert report["validate"] is None
     assert report["samples"] == 1

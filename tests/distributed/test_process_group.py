@@ -1,0 +1,158 @@
+"""The process group: collective operations, ranks that die or hang, and wrong environments."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import on_ranks, wait_until
+
+from vqdist.distributed.process_group import (
+    Ranks,
+    destroy_process_group,
+    device_problems,
+    init_process_group,
+    launch_problems,
+    wants_cpu,
+)
+from vqdist.foundation.errors import StalledError
+
+STALLED = "another rank died or did not respond within run.timeout_s"
+LONG_TIMEOUT_S = 3600
+
+
+def call_collectives() -> list[Any]:
+    """Return what each collective operation returns on this rank."""
+    ranks = init_process_group("cpu")
+    ranks.barrier()
+    return [
+        ranks.all_reduce(torch.tensor([1.0, ranks.rank])).tolist(),
+        ranks.any(ranks.rank == 1, False, True),
+        ranks.broadcast(torch.tensor(ranks.rank + 5)).item(),
+        ranks.broadcast_object({"from": ranks.rank}),
+        ranks.gather_objects(f"rank {ranks.rank}"),
+    ]
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_collective_operations(world_size: int) -> None:
+    total = sum(range(world_size))
+    expected = [
+        [float(world_size), float(total)],
+        [world_size > 1, False, True],
+        5,
+        {"from": 0},
+        [f"rank {rank}" for rank in range(world_size)],
+    ]
+    assert on_ranks(call_collectives, ranks=world_size) == [expected] * world_size
+
+
+CALLS: tuple[Callable[[Ranks], object], ...] = (
+    lambda ranks: ranks.all_reduce(torch.ones(3)),
+    lambda ranks: ranks.broadcast(torch.ones(3)),
+    lambda ranks: ranks.broadcast_object({"a": 1}),
+    lambda ranks: ranks.gather_objects("b"),
+    lambda ranks: ranks.any(True, False),
+    lambda ranks: ranks.barrier(),
+)
+
+
+def call_without_a_rank(call: int, fault: str, victim: int, folder: str) -> str:
+    """Make a collective call that one rank does not join; return the error of the other ranks.
+
+    The victim that hangs continues only after the others have reported their errors.
+    """
+    # A rank that dies is detected at once, whatever the timeout; one that hangs, when the timeout is over.
+    ranks = init_process_group("cpu", timeout_s=LONG_TIMEOUT_S if fault == "dies" else 2.0)
+    ranks.barrier()
+    if ranks.rank == victim:
+        if fault == "hangs":
+            wait_until(lambda: len(list(Path(folder).iterdir())) == ranks.world_size - 1)
+        destroy_process_group()
+        return ""
+    try:
+        CALLS[call](ranks)
+        ranks.barrier()  # a broadcast may succeed on a rank that has already received its data
+    except StalledError as error:
+        (Path(folder) / str(ranks.rank)).touch()
+        return str(error)
+    return "no error"
+
+
+@pytest.mark.ranks
+def test_a_rank_that_dies_or_hangs_is_an_error_in_every_collective_operation(tmp_path: Path) -> None:
+    cases = [(call, fault, call % 2) for call in range(len(CALLS)) for fault in ("dies", "hangs")]
+
+    def run(case: tuple[int, str, int]) -> list[str]:
+        folder = tmp_path / f"{case[0]}-{case[1]}"
+        folder.mkdir()
+        return on_ranks(call_without_a_rank, *case, str(folder), ranks=3)
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(run, cases))
+    for (_, _, victim), errors in zip(cases, outcomes, strict=True):
+        assert errors.pop(victim) == ""
+        assert all(error.startswith(STALLED) for error in errors), errors
+
+
+def join_or_not(folder: str) -> str:
+    """Join the process group, except on rank 1, which waits until rank 0 has reported its error."""
+    if os.environ["RANK"] == "1":
+        wait_until((Path(folder) / "reported").exists)
+        return ""
+    try:
+        init_process_group("cpu", timeout_s=1.0)
+    except StalledError as error:
+        (Path(folder) / "reported").touch()
+        return str(error)
+    return "no error"
+
+
+@pytest.mark.ranks
+def test_a_rank_that_never_joins_is_an_error(tmp_path: Path) -> None:
+    assert on_ranks(join_or_not, str(tmp_path), ranks=2)[0].startswith(STALLED)
+
+
+TWO_RANKS = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("device", "environment", "problem"),
+    [
+        ("auto", {}, ""),
+        ("cpu", TWO_RANKS, ""),
+        ("auto", TWO_RANKS | {"ACCELERATE_USE_CPU": "true"}, ""),
+        ("auto", TWO_RANKS, "WORLD_SIZE: found 2, but Accelerate would detect 1 process"),
+        ("cpu", {"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE: found 2 without LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ("cpu", TWO_RANKS | {"MASTER_ADDR": "no-host.invalid"}, "MASTER_ADDR: found 'no-host.invalid'"),
+        ("cpu", {"WORLD_SIZE": "two"}, "WORLD_SIZE: found 'two'"),
+        ("cpu", {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "Slurm: found 4 tasks and no WORLD_SIZE"),
+        ("cpu", {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, ""),
+    ],
+)
+def test_launch_problems(
+    monkeypatch: pytest.MonkeyPatch, device: str, environment: dict[str, str], problem: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    problems = launch_problems(device, environment)
+    assert [str(found).startswith(problem) for found in problems] == [True] * bool(problem)
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert device_problems("auto", {}) == device_problems("cpu", {}) == device_problems("mps", {}) == []
+    assert "cuda, which this machine does not have" in str(device_problems("cuda", {})[0])
+    assert "expected one process" in str(device_problems("mps", {"WORLD_SIZE": "2"})[0])
+    for device, environment, expected in (
+        ("cpu", {}, True),
+        ("auto", {}, False),
+        ("auto", {"ACCELERATE_USE_CPU": "yes"}, True),
+        ("auto", {"CUDA_VISIBLE_DEVICES": "-1"}, True),
+        ("cuda", {"CUDA_VISIBLE_DEVICES": "0,1"}, False),
+    ):
+        assert wants_cpu(device, environment) == expected

@@ -1,0 +1,58 @@
+"""Send the report of `vqdist evaluate` to the W&B run of the training run."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vqdist.config.loading import load_config
+from vqdist.config.tracking_mode import resolve_mode
+from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.progress import print_message
+from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.tracking.metric_rows import GLOBAL_STEP
+from vqdist.tracking.state import TrackingState
+from vqdist.tracking.tracker import Tracker
+
+
+def publish(run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:
+    """Send the metrics and figures of a report to W&B. Raises no error.
+
+    Nothing is sent for a saved model, for a run that was not tracked and for one that is still running.
+
+    Args:
+        run: the run's directory, or the folder of a saved model.
+        report: the report of `vqdist evaluate`, with its `figures`.
+        environ: the environment; WANDB_MODE overrides the mode of the run.
+    """
+    run_dir, status = RunDir(run), read_status(run)
+    if not run_dir.config.is_file() or not TrackingState.load(run_dir.wandb).start:
+        return
+    if status.get("state") == "running":
+        print_message(f"{run} is running: the report is not sent to W&B")
+        return
+    try:
+        config, problems = load_config(run_dir.config, [])
+        if config is None or problems:
+            raise ConfigError(problems)
+        config = config.replace("tracking", mode=resolve_mode(None, environ, config.tracking.mode))
+    except ConfigError as error:
+        print_message(f"W&B: the report is not sent: {error}")
+        return
+    tracker = Tracker(run_dir, config, has_ended=True)
+    step, split = int(status.get("step", 0)), str(report["split"])
+    values = {f"evaluate/{split}_{name}": value for name, value in flatten(report["metrics"])}
+    values |= {f"evaluate/samples_{name}": value for name, value in flatten(report.get("realism", {}))}
+    tracker.log_row({GLOBAL_STEP: step, **values})
+    tracker.log_pictures(step, {f"evaluate/{Path(path).stem}": Path(path) for path in report.get("figures", [])})
+    tracker.finish("finished", 0 if status.get("state") == "finished" else 1)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield (path, number) of nested mappings; a `mean` has the path of its mapping."""
+    for key, value in values.items():
+        name = prefix.rstrip("_") if key == "mean" and prefix else f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{name}_")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value

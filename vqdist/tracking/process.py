@@ -1,0 +1,169 @@
+"""The process that makes the W&B calls of one attempt: it follows metrics.jsonl and the event file of tracker.py."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vqdist.foundation.errors import OwnershipError
+from vqdist.foundation.json_lines import JsonLinesFollower
+from vqdist.runs.environment import describe_environment
+from vqdist.runs.run_dir import RunDir
+from vqdist.tracking.metric_rows import GLOBAL_STEP, to_event
+from vqdist.tracking.state import TrackingState
+from vqdist.tracking.tracker import propose_sync
+
+POLL_S = 0.5
+ORPHAN_LIMIT_S = 30.0
+MAX_TRIES = 4
+# A scheduler may signal every process of a job; this one has yet to send how training ended.
+BLOCKED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+
+
+def open_run(run_dir: RunDir, state: TrackingState, *, mode: str, program: str, config: dict[str, Any] | None) -> Any:
+    """Return the W&B run, new or continued; a config of None is for adding to a run that has ended."""
+    import wandb
+
+    state.job_ids = list(dict.fromkeys([*state.job_ids, *filter(None, [os.environ.get("SLURM_JOB_ID")])]))
+    state.save(run_dir.wandb)
+    settings = {"console": "off", "silent": True, "disable_code": True, "disable_git": True, "program": program}
+    settings |= {
+        # Private: no public setting measures the training process, or nothing, or limits what a kill loses to 1 s.
+        "x_stats_pid": os.getppid(),
+        "x_disable_stats": config is None,
+        "x_transaction_log_flush_interval": 1.0,
+    }
+    placement: dict[str, Any] = {"mode": mode} | {key: value or None for key, value in state.start.items()}
+    if "WANDB_SWEEP_ID" in os.environ:
+        placement |= {"project": None, "entity": None}
+    run = wandb.init(
+        name=placement.pop("run_name"),
+        config=config and {**config, "environment": describe_environment(state.job_ids)},
+        allow_val_change=True,
+        id=state.id,
+        resume="allow",
+        dir=run_dir.path,
+        settings=wandb.Settings(**{key: settings[key] for key in settings.keys() & wandb.Settings.model_fields}),
+        **placement,
+    )
+    run.define_metric("*", step_metric=GLOBAL_STEP)
+    return run
+
+
+def send(run: Any, event: dict[str, Any]) -> None:
+    """Make the W&B calls of an event."""
+    import wandb
+
+    match event:
+        case {"path": path} if not Path(path).exists():
+            pass
+        case {"do": "row", "row": row}:
+            run.log(row)
+        case {"do": "histogram", "stream": chart, "step": step, "sums": sums, "edges": edges}:
+            run.log({chart: wandb.Histogram(np_histogram=(sums, edges)), GLOBAL_STEP: step})
+        case {"do": "picture", "stream": chart, "step": step, "path": path}:
+            run.log({chart: wandb.Image(path, caption=f"step {step}"), GLOBAL_STEP: step})
+        case {"do": "artifact", "path": path, "is_input": is_input}:
+            artifact = wandb.Artifact(event["name"], type=event["type"], metadata=event["metadata"])
+            add = artifact.add_dir if Path(path).is_dir() else artifact.add_file
+            add(path, skip_cache=True)
+            if not is_input:
+                run.log_artifact(artifact)
+            elif not run.offline:
+                run.use_artifact(artifact)
+            else:
+                # Run.use_artifact refuses to work offline; this is the part of it that needs no server.
+                run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+        case {"do": "finish", "state": state, "exit_code": exit_code}:
+            if state is not None:
+                run.summary["state"] = state
+            if state == "stopped":
+                run.mark_preempting()
+            if state in {"stopped", "failed"}:
+                run.alert(title=f"{run.name} {state}", text=f"{run.name} {state} with exit code {exit_code}")
+            run.finish(exit_code=exit_code)
+
+
+def read_events(run_dir: RunDir, path: Path, training_pid: int, state: TrackingState) -> Iterator[dict[str, Any]]:
+    """Yield what training logs, until it finishes or dies; raise OwnershipError if a newer attempt takes over.
+
+    A step counts as sent before it is sent: a kill may lose it, and sync.py fills it in, but never repeats it.
+    """
+    events, metrics = JsonLinesFollower(path), JsonLinesFollower(run_dir.metrics)
+    while True:
+        has_died = os.getppid() != training_pid
+        logged = events.read()  # before metrics.jsonl, which is complete when the end of training is logged
+        rows = [to_event(record) for record in metrics.read()]
+        if run_dir.token:
+            run_dir.check_owner()
+        new = [event for event in rows + logged if "stream" not in event or state.claim(event["stream"], event["step"])]
+        if new:
+            state.save(run_dir.wandb)
+        for event in new + has_died * [{"do": "finish", "state": "failed", "exit_code": 1}]:
+            yield event
+            if event.get("do") == "finish":
+                return
+        time.sleep(POLL_S)
+
+
+def exit_after(training_pid: int) -> None:
+    """Exit some time after training, even while a W&B call hangs."""
+    while os.getppid() == training_pid:
+        time.sleep(1.0)
+    time.sleep(ORPHAN_LIMIT_S)
+    os._exit(1)
+
+
+def main(run_path: Path, events_path: Path, training_pid: int) -> int:
+    """Send one attempt; replace wandb-core after an error. Notices for the user go to stdout, the rest to stderr."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)
+    threading.Thread(target=exit_after, args=[training_pid], daemon=True).start()
+    notices = os.dup(1)
+    os.dup2(2, 1)  # wandb-core inherits stdout, and its output belongs in the log
+
+    def notify(text: str) -> None:
+        with suppress(OSError):
+            os.write(notices, f"W&B: {text}\n".encode())
+
+    start = JsonLinesFollower(events_path).read()[0]
+    run_dir = RunDir(run_path, start["token"])
+    state = TrackingState.load(run_dir.wandb)
+    state.start = start["placement"]
+    mode = "offline" if start["mode"] == "offline" else "online"
+    events = read_events(run_dir, events_path, training_pid, state)
+    event: dict[str, Any] = {}
+    for _ in range(MAX_TRIES):
+        run, failed, event = None, event, {}
+        try:
+            run = open_run(run_dir, state, mode=mode, program=start["program"], config=start["config"])
+            if mode == "online":
+                notify(f"online, {run.url}")
+            send(run, failed)
+            for event in events:
+                send(run, event)
+            events_path.unlink()
+            return 0
+        except OwnershipError:
+            return 0
+        except Exception as error:  # noqa: BLE001
+            if run is None and mode == "online":
+                mode, reason = "offline", str(error).partition("\n")[0].rstrip(".")
+                notify(f"{reason}; tracked offline, `{propose_sync(run_path)}` sends it later")
+            with suppress(Exception):
+                traceback.print_exc()
+                import wandb
+
+                wandb.teardown(exit_code=1)
+    notify(f"too many errors, see {run_dir.wandb}/tracking.log")
+    return 1
+
+
+if __name__ == "__main__":
+    # W&B's exit hooks may wait for a wandb-core that hangs.
+    os._exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
