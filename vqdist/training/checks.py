@@ -1,4 +1,4 @@
-"""Check a run before anything is allocated, so that all problems are reported together."""
+"""Check the configuration, data and disk of a run before anything is allocated, so that all problems are reported together."""
 
 import os
 import shutil
