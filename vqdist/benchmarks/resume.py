@@ -1,4 +1,4 @@
-"""Measure the time to the first sample indices after a resume, at three positions in a dataset of 10 million samples."""
+"""Time to the first sample indices after a resume, at three positions in a dataset of 10 million samples."""
 
 import json
 import tempfile
