@@ -15,7 +15,7 @@ import torch
 
 from vqdist.foundation.progress import print_message
 from vqdist.runs.environment import PACKAGES, count_cores, find_versions
-from vqdist.training.precision import has_fast_bf16
+from vqdist.training.precision_support import has_fast_bf16
 
 T = TypeVar("T")
 Unit = Literal["ms", "s", "MiB", "samples/s", "steps/s", "%", "SSIM", "dB", "codes"]
