@@ -11,6 +11,7 @@ from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.plan import FixedBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
+from vqdist.inference import split_loader
 from vqdist.inference.split_loader import SplitLoader, group_in_batches
 
 

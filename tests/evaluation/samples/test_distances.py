@@ -8,6 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from vqdist.data.sources.phantom import phantom_slice
+from vqdist.evaluation.samples import distances
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
 
 NUMBERS = (4, 12, 20, 28)
