@@ -1,4 +1,4 @@
-"""Images mirrored and cut: other ones at each step, the same on any number of ranks, never beyond the border."""
+"""Augmentation: other draws at each step, the same for any number of ranks, and crops inside the image."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 6, 10
 
 
 def make_batch(rank: int = 0, world_size: int = 1) -> Batch:
-    """Return a rank's share of a global batch; each pixel tells its place in its image."""
+    """Return a rank's share of a global batch; the value of a pixel is its index in the image."""
     positions = torch.arange(rank, GLOBAL_BATCH, world_size)
     image = torch.arange(HEIGHT * WIDTH, dtype=torch.uint8).view(1, 1, HEIGHT, WIDTH)
     values = image.expand(len(positions), 2, HEIGHT, WIDTH).clone()
@@ -21,8 +21,8 @@ def make_batch(rank: int = 0, world_size: int = 1) -> Batch:
     return Batch(1, True, values, nothing, nothing, positions, torch.ones(len(positions)), keys)
 
 
-def see(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) -> list[tuple[str, int, int]]:
-    """Return of each image how it was mirrored, and the corner of what was cut out."""
+def find_draws(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) -> list[tuple[str, int, int]]:
+    """Return the mirroring and the corner of the crop of each image."""
     data = DataSection(global_batch_size=GLOBAL_BATCH, **keys)
     found = []
     for image in augment(batch, data, seed=seed, step=step).values:
@@ -37,27 +37,27 @@ def see(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) -> list[t
 
 
 @pytest.mark.parametrize("mirror", ["rows", "columns"])
-def test_half_of_the_images_are_mirrored_at_each_step_others(mirror: str) -> None:
-    draws = [see(make_batch(), step=step, mirror=mirror) for step in range(1, 21)]
+def test_half_of_the_images_are_mirrored_and_others_at_each_step(mirror: str) -> None:
+    draws = [find_draws(make_batch(), step=step, mirror=mirror) for step in range(1, 21)]
     mirrored = [image[0] == mirror for draw in draws for image in draw]
     assert {image[0] for draw in draws for image in draw} == {"none", mirror}
     assert 0.45 < sum(mirrored) / len(mirrored) < 0.55
     assert len(set(map(tuple, draws))) == 20
-    assert draws[0] == see(make_batch(), mirror=mirror)
-    assert draws[0] != see(make_batch(), mirror=mirror, seed=1)
+    assert draws[0] == find_draws(make_batch(), mirror=mirror)
+    assert draws[0] != find_draws(make_batch(), mirror=mirror, seed=1)
     assert {image[1:] for draw in draws for image in draw} == {(0, 0)}
 
 
-def test_squares_come_from_everywhere() -> None:
-    corners = [corner for step in range(20) for _, *corner in see(make_batch(), step=step, crop=4)]
+def test_crops_cover_the_image() -> None:
+    corners = [corner for step in range(20) for _, *corner in find_draws(make_batch(), step=step, crop=4)]
     counts = {place: corners.count(list(place)) for place in map(tuple, corners)}
     assert set(counts) == {(y, x) for y in range(3) for x in range(7)}
     assert min(counts.values()) > len(corners) / 21 / 2
-    assert {tuple(corner) for _, *corner in see(make_batch(), crop=6)} <= {(0, x) for x in range(5)}
+    assert {tuple(corner) for _, *corner in find_draws(make_batch(), crop=6)} <= {(0, x) for x in range(5)}
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_the_ranks_change_nothing(world_size: int) -> None:
-    alone = see(make_batch(), mirror="rows", crop=4)
+def test_the_number_of_ranks_changes_nothing(world_size: int) -> None:
+    alone = find_draws(make_batch(), mirror="rows", crop=4)
     for rank in range(world_size):
-        assert see(make_batch(rank, world_size), mirror="rows", crop=4) == alone[rank::world_size]
+        assert find_draws(make_batch(rank, world_size), mirror="rows", crop=4) == alone[rank::world_size]

@@ -230,7 +230,7 @@ def test_storage_errors_name_the_path(tmp_path: Path) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a folder, a file, and links to them, to nothing and to themselves; the working directory."""
+    """The working directory, with a folder, a file, and links to a folder, to nothing and to itself."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
@@ -252,16 +252,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("loop/new", "loop, which is a link to itself", "loop, which is a link to itself"),
     ],
 )
-def test_what_is_in_the_way_is_named(place: Path, path: str, as_folder: str, as_file: str) -> None:
+def test_obstacles_are_named(place: Path, path: str, as_folder: str, as_file: str) -> None:
     before = sorted(place.rglob("*"))
     for folder, expected in ((True, as_folder), (False, as_file)):
-        told = [str(problem) for problem in write_access_problems("--out", path, folder=folder)]
-        assert len(told) == bool(expected)
-        assert all(text.startswith(f"--out: found {place}/{expected}") for text in told)
+        found = [str(problem) for problem in write_access_problems("--out", path, folder=folder)]
+        assert len(found) == bool(expected)
+        assert all(text.startswith(f"--out: found {place}/{expected}") for text in found)
     assert sorted(place.rglob("*")) == before
 
 
-def test_a_folder_without_leave_to_write_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_write_permission_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != place / "folder")
     (problem,) = write_access_problems("run.dir", "folder/a/b", folder=True)
     assert problem.found == f"{place}/folder, which you may not write"

@@ -28,10 +28,10 @@ from wandb_support import (
 )
 
 from vqdist.foundation.errors import DataError
-from vqdist.foundation.json_lines import read_json_lines
+from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir
 from vqdist.tracking import sync
-from vqdist.tracking.rows import to_row
+from vqdist.tracking.metric_rows import to_event
 from vqdist.tracking.sync import find_missing, find_wandb_files, main, prepare
 from vqdist.tracking.tracker import Tracker
 
@@ -137,12 +137,9 @@ def test_repeated_steps_are_not_sent_twice_and_lost_ones_are_missing(run_dir: Ru
     assert counts[("train/loss", 10)] == counts[("train/loss", 16)] == 1
     assert counts[("pictures/previews", 8)] == 1
     assert max(counts.values()) == 1
-    rows = [to_row(record) for _, record in read_json_lines(run_dir.metrics)]
+    rows = [to_event(record) for record in read_metrics(run_dir.metrics)]
     missing = find_missing(run_dir, rows, set(counts))
-    found = {
-        (event["do"], event["step"] if event["do"] == "picture" else event["row"]["global_step"]) for event in missing
-    }
-    assert found == {("row", 12), ("row", 14), ("picture", 12)}
+    assert {(event["do"], event["step"]) for event in missing} == {("row", 12), ("row", 14), ("picture", 12)}
 
 
 def test_a_run_that_is_still_written_waits(

@@ -25,9 +25,6 @@ def augment(batch: Batch, data: DataSection, *, seed: int, step: int) -> Batch:
 
     Args:
         batch: on the CPU; values are images (B, C, H, W).
-        data: data section of the configuration.
-        seed: the run's seed.
-        step: the step of the batch.
     Returns:
         The batch with images (B, C, crop, crop), or (B, C, H, W) if `data.crop` is null.
     """

@@ -80,7 +80,6 @@ class Order:
         kind: "windowed" permutes the shards, and then the samples within windows of window_shards shards, so that
             only these shards are read at a time; "full" permutes all samples.
         window_shards: shards per window of the windowed order.
-        seed: the run's seed.
     """
 
     def __init__(

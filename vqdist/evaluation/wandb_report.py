@@ -10,7 +10,7 @@ from vqdist.config.tracking_mode import resolve_mode
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_message
 from vqdist.runs.run_dir import RunDir, read_status
-from vqdist.tracking.rows import GLOBAL_STEP
+from vqdist.tracking.metric_rows import GLOBAL_STEP
 from vqdist.tracking.state import TrackingState
 from vqdist.tracking.tracker import Tracker
 

@@ -1,7 +1,4 @@
-"""The process that makes the W&B calls of a run: python -m vqdist.tracking.process RUN EVENTS TRAINING_PID.
-
-It follows RUN/metrics.jsonl and the event file of one attempt, and exits soon after training.
-"""
+"""The process that makes the W&B calls of one attempt: it follows metrics.jsonl and the event file of tracker.py."""
 
 import os
 import signal
@@ -18,7 +15,7 @@ from vqdist.foundation.errors import OwnershipError
 from vqdist.foundation.json_lines import JsonLinesFollower
 from vqdist.runs.environment import describe_environment
 from vqdist.runs.run_dir import RunDir
-from vqdist.tracking.rows import GLOBAL_STEP, to_row
+from vqdist.tracking.metric_rows import GLOBAL_STEP, to_event
 from vqdist.tracking.state import TrackingState
 from vqdist.tracking.tracker import propose_sync
 
@@ -27,7 +24,6 @@ ORPHAN_LIMIT_S = 30.0
 MAX_TRIES = 4
 # A scheduler may signal every process of a job; this one has yet to send how training ended.
 BLOCKED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
-TRAINING_DIED = {"do": "finish", "state": "failed", "exit_code": 1}
 
 
 def open_run(run_dir: RunDir, state: TrackingState, *, mode: str, program: str, config: dict[str, Any] | None) -> Any:
@@ -38,8 +34,7 @@ def open_run(run_dir: RunDir, state: TrackingState, *, mode: str, program: str, 
     state.save(run_dir.wandb)
     settings = {"console": "off", "silent": True, "disable_code": True, "disable_git": True, "program": program}
     settings |= {
-        # Private, because no public setting does the same: measure training instead of this process, or nothing;
-        # flush every second, not every 15, so that a kill loses less.
+        # Private, as no public setting does the same: measure training, measure nothing, flush every second.
         "x_stats_pid": os.getppid(),
         "x_disable_stats": config is None,
         "x_transaction_log_flush_interval": 1.0,
@@ -104,15 +99,13 @@ def read_events(run_dir: RunDir, path: Path, training_pid: int, state: TrackingS
     while True:
         has_died = os.getppid() != training_pid
         logged = events.read()  # before metrics.jsonl, which is complete when the end of training is logged
-        rows = [
-            {"do": "row", "stream": line["split"], "step": line["step"], "row": to_row(line)} for line in metrics.read()
-        ]
+        rows = [to_event(record) for record in metrics.read()]
         if run_dir.token:
             run_dir.check_owner()
         new = [event for event in rows + logged if "stream" not in event or state.claim(event["stream"], event["step"])]
         if new:
             state.save(run_dir.wandb)
-        for event in new + has_died * [TRAINING_DIED]:
+        for event in new + has_died * [{"do": "finish", "state": "failed", "exit_code": 1}]:
             yield event
             if event.get("do") == "finish":
                 return
@@ -167,7 +160,7 @@ def main(run_path: Path, events_path: Path, training_pid: int) -> int:
                 import wandb
 
                 wandb.teardown(exit_code=1)
-    notify("too many errors, see wandb/tracking.log; training continues without it")
+    notify(f"too many errors, see {run_dir.wandb}/tracking.log")
     return 1
 
 

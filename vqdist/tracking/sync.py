@@ -15,11 +15,11 @@ from typing import Any
 
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import DataError, VqdistError
-from vqdist.foundation.json_lines import read_json_lines
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.tracking.metric_rows import GLOBAL_STEP, to_event
 from vqdist.tracking.process import open_run, send
-from vqdist.tracking.rows import GLOBAL_STEP, to_row
 from vqdist.tracking.state import TrackingState
 
 LIVE_S = 120.0  # a running attempt writes system metrics more often than that
@@ -47,12 +47,12 @@ def read_wandb_file(path: Path) -> tuple[Points, bool]:
     return points, any(record["type"] == "exit" for record in records)
 
 
-def find_missing(run_dir: RunDir, rows: Sequence[dict[str, float]], points: Points) -> list[dict[str, Any]]:
+def find_missing(run_dir: RunDir, rows: Sequence[dict[str, Any]], points: Points) -> list[dict[str, Any]]:
     """Return the events of the rows and previews that are not among the points."""
-    missing: list[dict[str, Any]] = []
-    for row in rows:
-        if points.isdisjoint((chart, row[GLOBAL_STEP]) for chart in row.keys() - {GLOBAL_STEP, "samples"}):
-            missing.append({"do": "row", "row": row})
+    missing = []
+    for event in rows:
+        if points.isdisjoint((chart, event["step"]) for chart in event["row"].keys() - {GLOBAL_STEP, "samples"}):
+            missing.append(event)
     for path in sorted(run_dir.previews.glob("step-*.png")):
         stream, step = "pictures/previews", int(path.stem.removeprefix("step-"))
         if (stream, step) not in points:
@@ -62,17 +62,14 @@ def find_missing(run_dir: RunDir, rows: Sequence[dict[str, float]], points: Poin
 
 def fill_in(run_dir: RunDir, state: TrackingState, points: Points) -> None:
     """Write one more .wandb file with what is not among the points, if there is anything."""
-    lines = read_json_lines(run_dir.metrics) if run_dir.metrics.exists() else []
-    rows = [to_row(record) for _, record in lines]
+    rows = [to_event(record) for record in (read_metrics(run_dir.metrics) if run_dir.metrics.exists() else [])]
     if missing := find_missing(run_dir, rows, points):
-        print_from_any_rank(
-            f"{run_dir.path}: filling in rows and previews that no attempt has written ({len(missing)})"
-        )
+        print_from_any_rank(f"{run_dir.path}: {len(missing)} missing rows and previews are filled in")
         run = open_run(run_dir, state, mode="offline", program=__file__, config=None)
         for event in missing:
             send(run, event)
         # The rows that were filled in must not count as the newest ones.
-        run.summary.update({chart: value for row in rows for chart, value in row.items()})
+        run.summary.update({chart: value for event in rows for chart, value in event["row"].items()})
         run.finish(exit_code=0 if read_status(run_dir.path).get("state") == "finished" else 1)
 
 
@@ -99,9 +96,8 @@ def prepare(run_dir: RunDir) -> list[Path]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepare runs to be sent; write their files to stdout."""
-    for run_dir in argv:
-        sys.stdout.writelines(f"{path}\n" for path in prepare(RunDir(Path(run_dir))))
+    """Prepare a run to be sent; write its files to stdout."""
+    sys.stdout.writelines(f"{path}\n" for path in prepare(RunDir(Path(argv[0]))))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from vqdist.foundation.progress import print_message
 from vqdist.runs.run_dir import RunDir
 
 MAX_BINS = 256
-FINISH_LIMIT_S = {"finished": 60.0, "stopped": 10.0, "failed": 10.0}  # a scheduler does not wait long
+FINISH_LIMIT_S = {"finished": 60.0, "stopped": 10.0, "failed": 10.0}  # a scheduler waits little after a signal
 SYNC_SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"  # not part of an installed wheel
 
 
@@ -41,7 +41,7 @@ class Tracker:
                 self._start_process(config)
                 self.active = True
             except OSError as error:
-                print_message(f"W&B: not started ({error}); training continues without it")
+                print_message(f"W&B: not started: {error}")
 
     def _start_process(self, config: RunConfig) -> None:
         folder = self._run_dir.wandb
@@ -51,11 +51,15 @@ class Tracker:
             for path in folder.glob("events-*.jsonl"):
                 path.unlink()
         path = folder / f"events-{secrets.token_hex(4)}.jsonl"
-        placement = config.tracking.model_dump(exclude={"mode"})
-        placement |= {"run_name": config.run_dir.name, "job_type": config.task}
-        values = None if self._has_ended else config.model_dump(mode="json")
-        start = {"placement": placement, "mode": config.tracking.mode, "config": values, "program": sys.argv[0]}
-        path.write_text(json.dumps(start | {"token": self._run_dir.token}) + "\n")
+        names = {"run_name": config.run_dir.name, "job_type": config.task}
+        start = {
+            "mode": config.tracking.mode,
+            "placement": config.tracking.model_dump(exclude={"mode"}) | names,
+            "config": None if self._has_ended else config.model_dump(mode="json"),
+            "program": sys.argv[0],
+            "token": self._run_dir.token,
+        }
+        path.write_text(json.dumps(start) + "\n")
         environ = {"WANDB_ERROR_REPORTING": "false", "WANDB_INIT_TIMEOUT": "30"}
         environ |= {"WANDB_DATA_DIR": f"{folder}/data", "WANDB_CACHE_DIR": f"{folder}/cache"}
         with (folder / "tracking.log").open("ab") as log:
@@ -83,7 +87,7 @@ class Tracker:
         """Log PNG files (name -> path), which must stay where they are."""
         for name, path in pictures.items():
             stream = name if "/" in name else f"pictures/{name}"
-            self._append("picture", stream=stream, step=step, path=str(path.resolve()))
+            self._append("picture", stream=stream, step=step, path=path)
 
     def log_histogram(self, step: int, name: str, counts: Sequence[float]) -> None:
         """Log how often each of K codes was used; above 256 codes, neighbouring codes share a bin."""
@@ -94,7 +98,7 @@ class Tracker:
 
     def log_artifact(self, kind: str, name: str, *, path: Path, metadata: Mapping[str, Any], is_input: bool) -> None:
         """Log a file or folder that the run has made or, with `is_input`, uses. Equal names link runs."""
-        self._append("artifact", type=kind, name=name, path=str(path.resolve()), metadata=metadata, is_input=is_input)
+        self._append("artifact", type=kind, name=name, path=path, metadata=metadata, is_input=is_input)
 
     def log_row(self, row: Mapping[str, float]) -> None:
         """Log numbers that are not in metrics.jsonl: chart -> number, with `global_step`."""
@@ -118,9 +122,10 @@ class Tracker:
     def _append(self, verb: str, **fields: Any) -> None:
         try:
             if self.active:
-                self._events.append({"do": verb, **fields})
-        except (TypeError, ValueError) as error:
-            print_message(f"W&B: {verb} not logged ({error}); training continues")
+                paths = {key: str(value.resolve()) for key, value in fields.items() if isinstance(value, Path)}
+                self._events.append({"do": verb, **fields, **paths})
+        except (OSError, TypeError, ValueError) as error:
+            print_message(f"W&B: {verb} not logged: {error}")
 
 
 def propose_sync(run_dir: Path) -> str:

@@ -18,7 +18,6 @@ def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Rank
 
     Args:
         path: folder of the dataset on this machine.
-        manifest: manifest of the dataset.
         token: token of this attempt of the run.
     Raises:
         DataError: too little space for decoded samples or remote shards, on any node.

@@ -1,4 +1,4 @@
-"""Memory shared with processes that are started from scratch, and room that is asked for before it is used."""
+"""Shared memory: between forked and spawned processes, through a file, and an error when it is full."""
 
 import errno
 import multiprocessing
@@ -20,7 +20,7 @@ def write_rows(rows: SharedRows) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_what_a_child_writes_is_seen(method: str) -> None:
+def test_a_child_process_writes_to_the_same_memory(method: str) -> None:
     rows = SharedRows(4, (2, 3), np.int32)
     process = multiprocessing.get_context(method).Process(target=write_rows, args=(rows,))
     process.start()
@@ -31,7 +31,7 @@ def test_what_a_child_writes_is_seen(method: str) -> None:
     assert rows.array.shape == (4, 2, 3)
 
 
-def test_a_file_is_found_by_its_path_and_lives_on_without_it(tmp_path: Path) -> None:
+def test_a_file_is_shared_by_its_path_and_survives_its_removal(tmp_path: Path) -> None:
     one, other = (SharedRows(3, (5,), np.uint8, path=tmp_path / "rows") for _ in range(2))
     (tmp_path / "rows").unlink()
     one.array[2] = 9
@@ -46,7 +46,7 @@ def test_handles_are_closed() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_no_room_is_an_error_and_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_memory_is_an_error_and_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = SharedRows(3, (5,), np.uint8)
     monkeypatch.setattr(os, "pwrite", lambda *_: 2)
     with pytest.raises(OSError) as caught:
@@ -54,5 +54,5 @@ def test_no_room_is_an_error_and_no_signal(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_no_rows_at_all() -> None:
+def test_an_array_without_rows() -> None:
     assert SharedRows(0, (5,), np.uint8).array.shape == (1, 5)

@@ -1,4 +1,4 @@
-"""Files from a server that fails: whole and verified, or an error; nothing executed."""
+"""Downloads from a failing server: complete and verified, or an error; nothing is executed."""
 
 import errno
 import fcntl
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from shard_server import ShardServer
 
-from vqdist.data.remote import download as transfer
+from vqdist.data.remote import download
 from vqdist.data.remote.download import (
     Expected,
     RetryPolicy,
@@ -38,7 +38,7 @@ def fetch(server: ShardServer, target: Path) -> bool:
 
 
 @pytest.mark.parametrize("fault", ["drop", "short", "flip", "reset", "hang", "503", "429", "500"])
-def test_what_passes_is_tried_again(fault: str, served: Path, tmp_path: Path) -> None:
+def test_temporary_faults_are_retried(fault: str, served: Path, tmp_path: Path) -> None:
     with ShardServer(served) as server:
         server.faults["file"].extend([fault, fault])
         assert fetch(server, tmp_path / "to" / "file")
@@ -60,7 +60,7 @@ def test_what_passes_is_tried_again(fault: str, served: Path, tmp_path: Path) ->
         ("reset", FetchError, 4),
     ],
 )
-def test_what_lasts_is_an_error_and_leaves_nothing(
+def test_permanent_faults_are_errors_and_leave_nothing(
     fault: str, error: type[Exception], requests: int, served: Path, tmp_path: Path
 ) -> None:
     with ShardServer(served) as server:
@@ -71,10 +71,10 @@ def test_what_lasts_is_an_error_and_leaves_nothing(
     assert list((tmp_path / "to").iterdir()) == []
 
 
-def test_one_process_fetches_and_a_killed_ones_rest_is_written_anew(served: Path, tmp_path: Path) -> None:
+def test_one_process_downloads_and_partial_files_are_written_again(served: Path, tmp_path: Path) -> None:
     target = tmp_path / "file"
     partial = tmp_path / ".file.tmp-locked"
-    partial.write_bytes(b"rest of a killed process, longer than nothing")
+    partial.write_bytes(b"left by a killed process")
     with ShardServer(served) as server:
         with partial.open("rb") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
@@ -85,12 +85,12 @@ def test_one_process_fetches_and_a_killed_ones_rest_is_written_anew(served: Path
     assert target.read_bytes() == CONTENT
 
 
-def test_a_full_disk_is_not_tried_again(served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_not_retried(served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class FullDisk:
         def __call__(self, file: object, chunk: bytes) -> None:
-            raise transfer._DiskError(OSError(errno.ENOSPC, "No space left on device"))
+            raise download._DiskError(OSError(errno.ENOSPC, "No space left on device"))
 
-    monkeypatch.setattr(transfer, "_write", FullDisk())
+    monkeypatch.setattr(download, "_write", FullDisk())
     with ShardServer(served) as server:
         with pytest.raises(OSError, match="No space left"):
             fetch(server, tmp_path / "to" / "file")
@@ -98,7 +98,7 @@ def test_a_full_disk_is_not_tried_again(served: Path, monkeypatch: pytest.Monkey
     assert list((tmp_path / "to").iterdir()) == []
 
 
-def test_redirects_lead_to_http_alone(served: Path, tmp_path: Path) -> None:
+def test_redirects_lead_to_http_only(served: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("not for reading")
     with ShardServer(served) as server:
@@ -112,7 +112,7 @@ def test_redirects_lead_to_http_alone(served: Path, tmp_path: Path) -> None:
 
 def test_pipes_chains_and_wrappers_are_refused_and_run_nothing(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    for address in (
+    for url in (
         f"pipe:touch {canary}",
         f"pipe://touch {canary}",
         "simplecache::s3://bucket/data",
@@ -121,14 +121,14 @@ def test_pipes_chains_and_wrappers_are_refused_and_run_nothing(tmp_path: Path) -
         "nonsense://x",
         "http:///x",
     ):
-        assert is_url(address)
+        assert is_url(url)
         with pytest.raises(DataError, match=r"data\.path"):
-            check_url(address)
+            check_url(url)
     assert not canary.exists()
     assert not is_url("/a/folder")
     assert not is_url("folder")
-    for address in ("https://host/data", "memory://data", "file:///data"):
-        check_url(address)
+    for url in ("https://host/data", "memory://data", "file:///data"):
+        check_url(url)
 
 
 def test_a_missing_package_is_named() -> None:
@@ -137,12 +137,12 @@ def test_a_missing_package_is_named() -> None:
         fetch_bytes("abfs://container/file", Expected(10), POLICY)
 
 
-def test_the_query_of_a_signed_address_stays_at_its_end() -> None:
+def test_the_query_of_a_signed_url_stays_at_its_end() -> None:
     assert join_url("https://host/a/data/?sig=x", "train/s.tar") == "https://host/a/data/train/s.tar?sig=x"
     assert join_url("s3://bucket/data/", "train/s.tar") == "s3://bucket/data/train/s.tar"
 
 
-def test_fsspec_addresses(served: Path, tmp_path: Path) -> None:
+def test_fsspec_urls(served: Path, tmp_path: Path) -> None:
     expected = Expected(len(CONTENT), len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     assert fetch_file(f"file://{served}/file", tmp_path / "file", expected, POLICY)
     assert (tmp_path / "file").read_bytes() == CONTENT

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ def largest(data: Path) -> int:
 def remote_pipeline(
     server: ShardServer, cache: Path, *, total_bytes: int = 2**30, timeout_s: float = 30.0, **settings: object
 ) -> Iterator[DataPipeline]:
-    """Open a pipeline on a served data set, as a rank that is alone on its node does."""
+    """Open the pipeline of a dataset at a URL, as the only rank of a node does."""
     section = DataSection(path=server.url, **(SETTINGS | settings))
     folder = fetch_head(server.url, cache)
     manifest = load_manifest(folder)
@@ -147,15 +146,13 @@ def test_a_missing_shard_is_skipped_and_counted(image_set: Path, tmp_path: Path)
 def test_a_killed_prefetch_process_is_an_error_at_once(image_set: Path, tmp_path: Path) -> None:
     with ShardServer(image_set) as server:
         server.always["train/shard-000004.tar"] = "hang"
-        with remote_pipeline(server, tmp_path, num_workers=1) as pipeline:
+        with remote_pipeline(server, tmp_path, num_workers=1, timeout_s=1000) as pipeline:
             steps = pipeline.train_steps(0)
             next(steps)
             assert pipeline._prefetcher is not None
             os.kill(pipeline._prefetcher.pid, signal.SIGKILL)
-            began = time.monotonic()
             with pytest.raises(StalledError, match="the prefetch process has ended"):
                 list(islice(steps, 20))
-            assert time.monotonic() - began < 10
 
 
 def test_a_hanging_server_is_an_error_after_the_timeout(image_set: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""PNG written and read by ourselves, against Pillow."""
+"""The PNG codec against Pillow."""
 
 import io
 import itertools
@@ -26,7 +26,7 @@ def pillow_png(image: np.ndarray, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pillow_reads_what_is_packed(channels: int) -> None:
+def test_pillow_reads_packed_pngs(channels: int) -> None:
     image = pixels(channels)
     with Image.open(io.BytesIO(pack_png(image))) as picture:
         picture.load()
@@ -35,7 +35,7 @@ def test_pillow_reads_what_is_packed(channels: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"compress_level": 0}, {"optimize": True}])
-def test_pngs_of_others_are_unpacked(channels: int, options: dict) -> None:
+def test_pngs_of_pillow_are_unpacked(channels: int, options: dict) -> None:
     image = pixels(channels)
     assert np.array_equal(unpack_png(pillow_png(image, **options), (13, 21), channels), image)
 
@@ -52,14 +52,14 @@ def rebuilt(rows: bytes, *, size: tuple[int, int], pieces: int = 1) -> bytes:
     return MAGIC + chunk(b"IHDR", header) + chunk(b"tEXt", b"a\0b") + data + chunk(b"IEND", b"")
 
 
-def test_rows_of_mixed_filters_and_data_in_pieces() -> None:
+def test_mixed_filters_and_several_data_chunks() -> None:
     rows = bytes([2, 5, 6, 7]) + bytes([1, 1, 1, 1]) + bytes([2, 1, 1, 1])
     expected = np.array([[5, 6, 7], [1, 2, 3], [2, 3, 4]], np.uint8)[:, :, None]
     for pieces in (1, 3):
         assert np.array_equal(unpack_png(rebuilt(rows, size=(3, 3), pieces=pieces), (3, 3), 1), expected)
 
 
-def test_a_stream_that_unpacks_to_gigabytes_is_read_to_the_image_size_only() -> None:
+def test_a_decompression_bomb_is_read_to_the_image_size_only() -> None:
     bomb = rebuilt(bytes([2, 1, 1, 1]) + b"\2" * 50_000_000, size=(3, 3))
     assert unpack_png(bomb, (3, 3), 1).shape == (3, 3, 1)
 

@@ -1,4 +1,4 @@
-"""Made-up slices: the same each time, and with the traits of real ones."""
+"""Synthetic slices: deterministic, and with the properties of real ones."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def draw(subject: int = 0, slice_number: int = 16, **options: int) -> np.ndarray
 
 
 def ventricle_area(image: np.ndarray) -> int:
-    """Dark pixels in the middle of the brain, away from the fissure and the sulci."""
+    """Return the number of dark pixels in the centre of the brain, away from the fissure and the sulci."""
     size = len(image)
     middle = image[int(0.4 * size) : int(0.6 * size), int(0.38 * size) : int(0.62 * size)]
     return int((middle < 90).sum())
@@ -24,7 +24,7 @@ def test_the_same_arguments_give_the_same_slice() -> None:
 
 
 @pytest.mark.parametrize("size", [64, 100, 256])
-def test_a_slice_is_a_bright_brain_on_nothing(size: int) -> None:
+def test_a_slice_is_a_bright_brain_on_black(size: int) -> None:
     for slice_number in (0, 16, 31):
         image = draw(1, slice_number, image_size=size)
         assert image.shape == (size, size)
@@ -42,7 +42,7 @@ def test_sizes_show_the_same_brain() -> None:
     assert np.corrcoef(fine.ravel(), draw(2, 16).ravel())[0, 1] > 0.97
 
 
-def test_neighbours_look_alike_and_subjects_do_not() -> None:
+def test_neighbouring_slices_are_more_similar_than_subjects() -> None:
     image = draw(0, 16).ravel()
     near, far, other = (np.corrcoef(image, x.ravel())[0, 1] for x in (draw(0, 17), draw(0, 28), draw(1, 16)))
     assert near > 0.95
@@ -57,6 +57,6 @@ def test_ventricles_change_with_slice_and_subject() -> None:
     assert max(middle) > 1.3 * min(middle)
 
 
-def test_the_middle_stays_in_the_middle() -> None:
+def test_the_middle_slice_does_not_depend_on_the_number_of_slices() -> None:
     few, many = draw(0, 1, num_slices=4), draw(0, 15, num_slices=32)
     assert np.corrcoef(few.ravel(), many.ravel())[0, 1] > 0.95

@@ -1,4 +1,4 @@
-"""The split by subject: every share served, nobody on two sides."""
+"""Splits by subject: counts follow the shares, and no subject is in two splits."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ def names(count: int) -> list[str]:
 
 
 @given(st.integers(3, 200), st.lists(st.floats(0.01, 1), min_size=3, max_size=3), st.integers(0, 5))
-def test_counts_are_near_the_shares_and_never_zero(count: int, shares: list[float], seed: int) -> None:
+def test_counts_are_close_to_the_shares_and_never_zero(count: int, shares: list[float], seed: int) -> None:
     wanted = dict(zip(SHARES, shares, strict=True))
     splits = split_subjects(names(count), wanted, seed=seed)
     counts = Counter(splits.values())
@@ -27,7 +27,7 @@ def test_counts_are_near_the_shares_and_never_zero(count: int, shares: list[floa
         assert counts[split] < share * count / sum(shares) + 2
 
 
-def test_the_split_depends_on_seed_and_names_alone() -> None:
+def test_the_split_depends_on_seed_and_names_only() -> None:
     first = split_subjects(names(40), SHARES, seed=0)
     assert first == split_subjects(names(40)[::-1] * 2, SHARES, seed=0)
     assert first != split_subjects(names(40), SHARES, seed=1)
@@ -40,7 +40,7 @@ def test_too_few_subjects_are_refused_with_a_way_out() -> None:
     assert split_subjects(names(2), {"train": 1, "validate": 0, "test": 0}, seed=0) == dict.fromkeys(names(2), "train")
 
 
-def test_given_splits_are_kept_and_missing_ones_made_only_when_asked() -> None:
+def test_given_splits_are_kept_and_missing_ones_are_filled_on_request() -> None:
     files = [(name, "train") for name in names(9)] + [("x", "test")]
     assert assign_splits(files, SHARES, fill=False, seed=0) == dict(files)
     filled = assign_splits(files, SHARES, fill=True, seed=0)

@@ -39,15 +39,12 @@ def write_source(
     """Write every slice of a source as a dataset of images, which appears as a whole.
 
     Args:
-        source: the opened source.
         splits: subject -> split.
         out: folder of the dataset.
         origin, shares, seed: name of the source and settings of the split, for the manifest.
         image_size: rows and columns of a slice, in pixels.
         num_slices: slices expected per volume; a volume with fewer is reported.
-        samples_per_shard: most samples per shard.
         skip_unreadable: skip files that cannot be read, instead of raising.
-        overwrite: replace the folder.
     Returns:
         The manifest, and the files that were skipped.
     Raises:

@@ -38,7 +38,6 @@ def decode_png(data: bytes, *, image_size: tuple[int, int], channels: int, where
     """Decode a slice from an 8-bit grey or RGB PNG, or from a JPEG (third-party shards).
 
     Args:
-        data: the bytes of the picture.
         image_size: (H, W) of the manifest; another size is refused before pixels are decoded.
         channels: channels of the manifest, 1 or 3; likewise.
         where: name of the picture in an error.
@@ -125,7 +124,6 @@ def decode_codes(data: bytes, *, grid: tuple[int, int], num_codes: int, where: s
     The header is matched by a regular expression, because NumPy's reader also accepts pickled objects.
 
     Args:
-        data: the bytes of the .npy.
         grid: (h, w) of the manifest.
         num_codes: K of the manifest.
         where: name of the map in an error.

@@ -73,7 +73,6 @@ def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) ->
     """Decode an index and check every value against the shard's size in the manifest.
 
     Args:
-        data: the bytes of the index.
         shard: the shard's entry in the manifest.
         extension: extension of the payload, "png" or "npy".
         where: name of the index in an error.

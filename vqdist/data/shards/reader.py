@@ -31,8 +31,6 @@ class ShardReader:
 
     Args:
         root: folder of the dataset.
-        manifest: manifest of the dataset.
-        split: name of the split.
         max_open: most shards to keep open. A shard that is evicted from a cache uses disk space until it is closed.
         max_indexed: most samples, about, whose index is kept in memory.
         gate: waits for a shard before it is opened; None: all shards are in the folder.

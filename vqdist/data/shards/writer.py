@@ -1,15 +1,15 @@
 """Writer of a dataset: plain WebDataset tars, an index beside each, and one manifest.
 
-The dataset appears as a whole. Writing the same samples again gives the same bytes.
+The dataset is written atomically. Writing the same samples again gives the same bytes.
 """
 
 import hashlib
 import json
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -131,7 +131,6 @@ class ShardSetWriter:
         kind: "images" or "codes".
         image_size, channels: (H, W), and 1 or 3; for codes, of the images that were encoded.
         samples_per_shard: the last shard of a split may have fewer.
-        overwrite: replace the folder.
         source: origin of the data, for people to read.
         num_codes, grid, vqvae_fingerprint: for codes.
         class_names: name of each label.
@@ -172,12 +171,23 @@ class ShardSetWriter:
         self._splits: dict[str, _SplitWriter] = {}
         self._counts: Counter[str] = Counter()  # 1 + the greatest slice number and label
         self._conditions: Counter[tuple[int | None, int | None]] = Counter()
-        self._stack = ExitStack()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Self]:
+        with output_folder(self._out, overwrite=self._overwrite) as self.folder:
+            try:
+                yield self
+                write_manifest(self.folder, self._build_manifest())
+            finally:
+                for split in self._splits.values():
+                    split.abort()
 
     def __enter__(self) -> Self:
-        self.folder = self._stack.enter_context(output_folder(self._out, overwrite=self._overwrite))
-        self._stack.push(self._finish)
-        return self
+        self._context = self._writing()
+        return self._context.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._context.__exit__(*error)
 
     def write(self, split: str, key: str, payload: bytes, info: dict[str, Any]) -> None:
         """Append an encoded sample, a PNG or an .npy as `kind` requires.
@@ -216,27 +226,6 @@ class ShardSetWriter:
                 self.folder, name, channels=channels, samples_per_shard=self._samples_per_shard
             )
         return self._splits[name]
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def _finish(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                write_manifest(self.folder, self._build_manifest())
-        finally:
-            for split in self._splits.values():
-                split.abort()
 
     def _build_manifest(self) -> Manifest:
         def by_number(row: tuple[int | None, int | None, int]) -> tuple[int, int]:

@@ -69,9 +69,7 @@ def phantom_slice(
     Args:
         subject: any whole number; determines size, folds, ventricles, contrast and bias field.
         slice_number: from 0, the lowest, to num_slices - 1.
-        num_slices: number of slices of the volume.
         image_size: rows and columns, for a field of view of 208 mm as in the OASIS volumes.
-        seed: seed of all subjects.
     Returns:
         (image_size, image_size) uint8, 0 outside the brain.
     """

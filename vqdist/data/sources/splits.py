@@ -17,7 +17,6 @@ def split_subjects(subjects: Sequence[str], shares: Mapping[str, float], *, seed
     Args:
         subjects: names; they may repeat.
         shares: split -> share; normalised to a sum of 1.
-        seed: seed of the assignment.
     Raises:
         DataError: fewer subjects than shares above zero.
     """
@@ -50,7 +49,6 @@ def assign_splits(
         given: (subject, split of its folder or None) of each file.
         shares: split -> share, for splits that the folders do not define.
         fill: if the folders define some splits only, take the subjects of the others out of train.
-        seed: seed of the assignment.
     Raises:
         DataError: a subject in two splits, or files both inside and outside the splits' folders.
     """

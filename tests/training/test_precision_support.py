@@ -5,7 +5,7 @@ import platform
 import pytest
 import torch
 
-from vqdist.training.precision import choose_precision, find_slow_precision, has_fast_bf16
+from vqdist.training.precision_support import choose_precision, find_slow_precision, has_fast_bf16
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ def test_auto_is_bf16_where_the_device_computes_it_fast(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(
-        "vqdist.training.precision.has_fast_bf16",
+        "vqdist.training.precision_support.has_fast_bf16",
         lambda device: asked.append(device.type) or device.type in fast_devices,
     )
     fast_devices = {"cuda", "cpu"}
@@ -44,7 +44,7 @@ def test_auto_is_bf16_where_the_device_computes_it_fast(
 
 def test_no_notice_where_torch_cannot_detect_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr("vqdist.training.precision.has_fast_bf16", lambda device: False)
+    monkeypatch.setattr("vqdist.training.precision_support.has_fast_bf16", lambda device: False)
     assert find_slow_precision("bf16", CPU) is None
     assert find_slow_precision("bf16", torch.device("mps")) is None
     assert "this GPU has no instructions" in str(find_slow_precision("bf16", torch.device("cuda")))

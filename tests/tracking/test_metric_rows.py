@@ -1,6 +1,6 @@
 """How a line of metrics.jsonl is laid out in W&B."""
 
-from vqdist.tracking.rows import to_row
+from vqdist.tracking.metric_rows import to_event
 
 
 def test_a_line_of_metrics_goes_to_its_sections() -> None:
@@ -16,7 +16,9 @@ def test_a_line_of_metrics_goes_to_its_sections() -> None:
         "note": "not a number",
         "perf": {"seconds": 2.0, "memory_gib": 1.5},
     }
-    assert to_row(record) == {
+    event = to_event(record)
+    assert (event["stream"], event["step"]) == ("validate", 20)
+    assert event["row"] == {
         "global_step": 20,
         "samples": 320,
         "validate/loss": 0.5,
@@ -30,7 +32,7 @@ def test_a_line_of_metrics_goes_to_its_sections() -> None:
 
 def test_the_speed_of_training_has_no_split() -> None:
     record = {"step": 1, "samples": 16, "split": "train", "restarts": 2, "perf": {"seconds": 2.0, "memory_gib": 1.5}}
-    assert to_row(record) == {
+    assert to_event(record)["row"] == {
         "global_step": 1,
         "samples": 16,
         "codebook/restarts_train": 2,

@@ -1,4 +1,4 @@
-"""Readers of data, fed with damaged bytes: an error of ours that names the file, or the right data. Never else.
+"""Readers of data with damaged bytes as input: a DataError, or the correct data, and nothing else.
 
 The long version, `pytest -m long tests/data/test_fuzz.py`, tries 150,000 inputs.
 """
@@ -30,7 +30,7 @@ Attempt = Callable[[bytes], None]
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, zero, double or replace some of the bytes."""
+    """Flip, delete, zero, duplicate or replace some of the bytes."""
     found = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8))):
         start = rng.randrange(len(found) + 1)
@@ -89,7 +89,7 @@ def manifest_attempt(folder: Path) -> tuple[bytes, Attempt]:
 
 
 def shard_attempt(folder: Path) -> tuple[bytes, Attempt]:
-    """A damaged tar under a true index: the bytes that were written, or an error."""
+    """A damaged tar with a correct index: the bytes that were written, or an error."""
     root = write_set(folder / "set")
     shard, expected = root / "train" / "shard-000000.tar", read_set(root)
 
@@ -101,7 +101,7 @@ def shard_attempt(folder: Path) -> tuple[bytes, Attempt]:
 
 
 def index_attempt(folder: Path) -> tuple[bytes, Attempt]:
-    """A damaged index that the manifest's sha256 does not cover: still no wrong bytes under a true crc32."""
+    """A damaged index without a sha256 in the manifest: still no wrong bytes with a correct crc32."""
     root = write_set(folder / "set")
     manifest = json.loads((root / MANIFEST).read_text())
     for info in manifest["splits"]["train"]["shards"]:
@@ -118,7 +118,7 @@ def index_attempt(folder: Path) -> tuple[bytes, Attempt]:
 
 
 def tar_attempt(folder: Path) -> tuple[bytes, Attempt]:
-    """A damaged tar that is indexed for the first time."""
+    """A damaged tar that is indexed."""
     shard = write_set(folder / "set") / "train" / "shard-000000.tar"
 
     def attempt(data: bytes) -> None:
@@ -156,7 +156,7 @@ ATTEMPTS = [
 
 
 def fuzz(folder: Path, build: Callable[[Path], tuple[bytes, Attempt]], count: int, seed: int) -> int:
-    """Try damaged bytes; return how many were refused."""
+    """Try damaged inputs; return how many were refused."""
     good, attempt = build(folder)
     attempt(good)
     refused = 0
@@ -175,7 +175,7 @@ def fuzz(folder: Path, build: Callable[[Path], tuple[bytes, Attempt]], count: in
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("build", ATTEMPTS)
-def test_damaged_bytes_are_refused_or_right(tmp_path: Path, build: Callable) -> None:
+def test_damaged_bytes_are_refused_or_read_correctly(tmp_path: Path, build: Callable) -> None:
     assert fuzz(tmp_path, build, 250, seed=0) > 50
 
 
@@ -183,5 +183,5 @@ def test_damaged_bytes_are_refused_or_right(tmp_path: Path, build: Callable) -> 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("build", ATTEMPTS)
-def test_many_damaged_bytes_are_refused_or_right(tmp_path: Path, build: Callable) -> None:
+def test_many_damaged_bytes_are_refused_or_read_correctly(tmp_path: Path, build: Callable) -> None:
     assert fuzz(tmp_path, build, 18_750, seed=1) > 4000
