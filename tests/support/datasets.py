@@ -64,16 +64,16 @@ def write_images(out: Path, *, channels: int = 1, size: int = SIZE) -> Path:
     return write_image_set(out, slices=FEW, channels=channels, size=size)
 
 
-def write_code_set(out: Path) -> Path:
-    """Write a dataset of 60 + 9 + 9 random 8 x 8 maps of codes, with the untrained VQ-VAE that it names."""
+def write_code_set(out: Path, *, slices: Slices = MANY) -> Path:
+    """Write a dataset of random 8 x 8 maps of codes, one per slice, with the untrained VQ-VAE that it names."""
     torch.manual_seed(0)
     kind = {"kind": "codes", "image_size": (SIZE, SIZE), "channels": 1, "num_codes": NUM_CODES, "grid": GRID}
     with tempfile.TemporaryDirectory() as folder:
         save_model(VQVAE(1, **TINY_VQVAE), Path(folder) / "vqvae", step=0)
         kind["vqvae_fingerprint"] = fingerprint(Path(folder) / "vqvae")
-        with ShardSetWriter(out, **kind, samples_per_shard=MANY.samples_per_shard) as writer:
+        with ShardSetWriter(out, **kind, samples_per_shard=slices.samples_per_shard) as writer:
             (Path(folder) / "vqvae").rename(writer.folder / "vqvae")
-            for split, key, subject, number in MANY.list_samples():
+            for split, key, subject, number in slices.list_samples():
                 codes = np.random.default_rng([subject, number]).integers(0, NUM_CODES, GRID) // 2
                 writer.write(split, key, encode_codes(codes, NUM_CODES), describe(subject, number))
     return out

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import QUIET, read_metrics, run_command_main, start, tiny_flags, train
+from support import QUIET, read_metrics, run_command_main, start, tiny_flags, train, write_code_set, write_image_set
+from support.datasets import Slices
 
 pytestmark = [
     pytest.mark.ranks,
@@ -17,13 +18,23 @@ pytestmark = [
     pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"),
 ]
 WAIT_S = 800
+# On one and on two ranks, each micro-batch has 3 samples: another size would be compiled separately.
+SLICES = Slices({"train": range(8), "validate": range(8, 10)}, (4, 12, 20), "s{:02d}-{:02d}", 7)
+SHAPES = ("--data.global_batch_size", 6, "--data.micro_batch_size", 3)
 
 
-def run_flags(task: str, image_set: Path, code_set: Path, tmp_path: Path) -> list[str]:
-    """Return the flags of 8 steps with micro-batches of 4, which have the same shape on one and on two ranks."""
-    data = {"vqvae": image_set, "pixelcnn": code_set}[task]
-    flags = [*tiny_flags(task), "--data.path", data, "--run.dir", tmp_path, "--train.max_steps", 8]
-    return [*map(str, flags), "--data.micro_batch_size", "4"]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write a dataset for each task: 24 samples in train, 6 in validate."""
+    folder = tmp_path_factory.mktemp("compile")
+    images = write_image_set(folder / "images", slices=SLICES)
+    return {"vqvae": images, "pixelcnn": write_code_set(folder / "codes", slices=SLICES)}
+
+
+def run_flags(task: str, data: dict[str, Path], tmp_path: Path) -> list[str]:
+    """Return the flags of a run of 8 steps."""
+    flags = [*tiny_flags(task), "--data.path", data[task], "--run.dir", tmp_path, "--train.max_steps", 8]
+    return [str(word) for word in (*flags, *SHAPES)]
 
 
 def check_same_metrics(run: Path, other: Path) -> None:
@@ -42,10 +53,8 @@ def check_same_metrics(run: Path, other: Path) -> None:
         pytest.param("pixelcnn", 2, marks=pytest.mark.long),
     ],
 )
-def test_compiled_run_is_the_eager_one(
-    task: str, last_ranks: int, image_set: Path, code_set: Path, tmp_path: Path
-) -> None:
-    flags = run_flags(task, image_set, code_set, tmp_path)
+def test_compiled_run_is_the_eager_one(task: str, last_ranks: int, data: dict[str, Path], tmp_path: Path) -> None:
+    flags = run_flags(task, data, tmp_path)
     train(*flags, "--run.name", "eager")
     compiled = [*flags, "--run.name", "compiled", "--train.compile", "true"]
     stopped = train(*compiled, "--train.stop_at_step", 4, ranks=2, check=False, timeout_s=WAIT_S)
@@ -61,8 +70,8 @@ def train_without_code_generation(words: list[str]) -> int:
     return run_command_main("train", words)
 
 
-def test_traced_pixelcnn_is_the_eager_one(image_set: Path, code_set: Path, tmp_path: Path) -> None:
-    flags = run_flags("pixelcnn", image_set, code_set, tmp_path)
+def test_traced_pixelcnn_is_the_eager_one(data: dict[str, Path], tmp_path: Path) -> None:
+    flags = run_flags("pixelcnn", data, tmp_path)
     train(*flags, "--run.name", "eager")
     words = [*QUIET, *flags, "--run.name", "traced", "--train.compile", "true"]
     with start(train_without_code_generation, words) as started:
