@@ -82,7 +82,7 @@ def test_data_that_does_not_fit_is_named(
     assert "expected codes for task pixelcnn: made by vqdist encode" in refused(
         capsys, *where, "--task", "pixelcnn", "--data.path", image_set
     )
-    assert "expected images for task vqvae: made by vqdist.shard" in refused(capsys, *where, "--data.path", code_set)
+    assert "expected images for task vqvae: made by vqdist shard" in refused(capsys, *where, "--data.path", code_set)
     assert "no such folder" in refused(capsys, *where, "--data.path", tmp_path / "nosuch")
     assert "empty" in refused(capsys, *where, "--data.path", tmp_path / "empty")
     assert "60 samples of train" in refused(capsys, *where, "--data.path", image_set, "--data.global_batch_size", "61")
