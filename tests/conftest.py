@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def image_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 60 synthetic slices of 32 x 32 in train, 9 in validate, 9 in test. A test that changes them copies them."""
+    """Write 60 synthetic slices of 32 x 32 in train, 9 in validate, 9 in test. Tests copy it to change it."""
     return write_image_set(tmp_path_factory.mktemp("data") / "images")
 
 

@@ -1,6 +1,6 @@
-"""Checkpoints are there or are not: damage, kills and full disks cost at most what came after the one before.
+"""Checkpoints are complete or absent: after damage, kills and full disks the previous one can be loaded.
 
-The long version, `pytest -m long tests/training/test_checkpoint.py`, kills 400 times.
+The long version, `pytest -m long tests/runs/test_checkpoint.py`, kills 400 times.
 """
 
 import os
@@ -27,8 +27,8 @@ from vqdist.runs.checkpoint import (
 )
 
 
-def check_whole(folder: Path, step: int) -> None:
-    """Check that the newest good checkpoint is that of a step, to the bit."""
+def check_newest(folder: Path, step: int) -> None:
+    """Check that the newest undamaged checkpoint is that of a step, bit for bit."""
     found = load_newest(folder, rename_damaged=False)
     assert found is not None
     assert found[0].name == f"step-{step:08d}"
@@ -38,11 +38,11 @@ def check_whole(folder: Path, step: int) -> None:
         assert all(torch.equal(found[1][group][name], tensor) for name, tensor in tensors.items())
 
 
-def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
+def test_loaded_values_are_the_saved_ones(tmp_path: Path) -> None:
     assert load_newest(tmp_path / "none", rename_damaged=True) is None
     assert read_newest_state(tmp_path / "none") is None
     save(tmp_path, 7)
-    check_whole(tmp_path, 7)
+    check_newest(tmp_path, 7)
     assert sorted(path.name for path in (tmp_path / "step-00000007").iterdir()) == list(FILES)
     assert read_newest_state(tmp_path) == {"step": 7, "loss": 0.1 * 7}
     with pytest.raises(CheckpointError, match="COMMIT"):
@@ -63,7 +63,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_damage_is_named_rename_damaged_and_passed_over(
+def test_damaged_checkpoints_are_named_renamed_and_skipped(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, (kind, damage) in enumerate(DAMAGES.items()):
@@ -80,13 +80,13 @@ def test_damage_is_named_rename_damaged_and_passed_over(
         assert found[0].name == "step-00000001"
         assert f"step-00000002/{name}" in capsys.readouterr().err
         assert sorted(path.name for path in folder.iterdir()) == ["damaged-step-00000002-0", "step-00000001"]
-        check_whole(folder, 1)
+        check_newest(folder, 1)
 
 
-def test_no_bit_of_a_commit_can_flip(tmp_path: Path) -> None:
+def test_every_flipped_bit_of_a_commit_is_detected(tmp_path: Path) -> None:
     file = save(tmp_path, 1) / "COMMIT.json"
     data = file.read_bytes()
-    for bit in range(0, 8 * len(data), 7):  # every place in a byte, and most bytes
+    for bit in range(0, 8 * len(data), 7):  # every bit position, and most bytes
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         file.write_bytes(flipped)
@@ -94,14 +94,14 @@ def test_no_bit_of_a_commit_can_flip(tmp_path: Path) -> None:
             load_checkpoint(file.parent)
 
 
-def test_two_checkpoints_swapped_file_by_file_are_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
     first, second = save(tmp_path, 1), save(tmp_path, 2)
     os.replace(first / "model.safetensors", second / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"step-00000002/model\.safetensors: found sha256"):
         load_checkpoint(second)
 
 
-def test_old_ones_go_after_the_commit_and_two_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_checkpoints_are_deleted_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def look(path: Path) -> None:
@@ -112,15 +112,15 @@ def test_old_ones_go_after_the_commit_and_two_stay(tmp_path: Path, monkeypatch: 
     for step in (5, 10, 15, 100_000_000):
         save(tmp_path, step, keep=1)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000015", "step-100000000"]
-    # Before each rename all that was there still is; right after it, the new one as well.
+    # Before each rename all earlier ones exist; after it, the new one too.
     assert [len(names) for names in seen] == [0, 1, 1, 2, 2, 3, 2, 3]
     save(tmp_path, 15, keep=3)
     assert len(list_checkpoints(tmp_path)) == 2
 
 
-def test_a_writer_that_lost_the_run_leaves_nothing(tmp_path: Path) -> None:
+def test_a_writer_that_lost_ownership_leaves_nothing(tmp_path: Path) -> None:
     def refuse() -> None:
-        raise OwnershipError("another start owns this run")
+        raise OwnershipError("another process owns this run")
 
     save(tmp_path, 1)
     before = digests(tmp_path)
@@ -129,7 +129,7 @@ def test_a_writer_that_lost_the_run_leaves_nothing(tmp_path: Path) -> None:
     assert digests(tmp_path) == before
 
 
-def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1), save(tmp_path, 2)
     before = digests(tmp_path)
     real, fsync = Path.write_bytes, os.fsync
@@ -161,11 +161,11 @@ def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, monkeypatch:
         assert digests(tmp_path) == before
     monkeypatch.setattr(os, "fsync", fsync)
     save(tmp_path, 3)
-    check_whole(tmp_path, 3)
+    check_newest(tmp_path, 3)
 
 
 def limited_train(words: list[str], first: int, last: int) -> int:
-    """Train while no file may grow beyond 1,500 bytes from one step to another, as on a full disk."""
+    """Train, but limit files to 1,500 bytes from one step to another, as a full disk would."""
     from vqdist.foundation.command import run_command
     from vqdist.train import main
     from vqdist.training import loop
@@ -181,7 +181,7 @@ def limited_train(words: list[str], first: int, last: int) -> int:
     return run_command(main, words)
 
 
-def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tmp_path: Path) -> None:
+def test_a_run_on_a_full_disk_continues_or_stops_as_configured(image_set: Path, tmp_path: Path) -> None:
     flags = [*tiny_flags(), "--data.path", str(image_set), "--run.dir", str(tmp_path), "--tracking.mode", "disabled"]
     flags += ["--data.ledger", "true", "--train.eval_every", "7", "--train.preview_every", "7"]
     with start(limited_train, [*flags, "--run.name", "stops"], 8, 99) as started:
@@ -192,15 +192,17 @@ def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tm
     assert [path.name for path in list_checkpoints(tmp_path / "stops" / "checkpoints")] == ["step-00000005"]
     load_checkpoint(tmp_path / "stops" / "checkpoints" / "step-00000005")
     train(*flags, "--run.name", "stops")
-    with start(limited_train, [*flags, "--run.name", "goes-on", "--checkpoint.on_error", "continue"], 8, 16) as started:
+    with start(
+        limited_train, [*flags, "--run.name", "continued", "--checkpoint.on_error", "continue"], 8, 16
+    ) as started:
         ended = started.wait()
     assert ended.code == 0, ended.describe()
     assert ended.logs[0].count("not written") == ended.logs[0].count("the run continues") >= 2
     with start(limited_train, [*flags, "--run.name", "ends", "--checkpoint.on_error", "continue"], 16, 99) as started:
-        assert started.wait().code == 1, "a run that could not save its end has not finished"
+        assert started.wait().code == 1, "a run whose last checkpoint could not be written has not finished"
     train(*flags, "--run.name", "ends")
     train(*flags, "--run.name", "undisturbed")
-    for name in ("stops", "goes-on", "ends"):
+    for name in ("stops", "continued", "ends"):
         assert read_metrics(tmp_path / name) == read_metrics(tmp_path / "undisturbed")
         ledgers = [(tmp_path / run / "ledger" / "rank-0.jsonl").read_bytes() for run in (name, "undisturbed")]
         assert ledgers[0] == ledgers[1]
@@ -208,8 +210,8 @@ def test_a_run_on_a_full_disk_goes_on_or_stops_as_configured(image_set: Path, tm
         assert models[0] == models[1]
 
 
-def test_checkpoints_come_by_time_as_well(image_set: Path, tmp_path: Path) -> None:
-    """Rank 0 calls it when the time is over, and all ranks sync their ledgers for it."""
+def test_checkpoints_by_time(image_set: Path, tmp_path: Path) -> None:
+    """Rank 0 decides by its clock, and all ranks sync their ledgers before the checkpoint."""
     flags = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--data.ledger", "true"]
     train(*flags, "--run.name", "steps", "--checkpoint.every_minutes", "null", "--checkpoint.keep", 9, ranks=2)
     train(*flags, "--run.name", "time", "--checkpoint.every_minutes", 1e-6, "--checkpoint.keep", 99, ranks=2)
@@ -219,11 +221,11 @@ def test_checkpoints_come_by_time_as_well(image_set: Path, tmp_path: Path) -> No
     assert digests(by_time[-1]) == digests(by_steps[-1])
 
 
-SLOW_SYNC_S = 0.004  # so that a write of several files can be hit
+SLOW_SYNC_S = 0.004  # so that kills hit a checkpoint that is being written
 
 
-def write_for_ever(folder: str, log: str) -> int:
-    """Write checkpoints one after the other to a slow disk, and into the log which ones are done."""
+def write_forever(folder: str, log: str) -> int:
+    """Write checkpoints one after another to a slow disk, and the completed steps to a log."""
     sync = os.fsync
     os.fsync = lambda handle: (sync(handle), time.sleep(SLOW_SYNC_S))[0]
     remove_partial_checkpoints(Path(folder))
@@ -237,14 +239,14 @@ def write_for_ever(folder: str, log: str) -> int:
 
 
 def kill_while_it_writes(folder: Path, times: int) -> None:
-    """Kill a writer again and again; no checkpoint that it had finished may be lost, and each must be whole."""
+    """Kill a writer repeatedly; no completed checkpoint may be lost or damaged."""
     rng = random.Random(0)
     log, torn = folder.with_suffix(".log"), 0
     for _ in range(times):
         before = len(log.read_bytes()) if log.exists() else 0
-        with start(write_for_ever, str(folder), str(log)) as started:
+        with start(write_forever, str(folder), str(log)) as started:
             wait_until(lambda before=before: log.exists() and len(log.read_bytes()) > before)
-            if rng.random() < 0.9:  # in a write; else wherever it is
+            if rng.random() < 0.9:  # during a write; otherwise at any time
                 end = time.monotonic() + 60
                 while not list(folder.glob(".*.tmp-*")):
                     assert time.monotonic() < end
@@ -258,17 +260,17 @@ def kill_while_it_writes(folder: Path, times: int) -> None:
         found = load_newest(folder, rename_damaged=False)
         assert found is not None
         assert found[2]["step"] in {done, done + 1}
-        check_whole(folder, found[2]["step"])
+        check_newest(folder, found[2]["step"])
     assert torn > times // 2, f"only {torn} of {times} kills hit a write"
 
 
-def test_no_kill_loses_a_checkpoint(tmp_path: Path) -> None:
+def test_kills_lose_no_checkpoint(tmp_path: Path) -> None:
     kill_while_it_writes(tmp_path / "checkpoints", 40)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_no_kill_of_400_loses_a_checkpoint(tmp_path: Path) -> None:
+def test_400_kills_lose_no_checkpoint(tmp_path: Path) -> None:
     kill_while_it_writes(tmp_path / "checkpoints", 400)
 
 
@@ -278,7 +280,7 @@ def test_a_kill_between_two_renames_is_repaired(tmp_path: Path) -> None:
     final.rename(tmp_path / "step-00000002.old")
     (tmp_path / "step-00000003.0a1b2c3d.tmp").mkdir()
     remove_partial_checkpoints(tmp_path)
-    check_whole(tmp_path, 2)
+    check_newest(tmp_path, 2)
     (tmp_path / "step-00000002.old").mkdir()
     remove_partial_checkpoints(tmp_path)
     (tmp_path / "step-00000002").rename(tmp_path / ".step-00000002.old")

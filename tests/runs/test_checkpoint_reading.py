@@ -1,4 +1,4 @@
-"""A checkpoint that other programs made, or that was damaged on purpose, is refused or read right. Nothing of it runs.
+"""Malicious and edited checkpoints are refused or loaded correctly, and never executed.
 
 The long version, `pytest -m long tests/runs/test_checkpoint_reading.py`, tries 100,000 inputs.
 """
@@ -19,8 +19,8 @@ from vqdist.foundation.errors import CheckpointError
 from vqdist.runs.checkpoint import encode_commit, load_checkpoint
 
 
-def vouch(folder: Path) -> None:
-    """Make COMMIT.json say what the files hold now, as somebody would who wants them to be read."""
+def update_commit(folder: Path) -> None:
+    """Write the COMMIT.json of the current files, as an attacker would."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path.read_bytes()).hexdigest()}
         for path in folder.iterdir()
@@ -37,18 +37,18 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     for name in FILES:
         (folder / name).write_bytes(pickle.dumps(Canary(canary)))
         if name != "COMMIT.json":
-            vouch(folder)
+            update_commit(folder)
         with pytest.raises(CheckpointError):
             load_checkpoint(folder)
         (folder / name).write_bytes(good[name])
     torch.save({"weight": Canary(canary)}, folder / "model.safetensors")
-    vouch(folder)
+    update_commit(folder)
     with pytest.raises(CheckpointError):
         load_checkpoint(folder)
     assert not canary.exists()
 
 
-def test_what_would_hang_or_fill_the_memory_is_refused(tmp_path: Path) -> None:
+def test_files_that_would_block_or_fill_the_memory_are_refused(tmp_path: Path) -> None:
     folder = save(tmp_path, 1)
     commit = json.loads((folder / "COMMIT.json").read_text())
     empty = {"bytes": 0, "sha256": sha256(b"").hexdigest()}
@@ -60,8 +60,8 @@ def test_what_would_hang_or_fill_the_memory_is_refused(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError):
             load_checkpoint(folder)
     for size in (-1, 2**62, 1.5, True, "9", None):
-        told = {**commit["files"], "state.json": {"bytes": size, "sha256": "0" * 64}}
-        (folder / "COMMIT.json").write_bytes(encode_commit(1, told))
+        changed = {**commit["files"], "state.json": {"bytes": size, "sha256": "0" * 64}}
+        (folder / "COMMIT.json").write_bytes(encode_commit(1, changed))
         with pytest.raises(CheckpointError):
             load_checkpoint(folder)
     for text in ("[" * 10**6, '{"files": ' + "[" * 10**5, "{}" + " " * 2**21, '{"files": []}', '{"files": {}}'):
@@ -71,7 +71,7 @@ def test_what_would_hang_or_fill_the_memory_is_refused(tmp_path: Path) -> None:
     (folder / "pipe").unlink(), (folder / "zeros").unlink()
     for text in ("[" * 10**6, "[]", "null", "1e999", '{"a": ' * 10**5, ""):
         (folder / "state.json").write_text(text)
-        vouch(folder)
+        update_commit(folder)
         with pytest.raises(CheckpointError, match=r"state\.json"):
             load_checkpoint(folder)
     (folder / "COMMIT.json").unlink()
@@ -89,25 +89,25 @@ EDITS = st.lists(
 
 
 def fuzz_checkpoints(examples: int, folder: Path) -> None:
-    """Load checkpoints with edited bytes: refused, or what was saved, whether somebody vouches for them or not."""
+    """Load checkpoints with edited bytes, with and without a matching COMMIT.json: refused, or loaded as saved."""
     path = save(folder, 1, tensors=make_tensors(1, size=4))
     good = {name: (path / name).read_bytes() for name in FILES}
     wanted, refusals = make_tensors(1, size=4), set()
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.sampled_from(FILES), EDITS, st.booleans())
-    def attempt(name: str, edits: list[tuple[float, int, bytes]], vouched: bool) -> None:
+    def attempt(name: str, edits: list[tuple[float, int, bytes]], updated: bool) -> None:
         data = good[name]
         for place, length, text in edits:
             start = int(place * len(data))
             data = data[:start] + text + data[start + length :]
         (path / name).write_bytes(data)
-        if vouched and name != "COMMIT.json":
-            vouch(path)
+        if updated and name != "COMMIT.json":
+            update_commit(path)
         try:
             tensors, state = load_checkpoint(path)
             if data != good[name]:
-                assert vouched
+                assert updated
                 assert name != "COMMIT.json"
             if data == good[name]:
                 assert state == {"step": 1, "loss": 0.1}

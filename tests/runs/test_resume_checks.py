@@ -11,7 +11,7 @@ from vqdist.config.schema import run_config_type
 from vqdist.runs.resume_checks import resume_problems
 
 
-def test_a_run_of_an_older_version_goes_on_where_new_keys_have_their_defaults(tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_resumes_if_new_keys_have_their_defaults(tmp_path: Path) -> None:
     vqvae_run, pixelcnn_run = run_config_type("vqvae", VQVAEConfig), run_config_type("pixelcnn", PixelCNNConfig)
     requested = vqvae_run()
     saved = vqvae_run().model_dump(mode="json")
@@ -24,7 +24,7 @@ def test_a_run_of_an_older_version_goes_on_where_new_keys_have_their_defaults(tm
 
 
 @pytest.mark.ranks
-def test_what_decides_the_result_may_not_change_and_the_rest_may(image_set: Path, tmp_path: Path) -> None:
+def test_only_keys_that_do_not_affect_the_result_may_change(image_set: Path, tmp_path: Path) -> None:
     words = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--run.name", "run"]
     train(*words, "--train.max_steps", 10)
     owner = (tmp_path / "run" / "owner.json").read_bytes()
@@ -37,10 +37,10 @@ def test_what_decides_the_result_may_not_change_and_the_rest_may(image_set: Path
         assert f"- {key[2:]}: found " in refused.logs[0]
     assert "found 8 in" in refused.logs[0]
     assert "expected 12 as requested" in refused.logs[0]
-    assert (tmp_path / "run" / "owner.json").read_bytes() == owner, "a start that is refused takes nothing over"
+    assert (tmp_path / "run" / "owner.json").read_bytes() == owner, "a refused attempt must not become the owner"
     rest = ("--train.max_steps", 14, "--train.log_every", 2, "--checkpoint.keep", 2, "--data.num_workers", 1)
     train(*words, *rest, "--data.micro_batch_size", 3)
     assert json.loads((tmp_path / "run" / "status.json").read_text())["step"] == 14
     lines = [line for line in read_metrics(tmp_path / "run") if line["split"] == "train"]
-    assert lines[-1]["lr"] == pytest.approx(1e-5), "the schedule ends where the first start said"
+    assert lines[-1]["lr"] == pytest.approx(1e-5), "the schedule ends at the step that the first attempt chose"
     assert train(*words, "--checkpoint.resume", "never", check=False).code == 2

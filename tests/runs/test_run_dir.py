@@ -1,4 +1,4 @@
-"""The run's directory: its record, its owner, and what may change from one start to the next."""
+"""The run directory: its records and its owner."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from vqdist.foundation.json_lines import JsonLinesFile
 from vqdist.runs.run_dir import OWNER_RETRIES_S, RunDir, read_status
 
 
-def test_records_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+def test_records_are_truncated_to_the_checkpoint(tmp_path: Path) -> None:
     run = RunDir.claim(tmp_path / "run")
     metrics, ledger = JsonLinesFile(run.path / "metrics.jsonl", run.check_owner), run.path / "ledger" / "rank-3.jsonl"
     ranks = JsonLinesFile(ledger, run.check_owner)
@@ -29,7 +29,7 @@ def test_records_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     assert [line["step"] for line in read_records(ledger)] == [5, 10]
 
 
-def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_owner_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = RunDir.claim(tmp_path / "run")
     lines = JsonLinesFile(older.path / "metrics.jsonl", older.check_owner)
     lines.append({"step": 1})
@@ -57,14 +57,14 @@ def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.Monkey
     newer.write_status("running", 5)
     assert read_status(tmp_path / "run") == {"state": "running", "step": 5}
     owner = tmp_path / "run" / "owner.json"
-    told = owner.read_text()
+    contents = owner.read_text()
     pauses: list[float] = []
     monkeypatch.setattr("time.sleep", pauses.append)
     owner.write_text("")
     with pytest.raises(OwnershipError, match="cannot read which process owns this run"):
         newer.check_owner()
     assert tuple(pauses) == OWNER_RETRIES_S
-    monkeypatch.setattr("time.sleep", lambda _: owner.write_text(told))
+    monkeypatch.setattr("time.sleep", lambda _: owner.write_text(contents))
     newer.check_owner()  # readable again after the last pause
     owner.unlink()
     with pytest.raises(OwnershipError, match="cannot read which process owns this run"):
@@ -72,7 +72,7 @@ def test_only_the_newest_start_writes(tmp_path: Path, monkeypatch: pytest.Monkey
     lines.close()
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(StorageError, match=r"file/run cannot be written: .*Not a directory"),
