@@ -6,6 +6,7 @@ import pytest
 from support import write_code_set, write_image_set
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Prepare the tests for two processes (`-n 2 --dist loadgroup`): the tests of a file run in the same process.
 
