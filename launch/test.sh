@@ -11,4 +11,5 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 ruff check .
 ruff format --check .
 mypy
-python -m pytest "$@"
+# Two processes: many tests wait for other processes, so that one alone leaves cores idle (-n 0: in this process).
+python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"

@@ -106,7 +106,7 @@ def test_missing_rank(config: Path) -> None:
 def test_a_rank_on_another_device_uses_the_precision_of_rank_0(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqdist.training.build.choose_precision", lambda device: "bf16")
+    monkeypatch.setattr("vqdist.training.resolve.choose_precision", lambda device: "bf16")
     monkeypatch.setattr(Ranks, "broadcast_object", lambda ranks, value: "fp32" if value == "bf16" else value)
     _, report, _ = run_doctor(capsys, "--config", config, "--train.precision", "auto")
     (found,) = [check["found"] for check in report["checks"] if check["name"] == "precision"]

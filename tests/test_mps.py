@@ -9,7 +9,7 @@ import torch
 from mps_stand_in import NAME, StandIn, has_kernel
 from support import on_ranks, tiny_flags, write_image_set
 
-from vqdist.training.precision import precision_problems
+from vqdist.training.precision_support import precision_problems
 
 SHARED = ("--tracking.mode", "disabled", "--train.max_steps", 8, "--train.preview_every", 8, "--train.eval_every", 8)
 

@@ -223,7 +223,7 @@ def test_the_first_start_settles_the_precision(
     flags = [*tiny_flags(), "--data.path", str(image_set), "--run.dir", str(tmp_path), "--run.name", "open"]
     flags += ["--train.precision", "auto"]
     for chosen, steps in ("fp32", 2), ("bf16", 4):
-        monkeypatch.setattr("vqdist.training.build.choose_precision", lambda device, chosen=chosen: chosen)
+        monkeypatch.setattr("vqdist.training.resolve.choose_precision", lambda device, chosen=chosen: chosen)
         assert run_command(train.main, [*flags, "--train.max_steps", str(steps)]) == 0
         assert yaml.safe_load((tmp_path / "open" / "config.yaml").read_text())["train"]["precision"] == "fp32"
     assert json.loads((tmp_path / "open" / "status.json").read_text())["step"] == 4

@@ -19,8 +19,8 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(parsed.problems)
 
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
-    from vqdist.evaluation.report import evaluate_model, evaluate_pictures
     from vqdist.evaluation.report_table import describe_report
     from vqdist.evaluation.wandb_report import publish
 

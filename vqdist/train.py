@@ -46,7 +46,7 @@ def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = No
 
     # Torch is imported from here on, so that --help returns at once.
     from vqdist.distributed.process_group import destroy_process_group
-    from vqdist.training.checks import check_run
+    from vqdist.training.preflight import check_run
     from vqdist.training.resolve import resolve_config
     from vqdist.training.run import run
     from vqdist.training.tasks import TASKS

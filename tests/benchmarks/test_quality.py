@@ -10,7 +10,7 @@ from support import ALONE, save_vqvae, write_images
 from vqdist.benchmarks import quality
 from vqdist.benchmarks.measure import Bench
 from vqdist.config.command_options import EvaluateOptions
-from vqdist.evaluation.report import evaluate
+from vqdist.evaluation.evaluate import evaluate
 from vqdist.foundation.errors import UserError
 
 

@@ -12,9 +12,9 @@ from support import ALONE, save_vqvae, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vqdist import load_model
-from vqdist.data.open import open_dataset
+from vqdist.data.dataset import open_dataset
 from vqdist.evaluation.model_metrics import evaluate_pixelcnn, evaluate_vqvae, summarize
-from vqdist.inference.dataset import SplitLoader
+from vqdist.inference.split_loader import SplitLoader
 
 
 def read_split(data: Path, split: str) -> tuple[torch.Tensor, list[dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """A checkpoint that other programs made, or that was damaged on purpose, is refused or read right. Nothing of it runs.
 
-The long version, `pytest -m long tests/training/test_checkpoint_reading.py`, tries 100,000 inputs.
+The long version, `pytest -m long tests/runs/test_checkpoint_reading.py`, tries 100,000 inputs.
 """
 
 import json

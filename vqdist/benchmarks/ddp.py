@@ -12,7 +12,7 @@ import torch
 from vqdist.benchmarks.measure import Bench, Result, child_environment, compare, print_skipped
 from vqdist.benchmarks.training_sessions import build_paper_session, make_batch, make_images
 from vqdist.distributed.process_group import destroy_process_group, init_process_group
-from vqdist.training.precision import has_fast_bf16
+from vqdist.training.precision_support import has_fast_bf16
 from vqdist.training.step import RankRequests, train_step
 
 WARMUP_STEPS = 3

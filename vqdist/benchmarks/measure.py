@@ -1,4 +1,4 @@
-"""Measurement: medians of repeated measurements that take turns, results, and a description of the machine."""
+"""Benchmark utilities: timing of cases in turn (median of repeats), result records and a description of the machine."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ import torch
 
 from vqdist.foundation.progress import print_message
 from vqdist.runs.environment import PACKAGES, count_cores, find_versions
-from vqdist.training.precision import has_fast_bf16
+from vqdist.training.precision_support import has_fast_bf16
 
 T = TypeVar("T")
 Unit = Literal["ms", "s", "MiB", "samples/s", "steps/s", "%", "SSIM", "dB", "codes"]

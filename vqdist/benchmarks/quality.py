@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from vqdist.benchmarks.measure import Bench, Result, Unit, build_installed
 from vqdist.benchmarks.reference_vqvae import ReferenceVQVAE
+from vqdist.data.dataset import Dataset, open_dataset
 from vqdist.data.loading.batch import to_images
-from vqdist.data.open import Dataset, open_dataset
 from vqdist.foundation.errors import Problem, UserError
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.compatibility import find_vqvae_problems
-from vqdist.inference.dataset import SplitLoader
+from vqdist.inference.split_loader import SplitLoader
 from vqdist.metrics.codes import codes_used, count_codes
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means

@@ -13,7 +13,7 @@ from vqdist.benchmarks.training_sessions import build_paper_session, make_batch,
 from vqdist.data.loading.batch import to_images
 from vqdist.distributed.process_group import Ranks
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.precision import has_fast_bf16
+from vqdist.training.precision_support import has_fast_bf16
 from vqdist.training.step import RankRequests, train_step
 
 Work = Callable[[], object]

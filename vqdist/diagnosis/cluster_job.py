@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from vqdist.config.schema import RunConfig
 from vqdist.config.tracking_mode import resolve_mode
-from vqdist.diagnosis.report import Check, checks_from_problems
+from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.diagnosis.wandb_server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
 from vqdist.foundation.errors import ConfigError
 

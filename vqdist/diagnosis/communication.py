@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from vqdist.data.cache_dir import nearest_folder
-from vqdist.diagnosis.report import Check
+from vqdist.diagnosis.check import Check
 from vqdist.diagnosis.storage import MAX_CLOCK_SKEW_S
 from vqdist.distributed.process_group import Ranks
 

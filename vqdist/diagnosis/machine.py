@@ -12,7 +12,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 from vqdist.data.cache_dir import MEMORY_FOLDER, free_bytes, free_memory_bytes
-from vqdist.diagnosis.report import Check
+from vqdist.diagnosis.check import Check
 from vqdist.runs.environment import PACKAGES, count_cores, find_versions
 
 MIN_RANK_MEMORY_BYTES = 2 * 2**30
@@ -85,7 +85,7 @@ def check_precision(precision: str, device: str) -> Check:
     """Check that the device has instructions for the precision of the run."""
     import torch
 
-    from vqdist.training.precision import find_slow_precision
+    from vqdist.training.precision_support import find_slow_precision
 
     if slow := find_slow_precision(precision, torch.device(device)):
         return Check("precision", "note", slow, "--train.precision fp32, in a new run")

@@ -8,7 +8,7 @@ from pathlib import Path
 from vqdist.config.schema import RunConfig
 from vqdist.data.cache_dir import free_bytes, nearest_folder
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
-from vqdist.diagnosis.report import Check, checks_from_problems
+from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem
 

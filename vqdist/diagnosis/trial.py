@@ -13,7 +13,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import ShardReader
-from vqdist.diagnosis.report import Check
+from vqdist.diagnosis.check import Check
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.progress import format_duration
 from vqdist.training.build import build_state

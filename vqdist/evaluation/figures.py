@@ -10,9 +10,9 @@ from vqdist.data.augmentation import mirror_images
 from vqdist.data.loading.batch import to_images
 from vqdist.evaluation.model_metrics import Evaluation
 from vqdist.evaluation.samples.charts import draw_nearest_slices, draw_sample_report
+from vqdist.evaluation.samples.comparison import SampleReport
 from vqdist.evaluation.samples.copies import find_distance_ratios
-from vqdist.evaluation.samples.report import SampleReport
-from vqdist.inference.dataset import SplitLoader
+from vqdist.inference.split_loader import SplitLoader
 from vqdist.metrics.codes import perplexity
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting import vqvae_charts

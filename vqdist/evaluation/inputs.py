@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
-from vqdist.data.open import Dataset, open_dataset
+from vqdist.data.dataset import Dataset, open_dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
-from vqdist.inference.dataset import SplitLoader
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.pixelcnn import PixelCNN

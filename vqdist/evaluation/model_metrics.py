@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vqdist.data.dataset import Dataset
 from vqdist.data.loading.batch import Batch, to_images
-from vqdist.data.open import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
-from vqdist.inference.dataset import SplitLoader
+from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_batches, run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
 from vqdist.metrics.images import compute_image_metrics

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from vqdist.config.command_options import EncodeOptions
+from vqdist.data.dataset import Dataset, open_dataset
 from vqdist.data.loading.batch import Batch, to_images
-from vqdist.data.open import Dataset, open_dataset
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
@@ -22,8 +22,8 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.compatibility import find_vqvae_problems
-from vqdist.inference.dataset import SplitLoader
 from vqdist.inference.saved_models import build_vqvae
+from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.vqvae import VQVAE

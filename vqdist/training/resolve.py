@@ -8,7 +8,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.process_group import Ranks
 from vqdist.runs.resume_checks import keep_chosen_values
-from vqdist.training.precision import choose_precision
+from vqdist.training.precision_support import choose_precision
 
 
 def resolve_config(

@@ -3,7 +3,7 @@
 from contextlib import ExitStack, closing
 
 from vqdist.config.schema import RunConfig, dump_yaml
-from vqdist.data.open import Dataset
+from vqdist.data.dataset import Dataset
 from vqdist.data.shards.build import make_demo
 from vqdist.data.shards.manifest import MANIFEST
 from vqdist.distributed.process_group import Ranks, init_process_group, raising_stalled_error
@@ -16,10 +16,10 @@ from vqdist.runs.resume_checks import is_finished
 from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.build import build_state
-from vqdist.training.checks import check_data, demo_folder
 from vqdist.training.data_pipeline import build_pipeline
 from vqdist.training.loop import Run, train
-from vqdist.training.precision import find_slow_precision
+from vqdist.training.precision_support import find_slow_precision
+from vqdist.training.preflight import check_data, demo_folder
 from vqdist.training.recorder import Recorder
 from vqdist.training.resolve import agree_on_precision
 from vqdist.training.state import TrainingProgress, TrainingState, resume

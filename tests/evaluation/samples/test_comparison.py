@@ -1,81 +1,51 @@
-"""Noise, blur, darkening and wrong positions increase the distance to test; new slices of other subjects do not."""
+"""The statistics and the nearest training slices of samples."""
 
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from PIL import Image
+from support import ALONE
 
-from vqdist.data.sources.phantom import phantom_slice
-from vqdist.evaluation.samples import comparison
+from vqdist import load_model
+from vqdist.data.dataset import open_dataset
+from vqdist.evaluation.samples.comparison import list_nearest, measure_slices, round_to_uint8
+from vqdist.evaluation.samples.copies import find_nearest
+from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
-
-NUMBERS = (4, 12, 20, 28)
-
-
-def draw(subjects: range) -> np.ndarray:
-    """Return synthetic slices, (N, 64, 64) in [0, 1]."""
-    slices = [phantom_slice(subject, number, image_size=64) for subject in subjects for number in NUMBERS]
-    return np.stack(slices).astype(np.float32) / 255
+from vqdist.inference.split_loader import SplitLoader
 
 
-def measure(slices: np.ndarray) -> SliceStatistics:
-    images = torch.from_numpy(np.ascontiguousarray(slices, dtype=np.float32))[:, None]
-    return SliceStatistics.measure(images, np.array(NUMBERS * (len(slices) // len(NUMBERS))))
+def save_pngs(folder: Path, images: torch.Tensor) -> SampleFolder:
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray((image[0] * 255).round().to(torch.uint8).numpy()).save(folder / f"{number}.png")
+    return SampleFolder.open(folder)
 
 
-@pytest.fixture(scope="module")
-def slices() -> dict[str, np.ndarray]:
-    return {"train": draw(range(12)), "test": draw(range(20, 24)), "new": draw(range(30, 34))}
+def test_all_sets_are_measured_in_order(images: Path, vqvae: Path, tmp_path: Path) -> None:
+    dataset, model = open_dataset(images), load_model(vqvae)
+    train, test = (SplitLoader(dataset, name, batch_size=4) for name in ("train", "test"))
+    slices = {split.name: split.load(np.arange(len(split))).values / 255 for split in (train, test)}
+    recon = model.reconstruct(slices["test"])
+    statistics = measure_slices(save_pngs(tmp_path / "recon", recon), train, test, vqvae=model, ranks=ALONE)
+    assert list(statistics) == ["train", "test", "reconstructions", "samples"]
+    for name in ("train", "test"):
+        numbers = statistics[name].slice_numbers
+        np.testing.assert_allclose(
+            statistics[name].features, SliceStatistics.measure(slices[name], numbers).features, atol=1e-5
+        )
+        assert numbers.tolist() == [0, 10, 20] * (len(numbers) // 3)
+    # Samples are PNG files, so reconstructions are rounded to the same grey values.
+    np.testing.assert_allclose(statistics["samples"].features, statistics["reconstructions"].features, atol=1e-5)
+    assert statistics["samples"].slice_numbers.tolist() == [-1] * 9
+    assert torch.equal(round_to_uint8(slices["test"]), slices["test"])
 
-
-@pytest.fixture(scope="module")
-def real(slices: dict[str, np.ndarray]) -> dict[str, SliceStatistics]:
-    return {name: measure(slices[name]) for name in ("train", "test")}
-
-
-def test_features(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics]) -> None:
-    blurred = np.stack([gaussian_filter(one, 1.5) for one in slices["new"]])
-    noisy = np.clip(slices["new"] + np.random.default_rng(0).normal(0, 0.3, slices["new"].shape), 0, 1)
-    sets = ({**real, "samples": measure(samples)} for samples in (slices["new"], blurred, noisy))
-    new, *altered = map(comparison.compare_features, sets)
-    assert new["samples_test"] < 0.2 * min(report["samples_test"] for report in altered)
-    assert new["ratio"] == pytest.approx(new["samples_test"] / new["train_test"])
-    copied = comparison.compare_features({**real, "reconstructions": real["test"], "samples": real["test"]})
-    assert copied["reconstructions_test"] == pytest.approx(0, abs=1e-6)
-
-
-def test_grey_values(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics]) -> None:
-    report = comparison.compare_grey_values({**real, "samples": measure(slices["test"] * 0.8)})
-    inside = slices["test"][slices["test"] > 0]
-    assert report["samples_test"] == pytest.approx(0.2 * inside.mean(), rel=0.15)
-    black = comparison.compare_grey_values({**real, "samples": measure(slices["test"] * 0)})
-    assert black["samples_test"] is None
-
-
-def test_spectra(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics]) -> None:
-    blurred = measure(np.stack([gaussian_filter(one, 1.0) for one in slices["test"]]))
-    report = comparison.compare_spectra({**real, "samples": blurred})
-    assert report["samples_test"] > 4 * report["train_test"]
-    assert report["samples_above_quarter_cycle_db"] < -5
-
-
-def test_positions(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics]) -> None:
-    new = measure(slices["new"])
-    reversed_numbers, no_numbers = new.slice_numbers[::-1].copy(), np.full(len(new), -1)
-    sets = {
-        "train": real["train"],
-        "right": new,
-        "wrong": replace(new, slice_numbers=reversed_numbers),
-        "none": replace(new, slice_numbers=no_numbers),
-    }
-    everything = comparison.compare_positions(sets)
-    report = everything["brain_area"]
-    assert report["right"]["slices"] == 16
-    assert report["right"]["deviations"] < report["wrong"]["deviations"]
-    assert report["right"]["correlation"] > 0.5 > report["wrong"]["correlation"]
-    assert report["none"] == {"deviations": None, "correlation": None, "slices": 0}
-    assert "train" not in report
-    counts = {(row["group"], row["slice"]): row["slices"] for row in everything["means"]}
-    assert counts == {(group, n): k for group, k in (("train", 12), ("right", 4), ("wrong", 4)) for n in NUMBERS}
+    nearest = {name: find_nearest(statistics[name], statistics["train"]) for name in ("test", "samples")}
+    copies = save_pngs(tmp_path / "copies", slices["train"][[5, 2]])
+    copied = measure_slices(copies, train, test, vqvae=model, ranks=ALONE)["samples"]
+    listed = list_nearest(copies, train, {**nearest, "samples": find_nearest(copied, statistics["train"])})
+    assert listed == [
+        {"file": name, "train": key, "mirror": "none", "ratio": 0.0}
+        for name, key in (("0.png", train.key(5)), ("1.png", train.key(2)))
+    ]

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from support import ALONE
 
-from vqdist.data.open import open_dataset
+from vqdist.data.dataset import open_dataset
 from vqdist.evaluation.samples.diversity import MAX_PAIRS, batch_pairs, choose_pairs, compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
-from vqdist.inference.dataset import SplitLoader
+from vqdist.inference.split_loader import SplitLoader
 from vqdist.metrics.images import ms_ssim
 
 

@@ -1,143 +1,116 @@
-"""Comparison of the statistics of samples and of real slices: features, grey values, power spectrum, anatomy.
-
-The functions take the statistics of several sets of slices by name. "train" holds the training slices, "test" real
-slices that are not in train; the distance between the two is the reference for the others.
-"""
+"""Compare samples with real slices. Each metric is also reported for real slices that are not in train."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from torch import Tensor
 
-from vqdist.evaluation.samples.features import NAME, Scaling, Values, energy_distance
-from vqdist.evaluation.samples.slice_statistics import GREY_BINS, SliceStatistics
+from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
+from vqdist.distributed.process_group import Ranks
+from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_distance_ratios, find_nearest
+from vqdist.evaluation.samples.distances import (
+    compare_features,
+    compare_grey_values,
+    compare_positions,
+    compare_spectra,
+)
+from vqdist.evaluation.samples.diversity import compare_diversity
+from vqdist.evaluation.samples.sample_folder import SampleFolder
+from vqdist.evaluation.samples.slice_statistics import SliceStatistics
+from vqdist.inference.split_loader import SplitLoader, group_in_batches
+from vqdist.inference.work_sharing import map_batches
+from vqdist.models.vqvae import VQVAE
 
-MAX_COMPARED = 2000
-MIN_AT_POSITION = 5
 
-Sets = Mapping[str, SliceStatistics]
+@dataclass(frozen=True)
+class SampleReport:
+    """The comparison of samples with real slices, and what its figures show.
+
+    Attributes:
+        report: JSON values.
+        statistics: of "train", "test" (real slices that are not in train), "reconstructions" of test, and "samples".
+        nearest: training slices nearest to those of test, reconstructions and samples.
+    """
+
+    report: dict[str, Any]
+    statistics: dict[str, SliceStatistics]
+    nearest: dict[str, NearestSlices]
+    samples: SampleFolder
+    train: SplitLoader
 
 
-def compare_features(sets: Sets) -> dict[str, Any]:
-    """Return the unbiased distance of each set to test, and the ratio of that of "samples" to that of train.
+def compare_samples(
+    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
+) -> SampleReport:
+    """Compare samples with real slices. Collective: all ranks.
 
     Args:
-        sets: "reconstructions", if there are any, are those of test, in the same order.
+        train: the training slices, at least two.
+        test: real slices that are not in train, at least two.
+        vqvae: its reconstructions of test show what the codes alone change.
     """
-    scaling = Scaling(sets["train"].features)
-    features = {name: scaling(_thin_out(statistics.features)) for name, statistics in sets.items()}
-    test = features.pop("test")
-    distances = {
-        f"{name}_test": energy_distance(found, test, paired=name == "reconstructions")
-        for name, found in features.items()
+    statistics = measure_slices(samples, train, test, vqvae=vqvae, ranks=ranks)
+    nearest = {
+        name: find_nearest(statistics[name], statistics["train"]) for name in ("test", "reconstructions", "samples")
     }
-    reference = distances["train_test"]
-    return {
-        "features": NAME,
-        "distance": "unbiased energy distance (squared MMD, kernel -|x - y|)",
-        **distances,
-        "ratio": distances["samples_test"] / reference if reference > 0 else None,
+    report = {
+        "samples": len(samples),
+        "feature_distance": compare_features(statistics),
+        "diversity": compare_diversity(samples, {"train": train, "test": test}, ranks),
+        "copies": {**count_copies(nearest), "nearest": list_nearest(samples, train, nearest)},
+        "grey_values": compare_grey_values(statistics),
+        "power_spectrum": compare_spectra(statistics),
+        "anatomy_by_slice": compare_positions(statistics),
     }
+    return SampleReport(report, statistics, nearest, samples, train)
 
 
-def _thin_out(features: Values) -> Values:
-    """Return at most MAX_COMPARED rows, evenly spaced: the cost is quadratic."""
-    if len(features) <= MAX_COMPARED:
-        return features
-    return features[np.linspace(0, len(features) - 1, MAX_COMPARED).astype(int)]
+def measure_slices(
+    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
+) -> dict[str, SliceStatistics]:
+    """Return the statistics of train, test, the reconstructions of test, and the samples. Collective: all ranks."""
+    model, device = vqvae.to(ranks.device), ranks.device
+
+    def measure(batch: Batch) -> SliceStatistics:
+        return SliceStatistics.measure(to_images(batch.values.to(device)), batch.slice.numpy())
+
+    def measure_with_reconstructions(batch: Batch) -> tuple[SliceStatistics, SliceStatistics]:
+        recon = round_to_uint8(model.reconstruct(to_images(batch.values.to(device))))
+        return measure(batch), SliceStatistics.measure(recon, batch.slice.numpy())
+
+    def measure_samples(plan: MicroBatchPlan) -> SliceStatistics:
+        numbers = plan.samples
+        return SliceStatistics.measure(samples.read(numbers, train.manifest).to(device), samples.slice_numbers[numbers])
+
+    plan = FixedBatchPlan(
+        group_in_batches([len(samples)], test.batch_size), rank=ranks.rank, world_size=ranks.world_size
+    )
+    train_parts = map_batches(ranks, train.load_all(ranks), measure)
+    test_parts, recon_parts = zip(*map_batches(ranks, test.load_all(ranks), measure_with_reconstructions), strict=True)
+    sample_parts = map_batches(ranks, plan, measure_samples)
+    parts = {"train": train_parts, "test": test_parts, "reconstructions": recon_parts, "samples": sample_parts}
+    return {name: SliceStatistics.concatenate(batches) for name, batches in parts.items()}
 
 
-def compare_grey_values(sets: Sets) -> dict[str, Any]:
-    """Return the distance of the grey values above black of each set to those of test: Wasserstein-1, in [0, 1]."""
-    distances = {
-        f"{name}_test": _histogram_distance(statistics.histogram, sets["test"].histogram)
-        for name, statistics in sets.items()
-        if name != "test"
-    }
-    return {"distance": "Wasserstein-1 between mean histograms, grey values in [0, 1]", **distances}
+def round_to_uint8(images: Tensor) -> Tensor:
+    """Return images in [0, 1] rounded to the 256 grey values of a PNG, as the samples are."""
+    return images.mul(255).round().div(255)
 
 
-def _histogram_distance(first: Values, second: Values) -> float | None:
-    """Return the distance between two mean histograms; None if a set is completely black."""
-    means = [histogram.mean(axis=0) for histogram in (first, second)]
-    if not all(mean.sum() > 0 for mean in means):
-        return None
-    one, other = (np.cumsum(mean / mean.sum()) for mean in means)
-    return float(np.abs(one - other).sum() / GREY_BINS)
-
-
-def compare_spectra(sets: Sets) -> dict[str, Any]:
-    """Return the distance of the power spectrum of each set to that of test: mean over frequencies, in dB."""
-    decibels = {name: 10 * np.log10(statistics.spectrum.mean(axis=0) + 1e-12) for name, statistics in sets.items()}
-    test = decibels.pop("test")
-    differences = {name: spectrum - test for name, spectrum in decibels.items()}
-    return {
-        "distance": "mean absolute difference of the radial power spectrum, dB",
-        **{f"{name}_test": float(np.abs(difference).mean()) for name, difference in differences.items()},
-        "samples_above_quarter_cycle_db": float(differences["samples"][len(test) // 2 :].mean()),
-    }
-
-
-def compare_positions(sets: Sets) -> dict[str, Any]:
-    """Return how well the areas of each set fit its slice numbers.
-
-    The measure is the mean deviation from the mean of train at the same slice number, divided by the standard deviation
-    of train there. Slice numbers with fewer than MIN_AT_POSITION training slices are left out. Test is the reference.
-    """
-    report: dict[str, Any] = {
-        "distance": "mean of |area - mean of train at that slice| / its deviation there",
-        "means": _list_means(sets),
-    }
-    train = sets["train"]
-    for area in ("brain_area", "ventricle_area"):
-        values = getattr(train, area)
-        positions = {
-            number: values[train.slice_numbers == number]
-            for number in np.unique(train.slice_numbers)
-            if number >= 0 and (train.slice_numbers == number).sum() >= MIN_AT_POSITION
-        }
-        report[area] = {
-            name: _measure_deviations(getattr(statistics, area), statistics.slice_numbers, positions)
-            for name, statistics in sets.items()
-            if name != "train"
-        }
-    return report
-
-
-def _list_means(sets: Sets) -> list[dict[str, Any]]:
-    """Return the mean areas of each set at each slice number, which show the effect of the condition."""
+def list_nearest(
+    samples: SampleFolder, train: SplitLoader, nearest: Mapping[str, NearestSlices]
+) -> list[dict[str, Any]]:
+    """Return for each sample the key of the nearest training slice and the ratio of its distance to that of test."""
+    found = nearest["samples"]
     return [
-        {
-            "group": name,
-            "slice": int(number),
-            "slices": int((found.slice_numbers == number).sum()),
-            "brain_area": float(found.brain_area[found.slice_numbers == number].mean()),
-            "ventricle_area": float(found.ventricle_area[found.slice_numbers == number].mean()),
-        }
-        for name, found in sets.items()
-        for number in np.unique(found.slice_numbers[found.slice_numbers >= 0])
+        {"file": path.name, "train": train.key(index), "mirror": mirror, "ratio": ratio}
+        for path, index, mirror, ratio in zip(
+            samples.paths,
+            found.index.tolist(),
+            found.mirror.tolist(),
+            find_distance_ratios(nearest).tolist(),
+            strict=True,
+        )
     ]
-
-
-def _measure_deviations(
-    areas: Values, numbers: npt.NDArray[np.int64], positions: Mapping[np.int64, Values]
-) -> dict[str, float | int | None]:
-    """Return the mean deviation of areas from those of train, and their correlation with the means of train.
-
-    Args:
-        numbers: slice number of each area.
-        positions: slice number -> areas of the training slices.
-    """
-    pairs = [(area, positions[number]) for area, number in zip(areas, numbers, strict=True) if number in positions]
-    if not pairs:
-        return {"deviations": None, "correlation": None, "slices": 0}
-    expected = np.array([values.mean() for _, values in pairs])
-    spread = np.array([max(float(values.std()), 1e-6) for _, values in pairs])
-    found = np.array([area for area, _ in pairs])
-    varied = len(pairs) > 2 and float(found.std()) > 0 and float(expected.std()) > 0
-    return {
-        "deviations": float((np.abs(found - expected) / spread).mean()),
-        "correlation": float(np.corrcoef(found, expected)[0, 1]) if varied else None,
-        "slices": len(pairs),
-    }

@@ -13,7 +13,7 @@ from vqdist.data.loading.plan import FixedBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.dataset import SplitLoader
+from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_batches
 from vqdist.metrics.images import ms_ssim
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from vqdist.data.dataset import open_dataset
 from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.plan import FixedBatchPlan
-from vqdist.data.open import open_dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
-from vqdist.inference import dataset
-from vqdist.inference.dataset import SplitLoader, group_in_batches
+from vqdist.inference import split_loader
+from vqdist.inference.split_loader import SplitLoader, group_in_batches
 
 
 def load_on_ranks(split: SplitLoader, world_size: int, *, within_shards: bool = False) -> list[Batch]:
@@ -52,7 +52,7 @@ def test_ranks_and_workers_change_no_batch(
     assert [batch.slice[0].item() for batch in expected] == [
         split.read_info(batch.positions[0].item())["slice"] for batch in expected
     ]
-    monkeypatch.setattr(dataset, "MIN_SAMPLES_FOR_WORKERS", 1)
+    monkeypatch.setattr(split_loader, "MIN_SAMPLES_FOR_WORKERS", 1)
     for world_size in (1, 3):
         found = load_on_ranks(split, world_size, within_shards=within_shards)
         for batch, other in zip(expected, found, strict=True):

@@ -10,7 +10,7 @@ from support import ALONE, save_vqvae
 from vqdist.config.command_options import EvaluateOptions, SampleOptions
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
-from vqdist.evaluation.report import evaluate
+from vqdist.evaluation.evaluate import evaluate
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.inference.sampling import sample
 

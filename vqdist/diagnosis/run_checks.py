@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from vqdist.config.schema import RunConfig
 from vqdist.data.shards.manifest import Manifest
+from vqdist.diagnosis.check import Check, checks_from_problems, is_ready, merge_ranks
 from vqdist.diagnosis.cluster_job import check_rendezvous, check_slurm, check_tracking
 from vqdist.diagnosis.machine import check_machine
-from vqdist.diagnosis.report import Check, checks_from_problems, is_ready, merge_ranks
 from vqdist.diagnosis.storage import check_dataset, check_file_system, check_space
 from vqdist.foundation.errors import StalledError
 from vqdist.foundation.launcher_environment import read_rank
@@ -33,7 +33,7 @@ def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:
         tracking_flag: `--tracking.mode` of the command line, None if not given.
     """
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
-    from vqdist.training.checks import check_run
+    from vqdist.training.preflight import check_run
     from vqdist.training.resolve import agree_on_precision, resolve_config
     from vqdist.training.tasks import TASKS
 

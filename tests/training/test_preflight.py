@@ -12,7 +12,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.models.io import save_model
 from vqdist.models.vqvae import VQVAE
 from vqdist.runs.resume_checks import is_finished
-from vqdist.training.checks import check_run
+from vqdist.training.preflight import check_run
 from vqdist.training.resolve import resolve_config
 from vqdist.training.tasks import TASKS
 

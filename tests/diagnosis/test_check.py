@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from vqdist.diagnosis.report import Check, checks_from_problems, format_checks, is_ready, merge_ranks, to_json
+from vqdist.diagnosis.check import Check, checks_from_problems, format_checks, is_ready, merge_ranks, to_json
 from vqdist.foundation.errors import Problem
 
 

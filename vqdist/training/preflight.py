@@ -1,4 +1,4 @@
-"""Check a run before anything is allocated, so that all problems are reported together."""
+"""Check configuration, data and disk before anything is allocated, so that all problems are reported together."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vqdist.config.schema import RunConfig
-from vqdist.data.open import Dataset, open_dataset
+from vqdist.data.dataset import Dataset, open_dataset
 from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import compute_cache_budget
 from vqdist.data.shards.manifest import MANIFEST, Manifest
@@ -19,7 +19,7 @@ from vqdist.models.io import fingerprint
 from vqdist.runs.checkpoint import read_newest_state
 from vqdist.runs.resume_checks import is_finished, run_dir_problems
 from vqdist.runs.run_dir import RunDir
-from vqdist.training.precision import precision_problems
+from vqdist.training.precision_support import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
 from vqdist.training.tasks.pixelcnn import VQVAE_FOLDER
 from vqdist.training.tasks.task import Task

@@ -9,7 +9,7 @@ from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.figures import draw_rate_distortion, draw_sample_figures, draw_vqvae_figures
 from vqdist.evaluation.inputs import EvaluationInputs, check_picture_inputs, read_inputs
 from vqdist.evaluation.model_metrics import Evaluation, evaluate_pixelcnn, evaluate_vqvae
-from vqdist.evaluation.samples.report import SampleReport, compare_samples
+from vqdist.evaluation.samples.comparison import SampleReport, compare_samples
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_from_any_rank
