@@ -21,7 +21,8 @@ from vqdist.distributed.process_group import (
 from vqdist.foundation.errors import StalledError
 
 STALLED = "another rank died or did not respond within run.timeout_s"
-LONG_TIMEOUT_S = 3600
+# A rank that dies is detected at once, whatever the timeout; one that hangs, when the timeout is over.
+TIMEOUT_S = {"dies": 3600.0, "hangs": 6.0}
 
 
 def call_collectives() -> list[Any]:
@@ -66,8 +67,7 @@ def call_without_a_rank(call: int, fault: str, victim: int, folder: str) -> str:
 
     The victim that hangs continues only after the others have reported their errors.
     """
-    # A rank that dies is detected at once, whatever the timeout; one that hangs, when the timeout is over.
-    ranks = init_process_group("cpu", timeout_s=LONG_TIMEOUT_S if fault == "dies" else 2.0)
+    ranks = init_process_group("cpu", timeout_s=TIMEOUT_S[fault])
     ranks.barrier()
     if ranks.rank == victim:
         if fault == "hangs":
@@ -84,8 +84,8 @@ def call_without_a_rank(call: int, fault: str, victim: int, folder: str) -> str:
 
 
 @pytest.mark.ranks
-def test_a_rank_that_dies_or_hangs_is_an_error_in_every_collective_operation(tmp_path: Path) -> None:
-    cases = [(call, fault, call % 2) for call in range(len(CALLS)) for fault in ("dies", "hangs")]
+def test_a_rank_that_dies_or_hangs_is_an_error_of_the_others(tmp_path: Path) -> None:
+    cases = [(call, "dies", call % 2) for call in range(len(CALLS))] + [(0, "hangs", 0), (3, "hangs", 1)]
 
     def run(case: tuple[int, str, int]) -> list[str]:
         folder = tmp_path / f"{case[0]}-{case[1]}"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = ("torch._dynamo", "vqdist.train", "vqdist.training.run", "accelerate", "PIL.PngImagePlugin", "pytest")
-PRELOADED += ("matplotlib.figure", "matplotlib.backends.backend_agg")
+PRELOADED += ("matplotlib.figure", "matplotlib.backends.backend_agg", "vqdist.inference.encoding")
 
 _context = get_context("forkserver")
 

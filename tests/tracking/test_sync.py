@@ -28,7 +28,7 @@ from wandb_support import (
 )
 
 from vqdist.foundation.errors import DataError
-from vqdist.foundation.json_lines import read_json_lines
+from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir
 from vqdist.tracking import sync
 from vqdist.tracking.metric_rows import to_event
@@ -137,7 +137,7 @@ def test_repeated_steps_are_not_sent_twice_and_lost_ones_are_missing(run_dir: Ru
     assert counts[("train/loss", 10)] == counts[("train/loss", 16)] == 1
     assert counts[("pictures/previews", 8)] == 1
     assert max(counts.values()) == 1
-    rows = [to_event(record) for _, record in read_json_lines(run_dir.metrics)]
+    rows = [to_event(record) for record in read_metrics(run_dir.metrics)]
     missing = find_missing(run_dir, rows, set(counts))
     assert {(event["do"], event["step"]) for event in missing} == {("row", 12), ("row", 14), ("picture", 12)}
 

@@ -85,7 +85,7 @@ def find_core(process_pid: int) -> int | None:
     return None
 
 
-def wait_for(find: Callable[[], T | None], limit_s: float = 60.0) -> T:
+def wait_for(find: Callable[[], T | None], limit_s: float = 120.0) -> T:
     """Return what is found, as soon as it is true."""
     deadline_s = time.monotonic() + limit_s
     while time.monotonic() < deadline_s:

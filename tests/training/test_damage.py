@@ -1,4 +1,4 @@
-"""Damage in the data is never silent: an error that names shard and sample, or that many samples left out and told."""
+"""Damaged data end the run with an error that names shard and sample, or are skipped, counted and reported."""
 
 import json
 import pickle
@@ -31,7 +31,7 @@ def blank(data: bytes, place: int) -> bytes:
     return data[:place] + bytes(1024) + data[place + 1024 :]
 
 
-# name -> (what becomes of the shard, how many samples it costs)
+# name -> (damage to the contents of a shard, number of samples lost)
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
     "cut at a sample boundary": (lambda data: data[: data.index(b"s03-12.json")], 7),
     "cut in a header": (lambda data: data[: data.index(b"s03-12.json") + 100], 7),
@@ -43,7 +43,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
 }
 
 
-def copy_set(source: Path, out: Path) -> Path:
+def copy_dataset(source: Path, out: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     return Path(shutil.copytree(source, out))
 
@@ -57,7 +57,7 @@ def train_on(data: Path, tmp_path: Path, name: str, *flags: object, ranks: int =
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_damage_ends_the_run_and_names_shard_and_sample(kind: str, image_set: Path, tmp_path: Path) -> None:
-    data = copy_set(image_set, tmp_path / "data")
+    data = copy_dataset(image_set, tmp_path / "data")
     (data / SHARD).write_bytes(DAMAGES[kind][0]((image_set / SHARD).read_bytes()))
     ended = train_on(data, tmp_path, "run", "--data.num_workers", len(kind) % 2)
     assert ended.code == 2, ended.describe()
@@ -68,19 +68,19 @@ def test_damage_ends_the_run_and_names_shard_and_sample(kind: str, image_set: Pa
 
 def test_missing_swapped_and_changed_shards_are_named(image_set: Path, tmp_path: Path) -> None:
     first, second = image_set / SHARD, image_set / "train/shard-000002.tar"
-    data = copy_set(image_set, tmp_path / "data")
+    data = copy_dataset(image_set, tmp_path / "data")
     (data / SHARD).unlink()
     ended = train_on(data, tmp_path, "missing")
     assert ended.code == 2
     assert f"{SHARD}, sample" in ended.logs[0]
     assert "No such file" in ended.logs[0]
-    data = copy_set(image_set, tmp_path / "data")
+    data = copy_dataset(image_set, tmp_path / "data")
     shutil.copy(first, data / "train/shard-000002.tar")
     shutil.copy(second, data / SHARD)
     ended = train_on(data, tmp_path, "swapped")
     assert ended.code == 2
     assert "train/shard-00000" in ended.logs[0]
-    data = copy_set(image_set, tmp_path / "data")
+    data = copy_dataset(image_set, tmp_path / "data")
     for suffix in (".tar", ".index.json"):
         shutil.copy(image_set / f"train/shard-000003{suffix}", data / f"train/shard-000001{suffix}")
     ended = train_on(data, tmp_path, "changed")
@@ -89,10 +89,10 @@ def test_missing_swapped_and_changed_shards_are_named(image_set: Path, tmp_path:
 
 
 def check_skipped(run: Path, ended: Ended, keys: set[str]) -> None:
-    """Check that exactly some samples were left out of an epoch, counted and told."""
+    """Check that exactly these samples were skipped in an epoch, counted and reported."""
     assert ended.code == 0, ended.describe()
-    said = "".join(ended.logs)
-    assert all(said.count(f"sample {key}: found") == 1 for key in keys)
+    logs = "".join(ended.logs)
+    assert all(logs.count(f"sample {key}: found") == 1 for key in keys)
     lines = [line for line in read_metrics(run) if line["split"] == "train"]
     assert lines[-1]["skipped_samples"] == len(keys)
     trained = [key for path in (run / "ledger").iterdir() for line in read_records(path) for key in line["keys"]]
@@ -100,10 +100,12 @@ def check_skipped(run: Path, ended: Ended, keys: set[str]) -> None:
     assert not keys & set(trained)
 
 
-@pytest.mark.parametrize("kind", ["cut between members", "a payload bit", "two zeroed blocks"])
-def test_damage_is_skipped_counted_and_told_alike_on_all_ranks(kind: str, image_set: Path, tmp_path: Path) -> None:
-    """With micro-batches of one sample, every damaged one is a micro-batch that is wholly damaged."""
-    data = copy_set(image_set, tmp_path / "data")
+@pytest.mark.parametrize(
+    "kind", ["cut between members", "a payload bit", pytest.param("two zeroed blocks", marks=pytest.mark.long)]
+)
+def test_damage_is_skipped_and_counted_on_all_ranks(kind: str, image_set: Path, tmp_path: Path) -> None:
+    """With micro-batches of one sample, a damaged sample is a micro-batch without any sample."""
+    data = copy_dataset(image_set, tmp_path / "data")
     (data / SHARD).write_bytes(DAMAGES[kind][0]((image_set / SHARD).read_bytes()))
     keys = set(KEYS) if DAMAGES[kind][1] == 7 else {"s03-12"}
     flags = ("--data.on_error", "skip", "--model.restart_every", 2)
@@ -115,8 +117,8 @@ def test_damage_is_skipped_counted_and_told_alike_on_all_ranks(kind: str, image_
         assert line == pytest.approx(like, rel=1e-4, abs=1e-6)
 
 
-def test_a_rank_whose_whole_share_is_damaged_keeps_step(image_set: Path, tmp_path: Path) -> None:
-    data = copy_set(image_set, tmp_path / "data")
+def test_a_rank_whose_samples_are_all_damaged_stays_in_step(image_set: Path, tmp_path: Path) -> None:
+    data = copy_dataset(image_set, tmp_path / "data")
     (data / SHARD).write_bytes(DAMAGES["cut in a header"][0]((image_set / SHARD).read_bytes()))
     flags = ("--data.on_error", "skip", "--data.global_batch_size", 3, "--train.max_steps", 20)
     check_skipped(tmp_path / "one", train_on(data, tmp_path, "one", *flags), set(KEYS))
@@ -125,8 +127,8 @@ def test_a_rank_whose_whole_share_is_damaged_keeps_step(image_set: Path, tmp_pat
     assert three["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
-def test_damage_in_the_validate_split_is_counted_too(image_set: Path, tmp_path: Path) -> None:
-    data = copy_set(image_set, tmp_path / "data")
+def test_damage_in_the_validate_split_is_counted(image_set: Path, tmp_path: Path) -> None:
+    data = copy_dataset(image_set, tmp_path / "data")
     shard = data / "validate/shard-000000.tar"
     shard.write_bytes(flip(shard.read_bytes(), shard.read_bytes().index(b".png") + 600))
     ended = train_on(data, tmp_path, "raises", ranks=2)
@@ -138,9 +140,9 @@ def test_damage_in_the_validate_split_is_counted_too(image_set: Path, tmp_path: 
     assert "validate/shard-000000.tar, sample s20-04: found bytes" in ended.describe()
 
 
-def test_changed_data_are_refused_before_anything_is_touched(image_set: Path, tmp_path: Path) -> None:
+def test_changed_data_are_refused_before_anything_is_written(image_set: Path, tmp_path: Path) -> None:
     assert train_on(image_set, tmp_path, "run", "--train.stop_at_step", 5).code == 75
-    data = copy_set(image_set, tmp_path / "data")
+    data = copy_dataset(image_set, tmp_path / "data")
     manifest = load_manifest(data)
     split = manifest.splits["train"]
     fewer = replace(split, shards=split.shards[:-1], samples=split.samples - split.shards[-1].samples)
@@ -152,12 +154,12 @@ def test_changed_data_are_refused_before_anything_is_touched(image_set: Path, tm
     assert "--data.allow_changed true" in ended.logs[0]
     assert digests(tmp_path / "run") == before
     assert train_on(data, tmp_path, "run", "--data.allow_changed", "true").code == 0
-    # What it was trained on last counts from now on.
+    # From now on the dataset that it was last trained on is the expected one.
     assert train_on(data, tmp_path, "run", "--train.max_steps", 12).code == 0
     assert train_on(image_set, tmp_path, "run", "--train.max_steps", 14).code == 2
 
 
-def write_hostile_set(out: Path, payload: bytes, info: dict[str, Any]) -> Path:
+def write_malicious_dataset(out: Path, payload: bytes, info: dict[str, Any]) -> Path:
     """Write a dataset whose checksums and manifest are right and whose payload is not of the kind that they name."""
     file = ShardFile(out, "train/shard-000000.tar")
     for number in range(12):
@@ -171,12 +173,12 @@ def write_hostile_set(out: Path, payload: bytes, info: dict[str, Any]) -> Path:
 
 def test_nothing_that_a_run_reads_is_executed(image_set: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    poison = pickle.dumps(Canary(canary))
-    hostile = write_hostile_set(tmp_path / "hostile", poison, describe(0, 0))
+    payload = pickle.dumps(Canary(canary))
+    malicious = write_malicious_dataset(tmp_path / "malicious", payload, describe(0, 0))
     (tmp_path / "tensors").mkdir()
     torch.save(Canary(canary), tmp_path / "tensors" / "model.safetensors")
     torch.save(Canary(canary), tmp_path / "tensors" / "COMMIT.json")
-    paths = [hostile, f"pipe:touch {canary}", f"pipe:touch {canary} |", f"file://{canary}::pipe:touch {canary}"]
+    paths = [malicious, f"pipe:touch {canary}", f"pipe:touch {canary} |", f"file://{canary}::pipe:touch {canary}"]
     for number, path in enumerate(paths):
         ended = train_on(path, tmp_path, f"data-{number}", "--data.cache_dir", tmp_path / "cache")
         assert ended.code == 2, ended.describe()
@@ -186,9 +188,9 @@ def test_nothing_that_a_run_reads_is_executed(image_set: Path, tmp_path: Path) -
     run = tmp_path / "run"
     assert train_on(image_set, tmp_path, "run", "--train.stop_at_step", 5).code == 75
     for file in list_checkpoints(run / "checkpoints")[-1].iterdir():
-        file.write_bytes(poison)
+        file.write_bytes(payload)
     for name in ("status.json", "owner.json"):
-        (run / name).write_bytes(poison)
+        (run / name).write_bytes(payload)
     assert train_on(image_set, tmp_path, "run", "--train.stop_at_step", 6).code == 75
     (run / "config.yaml").write_text(f"run: !!python/object/apply:os.system ['touch {canary}']\n")
     assert train_on(image_set, tmp_path, "run").code == 2

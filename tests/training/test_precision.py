@@ -1,4 +1,4 @@
-"""Which precisions a device takes, and which cost it time."""
+"""Precisions that a device supports, and those that are slow on it."""
 
 import platform
 
@@ -24,24 +24,25 @@ def test_bf16_is_slow_only_where_a_cpu_lacks_it(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(("cuda", "mps", "fast"), [(True, False, True), (False, False, True), (False, True, False)])
-def test_auto_is_bf16_where_the_device_is_made_for_it(
+def test_auto_is_bf16_where_the_device_computes_it_fast(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, fast: bool
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(
-        "vqdist.training.precision.has_fast_bf16", lambda device: asked.append(device.type) or device.type in made_for
+        "vqdist.training.precision.has_fast_bf16",
+        lambda device: asked.append(device.type) or device.type in fast_devices,
     )
-    made_for = {"cuda", "cpu"}
+    fast_devices = {"cuda", "cpu"}
     assert choose_precision("auto") == ("bf16" if fast else "fp32")
     assert choose_precision("cpu") == "bf16"
-    made_for = set()
+    fast_devices = set()
     assert choose_precision("auto") == choose_precision("cpu") == "fp32"
     assert set(asked) == ({"cpu", "cuda"} if cuda else {"cpu"})
 
 
-def test_nothing_is_said_of_what_torch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_notice_where_torch_cannot_detect_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     monkeypatch.setattr("vqdist.training.precision.has_fast_bf16", lambda device: False)
     assert find_slow_precision("bf16", CPU) is None

@@ -1,4 +1,4 @@
-"""The shared OASIS slices: kills leave no trace in the weights, an exact ledger and the quality of a run left alone.
+"""Runs on the shared OASIS slices: kills change no weight, no sample of the ledger and not the quality.
 
 pytest -m long tests/training/test_real_data.py
 """
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.ranks,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there"),
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} does not exist"),
 ]
 
 
@@ -65,6 +65,8 @@ def test_twenty_faults_over_one_to_three_ranks_keep_ledger_and_quality(slices: P
     train(*words, ranks=3, timeout_s=1200)
     check_ledger(tmp_path / "elastic", slices, "windowed", STEPS)
     ssim = measure_ssim(tmp_path / "elastic", slices)
-    sys.stderr.write(f"faults {dict(ends)}; test SSIM {ssim:.5f}, left alone {[round(value, 5) for value in values]}\n")
+    sys.stderr.write(
+        f"faults {dict(ends)}; test SSIM {ssim:.5f}, undisturbed {[round(value, 5) for value in values]}\n"
+    )
     spread = max(values) - min(values)
     assert min(values) - spread <= ssim <= max(values) + spread

@@ -1,4 +1,4 @@
-"""Measurement: medians of repeated measurements that take turns, results, and a description of the machine."""
+"""Benchmark utilities: timing of cases in turn (median of repeats), result records and a description of the machine."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Time to the first sample indexes of a resumed run with 10 million samples, for any position in the data."""
+"""Time to the first sample indices after a resume, at three positions in a dataset of 10 million samples."""
 
 import json
 import tempfile

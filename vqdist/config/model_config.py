@@ -1,4 +1,4 @@
-"""The architectures: the only statement of the keys of a VQ-VAE and of a PixelCNN, their ranges and their defaults.
+"""Configuration classes of the VQ-VAE and the PixelCNN: the only statement of their keys, ranges and defaults.
 
 Configuration files, flags, `--help`, the key table, the constructors of the models and the saved config.json use these
 classes.

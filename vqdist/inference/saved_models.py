@@ -1,4 +1,4 @@
-"""Saved models as inference needs them: with their types, and a PixelCNN together with the VQ-VAE of its codes."""
+"""Load a saved VQ-VAE or PixelCNN for inference, and the VQ-VAE that encoded the codes of a PixelCNN."""
 
 from vqdist.models.io import ModelFiles, build_model, read_model_files
 from vqdist.models.pixelcnn import PixelCNN

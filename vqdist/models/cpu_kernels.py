@@ -1,4 +1,4 @@
-"""Operations in a form that is fast on a CPU, each beside the plain form that computes the same and is used elsewhere.
+"""Operations optimized for CPUs, each beside an equivalent plain implementation that other devices use.
 
 Shapes: n latents, D code size, K codes; B batch, I and O channels in and out, H W the smaller image.
 """

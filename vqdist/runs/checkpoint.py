@@ -1,7 +1,7 @@
 """Atomic checkpoints of safetensors and JSON files, verified by the checksums in COMMIT.json.
 
-A checkpoint is written to a temporary folder. All files and the folder are synced, COMMIT.json with the size and
-SHA-256 of each file last, and the folder is renamed to its final name. Loading reads only files that match
+A checkpoint is written to a temporary folder. Its files are synced first, then COMMIT.json, which has the size and
+SHA-256 of each; the folder is then synced and renamed to its final name. Loading reads only files that match
 COMMIT.json. Rank 0 writes checkpoints synchronously in the training loop.
 """
 

@@ -1,4 +1,4 @@
-"""The environment that a run took place in: commit, package versions, host and Slurm job. None affects the result."""
+"""The environment that a run took place in: commit, package versions, host and Slurm job."""
 
 import os
 import platform

@@ -34,7 +34,7 @@ def open_run(run_dir: RunDir, state: TrackingState, *, mode: str, program: str, 
     state.save(run_dir.wandb)
     settings = {"console": "off", "silent": True, "disable_code": True, "disable_git": True, "program": program}
     settings |= {
-        # Private: no public setting measures the training process, or nothing, or limits what a kill loses to 1 s.
+        # Private, as no public setting does the same: measure training, measure nothing, flush every second.
         "x_stats_pid": os.getppid(),
         "x_disable_stats": config is None,
         "x_transaction_log_flush_interval": 1.0,

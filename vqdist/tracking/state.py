@@ -1,4 +1,4 @@
-"""What is kept of a run in W&B over all its attempts, in RUN/wandb/tracking.json."""
+"""The W&B state of a run, kept over all its attempts in RUN/wandb/tracking.json."""
 
 import json
 import os

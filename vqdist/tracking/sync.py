@@ -15,8 +15,8 @@ from typing import Any
 
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import DataError, VqdistError
-from vqdist.foundation.json_lines import read_json_lines
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.metric_rows import GLOBAL_STEP, to_event
 from vqdist.tracking.process import open_run, send
@@ -62,8 +62,7 @@ def find_missing(run_dir: RunDir, rows: Sequence[dict[str, Any]], points: Points
 
 def fill_in(run_dir: RunDir, state: TrackingState, points: Points) -> None:
     """Write one more .wandb file with what is not among the points, if there is anything."""
-    lines = read_json_lines(run_dir.metrics) if run_dir.metrics.exists() else []
-    rows = [to_event(record) for _, record in lines]
+    rows = [to_event(record) for record in (read_metrics(run_dir.metrics) if run_dir.metrics.exists() else [])]
     if missing := find_missing(run_dir, rows, points):
         print_from_any_rank(f"{run_dir.path}: {len(missing)} missing rows and previews are filled in")
         run = open_run(run_dir, state, mode="offline", program=__file__, config=None)

@@ -1,4 +1,4 @@
-"""Check a run before anything is allocated, so that all problems are reported together."""
+"""Check configuration, data and disk before anything is allocated, so that all problems are reported together."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The training loop of every task; reading it from top to bottom is reading what a run does."""
+"""The training loop shared by all tasks."""
 
 import math
 import time

@@ -1,6 +1,6 @@
 """Writer of a dataset: plain WebDataset tars, an index beside each, and one manifest.
 
-The dataset appears as a whole. Writing the same samples again gives the same bytes.
+The dataset is written atomically. Writing the same samples again gives the same bytes.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The comparison of samples with real slices: every measure beside its value for real slices that are not in train."""
+"""Compare samples with real slices. Each metric is also reported for real slices that are not in train."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a stage of the pipeline provides; the training loop knows nothing else about it.
+"""Base class of the tasks: the interface that the training loop uses.
 
 To add a stage: write a ModelConfig with its keys and a Task, and pass the task to `vqdist.train.train`.
 """
