@@ -12,4 +12,4 @@ ruff check .
 ruff format --check .
 mypy
 # Two processes: many tests wait for other processes, so that one alone leaves cores idle (-n 0: in this process).
-python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
+python -m pytest -n 2 --dist loadscope --no-loadscope-reorder "$@"

@@ -1,20 +1,32 @@
 """Datasets that several test files read, and the distribution of the tests to processes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import write_code_set, write_image_set
 
+SLURM = "tests/slurm/"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Prepare the tests for two processes (`-n 2 --dist loadgroup`): the tests of a file run in the same process.
+    """Start with the Slurm tests, which take longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLURM))
 
-    The Slurm tests share one cluster, so they are one group. It takes longest and comes first.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Run the tests of a file in one process, and all Slurm tests too, because they share a cluster.
+
+    The groups of `--dist loadgroup` would do, but xdist 3.8 does not read them with pytest 9.2.
     """
-    slurm = Path(__file__).parent / "slurm"
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("slurm" if slurm in item.path.parents else str(item.path)))
-    items.sort(key=lambda item: slurm not in item.path.parents)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return SLURM if nodeid.startswith(SLURM) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -55,9 +55,11 @@ def found_problems(report: dict[str, Any]) -> list[dict[str, str]]:
     return [check for check in report["checks"] if check["state"] == "fix"]
 
 
-def read_report(logs: list[str]) -> dict[str, Any]:
+def read_report(outputs: list[str]) -> dict[str, Any]:
     """Return the one JSON object that rank 0, and no other, printed."""
-    lines = [(rank, line) for rank, log in enumerate(logs) for line in log.splitlines() if line.startswith("{")]
+    lines = [
+        (rank, line) for rank, output in enumerate(outputs) for line in output.splitlines() if line.startswith("{")
+    ]
     ((rank, line),) = lines
     assert rank == 0
     return json.loads(line)
@@ -82,7 +84,7 @@ def test_two_ranks(config: Path) -> None:
     with start(doctor.main, ["--config", str(config)], ranks=2) as started:
         ended = started.wait()
     assert ended.code == 0, ended.describe()
-    report = read_report(ended.logs)
+    report = read_report(ended.outputs)
     assert report["figures"]["ranks"] == 2
     assert report["figures"]["all_reduce_bytes_per_s"] > 0
     assert states(report)["shared files"] == "ok"
@@ -99,7 +101,7 @@ def test_missing_rank(config: Path) -> None:
     with start(doctor.main, words, environment=launcher) as started:
         ended = started.wait()
     assert ended.code == 2, ended.describe()
-    assert states(read_report(ended.logs))["ranks"] == "fix"
+    assert states(read_report(ended.outputs))["ranks"] == "fix"
     assert "did not join" in ended.logs[0]
 
 
@@ -211,14 +213,13 @@ def test_main_address_that_does_not_resolve(
 
 
 def test_help_lists_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor.main(["--help"]) == 0
+    with pytest.raises(SystemExit, match="0"):
+        doctor.main(["--help"])
     out = capsys.readouterr().out
     assert "--checkpoint.keep" in out
-    lines = [line for line in out.splitlines() if line.startswith(("  --config", "  --verbose", "  --preflight"))]
-    assert [line.partition(" (")[2] for line in lines] == [
-        "path, default: null):",
-        *["switch, default: false)"] * 2,
-    ]
+    text = " ".join(out.split())
+    assert "the name of a shipped configuration (text|null, default: null)" in text
+    assert all(f"--{flag} " in text for flag in ("config", "preflight", "verbose"))
 
 
 def test_a_finished_run_does_not_need_its_data(

@@ -43,7 +43,7 @@ def test_all_problems_of_a_run_come_in_one_message(capsys: pytest.CaptureFixture
         (["--optim.lr"], "found no value"),
         (["--optim.lr", "--train.max_steps", "3"], "--optim.lr: found no value"),
         (["--config", "nosuch"], "one of"),
-        (["--model.num_codes", "many"], 'model.num_codes: found "many"; expected int'),
+        (["--model.num_codes", "many"], "model.num_codes: found 'many'; expected int"),
         (["--task", "gan"], "vqvae or pixelcnn"),
         (["--model.layers", "3"], "did you mean"),
         (["--run", "foo"], "run: found"),
@@ -79,10 +79,10 @@ def test_data_that_does_not_fit_is_named(
 ) -> None:
     where = ("--run.dir", tmp_path / "runs")
     (tmp_path / "empty").mkdir()
-    assert "expected codes for task pixelcnn: made by vqdist.encode" in refused(
+    assert "expected codes for task pixelcnn: made by vqdist encode" in refused(
         capsys, *where, "--task", "pixelcnn", "--data.path", image_set
     )
-    assert "expected images for task vqvae: made by vqdist.shard" in refused(capsys, *where, "--data.path", code_set)
+    assert "expected images for task vqvae: made by vqdist shard" in refused(capsys, *where, "--data.path", code_set)
     assert "no such folder" in refused(capsys, *where, "--data.path", tmp_path / "nosuch")
     assert "empty" in refused(capsys, *where, "--data.path", tmp_path / "empty")
     assert "60 samples of train" in refused(capsys, *where, "--data.path", image_set, "--data.global_batch_size", "61")
@@ -107,7 +107,7 @@ def test_codes_of_another_vqvae_are_refused(capsys: pytest.CaptureFixture[str], 
     (tmp_path / "dataset.json").write_text(json.dumps(manifest))
     (tmp_path / "vqvae").symlink_to(code_set / "vqvae")
     message = refused(capsys, "--task", "pixelcnn", "--data.path", tmp_path)
-    assert "expected VQ-VAE 000000000000, which made the codes" in message
+    assert "expected VQ-VAE 000000000000, which encoded the dataset" in message
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_metrics_of_a_vqvae(tmp_path: Path, channels: int) -> None:
     assert {name: found[name]["mean"] for name in expected} == pytest.approx(expected, rel=1e-5)
     np.testing.assert_array_equal(evaluation.code_counts, counts)
     np.testing.assert_allclose(evaluation.values["ssim"], ssim, rtol=1e-4)
-    per_subject = [ssim[[info["subject"] == f"s{n}" for info in infos]].mean().item() for n in (5, 6, 7)]
+    per_subject = [ssim[[info["subject"] == f"s{n:02d}" for info in infos]].mean().item() for n in (5, 6, 7)]
     # With three subjects, more than 2.5 % of the resamples draw one subject three times.
     assert found["ssim"]["low"] == pytest.approx(min(per_subject), abs=1e-5)
     assert found["ssim"]["high"] == pytest.approx(max(per_subject), abs=1e-5)

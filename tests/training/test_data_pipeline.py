@@ -1,4 +1,4 @@
-"""Whole runs on data that the ranks of a node share: at an address, and decoded in memory."""
+"""Whole runs on data that the ranks of a node share: at a URL, and decoded in memory."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ def run_on(path: str, folder: Path, name: str, *flags: object, ranks: int, task:
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
-def test_an_address_gives_what_the_folder_gives(task: str, image_set: Path, code_set: Path, tmp_path: Path) -> None:
+def test_a_url_gives_the_run_of_the_folder(task: str, image_set: Path, code_set: Path, tmp_path: Path) -> None:
     data = image_set if task == "vqvae" else code_set
     more = ("--data.window_shards", 2, "--data.num_workers", 1)
     local = run_on(str(data), tmp_path, "local", *more, ranks=2, task=task)
@@ -37,7 +37,7 @@ def test_an_address_gives_what_the_folder_gives(task: str, image_set: Path, code
 
 
 @pytest.mark.ranks
-def test_memory_gives_what_the_shards_give_and_leaves_nothing(image_set: Path, tmp_path: Path) -> None:
+def test_decoded_samples_in_memory_give_the_same_run_and_are_removed(image_set: Path, tmp_path: Path) -> None:
     plain = run_on(str(image_set), tmp_path, "plain", ranks=2)
     before = set(Path("/dev/shm").glob("vqdist-*"))
     cached = run_on(str(image_set), tmp_path, "cached", "--data.cache", "memory", "--data.num_workers", 1, ranks=2)
@@ -47,19 +47,19 @@ def test_memory_gives_what_the_shards_give_and_leaves_nothing(image_set: Path, t
 
 
 @pytest.mark.ranks
-def test_shards_that_somebody_else_made_are_indexed_once_and_trained_on(image_set: Path, tmp_path: Path) -> None:
-    theirs = tmp_path / "theirs"
+def test_third_party_shards_are_indexed_once_and_trained_on(image_set: Path, tmp_path: Path) -> None:
+    tars = tmp_path / "tars"
     for split in ("train", "validate"):
-        (theirs / split).mkdir(parents=True)
+        (tars / split).mkdir(parents=True)
         for shard in image_set.glob(f"{split}/*.tar"):
-            shutil.copy(shard, theirs / split)
-    run = run_on(str(theirs), tmp_path, "foreign", ranks=2)
-    ours = run_on(str(image_set), tmp_path, "ours", ranks=2)
-    assert ledgers(run) == ledgers(ours)
+            shutil.copy(shard, tars / split)
+    run = run_on(str(tars), tmp_path, "third-party", ranks=2)
+    expected = run_on(str(image_set), tmp_path, "own", ranks=2)
+    assert ledgers(run) == ledgers(expected)
     assert len(list((tmp_path / "cache").glob("*/dataset.json"))) == 1
 
 
-def test_too_little_room_for_remote_shards_is_said_before_the_start(image_set: Path, tmp_path: Path) -> None:
+def test_a_small_cache_for_remote_shards_is_reported_before_the_run_starts(image_set: Path, tmp_path: Path) -> None:
     words = ["--run.dir", tmp_path, "--data.cache_dir", tmp_path / "cache", "--data.cache_gib", "0.0001"]
     with ShardServer(image_set) as server:
         ended = train("--data.path", server.url, *tiny_flags(), *words, check=False)

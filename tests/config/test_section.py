@@ -1,0 +1,46 @@
+"""Sections: typed and frozen keys, with every problem reported at once."""
+
+from typing import Literal
+
+import pytest
+from pydantic import ValidationError
+
+from vqdist.config.section import Bool, Int, Real, Section, build_section, key, list_fields
+from vqdist.foundation.errors import ConfigError
+
+
+class Net(Section):
+    width: Int = key(8, "channels", unit="channels", ge=1, le=64)
+    rate: Real = key(0.5, "how fast", gt=0)
+    deep: Bool = key(False, "more layers")
+    kind: Literal["a", "b"] | None = key(None, "which")
+
+
+def test_keys_are_listed_with_type_unit_and_default() -> None:
+    assert [(found.name, found.type, found.unit, found.default) for found in list_fields(Net)] == [
+        ("width", "int", "channels", 8),
+        ("rate", "float", "", 0.5),
+        ("deep", "true|false", "", False),
+        ("kind", "a|b|null", "", None),
+    ]
+
+
+def test_a_section_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Net().width = 3
+
+
+def test_all_problems_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as found:
+        build_section(Net, {"width": 65, "rate": True, "deep": 1, "kind": "c", "widht": 3}, prefix="model.")
+    reported = "\n".join(map(str, found.value.problems))
+    assert len(found.value.problems) == 5
+    assert "model.width: found 65; expected at most 64" in reported
+    assert all(f"model.{name}: " in reported for name in ("rate", "deep", "kind", "widht"))
+    assert "did you mean" in reported
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_are_finite(value: float) -> None:
+    with pytest.raises(ConfigError, match="finite"):
+        build_section(Net, {"rate": value}, prefix="model.")

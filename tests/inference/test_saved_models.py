@@ -1,0 +1,27 @@
+"""Saved models are read with their types, and a prior with the VQ-VAE of its codes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support import save_prior, save_vqvae, write_codes, write_image_set
+
+from vqdist.foundation.errors import UserError
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.models.io import read_model_files
+
+
+def test_a_prior_is_saved_with_the_vqvae_of_its_codes(tmp_path: Path) -> None:
+    images, run = write_image_set(tmp_path / "images"), save_vqvae(tmp_path / "run")
+    prior = read_model_files(save_prior(tmp_path / "prior", write_codes(tmp_path / "codes", run, images)))
+    alone, saved = read_model_files(run), read_vqvae_of(prior)
+    assert saved.card.fingerprint == alone.card.fingerprint
+    expected = build_vqvae(alone).state_dict()
+    for name, value in build_vqvae(saved).state_dict().items():
+        assert torch.equal(value, expected[name])
+    assert build_pixelcnn(prior).num_codes == build_vqvae(saved).num_codes
+
+
+def test_a_vqvae_has_no_vqvae_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        read_vqvae_of(read_model_files(save_vqvae(tmp_path / "run")))
