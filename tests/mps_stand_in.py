@@ -1,7 +1,7 @@
-"""A device of our own that can what mps can, for machines without one: it holds its tensors in the CPU's memory.
+"""A device with the limits of mps, for machines without mps. Its tensors are in CPU memory.
 
-Tensors on it refuse to meet those of the CPU, float64 and complex128 are refused, and so is every operator that
-torch has no mps kernel for. The kernels that torch has are listed in the file that torch is generated from.
+Operators refuse to mix its tensors with those of the CPU. float64, complex128 and operators without an mps kernel are
+refused. torch lists its kernels in native_functions.yaml.
 
     with StandIn.everywhere(): ...  # run.device auto is now this device
 """
@@ -21,13 +21,13 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 
 NAME = "mps_stand_in"
 REFUSED = (torch.float64, torch.complex128)
-# Between devices, or taking what lies on the CPU as numbers: these may see tensors of both.
+# Operators that may mix devices: copies, and indices from the CPU.
 MIXING = {"aten::copy_", "aten::_to_copy", "aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_"}
 KERNELS = {"MPS", "CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional"}
 
 
 class Held(Tensor):
-    """A tensor of the device; `inner` holds its values."""
+    """A tensor on the device; `inner` is a CPU tensor with its values."""
 
     inner: Tensor
 
@@ -52,15 +52,15 @@ class Held(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     def tolist(self) -> Any:
-        """Return the values; torch itself refuses it to every class but its own."""
+        """Return the values; torch does not support it for subclasses of Tensor."""
         return self.cpu().tolist()
 
 
 class StandIn(TorchDispatchMode):
-    """Sees what is made on the device, and every operator called with a tensor of it.
+    """Intercepts every operator that is called with a tensor on the device or that creates one.
 
     Attributes:
-        calls: the operators called with a tensor of the device, to tell that anything ran there at all.
+        calls: number of calls of each operator, which shows that commands used the device.
     """
 
     def __init__(self) -> None:
@@ -77,11 +77,11 @@ class StandIn(TorchDispatchMode):
     @classmethod
     @contextmanager
     def everywhere(cls) -> "Iterator[StandIn]":
-        """Have every command of this process compute on the device. Not to be undone: a process of its own, please."""
+        """Make the device the default of this process. This cannot be undone, so call it in a separate process."""
         from accelerate import PartialState
 
         _setup_privateuseone_for_python_backend(rename=NAME, backend_module=Module())
-        # torch.tensor and new_tensor pass by every mode.
+        # torch.tensor and new_tensor do not call dispatch modes.
         kernels = torch.library.Library("aten", "IMPL")
         for func in (
             torch.ops.aten.empty_strided.default,
@@ -89,7 +89,7 @@ class StandIn(TorchDispatchMode):
             torch.ops.aten.copy_.default,
         ):
             kernels.impl(func, partial(call_from_kernel, func), "PrivateUse1")
-        # Views of a class like Held cannot be made in inference mode.
+        # Inference mode does not support views of wrapper subclasses.
         torch.inference_mode = torch.no_grad  # type: ignore[assignment,misc]
         PartialState(cpu=True).device = torch.device(NAME, 0)
         with cls() as mode:
@@ -97,7 +97,7 @@ class StandIn(TorchDispatchMode):
 
 
 class Module(_DummyBackendModule):
-    """What torch asks of torch.NAME."""
+    """The device module that torch requires as torch.NAME."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
@@ -107,7 +107,7 @@ class Module(_DummyBackendModule):
 
 
 def call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Call an operator with tensors of the device as that device would."""
+    """Call an operator with tensors on the device; raise an error where mps does."""
     name = func.name()
     leaves = tree_leaves((args, kwargs))
     if not has_kernel(name):
@@ -130,7 +130,7 @@ def call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def call_from_kernel(func: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call an operator where torch asks the device's own kernel for it."""
+    """Call an operator for which torch requires a kernel of the device."""
     return call(func, args, kwargs)
 
 
@@ -153,14 +153,14 @@ def refuse_types(dtype: torch.dtype | None, what: str) -> None:
 
 @cache
 def has_kernel(name: str) -> bool:
-    """Tell whether torch has an operator on mps, for itself or made of others."""
+    """Tell whether torch has an mps kernel for an operator, or composes it of other operators."""
     operators = read_operators()
     entry = operators.get(name.removeprefix("aten::"))
     if entry is None:
         return not name.startswith("aten::")
     entry = operators.get(entry.get("structured_delegate"), entry)
     dispatch = entry.get("dispatch")
-    # An operator without a word on it is made of others; so is an in-place or out= form that is generated.
+    # An operator without dispatch entry is composed of others, as are generated in-place and out= variants.
     return dispatch is None or any(KERNELS & set(key.replace(" ", "").split(",")) for key in dispatch)
 
 

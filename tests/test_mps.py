@@ -1,4 +1,4 @@
-"""Every command on a device that has what mps has: no float64, no operator without a kernel, no collective."""
+"""Every command on a device with the limits of mps: no float64, no operators without a kernel, no collectives."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ SHARED = ("--tracking.mode", "disabled", "--train.max_steps", 8, "--train.previe
 
 
 def refuse_collectives() -> None:
-    """Let every call that several processes would have to make fail."""
+    """Make every collective operation fail."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("a collective on one process")
@@ -25,7 +25,7 @@ def refuse_collectives() -> None:
 
 
 def run(command: str, *arguments: object) -> None:
-    """Run a command in this process and expect it to end well."""
+    """Run a command in this process and check that it succeeds."""
     from importlib import import_module
 
     from vqdist.foundation.command import run_command
@@ -35,7 +35,7 @@ def run(command: str, *arguments: object) -> None:
 
 
 def pipeline(folder: str, codebook: str, ssim_weight: float) -> dict[str, Any]:
-    """Train, encode, sample and evaluate both stages on the device; return the operators that it was asked for."""
+    """Train, encode, sample and evaluate both tasks on the device; return the number of calls of each operator."""
     refuse_collectives()
     out = Path(folder)
     images, codes, vqvae, prior = out / "images", out / "codes", out / "vqvae", out / "prior"
@@ -50,7 +50,7 @@ def pipeline(folder: str, codebook: str, ssim_weight: float) -> dict[str, Any]:
                 run("encode", "--run", vqvae, "--data", images, "--out", codes)
         run("sample", "--prior", prior, "--num", 3, "--out", out / "samples", "--top-k", 4)
         run("evaluate", "--run", vqvae, "--data", images, "--samples", out / "samples")
-        # A run goes on from its checkpoint.
+        # The run is resumed from its checkpoint.
         flags = ("--run.dir", out, "--run.name", "vqvae", "--data.path", images, "--optim.weight_ema", 0.9, *loss)
         run("train", *tiny_flags(), *SHARED, *flags, "--train.max_steps", 10)
     return {"calls": device.calls, "step": json.loads((vqvae / "status.json").read_text())["step"]}
@@ -59,9 +59,9 @@ def pipeline(folder: str, codebook: str, ssim_weight: float) -> dict[str, Any]:
 @pytest.mark.parametrize(("codebook", "ssim_weight"), [("ema", 0.5), ("grad", 0.0)])
 def test_all_commands_run_where_there_is_no_float64(tmp_path: Path, codebook: str, ssim_weight: float) -> None:
     write_image_set(tmp_path / "images")
-    (told,) = on_ranks(pipeline, str(tmp_path), codebook, ssim_weight, ranks=1, timeout_s=200)
-    assert told["step"] == 10
-    calls = told["calls"]
+    (result,) = on_ranks(pipeline, str(tmp_path), codebook, ssim_weight, ranks=1, timeout_s=200)
+    assert result["step"] == 10
+    calls = result["calls"]
     assert calls["aten::convolution_backward"] > 50, "training took place on the device"
     assert calls["aten::embedding"] > 10
     assert len(list((tmp_path / "samples").glob("sample-*.png"))) == 3
@@ -69,7 +69,7 @@ def test_all_commands_run_where_there_is_no_float64(tmp_path: Path, codebook: st
 
 
 def refusals() -> dict[str, str]:
-    """Do on the device what mps cannot; return how each was answered."""
+    """Do on the device what mps does not support; return the error of each attempt."""
     with StandIn.everywhere():
         here = torch.rand(3, 4, device=NAME)
         tried = {

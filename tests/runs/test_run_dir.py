@@ -13,25 +13,24 @@ from vqdist.runs.run_dir import OWNER_RETRIES_S, RunDir, read_status
 
 def test_records_are_truncated_to_the_checkpoint(tmp_path: Path) -> None:
     run = RunDir.claim(tmp_path / "run")
-    metrics, ledger = JsonLinesFile(run.path / "metrics.jsonl", run.check_owner), run.path / "ledger" / "rank-3.jsonl"
-    ranks = JsonLinesFile(ledger, run.check_owner)
+    metrics, ledger = JsonLinesFile(run.metrics, run.check_owner), JsonLinesFile(run.ledger(3), run.check_owner)
     for step in (5, 10, 15):
         metrics.append({"step": step, "split": "train"})
         metrics.append({"step": step, "split": "validate"})
-        ranks.append({"step": step, "keys": []})
+        ledger.append({"step": step, "keys": []})
     metrics.close()
-    ranks.close()
+    ledger.close()
     run.truncate_records(10, eval_due=False)
-    assert [line["step"] for line in read_records(run.path / "metrics.jsonl")] == [5, 5, 10, 10]
+    assert [line["step"] for line in read_records(run.metrics)] == [5, 5, 10, 10]
     run.truncate_records(10, eval_due=True)
-    lines = [(line["step"], line["split"]) for line in read_records(run.path / "metrics.jsonl")]
+    lines = [(line["step"], line["split"]) for line in read_records(run.metrics)]
     assert lines == [(5, "train"), (5, "validate"), (10, "train")]
-    assert [line["step"] for line in read_records(ledger)] == [5, 10]
+    assert [line["step"] for line in read_records(run.ledger(3))] == [5, 10]
 
 
 def test_only_the_newest_owner_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = RunDir.claim(tmp_path / "run")
-    lines = JsonLinesFile(older.path / "metrics.jsonl", older.check_owner)
+    lines = JsonLinesFile(older.metrics, older.check_owner)
     lines.append({"step": 1})
     older.write_status("running", 1)
     names = (".status.json.123.tmp", ".metrics.jsonl.123.tmp", "ledger/.rank-0.jsonl.123.tmp")
@@ -56,7 +55,7 @@ def test_only_the_newest_owner_writes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert digests(tmp_path) == before
     newer.write_status("running", 5)
     assert read_status(tmp_path / "run") == {"state": "running", "step": 5}
-    owner = tmp_path / "run" / "owner.json"
+    owner = newer.owner
     contents = owner.read_text()
     pauses: list[float] = []
     monkeypatch.setattr("time.sleep", pauses.append)
@@ -79,3 +78,16 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
         reporting_storage_errors(tmp_path / "file/run"),
     ):
         RunDir.claim(tmp_path / "file/run")
+
+
+def test_layout(tmp_path: Path) -> None:
+    """The names of the files are part of the format of a run."""
+    run = RunDir(tmp_path)
+    paths = (run.config, run.status, run.owner, run.metrics, run.checkpoints, run.model, run.previews, run.figures)
+    paths += (run.ledger(2), run.preview(40), run.wandb, run.stop_file)
+    assert [str(path.relative_to(tmp_path)) for path in paths] == [
+        *("config.yaml", "status.json", "owner.json", "metrics.jsonl", "checkpoints", "model", "previews", "figures"),
+        *("ledger/rank-2.jsonl", "previews/step-00000040.png", "wandb", "STOP"),
+    ]
+    with pytest.raises(OwnershipError):
+        run.write_status("running", 1)

@@ -17,7 +17,7 @@ ORPHAN_TIMEOUT_S = 8.0
 
 
 class StopRequest:
-    """Whether this rank was asked to stop. The ranks agree on it once per step.
+    """A request to stop, as seen by this rank. The ranks agree on it once per step.
 
     Attributes:
         reason: the first reason to stop; None without a request.

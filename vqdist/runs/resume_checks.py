@@ -24,7 +24,7 @@ FIXED_KEYS = (
     "data.crop",
 )
 FIXED_KEYS_IF_WINDOWED = ("data.window_shards",)
-# Keys whose given value stands for "choose one". The value that the first attempt chose is kept by all later attempts.
+# Keys and the value that stands for an automatic choice. Later attempts keep what the first attempt chose.
 OPEN_VALUES = {("optim", "decay_steps"): None, ("train", "precision"): "auto"}
 
 
