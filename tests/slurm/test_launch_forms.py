@@ -45,7 +45,7 @@ def test_hosts_whose_own_name_is_the_loopback(jobs: Jobs) -> None:
         job, run = jobs.train("vqvae", flags=flags, VQDIST_PREFLIGHT="full")
         jobs.assert_completed(job)
         run.assert_exact_ledger()
-        assert "2 on 2 hosts met" in run.log(0)
+        assert "2 on 2 hosts joined" in run.log(0)
     finally:
         for name in ("node1", "node2"):
             jobs.cluster.write_hosts(name)
