@@ -25,7 +25,7 @@ from vqdist.inference.compatibility import find_vqvae_problems
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
-from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.io import VQVAE_FOLDER, ModelFiles, read_model_files
 from vqdist.models.vqvae import VQVAE
 
 EncodedSample = tuple[str, bytes, dict[str, Any]]  # key, payload, JSON
@@ -157,7 +157,7 @@ def write_codes(writer: ShardSetWriter, batches: Iterator[tuple[str, list[Encode
             for key, payload, info in samples:
                 writer.write(split, key, payload, info)
             shown.advance(len(samples))
-        (writer.folder / "vqvae").mkdir()
+        (writer.folder / VQVAE_FOLDER).mkdir()
         for name, content in job.files.contents.items():
-            (writer.folder / "vqvae" / name).write_bytes(content)
+            (writer.folder / VQVAE_FOLDER / name).write_bytes(content)
     return shown.done

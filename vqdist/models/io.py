@@ -30,6 +30,8 @@ from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
 MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": PixelCNN}
+# In a dataset of codes, and beside the weights of a PixelCNN: the VQ-VAE that encoded the codes.
+VQVAE_FOLDER = "vqvae"
 MAX_CARD_BYTES = 16 * 2**20
 READ_ATTEMPTS = 20
 _T = TypeVar("_T")
@@ -128,7 +130,7 @@ def save_model(
     contents = {"config.json": card.to_json(), "model.safetensors": weights}
     if vqvae_dir is not None:
         vqvae = read_model_files(vqvae_dir, kind="vqvae")
-        contents |= {f"vqvae/{name}": content for name, content in vqvae.contents.items()}
+        contents |= {f"{VQVAE_FOLDER}/{name}": content for name, content in vqvae.contents.items()}
     clear_leftovers(Path(folder).parent, glob.escape(Path(folder).name))
     write_folder(Path(folder), contents, check=check_owner)
 
@@ -166,7 +168,7 @@ def find_model(path: str | Path) -> Path:
         CheckpointError: no model at the path.
     """
     path = Path(path)
-    for folder in (path, path / "model", path / "vqvae") * 2:  # twice: a writer may replace the folder meanwhile
+    for folder in (path, path / "model", path / VQVAE_FOLDER) * 2:  # twice: a writer may replace the folder meanwhile
         if (folder / "config.json").is_file() or (aside_path(folder) / "config.json").is_file():
             return folder
     expected = "a run directory, its model/, or a dataset of codes"

@@ -15,13 +15,12 @@ from vqdist.data.shards.manifest import MANIFEST, Manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
 from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.foundation.launcher_environment import read_world_size
-from vqdist.models.io import fingerprint
+from vqdist.models.io import VQVAE_FOLDER, fingerprint
 from vqdist.runs.checkpoint import read_newest_state
 from vqdist.runs.resume_checks import is_finished, run_dir_problems
 from vqdist.runs.run_dir import RunDir
 from vqdist.training.precision_support import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
-from vqdist.training.tasks.pixelcnn import VQVAE_FOLDER
 from vqdist.training.tasks.task import Task
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import CheckpointError
-from vqdist.models.io import fingerprint
+from vqdist.models.io import VQVAE_FOLDER, fingerprint
+from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.tracker import Tracker
 
 _SHORT = 12
@@ -24,7 +25,7 @@ def log_inputs(tracker: Tracker, path: str, manifest: Manifest) -> None:
     if not tracker.active:
         return
     if manifest.vqvae_fingerprint is not None:
-        _log_model(tracker, "vqvae", manifest.vqvae_fingerprint, Path(path) / "vqvae", is_input=True)
+        _log_model(tracker, "vqvae", manifest.vqvae_fingerprint, Path(path) / VQVAE_FOLDER, is_input=True)
     tracker.log_artifact(
         "dataset" if manifest.kind == "images" else "codes",
         f"{manifest.kind}-{manifest.fingerprint[:_SHORT]}",
@@ -46,7 +47,7 @@ def log_model(tracker: Tracker, run_dir: Path, task: str) -> None:
         digest = fingerprint(run_dir)
     except CheckpointError:
         return
-    _log_model(tracker, task, digest, run_dir / "model", is_input=False)
+    _log_model(tracker, task, digest, RunDir(run_dir).model, is_input=False)
 
 
 def _log_model(tracker: Tracker, task: str, digest: str, folder: Path, *, is_input: bool) -> None:

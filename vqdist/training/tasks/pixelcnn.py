@@ -16,14 +16,13 @@ from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.seeds import derive_seed
-from vqdist.models.io import find_model, load_model
+from vqdist.models.io import VQVAE_FOLDER, find_model, load_model
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import build_grid
 from vqdist.training.tasks.task import Losses, Task
 
 PREVIEW_MAPS = 8
-VQVAE_FOLDER = "vqvae"  # of a dataset of codes
 
 
 class PixelCNNTask(Task):
