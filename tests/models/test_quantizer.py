@@ -1,5 +1,8 @@
 """The quantizer against NumPy in float64, against the formulas of the paper, and on several ranks against one."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -353,3 +356,25 @@ def test_a_standalone_quantizer_accepts_a_batch_of_weight_0() -> None:
     quantizer(random_latents(), weights=torch.zeros(4))
     assert torch.equal(quantizer.codebook, before)
     assert quantizer.restarted == 0
+
+
+def test_compiled_quantizer_is_the_eager_one_and_is_compiled_once() -> None:
+    """The count of its own steps must not be part of a graph, or every step would be compiled anew."""
+    eager, compiled = (VectorQuantizer(8, 4, restart_every=3) for _ in range(2))
+    compiled.load_state_dict(eager.state_dict())
+    compiled.compile(backend="eager")
+    generator = torch.Generator().manual_seed(0)
+    torch._dynamo.utils.counters.clear()
+    for _ in range(10):
+        latents = torch.randn(2, 4, 4, 4, generator=generator)
+        for found, expected in zip(compiled(latents), eager(latents), strict=True):
+            assert torch.allclose(found, expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
+
+
+def test_models_are_imported_without_the_compiler() -> None:
+    """torch._dynamo takes seconds to import, which every command would pay at its start."""
+    code = (
+        "import sys, vqdist.inference.encoding, vqdist.evaluation.evaluate; assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)

@@ -141,7 +141,12 @@ class VectorQuantizer(nn.Module):
         """
         standalone = self.training and not self.deferred
         if standalone:
-            self._begin_own_step(latents if weights is None else latents[weights > 0])
+            begin = self._begin_own_step
+            # The step counter would trigger a recompilation at each forward. A decorator would import torch._dynamo,
+            # which takes seconds, at the start of every command.
+            if torch.compiler.is_compiling():
+                begin = torch.compiler.disable(begin)
+            begin(latents if weights is None else latents[weights > 0])
         with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
             found = assign_codes(latents, self.codebook, weights)
             if self.training:
@@ -255,7 +260,6 @@ class VectorQuantizer(nn.Module):
         self.restarted += dead.sum()
         self.recent_counts.zero_()
 
-    @torch.compiler.disable  # the step counter would trigger a recompilation at each forward
     def _begin_own_step(self, latents: Tensor) -> None:
         if not len(latents):
             return
