@@ -33,7 +33,8 @@ def test_warned_twice_with_a_cap_of_one(jobs: Jobs) -> None:
     again, run = jobs.train("steady", flags="--nodes=1")  # on another number of ranks
     jobs.assert_completed(again)
     run.assert_exact_ledger()
-    run.assert_same_as(jobs.undisturbed("steady", 2))
+    # One rank adds in another order than two, and a latent between two codes may then be assigned to the other one.
+    run.assert_same_as(jobs.undisturbed("steady", 2), tolerance=1e-2)
 
 
 def test_preempted_and_requeued_by_hand(jobs: Jobs) -> None:
