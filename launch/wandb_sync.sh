@@ -26,7 +26,7 @@ if [[ $dry_run != 1 ]]; then
 fi
 
 for run in "$@"; do
-    files=$("$python" -m vqdist.tracking.sync "$run")
+    files=$("$python" -m vqdist.tracking.prepare_sync "$run")
     sent=0
     log=$run/wandb/sync.log
     while IFS= read -r file; do

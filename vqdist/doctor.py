@@ -13,8 +13,8 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import DoctorOptions
 from vqdist.config.loading import load_config
 from vqdist.config.schema import RunConfig
+from vqdist.diagnosis.all_checks import run_all_checks, run_preflight_checks
 from vqdist.diagnosis.check import Check, checks_from_problems, format_checks, is_ready, to_json
-from vqdist.diagnosis.run_checks import run_all_checks, run_preflight_checks
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.launcher_environment import number_problems, read_rank

@@ -10,7 +10,7 @@ from vqdist.foundation.errors import ConfigError, collect
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the command. Collective: all ranks."""
+    """Run the command. Must be called by all ranks."""
     parsed = parse_options("encode", "Encode every slice of a dataset to a map of codes.", EncodeOptions, argv)
     options = parsed.options
     if options is None:

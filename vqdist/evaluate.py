@@ -11,7 +11,7 @@ from vqdist.foundation.progress import print_message
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the command. Collective: all ranks."""
+    """Run the command. Must be called by all ranks."""
     description = "Measure the reconstructions of a VQ-VAE, or the bits per code of a PixelCNN, on a split."
     parsed = parse_options("evaluate", description, EvaluateOptions, argv)
     options = parsed.options
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report_table import describe_report
-    from vqdist.evaluation.wandb_report import publish
+    from vqdist.evaluation.wandb_logging import publish
 
     ranks = init_process_group(options.device)
     try:

@@ -11,7 +11,7 @@ from vqdist.foundation.progress import print_message
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the command. Collective: all ranks."""
+    """Run the command. Must be called by all ranks."""
     description = "Sample code maps from a PixelCNN and decode them to new slices."
     parsed = parse_options("sample", description, SampleOptions, argv)
     options = parsed.options

@@ -23,8 +23,8 @@ SOURCE is the word demo, or a folder in one of these layouts:
   oasis1       disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}
   nifti        *.nii and *.nii.gz
 Splits of the folders are kept. Otherwise the subjects are split, never the slices of a subject. The subject comes from
-the file name (OAS1_0101, sub-12, case_012, patient_7, ...); a file without one is its own subject. OUT appears as a
-whole or not at all."""
+the file name (OAS1_0101, sub-12, case_012, patient_7, ...); a file without one is its own subject. OUT is
+written atomically."""
 
 
 def main(argv: Sequence[str]) -> None:

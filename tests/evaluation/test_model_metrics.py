@@ -12,7 +12,7 @@ from support import ALONE, save_vqvae, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vqdist import load_model
-from vqdist.data.dataset import open_dataset
+from vqdist.data.open_dataset import open_dataset
 from vqdist.evaluation.model_metrics import evaluate_pixelcnn, evaluate_vqvae, summarize
 from vqdist.inference.split_loader import SplitLoader
 

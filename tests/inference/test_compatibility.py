@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.data.dataset import Dataset
+from vqdist.data.open_dataset import Dataset
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import Problem
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vqdist.data.dataset import open_dataset
 from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.plan import FixedBatchPlan
+from vqdist.data.open_dataset import open_dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
 from vqdist.inference import split_loader

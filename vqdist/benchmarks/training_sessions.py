@@ -19,7 +19,10 @@ from vqdist.training.tasks.vqvae import VQVAETask
 def build_paper_session(
     ranks: Ranks, *, image_size: int, batch_size: int, precision: str, compiled: bool = False, hidden: int = 128
 ) -> TrainingState:
-    """Build the state of a VQ-VAE with the layers of van den Oord et al. 2017 and downsampling 4. Collective."""
+    """Build the state of a VQ-VAE with the layers of van den Oord et al. 2017 and downsampling 4.
+
+    Must be called by all ranks.
+    """
     flags = {
         "run.device": ranks.device.type,
         "data.global_batch_size": batch_size,

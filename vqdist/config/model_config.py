@@ -1,4 +1,4 @@
-"""Configuration classes of the VQ-VAE and the PixelCNN: the only statement of their keys, ranges and defaults.
+"""Configuration classes of the VQ-VAE and the PixelCNN: the only definition of their keys, ranges and defaults.
 
 Configuration files, flags, `--help`, the key table, the constructors of the models and the saved config.json use these
 classes.
@@ -35,8 +35,8 @@ class QuantizerConfig(Section):
     commitment_weight: Real = key(0.25, "weight of the commitment loss", ge=0)
     codebook: Literal["ema", "grad"] = key("ema", "how the codebook is learned: by moving averages or by gradient")
     ema_decay: Real = key(0.99, "decay of the codebook's moving averages", ge=0, lt=1)
-    restart: Bool = key(True, "replace codes that are hardly used by latents of the batch")
-    restart_every: Int = key(20, "steps between two checks for unused codes", unit="steps", ge=1)
+    restart: Bool = key(True, "replace rarely used codes by latents of the batch")
+    restart_every: Int = key(20, "steps between two checks for rarely used codes", unit="steps", ge=1)
     restart_threshold: Real = key(0.02, "a code restarts if it is used less than this share of the mean use", ge=0)
 
 

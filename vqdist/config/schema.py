@@ -35,7 +35,7 @@ class RunSection(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "auto: cuda, else mps, else cpu")
     deterministic: Bool = key(False, "on CUDA: use only deterministic kernels")
     timeout_s: Real = key(
-        1800.0, "a rank or loader worker that does not answer for this long is an error", unit="s", gt=0
+        1800.0, "time after which a rank or loader worker that does not respond is an error", unit="s", gt=0
     )
 
 

@@ -22,7 +22,9 @@ def check_rendezvous(environ: Mapping[str, str] = os.environ) -> Check:
     try:
         address = str(socket.getaddrinfo(host, None)[0][4][0])
     except socket.gaierror as error:
-        return Check(name, "fix", f"MASTER_ADDR {host!r} does not resolve: {error.strerror}", "a host of the job")
+        return Check(
+            name, "fix", f"MASTER_ADDR {host!r} does not resolve: {error.strerror}", "set it to a host of the job"
+        )
     nodes = int(environ.get("SLURM_JOB_NUM_NODES", "1"))
     found = f"{host} is {address}, port {environ.get('MASTER_PORT', 'not set')}"
     if nodes > 1 and address.startswith("127.") and "GLOO_SOCKET_IFNAME" not in environ:

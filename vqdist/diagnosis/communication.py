@@ -20,19 +20,19 @@ VISIBILITY_RETRIES = 10
 
 
 def check_communication(run_dir: Path, ranks: Ranks, rendezvous_s: float) -> list[Check]:
-    """Run all checks between ranks, which needed `rendezvous_s` seconds to join. Collective."""
+    """Run all checks between ranks, which needed `rendezvous_s` seconds to join. Must be called by all ranks."""
     return [describe_ranks(ranks, rendezvous_s), check_all_reduce(ranks), check_shared_files(run_dir, ranks)]
 
 
 def describe_ranks(ranks: Ranks, rendezvous_s: float) -> Check:
-    """Report how many ranks joined, on how many hosts. Collective."""
+    """Report how many ranks joined, on how many hosts. Must be called by all ranks."""
     hosts = set(ranks.gather_objects(socket.gethostname()))
     found = f"{ranks.world_size} on {len(hosts)} hosts joined in {rendezvous_s:.1f} s, {ranks.device.type}"
     return Check("ranks", "ok", found, figures={"ranks": float(ranks.world_size), "rendezvous_s": rendezvous_s})
 
 
 def check_all_reduce(ranks: Ranks) -> Check:
-    """Sum 16 MiB over all ranks, compare the sum, and time it. Collective."""
+    """Sum 16 MiB over all ranks, compare the sum, and time it. Must be called by all ranks."""
     name = "all-reduce"
     if ranks.world_size == 1:
         return Check(name, "ok", "not needed for one rank")
@@ -55,7 +55,10 @@ def check_all_reduce(ranks: Ranks) -> Check:
 
 
 def check_shared_files(run_dir: Path, ranks: Ranks) -> Check:
-    """Check that every rank sees the files of rank 0 and that the clocks of the hosts agree. Collective."""
+    """Check that every rank sees the files of rank 0 and that the clocks of the hosts agree.
+
+    Must be called by all ranks.
+    """
     name, folder = "shared files", nearest_folder(run_dir)
     path = Path(ranks.broadcast_object(str(folder / f".vqdist-doctor-{uuid.uuid4().hex}")))
     if ranks.is_main:

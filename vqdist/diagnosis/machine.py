@@ -112,7 +112,7 @@ def check_signals() -> Check:
     numbers = (signal.SIGUSR1, signal.SIGTERM)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     if blocked := [number.name for number in numbers if number in masked]:
-        return Check(name, "fix", f"blocked: {', '.join(blocked)}", "a launcher that does not block signals")
+        return Check(name, "fix", f"blocked: {', '.join(blocked)}", "use a launcher that does not block signals")
     with subprocess.Popen([sys.executable, "-S", "-c", LISTENER], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:

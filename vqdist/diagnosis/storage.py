@@ -38,9 +38,11 @@ def check_file_system(run_dir: Path) -> Check:
         content = second.read_bytes()
         second.replace(first)
         if first.read_bytes() != content or second.exists():
-            return Check(name, "fix", f"{folder}: rename does not replace a file", "a file system with atomic renames")
+            return Check(
+                name, "fix", f"{folder}: rename does not replace a file", "use a file system with atomic renames"
+            )
     except OSError as error:
-        return Check(name, "fix", f"{folder}: {error.strerror or error}", "run.dir in a folder that you can write to")
+        return Check(name, "fix", f"{folder}: {error.strerror or error}", "set run.dir to a writable folder")
     finally:
         for path in (first, second):
             path.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ class Trial:
 
 
 def check_reading(path: str, manifest: Manifest, ranks: Ranks) -> Check:
-    """Measure how fast all ranks read and decode samples at the same time. Collective."""
+    """Measure how fast all ranks read and decode samples at the same time. Must be called by all ranks."""
     rates = ranks.gather_objects(measure_reading(path, manifest, ranks.rank))
     found = f"{sum(rates):,.0f} samples/s read and decoded by one process per rank, slowest rank {min(rates):,.0f}"
     return Check("reading", "ok", found, figures={"read_samples_per_s": sum(rates)})
@@ -58,7 +58,7 @@ def measure_reading(path: str, manifest: Manifest, rank: int) -> float:
 
 
 def run_trial(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) -> Trial:
-    """Train a few steps without writing anything. Collective."""
+    """Train a few steps without writing anything. Must be called by all ranks."""
     state = build_state(config, TASKS[config.task](config, manifest, Path(path), ranks.device), ranks)
     state.task.model.train()
     pipeline = build_pipeline(config, path, manifest, ranks, ranks.broadcast_object(uuid.uuid4().hex))

@@ -140,7 +140,7 @@ def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
 def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ranks:
     """Initialize the process group from the launcher's environment variables. Without a launcher, world size is 1.
 
-    Collective: all ranks must call it.
+    Must be called by all ranks.
 
     Args:
         device: auto (cuda, else mps, else cpu), cpu, cuda or mps.

@@ -22,7 +22,7 @@ Report = dict[str, Any]  # JSON values
 
 
 def evaluate(options: EvaluateOptions, ranks: Ranks) -> Report:
-    """Evaluate a model on a split, or reconstruct pictures; return the report. Collective: all ranks.
+    """Evaluate a model on a split, or reconstruct pictures; return the report. Must be called by all ranks.
 
     Raises:
         ConfigError: every problem of the options or of the inputs.
@@ -36,7 +36,7 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> Report:
 
 
 def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
-    """Reconstruct pictures on rank 0 and return their mean metrics. Collective: all ranks."""
+    """Reconstruct pictures on rank 0 and return their mean metrics. Must be called by all ranks."""
     source, out = options.pictures, options.figure_folder
     assert source is not None, "the other case is evaluate_model"
     assert out is not None, "a conflict of the options"
@@ -49,7 +49,10 @@ def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
 
 
 def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
-    """Measure a model on a split, compare samples if there are any, and draw the figures. Collective: all ranks."""
+    """Measure a model on a split, compare samples if there are any, and draw the figures.
+
+    Must be called by all ranks.
+    """
     if inputs.prior is None:
         evaluation = evaluate_vqvae(inputs.vqvae, inputs.split, ranks)
     else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
-from vqdist.data.dataset import Dataset, open_dataset
+from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.atomic_files import write_access_problems
@@ -45,14 +45,14 @@ class EvaluationInputs:
 
 
 def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
-    """Read and check the inputs of the evaluation of a model; nothing is written. Collective: all ranks.
+    """Read and check the inputs of the evaluation of a model; nothing is written. Must be called by all ranks.
 
     Args:
         options: with `data`.
     Raises:
         ConfigError: every problem of the inputs. Whether they fit together is checked once all of them can be read.
     """
-    assert options.data is not None, "the other case is check_picture_inputs"
+    assert options.data is not None, "use check_picture_inputs if data is None"
     data = options.data
     (prior_files, vqvae_files), dataset, beside, images, samples = collect(
         lambda: run_on_main(ranks, lambda: read_models(options.run)),
@@ -80,14 +80,14 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
 
 
 def check_picture_inputs(options: EvaluateOptions, ranks: Ranks) -> None:
-    """Check the inputs of the reconstruction of pictures; nothing is written. Collective: all ranks.
+    """Check the inputs of the reconstruction of pictures; nothing is written. Must be called by all ranks.
 
     Args:
         options: with `pictures`.
     Raises:
         ConfigError: every problem of the inputs.
     """
-    assert options.pictures is not None, "the other case is read_inputs"
+    assert options.pictures is not None, "use read_inputs if pictures is None"
     checks = (lambda: read_model_files(options.run, kind="vqvae"), lambda: find_pictures(options.pictures))
     run_on_main(ranks, lambda: collect(*checks, problems=find_output_problems(options)))
 

@@ -9,15 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqdist.data.dataset import Dataset
 from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_batches, run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
+from vqdist.metrics.confidence_intervals import bootstrap_subjects
 from vqdist.metrics.images import compute_image_metrics
-from vqdist.metrics.intervals import bootstrap_subjects
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.training.tasks.pixelcnn import conditions_of
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation:
-    """Measure the reconstructions of a split and the use of the codebook. Collective: all ranks."""
+    """Measure the reconstructions of a split and the use of the codebook. Must be called by all ranks."""
     model, manifest = model.to(ranks.device), split.manifest
     counts = torch.zeros(model.num_codes, dtype=torch.int64)
 
@@ -65,7 +65,9 @@ def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation
 
 
 def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ranks: Ranks) -> Evaluation:
-    """Measure the bits per code of a split with teacher forcing, and those of the baselines. Collective: all ranks.
+    """Measure the bits per code of a split with teacher forcing, and those of the baselines.
+
+    Must be called by all ranks.
 
     Args:
         dataset: dataset of the split; the baselines are fitted to its train and validate splits.
@@ -92,7 +94,7 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
 
 
 def measure_samples(split: SplitLoader, measure: Callable[[Batch], dict[str, Tensor]], ranks: Ranks) -> SampleValues:
-    """Return the metrics of each sample of a split, on every rank. Collective: all ranks.
+    """Return the metrics of each sample of a split, on every rank. Must be called by all ranks.
 
     Args:
         measure: batch on the device -> metric -> (B,) values.

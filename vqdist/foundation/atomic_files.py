@@ -1,6 +1,6 @@
-"""Atomic writing: files and folders that a reader, or a crash, sees whole or not at all.
+"""Atomic writing of files and folders: readers never see partial content, even after a crash.
 
-Everything is written to a temporary path beside its destination, synced, and renamed. The names:
+Everything is written to a temporary path next to its destination, synced, and renamed. The names:
 
     .NAME.tmp-1a2b3c4d    a file or folder that is being written
     .NAME.tmp-locked      a file that one process at a time writes, under a lock

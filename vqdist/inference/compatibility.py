@@ -1,6 +1,6 @@
 """Check that a dataset fits a model."""
 
-from vqdist.data.dataset import Dataset
+from vqdist.data.open_dataset import Dataset
 from vqdist.foundation.errors import Problem
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from vqdist.config.command_options import EncodeOptions
-from vqdist.data.dataset import Dataset, open_dataset
 from vqdist.data.loading.batch import Batch, to_images
+from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
@@ -50,7 +50,7 @@ class EncodingJob:
         return Views(self.options.views, self.options.shift, self.options.mirror)
 
     def run(self, ranks: Ranks) -> int:
-        """Encode and write the dataset; return its number of samples. Collective: all ranks."""
+        """Encode and write the dataset; return its number of samples. Must be called by all ranks."""
         model, batch_size = self.model.to(ranks.device), self.options.batch_size
         batches = encode_dataset(model, self.images, self.views, batch_size=batch_size, ranks=ranks)
         if not ranks.is_main:
@@ -60,7 +60,7 @@ class EncodingJob:
 
 
 def encode(options: EncodeOptions, ranks: Ranks) -> int:
-    """Encode a dataset and return the number of samples of the dataset of codes. Collective: all ranks.
+    """Encode a dataset and return the number of samples of the dataset of codes. Must be called by all ranks.
 
     Raises:
         ConfigError: every problem of the options, the model, the images and the output folder.
@@ -70,7 +70,7 @@ def encode(options: EncodeOptions, ranks: Ranks) -> int:
 
 
 def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
-    """Read and check the inputs of an encoding; nothing is written. Collective: all ranks.
+    """Read and check the inputs of an encoding; nothing is written. Must be called by all ranks.
 
     Raises:
         ConfigError: every problem of the model, the images and the output folder.
@@ -95,7 +95,7 @@ def encode_dataset(
 ) -> Iterator[tuple[str, list[EncodedSample]]]:
     """Yield the split and the encoded samples of each batch, in the order of the dataset, on every rank.
 
-    Collective: all ranks, and each must take every item.
+    Must be called by all ranks, and each must take every item.
     """
     for name, info in images.manifest.splits.items():
         if info.samples:

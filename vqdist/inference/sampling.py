@@ -49,7 +49,7 @@ class SamplingJob:
     conditions: Conditions
 
     def run(self, ranks: Ranks) -> None:
-        """Sample, decode and write the slices. Collective: all ranks."""
+        """Sample, decode and write the slices. Must be called by all ranks."""
         self.prior.to(ranks.device)
         self.vqvae.to(ranks.device)
         starts = range(ranks.rank * MAPS_PER_BATCH, self.options.num, ranks.world_size * MAPS_PER_BATCH)
@@ -63,7 +63,7 @@ class SamplingJob:
 
 
 def sample(options: SampleOptions, ranks: Ranks) -> None:
-    """Sample, decode and write slices. Collective: all ranks.
+    """Sample, decode and write slices. Must be called by all ranks.
 
     Raises:
         ConfigError: every problem of the options, the models and the output folder.
@@ -73,7 +73,7 @@ def sample(options: SampleOptions, ranks: Ranks) -> None:
 
 
 def prepare_sampling(options: SampleOptions, ranks: Ranks) -> SamplingJob:
-    """Read and check the models and draw the conditions; nothing is written. Collective: all ranks.
+    """Read and check the models and draw the conditions; nothing is written. Must be called by all ranks.
 
     Raises:
         ConfigError: every problem of the models, the conditions and the output folder.

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.data.dataset import Dataset
 from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.micro_batch_loader import MicroBatchLoader
 from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
-from vqdist.data.loading.sample_loader import SampleLoader
 from vqdist.data.loading.workers import load_batches
+from vqdist.data.open_dataset import Dataset
 from vqdist.data.shards.reader import ShardReader
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
@@ -35,7 +35,7 @@ class SplitLoader:
         self._reader = ShardReader(dataset.folder, self.manifest, split)
         if not len(self._reader):
             raise DataError.of(str(dataset.path), f"no samples in {split}", "at least one")
-        self._samples = SampleLoader(
+        self._samples = MicroBatchLoader(
             self._reader,
             SampleDecoder(self.manifest),
             shape=self.manifest.values_shape,

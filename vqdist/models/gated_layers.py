@@ -17,7 +17,7 @@ SLICE_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16)
 class GatedLayer(nn.Module):
     """One masked gated layer of the vertical and the horizontal stack; 2016, figure 2.
 
-    The first layer excludes the code at the position itself. The features behind it hold nothing of that code, so that
+    The first layer excludes the code at the position itself. Its output does not depend on that code, so that
     later layers include the position and have residual connections. Kernels are causal by their shape.
 
     Args:

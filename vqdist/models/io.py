@@ -88,7 +88,7 @@ class ModelFiles(NamedTuple):
 
     def _require(self, name: str, value: _T | None) -> _T:
         if value is None:
-            raise CheckpointError.of(f"{self.folder / 'config.json'}: {name}", "nothing", "a fact of the dataset")
+            raise CheckpointError.of(f"{self.folder / 'config.json'}: {name}", "nothing", "a property of the dataset")
         return value
 
 

@@ -95,7 +95,7 @@ class RunDir:
 
     @classmethod
     def claim(cls, path: Path) -> "RunDir":
-        """Create the directory if necessary and become its owner. Older owners can no longer write."""
+        """Create the directory if necessary and become its owner. Earlier owners can no longer write."""
         run_dir = cls(path, uuid.uuid4().hex)
         path.mkdir(parents=True, exist_ok=True)
         for folder in (path, run_dir.ledgers):

@@ -22,7 +22,7 @@ from vqdist.training.tasks.task import Task
 def build_state(config: RunConfig, task: Task, ranks: Ranks) -> TrainingState:
     """Build model, optimizer and their wrappers.
 
-    Collective: DDP gives every rank the weights of rank 0.
+    Must be called by all ranks: DDP gives each the weights of rank 0.
     """
     _set_backends(config, ranks)
     accelerator = _build_accelerator(config)

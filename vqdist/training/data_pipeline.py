@@ -14,7 +14,7 @@ from vqdist.foundation.errors import DataError, Problem, UserError
 
 
 def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, token: str) -> DataPipeline:
-    """Build the data pipeline of this rank. Collective: every rank.
+    """Build the data pipeline of this rank. Must be called by all ranks.
 
     Args:
         path: folder of the dataset on this machine.

@@ -44,7 +44,7 @@ def train(run: Run) -> str:
 
     Returns:
         `finished` or `stopped`.
-    Collective: every rank.
+    Must be called by all ranks.
     """
     state, config = run.state, run.state.config
     progress = state.progress
@@ -145,7 +145,7 @@ def _is_better(loss: float, best: float | None) -> bool:
 
 
 def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
-    """Save the model; return whether it was written. Collective."""
+    """Save the model; return whether it was written. Must be called by all ranks."""
     state, saved = run.state, False
     if state.ranks.is_main:
         final = state.progress.step == state.config.train.max_steps
@@ -185,7 +185,7 @@ def _save_preview(run: Run) -> None:
 
 
 def _save_checkpoint(run: Run, *, last: bool = False) -> None:
-    """Write a checkpoint after the records of all ranks have reached the disk. Collective.
+    """Write a checkpoint after the records of all ranks have reached the disk. Must be called by all ranks.
 
     Args:
         last: it is the last one of this process, so that a failure ends the run.

@@ -22,11 +22,11 @@ ITERATIONS = 5
 class Muon(Optimizer):
     """Muon for matrices and convolution kernels, with decoupled weight decay.
 
-    A kernel is a matrix of its output channels by everything that it reads, a transposed kernel of its input channels
-    by everything that it reaches. torch.optim.Muon accepts no kernels and computes in bf16 everywhere, which is slow on
-    most CPUs and gives other weights than fp32.
+    A kernel is treated as a matrix (out_channels, in_channels * kernel size), a transposed kernel as a matrix
+    (in_channels, out_channels * kernel size). torch.optim.Muon accepts no kernels and computes in bf16 everywhere,
+    which is slow on most CPUs and gives other weights than fp32.
 
-    Each rank computes a share of the updates and receives the others', so that the weights are equal to the bit on all
+    Each rank computes a share of the updates and receives the others', so that the weights are bitwise identical on all
     ranks, even if their processors round differently.
 
     Args:
@@ -42,7 +42,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update the weights. Collective: every rank, with the same gradients."""
+        """Update the weights. Must be called by all ranks, with the same gradients."""
         for group in self.param_groups:
             self._update(group)
 
@@ -100,7 +100,7 @@ class MuonWithAdamW(Optimizer):
         self.muon.state = self.adamw.state = self.state
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update all weights. Collective: every rank, with the same gradients."""
+        """Update all weights. Must be called by all ranks, with the same gradients."""
         self.muon.step()
         self.adamw.step()
 

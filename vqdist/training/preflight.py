@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vqdist.config.schema import RunConfig
-from vqdist.data.dataset import Dataset, open_dataset
+from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import compute_cache_budget
 from vqdist.data.shards.manifest import MANIFEST, Manifest
@@ -32,8 +32,8 @@ def demo_folder(config: RunConfig) -> Path:
 def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Dataset | None]:
     """Return the problems of a run (launch, run directory, data, weights) and its dataset.
 
-    A finished run needs its data no more: only launch and run directory are checked. The dataset is None if it has
-    problems, or is the synthetic one and not made yet.
+    A finished run no longer needs its data: only launch and run directory are checked. The dataset is None if it has
+    problems, or is the synthetic one and not generated yet.
     """
     problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
     if not problems and is_finished(config):

@@ -36,5 +36,8 @@ def resolve_config(
 
 
 def agree_on_precision(config: RunConfig, ranks: Ranks) -> RunConfig:
-    """Return the configuration with rank 0's precision, because the devices of nodes may differ. Collective."""
+    """Return the configuration with rank 0's precision, because the devices of nodes may differ.
+
+    Must be called by all ranks.
+    """
     return config.replace("train", precision=ranks.broadcast_object(config.train.precision))

@@ -3,7 +3,7 @@
 from contextlib import ExitStack, closing
 
 from vqdist.config.schema import RunConfig, dump_yaml
-from vqdist.data.dataset import Dataset
+from vqdist.data.open_dataset import Dataset
 from vqdist.data.shards.build import make_demo
 from vqdist.data.shards.manifest import MANIFEST
 from vqdist.distributed.process_group import Ranks, init_process_group, raising_stalled_error
@@ -41,7 +41,7 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
         The exit code: 0 finished, 75 stopped with a checkpoint.
     Raises:
         StalledError: another rank or a loader worker died or did not answer.
-    Collective: every rank.
+    Must be called by all ranks.
     """
     ranks = init_process_group(config.run.device, timeout_s=config.run.timeout_s)
     if ranks.broadcast_object(is_finished(config)):
@@ -91,7 +91,10 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
 
 
 def _make_demo_dataset(config: RunConfig, task: type[Task], ranks: Ranks) -> Dataset:
-    """Make the synthetic dataset on rank 0, unless it is there, and check the run with it. Collective."""
+    """Make the synthetic dataset on rank 0, unless it is there, and check the run with it.
+
+    Must be called by all ranks.
+    """
     folder = demo_folder(config)
     if ranks.is_main and not (folder / MANIFEST).exists():
         with reporting_storage_errors(folder):
@@ -104,7 +107,10 @@ def _make_demo_dataset(config: RunConfig, task: type[Task], ranks: Ranks) -> Dat
 
 
 def _open_records(state: TrainingState, run_dir: RunDir) -> None:
-    """Cut the records back to the step of the state, and write configuration and status. Collective."""
+    """Cut the records back to the step of the state, and write configuration and status.
+
+    Must be called by all ranks.
+    """
     progress = state.progress
     if state.ranks.is_main:
         with reporting_storage_errors(run_dir.path):

@@ -86,7 +86,7 @@ class TrainingState:
 
 
 def capture(state: TrainingState) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Return (tensors by file, JSON values); `restore` restores them to the bit."""
+    """Return (tensors by file, JSON values); `restore` restores them bit for bit."""
     tensors = {"model": state.task.model.state_dict(), "optimizer": optimizer_tensors(state.optimizer)}
     if state.weight_ema is not None:
         tensors["weight_ema"] = state.weight_ema.tensors
@@ -104,7 +104,7 @@ def resume(state: TrainingState, run_dir: RunDir) -> bool:
     """Restore the newest checkpoint that verifies; return whether there is one.
 
     Rank 0 reads it and sends its bytes to the others, because a network file system may show it to them later.
-    Collective: every rank.
+    Must be called by all ranks.
     """
     ranks, folder = state.ranks, run_dir.checkpoints
     if ranks.is_main:

@@ -14,7 +14,7 @@ from vqdist.training.state import TrainingState
 
 @dataclass(frozen=True)
 class RankRequests:
-    """What a rank requests of all ranks after a step; the request of one rank holds for all."""
+    """What a rank requests of all ranks after a step. A request of any rank applies to all ranks."""
 
     stop: bool = False
     checkpoint: bool = False
@@ -39,7 +39,7 @@ class StepResult:
 def train_step(state: TrainingState, micro_batches: list[Batch], requests: RankRequests) -> StepResult:
     """Train on one global batch. Every sample has the same weight, whatever its rank and micro-batch.
 
-    Collective: every rank, with its share of the batch.
+    Must be called by all ranks, each with its share of the batch.
     """
     config, progress, task = state.config, state.progress, state.task
     step = progress.step + 1
@@ -76,7 +76,7 @@ def settle_buckets(state: TrainingState, blank: Batch) -> None:
 
     Args:
         blank: a batch whose samples all have weight 0.
-    Collective: every rank.
+    Must be called by all ranks.
     """
     if state.ranks.world_size > 1:
         losses = state.task.losses(state.model, _place(state, blank, step=0), training=True)
@@ -96,7 +96,7 @@ class _Reduced:
 
 
 def _count_samples(state: TrainingState, micro_batches: list[Batch]) -> float:
-    """Return the samples of the global batch; only damaged samples that are skipped change their number."""
+    """Return the number of samples in the global batch, without damaged samples that are skipped."""
     if state.config.data.on_error == "raise":
         return state.config.data.global_batch_size
     count = torch.tensor([float(sum(batch.num_samples for batch in micro_batches))], device=state.ranks.device)

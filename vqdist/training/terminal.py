@@ -50,7 +50,7 @@ class TrainingTerminal:
         )
 
     def advance(self, step: int) -> None:
-        """Show a finished step; an earlier one after the run returned to a checkpoint."""
+        """Show a finished step. The step decreases after a rollback to a checkpoint."""
         self._progress.advance(step - self._step)
         self._step = step
 

@@ -22,7 +22,7 @@ def evaluate_split(
         interrupted: called on every rank after each batch; if one rank returns True, all end at once.
     Returns:
         The metrics, or None if interrupted.
-    Collective: every rank, with its share of the split.
+    Must be called by all ranks, each with its share of the split.
     """
     task, ranks = state.task, state.ranks
     means, totals, skipped = Means(), dict[str, Tensor](), 0

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.micro_batch_loader import MicroBatchLoader
 from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.loading.plan import SplitPlan
-from vqdist.data.loading.sample_loader import SampleLoader
 from vqdist.data.loading.workers import Slots, load_batches
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
@@ -24,7 +24,7 @@ def load_train(
     data: Path, *, num_workers: int, timeout_s: float = 60, reader: type[ShardReader] = ShardReader
 ) -> Iterator[Batch]:
     manifest = load_manifest(data)
-    dataset = SampleLoader(
+    dataset = MicroBatchLoader(
         reader(data, manifest, "train"),
         SampleDecoder(manifest),
         shape=manifest.values_shape,

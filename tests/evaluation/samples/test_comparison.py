@@ -8,7 +8,7 @@ from PIL import Image
 from support import ALONE
 
 from vqdist import load_model
-from vqdist.data.dataset import open_dataset
+from vqdist.data.open_dataset import open_dataset
 from vqdist.evaluation.samples.comparison import list_nearest, measure_slices, round_to_uint8
 from vqdist.evaluation.samples.copies import find_nearest
 from vqdist.evaluation.samples.sample_folder import SampleFolder

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from support import ALONE
 
-from vqdist.data.dataset import open_dataset
+from vqdist.data.open_dataset import open_dataset
 from vqdist.evaluation.samples.diversity import MAX_PAIRS, batch_pairs, choose_pairs, compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.inference.split_loader import SplitLoader

@@ -7,9 +7,9 @@ import numpy as np
 
 from vqdist.config.schema import DataSection
 from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.micro_batch_loader import MicroBatchLoader
 from vqdist.data.loading.plan import MicroBatchPlan, Plan, SplitPlan, TrainPlan
 from vqdist.data.loading.sample_cache import SampleCache
-from vqdist.data.loading.sample_loader import SampleLoader
 from vqdist.data.loading.shared_memory import Array
 from vqdist.data.loading.workers import load_batches
 from vqdist.data.order import Order
@@ -158,8 +158,8 @@ class DataPipeline:
             pin_memory=self._pin_memory,
         )
 
-    def _dataset(self, name: str) -> SampleLoader:
-        return SampleLoader(
+    def _dataset(self, name: str) -> MicroBatchLoader:
+        return MicroBatchLoader(
             self._readers[name],
             SampleDecoder(self.manifest),
             shape=self.manifest.values_shape,

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader, Dataset
 
 from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.micro_batch_loader import LoadedMicroBatch, MicroBatchLoader
 from vqdist.data.loading.plan import MicroBatchPlan, Plan
-from vqdist.data.loading.sample_loader import LoadedMicroBatch, SampleLoader
 from vqdist.data.loading.shared_memory import SharedRows
 from vqdist.foundation.errors import VqdistError, find_worker_fault
 
@@ -25,7 +25,7 @@ CACHE_CHECK_INTERVAL = 64  # micro-batches
 
 
 def load_batches(
-    dataset: SampleLoader, plan: Plan, *, num_workers: int, timeout_s: float, pin_memory: bool = False
+    dataset: MicroBatchLoader, plan: Plan, *, num_workers: int, timeout_s: float, pin_memory: bool = False
 ) -> Iterator[Batch]:
     """Yield the batches of a plan, in order.
 
@@ -45,7 +45,7 @@ def load_batches(
         yield dataset.load(micro_batch, pin_memory=pin_memory)
 
 
-def _until_cached(plan: Iterator[MicroBatchPlan], dataset: SampleLoader) -> Iterator[MicroBatchPlan]:
+def _until_cached(plan: Iterator[MicroBatchPlan], dataset: MicroBatchLoader) -> Iterator[MicroBatchPlan]:
     """Yield micro-batches until every sample is cached; then copying in this process is faster than using workers."""
     for number, micro_batch in enumerate(plan):
         yield micro_batch
@@ -54,7 +54,7 @@ def _until_cached(plan: Iterator[MicroBatchPlan], dataset: SampleLoader) -> Iter
 
 
 def _load_by_workers(
-    dataset: SampleLoader, slots: "Slots", num_workers: int, timeout_s: float, pin_memory: bool
+    dataset: MicroBatchLoader, slots: "Slots", num_workers: int, timeout_s: float, pin_memory: bool
 ) -> Iterator[Batch]:
     rows = SharedRows(slots.count * slots.max_samples, dataset.shape, dataset.dtype)
     loader = DataLoader(
@@ -123,7 +123,7 @@ class _SlotFiller(Dataset[Any]):
     Returns errors of this package as values, because torch rebuilds exceptions from their text.
     """
 
-    def __init__(self, dataset: SampleLoader, rows: SharedRows) -> None:
+    def __init__(self, dataset: MicroBatchLoader, rows: SharedRows) -> None:
         self._dataset = dataset
         self._rows = rows
 

@@ -1,4 +1,4 @@
-"""Download of one file: streamed, bounded in size, verified and retried. It appears as a whole or not at all.
+"""Download of one file: streamed, bounded in size, verified, retried, and written atomically.
 
 http(s) uses the standard library, every other scheme fsspec. Nothing is executed: pipes and chained URLs are refused,
 and a redirect may lead to http(s) only.
@@ -188,7 +188,7 @@ def _describe_temporary_error(error: Exception, url: str, *, accept_mismatch: bo
     if isinstance(error, (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)):
         raise DataError.of(url, error.strerror or "nothing there", "a readable file") from error
     if isinstance(error, ImportError):
-        raise DataError.of(url, str(error), "the package for URLs of this scheme, installed") from error
+        raise DataError.of(url, str(error), "the fsspec package for URLs of this scheme to be installed") from error
     if isinstance(error, _MismatchError) and not accept_mismatch:
         raise DataError.of(url, str(error), "the content that the manifest describes") from error
     return f"{type(error).__name__}: {error}"

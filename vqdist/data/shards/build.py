@@ -36,7 +36,7 @@ def write_source(
     skip_unreadable: bool = False,
     overwrite: bool = False,
 ) -> tuple[Manifest, list[str]]:
-    """Write every slice of a source as a dataset of images, which appears as a whole.
+    """Write every slice of a source as a dataset of images; the dataset is written atomically.
 
     Args:
         splits: subject -> split.

@@ -99,7 +99,7 @@ def parse_index(data: bytes, shard: ShardInfo, *, extension: str, where: str) ->
 def _add_sample(index: ShardIndex, sample: Any, shard_bytes: int, extension: str) -> str | None:
     """Append one sample to the index, or return what is wrong with it."""
     if not isinstance(sample, dict) or not isinstance(sample.get("members"), dict):
-        return "no key and members"
+        return "an entry without key and members"
     key, subject, members = sample.get("key"), sample.get("subject"), sample["members"]
     if not isinstance(key, str) or not (subject is None or isinstance(subject, str)):
         return f"key {str(key)[:80]!r}, subject {str(subject)[:80]!r}"

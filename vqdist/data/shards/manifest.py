@@ -203,9 +203,9 @@ def _shard_from_json(values: object, where: str) -> ShardInfo:
     if not is_safe_name(name) or not name.endswith(".tar"):
         shard.fail("name", name, "the path of a .tar inside the dataset's folder")
     digest, index_digest = shard.text("sha256"), shard.optional("index_sha256", shard.text)
-    for found in (digest, index_digest):
+    for name_of_digest, found in (("sha256", digest), ("index_sha256", index_digest)):
         if found is not None and not _SHA256.fullmatch(found):
-            shard.fail("sha256", found, "64 hexadecimal digits")
+            shard.fail(name_of_digest, found, "64 hexadecimal digits")
     samples, size = shard.integer("samples"), shard.integer("bytes")
     if samples * 512 > size:
         shard.fail("samples", samples, f"no more than fit into its {size} bytes")

@@ -128,7 +128,7 @@ def _read_analyze(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
     image = path.with_suffix(".IMG" if path.suffix == ".HDR" else ".img")
     expected = int(start) + math.prod(shape) * dtype.itemsize
     if image.stat().st_size != expected:
-        raise ValueError(f"{image.stat().st_size} bytes in {image.name}, but {expected} by the header")
+        raise ValueError(f"{image.stat().st_size} bytes in {image.name}, but the header specifies {expected}")
     values = np.fromfile(image, dtype, offset=int(start)).reshape(shape, order="F")
     return values.astype(np.float32), _check_sides(sides)
 
@@ -160,7 +160,8 @@ def _read_nifti(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
 
 
 def _check_nifti_header(path: Path) -> None:
-    """Refuse a file that is not a NIfTI, or whose data start far behind the header: nibabel would read up to there."""
+    """Refuse a file that is not a NIfTI, or whose data start far behind the header, because nibabel reads
+    all bytes before them."""
     with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb") as file:
         header = file.read(176)
     if len(header) < 176:

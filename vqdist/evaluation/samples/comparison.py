@@ -10,7 +10,7 @@ from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_distance_ratios, find_nearest
-from vqdist.evaluation.samples.distances import (
+from vqdist.evaluation.samples.distribution_distances import (
     compare_features,
     compare_grey_values,
     compare_positions,
@@ -44,7 +44,7 @@ class SampleReport:
 def compare_samples(
     samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
 ) -> SampleReport:
-    """Compare samples with real slices. Collective: all ranks.
+    """Compare samples with real slices. Must be called by all ranks.
 
     Args:
         train: the training slices, at least two.
@@ -70,7 +70,10 @@ def compare_samples(
 def measure_slices(
     samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
 ) -> dict[str, SliceStatistics]:
-    """Return the statistics of train, test, the reconstructions of test, and the samples. Collective: all ranks."""
+    """Return the statistics of train, test, the reconstructions of test, and the samples.
+
+    Must be called by all ranks.
+    """
     model, device = vqvae.to(ranks.device), ranks.device
 
     def measure(batch: Batch) -> SliceStatistics:

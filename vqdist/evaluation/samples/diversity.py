@@ -29,7 +29,7 @@ def compare_diversity(samples: SampleFolder, splits: Mapping[str, SplitLoader], 
 
     Args:
         splits: real slices by name; the slices of a pair are of different subjects.
-    Collective: all ranks.
+    Must be called by all ranks.
     """
     report: dict[str, Any] = {"measure": "mean MS-SSIM between pairs, real ones of two people"}
     manifest = next(iter(splits.values())).manifest
@@ -69,7 +69,7 @@ def batch_pairs(pairs: Integers) -> list[Integers]:
 
 
 def mean_similarity(batches: Iterable[Tensor], ranks: Ranks) -> float | None:
-    """Return the mean MS-SSIM between pairs; None if there are no pairs. Collective: all ranks.
+    """Return the mean MS-SSIM between pairs; None if there are no pairs. Must be called by all ranks.
 
     Args:
         batches: this rank's images, (2 P, C, H, W), of batches as `batch_pairs` returns them.

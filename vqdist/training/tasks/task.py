@@ -77,7 +77,7 @@ class Task(ABC):
         return []
 
     def initialize(self, pipeline: DataPipeline, ranks: Ranks) -> None:
-        """Initialise what depends on the data, before step 1. Collective: every rank ends with the same values."""
+        """Initialise what depends on the data, before step 1. Must be called by all ranks."""
 
     def begin_step(self, step: int) -> None:
         """Prepare for the forward passes of a step, counted from 1."""

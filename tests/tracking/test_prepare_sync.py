@@ -30,14 +30,14 @@ from wandb_support import (
 from vqdist.foundation.errors import DataError
 from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir
-from vqdist.tracking import sync
+from vqdist.tracking import prepare_sync
 from vqdist.tracking.metric_rows import to_event
-from vqdist.tracking.sync import find_missing, find_wandb_files, main, prepare
+from vqdist.tracking.prepare_sync import find_missing, find_wandb_files, main, prepare
 from vqdist.tracking.tracker import Tracker
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"
 LAST_STEP = 20
-real_read_wandb_file = sync.read_wandb_file
+real_read_wandb_file = prepare_sync.read_wandb_file
 pytestmark = needs_proc
 
 
@@ -89,7 +89,7 @@ def quiet_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pyte
     with pytest.MonkeyPatch.context() as patch:
         forget_credentials(patch, tmp_path_factory.mktemp("home"))
         limit_finish(patch)
-        patch.setattr(sync, "read_wandb_file", read_wandb_file)
+        patch.setattr(prepare_sync, "read_wandb_file", read_wandb_file)
         yield patch
 
 
@@ -146,7 +146,7 @@ def test_a_run_that_is_still_written_waits(
     run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files = find_wandb_files(run_dir)[:2]
-    monkeypatch.setattr(sync, "find_wandb_files", lambda _: files)
+    monkeypatch.setattr(prepare_sync, "find_wandb_files", lambda _: files)
     state = json.loads((run_dir.wandb / "tracking.json").read_text())
     for writer in ({"host": state["writer"]["host"], "pid": os.getpid()}, {"host": "another", "pid": 1}):
         (run_dir.wandb / "tracking.json").write_text(json.dumps(state | {"writer": writer}))

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from vqdist.data.sources.phantom import phantom_slice
-from vqdist.evaluation.samples import distances
+from vqdist.evaluation.samples import distribution_distances
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
 
 NUMBERS = (4, 12, 20, 28)
@@ -39,24 +39,24 @@ def test_features(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics
     blurred = np.stack([gaussian_filter(one, 1.5) for one in slices["new"]])
     noisy = np.clip(slices["new"] + np.random.default_rng(0).normal(0, 0.3, slices["new"].shape), 0, 1)
     sets = ({**real, "samples": measure(samples)} for samples in (slices["new"], blurred, noisy))
-    new, *altered = map(distances.compare_features, sets)
+    new, *altered = map(distribution_distances.compare_features, sets)
     assert new["samples_test"] < 0.2 * min(report["samples_test"] for report in altered)
     assert new["ratio"] == pytest.approx(new["samples_test"] / new["train_test"])
-    copied = distances.compare_features({**real, "reconstructions": real["test"], "samples": real["test"]})
+    copied = distribution_distances.compare_features({**real, "reconstructions": real["test"], "samples": real["test"]})
     assert copied["reconstructions_test"] == pytest.approx(0, abs=1e-6)
 
 
 def test_grey_values(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics]) -> None:
-    report = distances.compare_grey_values({**real, "samples": measure(slices["test"] * 0.8)})
+    report = distribution_distances.compare_grey_values({**real, "samples": measure(slices["test"] * 0.8)})
     inside = slices["test"][slices["test"] > 0]
     assert report["samples_test"] == pytest.approx(0.2 * inside.mean(), rel=0.15)
-    black = distances.compare_grey_values({**real, "samples": measure(slices["test"] * 0)})
+    black = distribution_distances.compare_grey_values({**real, "samples": measure(slices["test"] * 0)})
     assert black["samples_test"] is None
 
 
 def test_spectra(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics]) -> None:
     blurred = measure(np.stack([gaussian_filter(one, 1.0) for one in slices["test"]]))
-    report = distances.compare_spectra({**real, "samples": blurred})
+    report = distribution_distances.compare_spectra({**real, "samples": blurred})
     assert report["samples_test"] > 4 * report["train_test"]
     assert report["samples_above_quarter_cycle_db"] < -5
 
@@ -70,7 +70,7 @@ def test_positions(slices: dict[str, np.ndarray], real: dict[str, SliceStatistic
         "wrong": replace(new, slice_numbers=reversed_numbers),
         "none": replace(new, slice_numbers=no_numbers),
     }
-    everything = distances.compare_positions(sets)
+    everything = distribution_distances.compare_positions(sets)
     report = everything["brain_area"]
     assert report["right"]["slices"] == 16
     assert report["right"]["deviations"] < report["wrong"]["deviations"]

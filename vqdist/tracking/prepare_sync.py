@@ -1,4 +1,4 @@
-"""Fill in what W&B lacks of a run and list what to send: python -m vqdist.tracking.sync RUN.
+"""Fill in what W&B lacks of a run and list what to send: python -m vqdist.tracking.prepare_sync RUN.
 
 Every attempt has a .wandb file in RUN/wandb/. What killed processes did not write is added from metrics.jsonl and
 previews/ as one more file. Files that the server may lack go to stdout, in order; launch/wandb_sync.sh sends them.

@@ -9,10 +9,10 @@ import yaml
 from PIL import Image
 from wandb_support import append_lines, forget_credentials, limit_finish, start, train_line
 
-from vqdist.evaluation.wandb_report import flatten, publish
+from vqdist.evaluation.wandb_logging import flatten, publish
 from vqdist.runs.run_dir import RunDir
 from vqdist.tracking import tracker as tracker_module
-from vqdist.tracking.sync import find_missing, find_wandb_files, read_wandb_file
+from vqdist.tracking.prepare_sync import find_missing, find_wandb_files, read_wandb_file
 
 
 @pytest.fixture(autouse=True)

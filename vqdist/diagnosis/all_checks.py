@@ -27,7 +27,7 @@ def run_preflight_checks(config: RunConfig) -> list[Check]:
 
 
 def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:
-    """Run every check, including a short trial of the run. Collective: every rank of the allocation.
+    """Run every check, including a short trial of the run. Must be called by all ranks of the allocation.
 
     Args:
         tracking_flag: `--tracking.mode` of the command line, None if not given.
@@ -79,7 +79,7 @@ def _check_inputs(config: RunConfig) -> tuple[list[Check], Manifest | None]:
 
 
 def _check_ranks(config: RunConfig, checks: list[Check], ranks: "Ranks", rendezvous_s: float) -> list[Check]:
-    """Merge the checks of each rank, its machine included, and add those between ranks. Collective."""
+    """Merge the checks of each rank, its machine included, and add those between ranks. Must be called by all ranks."""
     from vqdist.diagnosis.communication import check_communication
 
     own = [*checks, *check_machine(config.train.precision, ranks.device.type)]
@@ -88,7 +88,7 @@ def _check_ranks(config: RunConfig, checks: list[Check], ranks: "Ranks", rendezv
 
 
 def _check_trial(config: RunConfig, checks: list[Check], manifest: Manifest | None, ranks: "Ranks") -> list[Check]:
-    """Read and train for some seconds if all earlier checks allow it. Collective."""
+    """Read and train for some seconds if all earlier checks allow it. Must be called by all ranks."""
     from vqdist.diagnosis.trial import check_reading, estimate_duration, run_trial
 
     path = config.data.path

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from vqdist.data.loading.batch import NO_NUMBER, Batch
+from vqdist.data.loading.micro_batch_loader import MicroBatchLoader
 from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.loading.plan import MicroBatchPlan
 from vqdist.data.loading.sample_cache import SampleCache
-from vqdist.data.loading.sample_loader import SampleLoader
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.errors import DamagedDataError
 
 
-def open_dataset(data: Path, **options: object) -> SampleLoader:
+def open_dataset(data: Path, **options: object) -> MicroBatchLoader:
     manifest = load_manifest(data)
-    return SampleLoader(
+    return MicroBatchLoader(
         ShardReader(data, manifest, "train"),
         SampleDecoder(manifest),
         shape=manifest.values_shape,
@@ -28,7 +28,7 @@ def open_dataset(data: Path, **options: object) -> SampleLoader:
     )
 
 
-def load(dataset: SampleLoader, *samples: int) -> Batch:
+def load(dataset: MicroBatchLoader, *samples: int) -> Batch:
     indexes = np.array(samples, np.int64)
     return dataset.load(MicroBatchPlan(3, indexes + 100, indexes, last=True))
 

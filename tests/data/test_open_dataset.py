@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from shard_server import ShardServer
 
-from vqdist.data.dataset import Dataset, open_dataset
+from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.errors import DataError
 

@@ -63,7 +63,7 @@ def _column(numbers: list[int] | list[float], pin_memory: bool) -> torch.Tensor:
     return column.pin_memory() if pin_memory else column
 
 
-class SampleLoader:
+class MicroBatchLoader:
     """Loads one micro-batch at a time.
 
     Args:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vqdist.metrics.intervals import bootstrap_subjects
+from vqdist.metrics.confidence_intervals import bootstrap_subjects
 
 
 def test_bootstrap_resamples_whole_subjects() -> None:
