@@ -9,13 +9,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from nibabel.cmdline.roi import main as select_volumes
 
 from vqdist.data.sources.nifti import choose_affine, read_nifti, to_millimetres
 from vqdist.data.sources.volume_limits import VolumeError
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError
 
-SFORM, QUATERNION = 280, 256  # offsets in the header
+SFORM = 280  # offset in the header
 
 
 def noise(shape: tuple[int, ...] = (12, 14, 10)) -> np.ndarray:
@@ -58,6 +59,16 @@ def test_a_file_that_lost_its_end_is_damaged(tmp_path: Path, lost_bytes: int) ->
     path = save(tmp_path / "a.nii.gz", noise())
     path.write_bytes(path.read_bytes()[:-lost_bytes])
     with pytest.raises(VolumeError, match="damaged gzip data"):
+        read_nifti(path)
+
+
+def test_bytes_after_the_compressed_data_are_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", noise())
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(100))
+    assert np.array_equal(read_nifti(path)[0], noise())
+    path.write_bytes(whole + b"more")
+    with pytest.raises(VolumeError, match="other bytes after the gzip data"):
         read_nifti(path)
 
 
@@ -108,6 +119,12 @@ def test_without_any_usable_form_the_message_names_the_affine(tmp_path: Path) ->
         slice_volume(path, num_slices=2, image_size=8)
 
 
+def test_the_origin_may_be_unknown(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", noise(), np.diag([-1.0, 1, 1, 1]))
+    rewrite(path, lambda data: struct.pack_into("<f", data, SFORM + 12, float("nan")))
+    assert np.array_equal(read_nifti(path)[0], noise()[::-1])
+
+
 def test_a_header_without_forms_uses_the_voxel_sizes(tmp_path: Path) -> None:
     header = nibabel.Nifti1Header()
     header.set_data_shape((4, 5, 6))
@@ -150,4 +167,6 @@ def test_colours_and_series_say_what_to_do(tmp_path: Path) -> None:
         slice_volume(tmp_path / "rgb.nii", num_slices=2, image_size=8)
     with pytest.raises(DataError, match=r"a 4-D series of 3 volumes .*; expected one 3-D volume: select one"):
         slice_volume(save(tmp_path / "series.nii.gz", noise((6, 6, 6, 3))), num_slices=2, image_size=8)
+    select_volumes(["-t", "0:1", str(tmp_path / "series.nii.gz"), str(tmp_path / "first.nii.gz")])
+    assert np.array_equal(read_nifti(tmp_path / "first.nii.gz")[0], noise((6, 6, 6, 3))[..., 0])
     assert read_nifti(save(tmp_path / "one.nii", noise((6, 7, 8, 1))))[0].shape == (6, 7, 8)

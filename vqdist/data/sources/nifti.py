@@ -56,12 +56,13 @@ def read_nifti(path: Path) -> tuple[Volume, Sides]:
             if not is_gzip:
                 return _read_stream(plain, path)
             with gzip.GzipFile(fileobj=plain) as file:
-                found = _read_stream(file, path)
+                volume = _read_stream(file, path)
                 _read_to_end(file)
-                return found
+                return volume
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        expected = "a file that `gzip -t` accepts: copy or download it again"
-        raise VolumeError(f"damaged gzip data ({error})", expected) from error
+        trailing = "Not a gzipped file" in str(error)  # of the bytes after a whole gzip stream
+        found = "other bytes after the gzip data" if trailing else f"damaged gzip data ({error})"
+        raise VolumeError(found, "a file that `gzip -t` accepts: copy or download it again") from error
     except (
         *(ImageFileError, HeaderDataError, HeaderTypeError, OrientationError, np.linalg.LinAlgError),
         *(KeyError, TypeError, IndexError),
@@ -128,18 +129,19 @@ def choose_affine(header: Any, where: str) -> Affine:
         VolumeError: forms have a code, but none of them can be used.
     """
     forms = {"sform": header.get_sform, "qform": header.get_qform}
-    faults = []
+    faults: list[str] = []
     for name, read in forms.items():
         if int(header[f"{name}_code"]) == 0:
             continue
         try:
-            affine = np.asarray(read(), np.float64)
+            affine = np.array(read(), np.float64)
             fault = _find_affine_fault(affine)
         except (ValueError, ArithmeticError) as error:
             fault = str(error)
         if not fault:
             if faults:
                 print_message(f"{where}: {', '.join(faults)}; the {name} is used")
+            affine[:, 3] = np.nan_to_num(affine[:, 3], posinf=0, neginf=0)  # slices do not depend on the origin
             return affine
         faults.append(f"{name} with {fault}")
     if faults:
@@ -149,8 +151,8 @@ def choose_affine(header: Any, where: str) -> Affine:
 
 
 def _find_affine_fault(affine: Affine) -> str:
-    """Return why an affine cannot be used; empty if it can."""
-    if not np.isfinite(affine).all():
+    """Return why the axes of an affine cannot be used; empty if they can."""
+    if not np.isfinite(affine[:3, :3]).all():
         return "NaN or infinite values"
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not (lengths > 0).all():

@@ -11,6 +11,7 @@ import numpy as np
 
 from vqdist.data.shards.codecs import PICTURE_ERRORS
 from vqdist.data.shards.png import check_png_chunks
+from vqdist.data.sources.tiff_checksums import check_tiff_data
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.progress import print_message
 
@@ -73,8 +74,8 @@ def load_picture(
     Raises:
         DataError: no picture, a damaged one, an animation or stack, or more than 67 million pixels.
     """
-    _check_checksums(path)
     with _opened(path) as picture:
+        _check_checksums(picture, path)
         pixels = _to_uint8(_turn_upright(picture, path, report), channels, read_ranges)
     square = resize(pad_to_square(pixels), (image_size, image_size))
     return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
@@ -92,7 +93,7 @@ def measure_grey_range(path: str | Path) -> tuple[GreyKind, tuple[float, float] 
                 return None
             if picture.mode.startswith("I;"):
                 return "integer", _SIXTEEN_BITS
-            _check_checksums(path)
+            _check_checksums(picture, path)
             values = np.asarray(picture)
     except DataError:
         return None
@@ -144,15 +145,16 @@ def _check(picture: "Image.Image", path: str | Path) -> None:
         raise DataError.of(str(path), f"{frames} frames", "a single picture")
 
 
-def _check_checksums(path: str | Path) -> None:
-    """Compare the checksums of a PNG with its data. A file that cannot be opened is left to the decoder."""
+def _check_checksums(picture: "Image.Image", path: str | Path) -> None:
+    """Compare the checksums that the format has with the data."""
     try:
         with open(path, "rb") as file:
-            check_png_chunks(file)
-    except OSError:
-        return
+            if picture.format == "PNG":
+                check_png_chunks(file)
+            elif picture.format == "TIFF":
+                check_tiff_data(file, getattr(picture, "tag_v2", {}))
     except ValueError as error:
-        found = f"a damaged PNG ({error})"
+        found = f"a damaged {picture.format} ({error})"
         raise DataError.of(str(path), found, "a whole picture: copy or download it again") from error
 
 

@@ -26,7 +26,7 @@ class _Format:
     """A format that is not read.
 
     Attributes:
-        noun: what the files are, after their number.
+        noun: what the files are, before their number.
         advice: what to do; a format string; see `_describe` for its fields.
         is_volume: whether pictures beside these files are probably previews of them.
     """
@@ -37,22 +37,22 @@ class _Format:
 
 
 _DICOM = _Format("DICOM files", "{nifti}: convert the series, for example with `dcm2niix -z y -f %i_%s -o OUT {root}`")
-_OASIS2 = _Format("OASIS-2 volumes in NIfTI pairs (.hdr and .img)", _BY_CONVERT)
-_PAIRS = _Format("NIfTI pairs (.hdr and .img)", _BY_CONVERT)
+_OASIS2 = _Format("OASIS-2 volumes in NIfTI pairs of .hdr and .img", _BY_CONVERT)
+_PAIRS = _Format("NIfTI pairs of .hdr and .img", _BY_CONVERT)
 _OASIS1_OTHERS = _Format(
-    "OASIS-1 volumes (.hdr and .img) without orientation, other than those that vqdist reads",
+    "OASIS-1 volumes without orientation, other than those that vqdist reads",
     "the volumes PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{{hdr,img}} of the same discs, or {nifti}, converted with "
     "the orientation that the OASIS-1 documentation gives",
 )
 _ANALYZE = _Format(
-    "Analyze 7.5 volumes (.hdr and .img), a format without orientation",
+    "Analyze 7.5 volumes, which have no orientation",
     _BY_CONVERT + "; compare left and right with the original",
 )
 _BY_EXTENSION = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), _DICOM),
     **dict.fromkeys(
         (".mgz", ".mgh"),
-        _Format("FreeSurfer volumes (.mgz, .mgh)", _BY_CONVERT + "; take one volume per scan, such as mri/brain.mgz"),
+        _Format("FreeSurfer volumes", _BY_CONVERT + "; take one volume per scan, such as mri/brain.mgz"),
     ),
     **dict.fromkeys((".nrrd", ".nhdr"), _Format("NRRD volumes", _BY_SITK)),
     **dict.fromkeys((".mha", ".mhd"), _Format("MetaImage volumes", _BY_SITK)),
@@ -66,7 +66,7 @@ _BY_EXTENSION = {
     **dict.fromkeys(
         (".npy", ".npz", ".mat", ".h5", ".hdf5"),
         _Format(
-            "files of arrays (.npy, .npz, .mat, .h5)",
+            "files of arrays",
             "picture files, or {nifti}: write each array, for example in Python "
             "`nibabel.save(nibabel.Nifti1Image(array, affine), 'SUBJECT.nii.gz')`",
             is_volume=False,
@@ -140,7 +140,7 @@ def _describe(kind: _Format, names: Sequence[str], root: Path, pictures: int) ->
     beside = f" beside {pictures:,} pictures" if pictures else ""
     or_pictures = "; or --layout imagefolder for the pictures" if pictures else ""
     at_least = "at least " if len(names) >= _MAX_OPENED_FILES else ""
-    return f"{at_least}{len(names):,} {kind.noun}{beside}, such as {printable(names[0])}", text + or_pictures
+    return f"{kind.noun} ({at_least}{len(names):,}){beside}, such as {printable(names[0])}", text + or_pictures
 
 
 def _suffix(name: str) -> str:
