@@ -84,17 +84,22 @@ def test_dicom_is_recognised_by_name_or_content(tmp_path: Path, name: str) -> No
     touch(tmp_path, *(name.format(number) for number in range(4)), data=data)
     text = message(tmp_path)
     assert f"DICOM files (4), such as {name.format(0)}" in text
-    assert f"dcm2niix -z y -f %i_%s -o OUT {tmp_path}" in text
+    assert f"mkdir OUT && dcm2niix -z y -f %i_%s -o OUT {tmp_path}" in text
 
 
 def test_freesurfer_volumes_are_named_and_their_command_converts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch(tmp_path, "in/bert/surf/lh.white", "in/bert/stats/aseg.stats", "in/bert/scripts/recon-all.log")
-    (tmp_path / "in/bert/mri").mkdir()
+    touch(
+        tmp_path,
+        "in/bert/mri/aseg.mgz",
+        "in/bert/surf/lh.white",
+        "in/bert/stats/aseg.stats",
+        "in/bert/scripts/recon-all.log",
+    )
     nibabel.save(nibabel.MGHImage(volume(), np.eye(4)), tmp_path / "in/bert/mri/brain.mgz")
     text = message(tmp_path / "in")
-    assert "FreeSurfer volumes (1), such as bert/mri/brain.mgz" in text
+    assert "FreeSurfer volumes (2), such as bert/mri/brain.mgz" in text
     monkeypatch.chdir(tmp_path)
     nib_convert(shlex.split(text.split("`")[1])[1:])
     assert slice_volume("bert_mri_brain.nii.gz", num_slices=2, image_size=8).shape == (2, 8, 8)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.printable_text import printable
+from vqdist.foundation.progress import count_noun
 
 _NIFTI = "NIfTI volumes (.nii, .nii.gz)"
 _BY_CONVERT = "{nifti}: convert each volume with its subject in the name, for example `nib-convert {path} {out}.nii.gz`"
@@ -18,6 +19,7 @@ _BY_SITK = (
 # Of pictures and volumes in one folder, the pictures are usually previews of the volumes.
 _PREVIEWS_PER_VOLUME = 6
 _HEADER_BYTES = 348
+_ANALYZE_STARTS = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")  # this length in either byte order
 _MAX_OPENED_FILES = 1000  # to find DICOM files without an extension
 
 
@@ -29,14 +31,18 @@ class _Format:
         noun: what the files are, before their number.
         advice: what to do; a format string; see `_describe` for its fields.
         is_volume: whether pictures beside these files are probably previews of them.
+        example: end of the path to name, if there is one.
     """
 
     noun: str
     advice: str
     is_volume: bool = True
+    example: str = ""
 
 
-_DICOM = _Format("DICOM files", "{nifti}: convert the series, for example with `dcm2niix -z y -f %i_%s -o OUT {root}`")
+_DICOM = _Format(
+    "DICOM files", "{nifti}: convert the series, for example with `mkdir OUT && dcm2niix -z y -f %i_%s -o OUT {root}`"
+)
 _OASIS2 = _Format("OASIS-2 volumes in NIfTI pairs of .hdr and .img", _BY_CONVERT)
 _PAIRS = _Format("NIfTI pairs of .hdr and .img", _BY_CONVERT)
 _OASIS1_OTHERS = _Format(
@@ -52,10 +58,11 @@ _BY_EXTENSION = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), _DICOM),
     **dict.fromkeys(
         (".mgz", ".mgh"),
-        _Format("FreeSurfer volumes", _BY_CONVERT + "; take one volume per scan, such as mri/brain.mgz"),
+        _Format("FreeSurfer volumes", _BY_CONVERT + "; take one volume per scan", example="brain.mgz"),
     ),
     **dict.fromkeys((".nrrd", ".nhdr"), _Format("NRRD volumes", _BY_SITK)),
     **dict.fromkeys((".mha", ".mhd"), _Format("MetaImage volumes", _BY_SITK)),
+    ".hdr.gz": _PAIRS,
     ".mnc": _Format("MINC volumes", _BY_CONVERT),
     ".head": _Format("AFNI volumes", _BY_CONVERT),
     ".par": _Format("Philips PAR/REC volumes", "{nifti}: convert each volume, for example `parrec2nii {path}`"),
@@ -90,7 +97,7 @@ _BY_EXTENSION = {
         (".zip", ".tar.gz", ".tgz", ".7z", ".rar"), _Format("archives", "pictures or volumes: extract them", False)
     ),
 }
-_COMPRESSED = re.compile(r"(\.nii|\.tar)(\.[a-z0-9]+)$")
+_COMPRESSED = re.compile(r"(\.nii|\.tar|\.hdr)(\.[a-z0-9]+)$")
 _OASIS = re.compile(r"OAS([12])_\d{4}", re.IGNORECASE)
 
 
@@ -126,7 +133,7 @@ def check_formats(names: Sequence[str], root: Path, *, is_picture: Callable[[str
 
 
 def _describe(kind: _Format, names: Sequence[str], root: Path, pictures: int) -> tuple[str, str]:
-    example = PurePosixPath(names[0])
+    example = PurePosixPath(next((name for name in names if name.endswith(kind.example)), names[0]))
     out = "_".join(example.parts).removesuffix(_suffix(example.name)).removesuffix(".nifti")
     path = root / example
     text = kind.advice.format(
@@ -137,10 +144,10 @@ def _describe(kind: _Format, names: Sequence[str], root: Path, pictures: int) ->
         python_path=repr(printable(str(path))),
         python_out=repr(f"{printable(out)}.nii.gz"),
     )
-    beside = f" beside {pictures:,} pictures" if pictures else ""
+    beside = f" beside {count_noun(pictures, 'picture')}" if pictures else ""
     or_pictures = "; or --layout imagefolder for the pictures" if pictures else ""
     at_least = "at least " if len(names) >= _MAX_OPENED_FILES else ""
-    return f"{kind.noun} ({at_least}{len(names):,}){beside}, such as {printable(names[0])}", text + or_pictures
+    return f"{kind.noun} ({at_least}{len(names):,}){beside}, such as {printable(str(example))}", text + or_pictures
 
 
 def _suffix(name: str) -> str:
@@ -153,14 +160,16 @@ def _extension(name: str) -> str:
 
 
 def _recognise_pair(path: Path) -> _Format | None:
-    """Return the format of a .hdr: NIfTI or Analyze; None if it is neither, for example a Radiance picture."""
+    """Return the format of a .hdr by its path and content; None for another one, for example a Radiance picture."""
+    oasis = _OASIS.findall(str(path))[-1:]
+    if oasis == ["2"]:
+        return _OASIS2
     header = _read_start(path, _HEADER_BYTES)
-    if len(header) < _HEADER_BYTES or header[:4] not in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
-        return None
-    oasis = _OASIS.findall(str(path))
     if header[344:348] == b"ni1\0":
-        return _OASIS2 if oasis[-1:] == ["2"] else _PAIRS
-    return _OASIS1_OTHERS if oasis[-1:] == ["1"] else _ANALYZE
+        return _PAIRS
+    if oasis == ["1"]:
+        return _OASIS1_OTHERS
+    return _ANALYZE if len(header) == _HEADER_BYTES and header[:4] in _ANALYZE_STARTS else None
 
 
 def _is_dicom(path: Path) -> bool:
