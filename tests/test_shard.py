@@ -1,6 +1,7 @@
 """The shard command, called as people call it."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -221,6 +222,59 @@ def test_a_terabyte_is_refused_by_its_header(capsys: pytest.CaptureFixture[str],
     assert code == 2
     assert "big.nii" in said
     assert "10000 x 10000 x 10000" in said
+
+
+def test_damage_that_only_a_checksum_shows_is_an_error_or_counted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import nibabel
+
+    (tmp_path / "volumes").mkdir()
+    for number in range(4):
+        volume = np.random.default_rng(number).integers(1, 900, (12, 12, 9)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "volumes" / f"sub-{number}.nii.gz")
+    pictures = save_pictures(tmp_path / "pictures", *(f"{number}.png" for number in range(6)))
+    for source, name in ((tmp_path / "volumes", "sub-3.nii.gz"), (pictures, "3.png")):
+        data = bytearray((source / name).read_bytes())
+        at = len(data) - 6 if name.endswith("gz") else data.index(b"IDAT") + 30  # a byte of the CRC; of the pixels
+        data[at] ^= 1
+        (source / name).write_bytes(data)
+        out = tmp_path / f"out-{name}"
+        words = (source, out, "--image-size", 8, "--num-slices", 2)
+        code, _, said = shard(capsys, *words)
+        assert (code, out.exists()) == (2, False)
+        assert f"{source / name}: found damaged" in said.replace("found a damaged", "found damaged")
+        code, result, said = shard(capsys, *words, "--on-error", "skip")
+        assert (code, result["skipped"]) == (0, 1)
+        assert load_manifest(out).source["skipped"] == [name]
+
+
+def test_names_that_are_not_utf_8(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", "a/1.png", "a/2.png", "b/3.png", "b/4.png")
+    folder = tmp_path / os.fsdecode(b"K\xf6rper")
+    source.rename(folder)
+    (folder / "b").rename(folder / os.fsdecode(b"Gef\xe4\xdfe"))
+    (folder / "a/1.png").rename(folder / os.fsdecode(b"a/Ma\xdfe_0.png"))
+    (folder / "a/2.png").rename(folder / os.fsdecode(b"a/Ma\xe4e_0.png"))
+    (folder / os.fsdecode(b"a/\xff.png")).write_bytes(b"no picture")
+    words = (folder, tmp_path / "d", "--image-size", 8, "--split", 1, 0, 0)
+    code, _, said = shard(capsys, *words)
+    assert code == 2
+    assert r"K\xf6rper/a/\xff.png: found no readable picture" in said
+    code, result, said = shard(capsys, *words, "--on-error", "skip")
+    assert (code, result["splits"]["train"]["samples"]) == (0, 4)
+    manifest = load_manifest(tmp_path / "d")
+    assert manifest.class_names == (r"Gef\xe4\xdfe", "a")
+    assert manifest.source["skipped"] == [r"a/\xff.png"]
+    assert manifest.source["path"].endswith(r"K\xf6rper")
+    samples = [sample["json"] for sample in read_all(tmp_path / "d", "train")]
+    assert {sample["source"] for sample in samples} == {
+        r"a/Ma\xdfe_0.png",
+        r"a/Ma\xe4e_0.png",
+        r"Gef\xe4\xdfe/3.png",
+        r"Gef\xe4\xdfe/4.png",
+    }
+    assert len({sample["subject"] for sample in samples}) == 4
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")

@@ -1,6 +1,6 @@
 """Readers of data with damaged bytes as input: a DataError, or the correct data, and nothing else.
 
-The long version, `pytest -m long tests/data/test_fuzz.py`, tries 150,000 inputs.
+The long version, `pytest -m long tests/data/test_fuzz.py`, tries 170,000 inputs.
 """
 
 import json
@@ -129,11 +129,14 @@ def tar_attempt(folder: Path) -> tuple[bytes, Attempt]:
 
 
 def picture_attempt(folder: Path) -> tuple[bytes, Attempt]:
+    """A damaged PNG: the picture that was written, or an error, because of the checksums of its chunks."""
     path = folder / "picture"
+    path.write_bytes(encode_png(IMAGE))
+    expected = load_picture(path, image_size=8, channels=1)
 
     def attempt(data: bytes) -> None:
         path.write_bytes(data)
-        assert load_picture(path, image_size=8, channels=1).shape == (1, 8, 8)
+        assert np.array_equal(load_picture(path, image_size=8, channels=1), expected)
 
     return encode_png(IMAGE), attempt
 
@@ -149,9 +152,23 @@ def volume_attempt(folder: Path) -> tuple[bytes, Attempt]:
     return path.read_bytes(), attempt
 
 
+def compressed_volume_attempt(folder: Path) -> tuple[bytes, Attempt]:
+    """A damaged .nii.gz: the volume that was written, or an error, because of the checksum of gzip."""
+    path = folder / "volume.nii.gz"
+    voxels = np.random.default_rng(0).integers(1, 90, (9, 8, 7)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+    expected = slice_volume(path, num_slices=2, image_size=8)
+
+    def attempt(data: bytes) -> None:
+        path.write_bytes(data)
+        assert np.array_equal(slice_volume(path, num_slices=2, image_size=8), expected)
+
+    return path.read_bytes(), attempt
+
+
 ATTEMPTS = [
     *(png_attempt, codes_attempt, manifest_attempt, shard_attempt, index_attempt, tar_attempt),
-    *(picture_attempt, volume_attempt),
+    *(picture_attempt, volume_attempt, compressed_volume_attempt),
 ]
 
 

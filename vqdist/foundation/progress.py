@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 from tqdm import tqdm
 
 from vqdist.foundation.launcher_environment import read_rank
+from vqdist.foundation.printable_text import printable
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ def print_message(text: str) -> None:
 
 def print_from_any_rank(text: str) -> None:
     """Write a message to stderr, above the bar if one is drawn. A full disk behind stderr is ignored."""
+    text = printable(text)
     with suppress(OSError):
         if _drawn:
             _drawn[-1].write_above(text)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vqdist.data.shards.codecs import decode_png, encode_png
-from vqdist.data.shards.png import MAGIC, pack_png, unpack_png
+from vqdist.data.shards.png import MAGIC, check_png_chunks, pack_png, unpack_png
 from vqdist.foundation.errors import DamagedDataError
 
 
@@ -77,3 +77,29 @@ def test_damage_is_named() -> None:
     ):
         with pytest.raises(DamagedDataError, match="here"):
             decode_png(data, image_size=size, channels=1, where="here")
+
+
+def test_the_chunks_of_a_whole_png_pass() -> None:
+    for data in (pack_png(pixels(3)), pillow_png(pixels(1)), rebuilt(bytes([0, 1, 2, 3]), size=(1, 3), pieces=2)):
+        check_png_chunks(io.BytesIO(data))
+        check_png_chunks(io.BytesIO(data + b"bytes after the end"))
+        check_png_chunks(io.BytesIO(data.replace(b"tEXta", b"tEXtb")))  # a comment may be damaged
+        check_png_chunks(io.BytesIO(data[:-12]))
+    for data in (b"", b"GIF89a", MAGIC):
+        check_png_chunks(io.BytesIO(data))
+
+
+def test_every_flipped_bit_of_a_critical_chunk_is_found() -> None:
+    good = rebuilt(bytes([0, 1, 2, 3]), size=(1, 3), pieces=2)
+    comment = range(good.index(b"tEXt") - 4, good.index(b"tEXt") + 11)
+    types = {at for kind in (b"IHDR", b"IDAT", b"IEND") for at in range(good.index(kind), good.index(kind) + 4)}
+    assert good.count(b"IDAT") == 2
+    last = range(good.rindex(b"IDAT"), good.rindex(b"IDAT") + 4)
+    for at in set(range(len(MAGIC) + 4, len(good))) - set(comment) - types - set(last):
+        damaged = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+        with pytest.raises(ValueError, match=r"chunk .* at byte \d+"):
+            check_png_chunks(io.BytesIO(damaged))
+    with pytest.raises(ValueError, match="the CRC of chunk plte at byte 33"):
+        check_png_chunks(io.BytesIO(good[:33] + chunk(b"PLTE", b"abc").replace(b"PLTE", b"plte") + good[33:]))
+    with pytest.raises(ValueError, match="the file ends inside chunk IDAT"):
+        check_png_chunks(io.BytesIO(good[:-20]))

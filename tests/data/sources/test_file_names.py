@@ -1,5 +1,6 @@
 """Parsing of file names: natural order, subjects, slice numbers, splits, and keys."""
 
+import os
 from pathlib import PurePosixPath
 
 import pytest
@@ -83,3 +84,11 @@ def test_keys_are_readable_and_unique() -> None:
     assert len({key.lower() for key in keys}) == 6
     assert all(key.isascii() and "." not in key and "/" not in key and len(key) <= 90 for key in keys)
     assert build_keys(["plain"]) == ["plain"]
+
+
+def test_names_that_are_not_utf_8_have_keys() -> None:
+    names = [os.fsdecode(name) for name in (b"Ma\xdfe", b"Ma\xe4e", b"\xff")]
+    keys = build_keys(names)
+    assert keys[0] == "Ma_e"
+    assert len({key.lower() for key in keys}) == 3
+    assert all(key.isascii() for key in keys)

@@ -12,6 +12,7 @@ from PIL import Image
 from vqdist.data.sources.pictures import (
     has_colour,
     load_picture,
+    measure_grey_range,
     pad_to_square,
     picture_extensions,
     resize,
@@ -151,3 +152,98 @@ def test_resizing_averages_when_it_shrinks() -> None:
     assert np.abs(resize(checkers, (4, 4))[1:-1, 1:-1] - 100).max() < 10
     assert resize(checkers, (16, 16)) is checkers
     assert resize(np.zeros((4, 6, 3), np.uint8), (8, 3)).shape == (8, 3, 3)
+
+
+def exif_block(entries: list[tuple[int, int, bytes]]) -> bytes:
+    """Return EXIF data, a little-endian TIFF of one directory, with (tag, type, value) entries of one value each."""
+    body, extra, offset = struct.pack("<H", len(entries)), b"", 8 + 2 + 12 * len(entries) + 4
+    for tag, kind, value in entries:
+        place = struct.pack("<I", offset + len(extra)) if len(value) > 4 else value.ljust(4, b"\0")
+        body += struct.pack("<HHI", tag, kind, 1) + place
+        extra += value if len(value) > 4 else b""
+    return b"II*\0" + struct.pack("<I", 8) + body + struct.pack("<I", 0) + extra
+
+
+def insert_png_chunk(data: bytes, kind: bytes, payload: bytes) -> bytes:
+    """Insert a chunk behind the header of a PNG."""
+    chunk = struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+    return data[:33] + chunk + data[33:]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_a_readable_orientation_beside_invalid_tags_is_applied(tmp_path: Path, name: str) -> None:
+    exif = b"Exif\0\0" + exif_block([(274, 3, struct.pack("<H", 6)), (282, 10, struct.pack("<ii", -1, 0))])
+    picture = Image.new("L", (100, 40), 255)
+    if name == "a.png":
+        picture.save(tmp_path / name)
+        (tmp_path / name).write_bytes(insert_png_chunk((tmp_path / name).read_bytes(), b"eXIf", exif[6:]))
+    else:
+        picture.save(tmp_path / name, exif=exif)
+    found = load_picture(tmp_path / name, image_size=50, channels=1)[0]
+    assert found[25, 0] < 5
+    assert found[0, 25] > 250
+
+
+@pytest.mark.parametrize("rubbish", [b"\0\x08\0\x02\x01\x12\0\x03" + bytes(20), b"\xff" * 40, b"II*\0", b"I"])
+def test_a_picture_with_unreadable_exif_is_used_as_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rubbish: bytes
+) -> None:
+    grey = gradient(np.uint8, 252)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(insert_png_chunk((tmp_path / "a.png").read_bytes(), b"eXIf", rubbish))
+    Image.fromarray(grey).resize((8, 8)).save(tmp_path / "a.webp", lossless=True, exif=b"Exif\0\0" + rubbish)
+    for name in ("a.png", "a.webp"):
+        found = load_picture(tmp_path / name, image_size=8, channels=1)[0]
+        assert np.abs(found.astype(int) - grey).max() <= 1, name
+    said = capsys.readouterr().err
+    assert not said or "a.png: EXIF data cannot be read (" in said
+    if rubbish[:1] != b"I":
+        assert said.count("the picture is used as it is stored") == 2
+
+
+def test_damage_that_only_the_checksum_of_a_png_shows_is_found(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 9, (40, 40), dtype=np.uint8)).save(stream, "PNG")
+    good, path = stream.getvalue(), tmp_path / "a.png"
+    path.write_bytes(good)
+    expected = load_picture(path, image_size=40, channels=1)
+    start = good.index(b"IDAT") + 4
+    for at in range(start + 2, len(good) - 16, 37):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+        with pytest.raises(DataError, match=r"a\.png: found a damaged PNG \(the CRC of chunk IDAT at byte"):
+            load_picture(path, image_size=40, channels=1)
+    path.write_bytes(good + b"more bytes")
+    assert np.array_equal(load_picture(path, image_size=40, channels=1), expected)
+
+
+@pytest.mark.parametrize("value", [0, -3])
+def test_float_and_32_bit_pictures_without_contrast_are_black(tmp_path: Path, value: int) -> None:
+    for dtype in (np.float32, np.int32):
+        Image.fromarray(np.full((8, 8), value, dtype)).save(tmp_path / "a.tif")
+        assert load_picture(tmp_path / "a.tif", image_size=8, channels=1).max() == 0
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(DataError, match=r"nan\.tif: found no readable picture \(no finite value\)"):
+        load_picture(tmp_path / "nan.tif", image_size=8, channels=1)
+
+
+def test_limits_replace_the_range_of_a_picture(tmp_path: Path) -> None:
+    Image.fromarray(gradient(np.float32, 1)).save(tmp_path / "f.tif")
+    found = load_picture(tmp_path / "f.tif", image_size=8, channels=1, read_ranges=lambda: {"float": (0.0, 2.0)})
+    assert found.max() == 128
+    alone = load_picture(tmp_path / "f.tif", image_size=8, channels=1, read_ranges=lambda: {"integer": (0.0, 2.0)})
+    assert alone.max() == 255
+
+
+def test_ranges_are_measured_for_more_than_8_bits(tmp_path: Path) -> None:
+    pictures = {
+        "8.png": (gradient(np.uint8, 200), None),
+        "16.png": (gradient(np.uint16, 9000), ("integer", (0, 65535))),
+        "small.tif": (gradient(np.int32, 9000), ("integer", (0, 65535))),
+        "black.tif": (gradient(np.float32, 0), ("float", None)),
+    }
+    for name, (values, expected) in pictures.items():
+        Image.fromarray(values).save(tmp_path / name)
+        assert measure_grey_range(tmp_path / name) == expected, name
+    Image.fromarray(gradient(np.float32, 4)).save(tmp_path / "f.tif")
+    assert measure_grey_range(tmp_path / "f.tif") == ("float", robust_range(gradient(np.float32, 4)))
+    assert measure_grey_range(tmp_path / "none.tif") is None

@@ -8,6 +8,7 @@ from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.data.sources.layouts import DEMO, Source, SourceFile, SourceSlice, open_source
 from vqdist.data.sources.splits import assign_splits
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.printable_text import printable
 from vqdist.foundation.progress import ProgressBar, count_noun, print_message
 
 DEMO_IMAGE_SIZE = 128
@@ -59,7 +60,7 @@ def write_source(
         except DataError as error:
             if not skip_unreadable:
                 raise
-            skipped.append(file.source)
+            skipped.append(printable(file.source))
             print_message(f"skipped {error}")
             return []
         if source.by_volume and len(slices) < num_slices:
@@ -75,7 +76,7 @@ def write_source(
         samples_per_shard=samples_per_shard,
         overwrite=overwrite,
         source={
-            "path": origin,
+            "path": printable(origin),
             "layout": source.layout,
             "split": list(shares),
             "seed": seed,
@@ -88,7 +89,12 @@ def write_source(
         for file in source.files:
             split = splits[file.subject]
             for piece in read(file):
-                info = {"subject": file.subject, "slice": piece.slice, "label": file.label, "source": file.source}
+                info = {
+                    "subject": file.subject,
+                    "slice": piece.slice,
+                    "label": file.label,
+                    "source": printable(file.source),
+                }
                 writer.write_image(split, piece.key, piece.image, info)
                 written.add(split)
             progress.advance()

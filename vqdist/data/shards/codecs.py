@@ -17,7 +17,7 @@ from vqdist.foundation.errors import DamagedDataError
 # What zlib, struct and Pillow raise for a damaged picture.
 PICTURE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError),
-    *(struct.error, zlib.error, OverflowError, MemoryError),
+    *(struct.error, zlib.error, OverflowError, MemoryError, RuntimeError),
 )
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

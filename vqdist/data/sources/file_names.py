@@ -1,6 +1,7 @@
 """Parsing of file names: natural order, subject, slice number and split, and the key of a sample."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -69,7 +70,7 @@ def build_keys(sources: Iterable[str]) -> list[str]:
         key = re.sub(r"[^A-Za-z0-9_-]+", "_", source.replace("/", "-"))
         longest = _MAX_KEY_LENGTH - _HASH_LENGTH - 1
         if len(key) > longest or key.lower() in taken or not key.strip("_-"):
-            key = f"{key[:longest]}-{hashlib.sha256(source.encode()).hexdigest()[:_HASH_LENGTH]}"
+            key = f"{key[:longest]}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:_HASH_LENGTH]}"
         taken.add(key.lower())
         keys.append(key)
     return keys

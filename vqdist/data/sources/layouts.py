@@ -22,9 +22,12 @@ from vqdist.data.sources.file_names import (
     stem,
 )
 from vqdist.data.sources.phantom import phantom_slice
-from vqdist.data.sources.pictures import has_colour, load_picture, picture_extensions
+from vqdist.data.sources.pictures import has_colour, picture_extensions
+from vqdist.data.sources.subject_pictures import SubjectPictures
+from vqdist.data.sources.unsupported_formats import check_formats
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.printable_text import printable
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
 DEMO = "demo"
@@ -130,20 +133,22 @@ def open_source(
     taken, passed_over = _select(names, layout, root)
     files, class_names = _list_classes(taken, root) if layout == "imagefolder" else (_parse_names(taken), ())
     keys = build_keys(_key_source(file, layout) for file in files)
-    files = [replace(file, key=key) for file, key in zip(files, keys, strict=True)]
+    files = [replace(file, key=key, subject=printable(file.subject)) for file, key in zip(files, keys, strict=True)]
     if layout in ("nifti", "oasis1"):
         channels = channels or 1
         read = _volume_reader(root, channels, num_slices=num_slices, image_size=image_size)
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
-        read = _picture_reader(root, channels, image_size=image_size)
-    return Source(layout, tuple(files), channels, class_names, passed_over, read)
+        read = _picture_reader(root, files, channels, image_size=image_size)
+    return Source(layout, tuple(files), channels, tuple(map(printable, class_names)), passed_over, read)
 
 
-def _picture_reader(root: Path, channels: int, *, image_size: int) -> Reader:
+def _picture_reader(root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int) -> Reader:
+    listed = ((file.source, file.subject) for file in files)
+    pictures = SubjectPictures(root, listed, image_size=image_size, channels=channels)
+
     def read(file: SourceFile) -> list[SourceSlice]:
-        picture = load_picture(root / file.source, image_size=image_size, channels=channels)
-        return [SourceSlice(file.key, file.slice, picture)]
+        return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject))]
 
     return read
 
@@ -205,6 +210,8 @@ def _detect_layout(names: Sequence[str], root: Path) -> str:
     found = [layout for layout in ("oasis1", "nifti", "oasis-png") if any(_matches(n, layout) for n in names)]
     if len(found) > 1:
         raise DataError.of(str(root), f"files of {' and '.join(found)}", "one of them, or --layout")
+    if not found:
+        check_formats(names, root, is_picture=lambda name: _matches(name, "imagefolder"))
     return found[0] if found else "imagefolder"
 
 
@@ -212,6 +219,7 @@ def _select(names: Sequence[str], layout: str, root: Path) -> tuple[list[str], t
     """Split names into those of the layout and all others; of an Analyze pair, return the header."""
     taken = [name for name in names if _matches(name, layout)]
     if not taken:
+        check_formats(names, root)
         inside = f"{len(names)} files, such as {names[0]}" if names else "an empty folder"
         raise DataError.of(str(root), inside, _EXPECTED[layout])
     passed_over = tuple(name for name in names if not _matches(name, layout))

@@ -1,16 +1,19 @@
 """Reading of pictures of any format and mode as uint8 slices of one size, padded to a square and resized."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from vqdist.data.shards.codecs import PICTURE_ERRORS
+from vqdist.data.shards.png import check_png_chunks
+from vqdist.data.sources.tiff_checksums import check_tiff_data
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.progress import print_message
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +26,11 @@ _FORMATS = (
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _STACKS = ("GIF", "TIFF", "WEBP", "PNG", "AVIF", "IM")
 _MAX_PIXELS = 2**26
+_ORIENTATION_TAG = 274
+_SIXTEEN_BITS = (0.0, 65535.0)
+
+GreyKind = Literal["integer", "float"]  # numbers in a grey picture of more than 8 bits
+GreyRanges = Mapping[GreyKind, tuple[float, float]]  # the values of black and white
 
 
 @cache
@@ -41,24 +49,61 @@ def picture_extensions() -> frozenset[str]:
     return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in _formats())
 
 
-def load_picture(path: str | Path, *, image_size: int, channels: int) -> np.ndarray:
+def load_picture(
+    path: str | Path,
+    *,
+    image_size: int,
+    channels: int,
+    read_ranges: Callable[[], GreyRanges] | None = None,
+    report: Callable[[str], None] = print_message,
+) -> np.ndarray:
     """Read a picture, pad it with black to a square and resize it.
 
-    Transparent pixels become black, 16-bit values are scaled to 8 bits, and the EXIF orientation is applied.
+    Transparent pixels become black, 16-bit values are scaled to 8 bits, and the EXIF orientation is applied. Float
+    values, and integers beyond 16 bits, are scaled by `read_ranges` or else by the picture's own `robust_range`.
 
     Args:
         path: the file.
         image_size: rows and columns of the result.
         channels: 1 (colour is converted to luma) or 3 (grey is repeated).
+        read_ranges: returns the values of black and white, if they are common to several pictures; called only for a
+            grey picture of more than 8 bits.
+        report: called with a message if the EXIF data cannot be read. The picture is used as it is stored.
     Returns:
         (channels, image_size, image_size) uint8.
     Raises:
         DataError: no picture, a damaged one, an animation or stack, or more than 67 million pixels.
     """
     with _opened(path) as picture:
-        pixels = _to_uint8(picture, channels)
+        _check_checksums(picture, path)
+        pixels = _to_uint8(_turn_upright(picture, path, report), channels, read_ranges)
     square = resize(pad_to_square(pixels), (image_size, image_size))
     return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
+
+
+def measure_grey_range(path: str | Path) -> tuple[GreyKind, tuple[float, float] | None] | None:
+    """Return the kind of numbers in a grey picture of more than 8 bits, and its values of black and white.
+
+    Returns:
+        None: the picture has 8 bits, or colour, or cannot be read. A range of None: it has no contrast.
+    """
+    try:
+        with _opened(path) as picture:
+            if not _has_many_bits(picture):
+                return None
+            if picture.mode.startswith("I;"):
+                return "integer", _SIXTEEN_BITS
+            _check_checksums(picture, path)
+            values = np.asarray(picture)
+    except DataError:
+        return None
+    kind = _grey_kind(picture)
+    if kind == "integer" and values.min() >= _SIXTEEN_BITS[0] and values.max() <= _SIXTEEN_BITS[1]:
+        return kind, _SIXTEEN_BITS
+    try:
+        return kind, robust_range(values)
+    except ValueError:
+        return kind, None
 
 
 def has_colour(path: str | Path) -> bool:
@@ -100,34 +145,99 @@ def _check(picture: "Image.Image", path: str | Path) -> None:
         raise DataError.of(str(path), f"{frames} frames", "a single picture")
 
 
-def _to_uint8(picture: "Image.Image", channels: int) -> np.ndarray:
+def _check_checksums(picture: "Image.Image", path: str | Path) -> None:
+    """Compare the checksums that the format has with the data."""
+    try:
+        with open(path, "rb") as file:
+            if picture.format == "PNG":
+                check_png_chunks(file)
+            elif picture.format == "TIFF":
+                check_tiff_data(file, getattr(picture, "tag_v2", {}))
+    except ValueError as error:
+        found = f"a damaged {picture.format} ({error})"
+        raise DataError.of(str(path), found, "a whole picture: copy or download it again") from error
+
+
+def _turn_upright(picture: "Image.Image", path: str | Path, report: Callable[[str], None]) -> "Image.Image":
+    """Decode a picture and apply its EXIF orientation.
+
+    Pillow's `exif_transpose` also rewrites the EXIF data, which fails if any other tag is invalid.
+    """
+    from PIL import Image
+
+    picture.load()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of invalid tags
+            exif = picture.getexif()
+            if not exif:
+                Image.Exif().load(picture.info.get("exif") or b"")  # raises what the reader of JPEG has ignored
+            orientation = exif.get(_ORIENTATION_TAG, 1)
+    except PICTURE_ERRORS as error:
+        found = str(error)[:100] or type(error).__name__
+        report(f"{path}: EXIF data cannot be read ({found}); the picture is used as it is stored")
+        return picture
+    methods = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    method = methods.get(orientation) if isinstance(orientation, int) else None
+    return picture if method is None else picture.transpose(method)
+
+
+def _has_many_bits(picture: "Image.Image") -> bool:
+    """Whether a picture is grey with more than 8 bits."""
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;")
+
+
+def _grey_kind(picture: "Image.Image") -> GreyKind:
+    return "float" if picture.mode == "F" else "integer"
+
+
+def _to_uint8(picture: "Image.Image", channels: int, read_ranges: Callable[[], GreyRanges] | None) -> np.ndarray:
     """Return (H, W) or (H, W, 3) uint8."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    turned = ImageOps.exif_transpose(picture)
-    if turned.mode in ("I", "F") or turned.mode.startswith("I;"):
-        grey = scale_grey(np.asarray(turned), sixteen_bits=turned.mode != "F")
+    if _has_many_bits(picture):
+        limits = read_ranges().get(_grey_kind(picture)) if read_ranges else None
+        grey = scale_grey(np.asarray(picture), sixteen_bits=picture.mode != "F", limits=limits)
         return grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
-    if turned.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in turned.info:
-        turned = turned.convert("RGBA")
-        turned = Image.alpha_composite(Image.new("RGBA", turned.size, (0, 0, 0, 255)), turned)
-    if channels == 1 and turned.mode != "L":
-        turned = turned.convert("RGB").convert("L") if turned.mode != "1" else turned.convert("L")
-    return np.asarray(turned.convert("L" if channels == 1 else "RGB"))
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
+    if channels == 1 and picture.mode != "L":
+        picture = picture.convert("RGB").convert("L") if picture.mode != "1" else picture.convert("L")
+    return np.asarray(picture.convert("L" if channels == 1 else "RGB"))
 
 
-def scale_grey(values: np.ndarray, *, sixteen_bits: bool) -> np.ndarray:
+def scale_grey(values: np.ndarray, *, sixteen_bits: bool, limits: tuple[float, float] | None = None) -> np.ndarray:
     """Scale grey values of more than 8 bits to uint8.
 
     Args:
         values: any numbers.
-        sixteen_bits: scale by the 16-bit range if all values are inside it; otherwise by `robust_range`.
+        sixteen_bits: without limits, scale by the 16-bit range if all values are inside it; otherwise by
+            `robust_range`. Without contrast, 0 and values below are black.
+        limits: the values of black and white.
+    Raises:
+        ValueError: no value is finite.
     """
-    if sixteen_bits and values.min() >= 0 and values.max() <= 65535:
-        return np.round(values / 257).astype(np.uint8)
-    low, high = robust_range(values)
+    if limits is None and sixteen_bits and values.min() >= 0 and values.max() <= _SIXTEEN_BITS[1]:
+        limits = _SIXTEEN_BITS
+    try:
+        low, high = limits or robust_range(values)
+    except NoContrastError:
+        return np.zeros(values.shape, np.uint8)
     scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / (high - low))
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+
+
+class NoContrastError(ValueError):
+    """A picture or volume has the same value everywhere."""
 
 
 def robust_range(values: np.ndarray) -> tuple[float, float]:
@@ -138,7 +248,8 @@ def robust_range(values: np.ndarray) -> tuple[float, float]:
     foreground, and the background, which is the median of the border, is black too.
 
     Raises:
-        ValueError: there is no contrast.
+        NoContrastError: nearly all values are equal, and not above 0.
+        ValueError: no value is finite.
     """
     finite = values[np.isfinite(values)]
     if finite.size == 0:
@@ -153,7 +264,7 @@ def robust_range(values: np.ndarray) -> tuple[float, float]:
     else:
         low = 0.0
     if not high > low:
-        raise ValueError("the same value everywhere")
+        raise NoContrastError("the same value everywhere")
     return low, high
 
 

@@ -4,7 +4,6 @@ The rows of a slice go from the subject's left to right and its columns from bac
 Headers are checked against limits before data are read, because a compressed volume can declare any size.
 """
 
-import gzip
 import math
 import struct
 import zlib
@@ -13,17 +12,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.data.sources.nifti import read_nifti
 from vqdist.data.sources.pictures import pad_to_square, resize, robust_range
+from vqdist.data.sources.volume_limits import (
+    MAX_HEADER_BYTES,
+    WHOLE_VOLUME,
+    Sides,
+    Volume,
+    VolumeError,
+    check_shape,
+    check_sides,
+)
 from vqdist.foundation.errors import DataError
 
-_MAX_VOXELS = 2**28
-_MAX_HEADER_BYTES = 2**20
 # Volumes of about the size of a human head are resampled to 1 mm and padded to the 256 mm frame of the OASIS slices.
 _HEAD_MM = (100.0, 400.0)
 _FRAME_MM = 256
 _ANALYZE_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"}
-
-Volume = npt.NDArray[np.float32]
 
 
 def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.NDArray[np.uint8]:
@@ -46,14 +51,15 @@ def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.N
         return _extract_slices(volume, sides_mm, num_slices, image_size)
     except (OSError, ValueError, EOFError, zlib.error, struct.error, OverflowError, MemoryError) as error:
         found = str(error)[:200] or type(error).__name__
-        raise DataError.of(str(path), found, "a whole 3-D volume") from error
+        expected = error.expected if isinstance(error, VolumeError) else WHOLE_VOLUME
+        raise DataError.of(str(path), found, expected) from error
 
 
-def _read(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
-    return _read_analyze(path) if path.suffix.lower() == ".hdr" else _read_nifti(path)
+def _read(path: Path) -> tuple[Volume, Sides]:
+    return _read_analyze(path) if path.suffix.lower() == ".hdr" else read_nifti(path)
 
 
-def _extract_slices(volume: Volume, sides_mm: npt.NDArray[np.float64], num_slices: int, image_size: int) -> np.ndarray:
+def _extract_slices(volume: Volume, sides_mm: Sides, num_slices: int, image_size: int) -> np.ndarray:
     low, high = robust_range(volume)
     extent_mm = sides_mm * volume.shape
     is_head = _HEAD_MM[0] <= extent_mm.max() <= _HEAD_MM[1]
@@ -88,24 +94,7 @@ def _interpolate_plane(volume: Volume, number: int, depth: int) -> Volume:
     return (volume[:, :, below] * (1 - weight) + volume[:, :, above] * weight).mean(axis=2)
 
 
-def _check_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3 or min(shape) < 2:
-        raise ValueError(f"an array of {' x '.join(map(str, shape))}")
-    if math.prod(shape) > _MAX_VOXELS:
-        raise ValueError(f"{' x '.join(map(str, shape))} voxels, more than {_MAX_VOXELS}")
-    return shape[0], shape[1], shape[2]
-
-
-def _check_sides(sides: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    sides_mm = np.abs(np.asarray(sides, np.float64))
-    if sides_mm.shape != (3,) or not np.isfinite(sides_mm).all() or not (sides_mm > 0).all():
-        raise ValueError(f"voxels of {np.asarray(sides).tolist()} mm")
-    return sides_mm
-
-
-def _read_analyze(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
+def _read_analyze(path: Path) -> tuple[Volume, Sides]:
     """Read an Analyze 7.5 pair with axes from left to right, back to front and bottom to top.
 
     The format has no orientation. OASIS-1 documents this one for its T88 volumes.
@@ -119,59 +108,15 @@ def _read_analyze(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
     code = struct.unpack(f"{order}h", header[70:72])[0]
     sides = struct.unpack(f"{order}3f", header[80:92])
     start = struct.unpack(f"{order}f", header[108:112])[0]
-    if code not in _ANALYZE_TYPES or not 3 <= dims[0] <= 7 or not 0 <= start <= _MAX_HEADER_BYTES:
+    if code not in _ANALYZE_TYPES or not 3 <= dims[0] <= 7 or not 0 <= start <= MAX_HEADER_BYTES:
         raise ValueError(f"data type {code}, {dims[0]} dimensions, data from byte {start}")
     if any(size < 1 for size in dims[1 : dims[0] + 1]):
         raise ValueError(f"dimensions {dims}")
-    shape = _check_shape(dims[1 : dims[0] + 1])
+    shape = check_shape(dims[1 : dims[0] + 1])
     dtype = np.dtype(order + _ANALYZE_TYPES[code])
     image = path.with_suffix(".IMG" if path.suffix == ".HDR" else ".img")
     expected = int(start) + math.prod(shape) * dtype.itemsize
     if image.stat().st_size != expected:
         raise ValueError(f"{image.stat().st_size} bytes in {image.name}, but the header specifies {expected}")
     values = np.fromfile(image, dtype, offset=int(start)).reshape(shape, order="F")
-    return values.astype(np.float32), _check_sides(sides)
-
-
-def _read_nifti(path: Path) -> tuple[Volume, npt.NDArray[np.float64]]:
-    """Read a NIfTI and reorient its axes by its affine: left to right, back to front, bottom to top."""
-    import nibabel
-    from nibabel.affines import voxel_sizes
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.orientations import OrientationError
-    from nibabel.spatialimages import HeaderDataError, HeaderTypeError
-
-    _check_nifti_header(path)
-    try:
-        picture = nibabel.load(path)
-        _check_shape(picture.shape)
-        if picture.get_data_dtype().kind not in "iuf":
-            raise ValueError(f"voxels of type {picture.get_data_dtype()}")
-        _check_sides(picture.header.get_zooms()[:3])
-        canonical = nibabel.as_closest_canonical(picture)
-        values = np.asanyarray(canonical.dataobj, dtype=np.float32)
-    except (
-        *(ImageFileError, HeaderDataError, HeaderTypeError, OrientationError, np.linalg.LinAlgError),
-        *(KeyError, TypeError, IndexError),
-    ) as error:
-        raise ValueError(str(error)) from error
-    sides = voxel_sizes(canonical.affine)
-    return values.reshape(_check_shape(values.shape)), _check_sides(sides)
-
-
-def _check_nifti_header(path: Path) -> None:
-    """Refuse a file that is not a NIfTI, or whose data start far behind the header, because nibabel reads
-    all bytes before them."""
-    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb") as file:
-        header = file.read(176)
-    if len(header) < 176:
-        raise ValueError(f"a header of {len(header)} bytes")
-    size = header[:4]
-    order = "<" if size in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
-    length = struct.unpack(f"{order}i", size)[0]
-    if length not in (348, 540):
-        raise ValueError("no NIfTI header")
-    at, kind = (108, "f") if length == 348 else (168, "q")
-    start = struct.unpack_from(order + kind, header, at)[0]
-    if not 0 <= start <= _MAX_HEADER_BYTES:
-        raise ValueError(f"data from byte {start}")
+    return values.astype(np.float32), check_sides(sides)

@@ -1,0 +1,71 @@
+"""Reading of the pictures of a folder, with one intensity range for all float and 32-bit pictures of a subject."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from vqdist.data.sources.pictures import GreyKind, GreyRanges, load_picture, measure_grey_range
+from vqdist.foundation.progress import print_message
+
+_MAX_MESSAGES = 5
+
+
+class SubjectPictures:
+    """Loads pictures so that equal values of a subject have equal grey levels.
+
+    Float and 32-bit pictures have no fixed white. Scaled one by one, a dark slice would become as bright as its
+    neighbours. Their subject's range is from the lowest black to the highest white of its pictures
+    (`measure_grey_range`), measured when the first of them is read. A subject with a single picture has that
+    picture's range.
+
+    Args:
+        root: folder of the pictures.
+        files: (path inside the folder, subject) of each picture.
+        image_size, channels: as for `load_picture`.
+    """
+
+    def __init__(self, root: Path, files: Iterable[tuple[str, str]], *, image_size: int, channels: int) -> None:
+        self._root, self._image_size, self._channels = root, image_size, channels
+        self._sources: dict[str, list[str]] = defaultdict(list)
+        for source, subject in files:
+            self._sources[subject].append(source)
+        self._find_ranges = cache(self._measure_ranges)
+        self._messages = 0
+
+    def load(self, source: str, subject: str) -> np.ndarray:
+        """Read a picture as `load_picture` does.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return load_picture(
+            self._root / source,
+            image_size=self._image_size,
+            channels=self._channels,
+            read_ranges=lambda: self._find_ranges(subject),
+            report=self._report,
+        )
+
+    def _measure_ranges(self, subject: str) -> GreyRanges:
+        sources = self._sources[subject]
+        if len(sources) < 2:
+            return {}
+        found: dict[GreyKind, list[tuple[float, float]]] = defaultdict(list)
+        for source in sources:
+            measured = measure_grey_range(self._root / source)
+            if measured is not None and measured[1] is not None:
+                found[measured[0]].append(measured[1])
+        return {
+            kind: (min(low for low, _ in ranges), max(high for _, high in ranges)) for kind, ranges in found.items()
+        }
+
+    def _report(self, message: str) -> None:
+        """Print the first messages; a fault of the program that wrote the pictures is in all of them."""
+        self._messages += 1
+        if self._messages <= _MAX_MESSAGES:
+            print_message(message)
+        if self._messages == _MAX_MESSAGES:
+            print_message("further pictures whose EXIF data cannot be read are not listed")
