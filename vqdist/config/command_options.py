@@ -1,6 +1,7 @@
 """The typed options of every command, for its flags, its `--help` and the Python function behind it."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -56,6 +57,18 @@ class ShardOptions(Options):
         "raise", "a file that cannot be read ends the command, or is skipped and counted"
     )
     num_subjects: Int = key(24, "number of synthetic brains of the demo", unit="subjects", ge=1, le=10**6)
+    include: tuple[Text, ...] = key(
+        (), "take only files whose name, or path in SOURCE if there is a slash, matches one of these patterns"
+    )
+    subject_pattern: Text | None = key(
+        None, "regular expression; its group 1, or else its match, in the path of a file in SOURCE is the subject"
+    )
+    subject_from: Literal["name", "folder"] | None = key(
+        None, "what identifies the subject of a file; null: its name or its folder, whichever does"
+    )
+    strict: Bool = key(
+        False, "doubts about subjects or classes end the command with exit code 2; false: they are warnings"
+    )
     overwrite: Bool = key(False, "replace the contents of OUT")
 
     @property
@@ -71,6 +84,29 @@ class ShardOptions(Options):
             source, out = Path(self.source).resolve(), self.out.resolve()
             if out == source or out in source.parents:
                 problems.append(Problem("OUT", str(self.out), "a folder that does not contain SOURCE"))
+        return problems + self._find_selection_conflicts()
+
+    def _find_selection_conflicts(self) -> list[Problem]:
+        given = {
+            "--include": " ".join(self.include) or None,
+            "--subject-pattern": self.subject_pattern,
+            "--subject-from": self.subject_from,
+        }
+        if self.source == "demo":
+            expected = "only with a folder as SOURCE"
+            return [Problem(flag, value, expected) for flag, value in given.items() if value is not None]
+        problems = []
+        if self.subject_pattern is not None:
+            try:
+                re.compile(self.subject_pattern)
+            except re.error as error:
+                problems.append(
+                    Problem("--subject-pattern", f"{self.subject_pattern} ({error})", "a regular expression")
+                )
+            if self.subject_from is not None:
+                problems.append(
+                    Problem("--subject-from", f"{self.subject_from} beside --subject-pattern", "one of them")
+                )
         return problems
 
 
