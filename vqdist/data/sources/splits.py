@@ -92,5 +92,5 @@ def find_untrained_classes(files: Iterable[tuple[int | None, str]], class_names:
         f"{class_names[label]} (only {' and '.join(s for s in SPLITS if counts[label, s])})" for label in untrained
     ]
     found = f"no file in train of the {'class' if len(untrained) == 1 else 'classes'} {list_examples(listed)}"
-    expected = "files of each class in train, which a model cannot learn otherwise; are these folders classes?"
+    expected = "each class to have some: a model cannot learn it otherwise; check that these folders are classes"
     return [Problem("classes", found, expected)]
