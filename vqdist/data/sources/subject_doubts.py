@@ -1,6 +1,6 @@
 """Signs that files of one person are taken for several subjects, and folders of splits for classes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
@@ -20,7 +20,10 @@ _ONE_PER_PERSON = (
 
 def find_subject_doubts(files: Sequence[PlacedFile], subjects: Sequence[Subject]) -> list[Problem]:
     """Return why files that are each a subject of their own may be of fewer people."""
-    alone = [file for file, subject in zip(files, subjects, strict=True) if not subject.certain]
+    counts = Counter(subject.name for subject in subjects)
+    alone = [
+        file for file, subject in zip(files, subjects, strict=True) if not subject.certain and counts[subject.name] == 1
+    ]
     signs = [*_find_repeated_names(alone), *_find_full_folders(alone), *_find_repeated_stems(alone)]
     if signs:
         found = f"{count_noun(len(alone), 'file')}, each a subject of its own, although {' and '.join(signs)}"
@@ -40,11 +43,11 @@ def find_class_doubts(class_names: Sequence[str]) -> list[Problem]:
 
 
 def _find_repeated_names(files: Sequence[PlacedFile]) -> Iterable[str]:
-    """Yield a sign if file names occur in several folders."""
-    places: dict[str, set[PurePosixPath]] = defaultdict(set)
+    """Yield a sign if file names occur in several folders of a split; those of given splits have their own numbers."""
+    places: dict[tuple[str, str | None], set[PurePosixPath]] = defaultdict(set)
     for file in files:
-        places[file.stem.lower()].add(PurePosixPath(file.path).parent)
-    repeated = [name for name, folders in places.items() if len(folders) > 1]
+        places[file.stem.lower(), file.split].add(PurePosixPath(file.path).parent)
+    repeated = list(dict.fromkeys(name for (name, _), folders in places.items() if len(folders) > 1))
     if repeated:
         verb = "occurs" if len(repeated) == 1 else "occur"
         yield f"{count_noun(len(repeated), 'file name')} {verb} in several folders ({list_examples(repeated)})"

@@ -188,8 +188,8 @@ def _find_unknown(file: PlacedFile, reduced: str, units: "SubjectUnits", groups:
     """Return the subject of a picture without an id of a known form."""
     if unit := units.find(file.informative_folders):
         return Subject(unit, "folder")
-    if name := parse_local_subject(file.name):
-        return Subject(name, "name")
+    if local := _find_local(file):
+        return local
     if strip_slice(file.stem) is not None and not is_generic_name(reduced, numbers=True):
         return Subject(reduced, "name")
     if file.path in groups:
@@ -201,11 +201,19 @@ def _name_volume(file: PlacedFile, reduced: str, units: "SubjectUnits", root_nam
     """Return the subject of a volume without an id of a known form."""
     if unit := units.find(file.informative_folders):
         return Subject(unit, "folder")
-    if name := parse_local_subject(file.name):
-        return Subject(name, "name")
+    if local := _find_local(file):
+        return local
     if reduced:
         return Subject(reduced, "name", certain=False)
     return Subject((*file.informative_folders, root_name)[0], "folder")
+
+
+def _find_local(file: PlacedFile) -> Subject | None:
+    """Return the subject by an id, in the file's name or as the name of a folder, that may occur in other folders."""
+    if name := parse_local_subject(file.name):
+        return Subject(name, "name")
+    folders = [folder for folder in file.folders if (parse_local_subject(folder) or "").lower() == folder.lower()]
+    return Subject(str(parse_local_subject(folders[-1])), "folder") if folders else None
 
 
 def _find_numbered_names(files: Sequence[PlacedFile]) -> dict[str, str]:
