@@ -82,6 +82,7 @@ def main(argv: Sequence[str]) -> None:
             samples_per_shard=options.samples_per_shard,
             skip_unreadable=options.on_error == "skip",
             overwrite=options.overwrite,
+            selection=options.selection,
         )
     except OSError as error:
         raise VqdistError(f"{options.out}: {error.strerror or error}; nothing was written") from error

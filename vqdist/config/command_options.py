@@ -22,7 +22,16 @@ def _require_text(value: object) -> object:
     return value
 
 
+def _require_pattern(value: object) -> object:
+    try:
+        re.compile(str(_require_text(value)))
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_require_text)]
+Pattern = Annotated[str, BeforeValidator(_require_pattern)]
 
 
 class TrainOptions(Options):
@@ -60,7 +69,7 @@ class ShardOptions(Options):
     include: tuple[Text, ...] = key(
         (), "take only files whose name, or path in SOURCE if there is a slash, matches one of these patterns"
     )
-    subject_pattern: Text | None = key(
+    subject_pattern: Pattern | None = key(
         None, "regular expression; its group 1, or else its match, in the path of a file in SOURCE is the subject"
     )
     subject_from: Literal["name", "folder"] | None = key(
@@ -76,6 +85,12 @@ class ShardOptions(Options):
         """The shares of train, validate and test; NaN for text that is not a number."""
         return tuple(_to_float(text) for text in self.split)
 
+    @property
+    def selection(self) -> dict[str, object]:
+        """The given settings of the files and subjects, by name."""
+        names = ("include", "subject_pattern", "subject_from")
+        return {name: value for name in names if (value := getattr(self, name))}
+
     def find_conflicts(self) -> list[Problem]:
         problems = []
         if not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= 1e-3):  # also true for NaN
@@ -87,27 +102,12 @@ class ShardOptions(Options):
         return problems + self._find_selection_conflicts()
 
     def _find_selection_conflicts(self) -> list[Problem]:
-        given = {
-            "--include": " ".join(self.include) or None,
-            "--subject-pattern": self.subject_pattern,
-            "--subject-from": self.subject_from,
-        }
         if self.source == "demo":
-            expected = "only with a folder as SOURCE"
-            return [Problem(flag, value, expected) for flag, value in given.items() if value is not None]
-        problems = []
-        if self.subject_pattern is not None:
-            try:
-                re.compile(self.subject_pattern)
-            except re.error as error:
-                problems.append(
-                    Problem("--subject-pattern", f"{self.subject_pattern} ({error})", "a regular expression")
-                )
-            if self.subject_from is not None:
-                problems.append(
-                    Problem("--subject-from", f"{self.subject_from} beside --subject-pattern", "one of them")
-                )
-        return problems
+            flags = ["--" + name.replace("_", "-") for name in self.selection]
+            return [Problem(flag, "a value, with demo as SOURCE", "only with a folder as SOURCE") for flag in flags]
+        if self.subject_pattern and self.subject_from:
+            return [Problem("--subject-from", f"{self.subject_from} beside --subject-pattern", "one of them")]
+        return []
 
 
 def _to_float(text: str) -> float:

@@ -178,6 +178,7 @@ def _build_files(
 ) -> list[SourceFile]:
     """Return the files with their keys, labels and slice numbers."""
     stems = Counter(file.stem.lower() for file in placed)
+    labels = {name: label for label, name in enumerate(class_names)}
     texts = [
         _key_source(
             file, with_folders=layout == "imagefolder" or stems[file.stem.lower()] > 1 or found.rule == "folder"
@@ -190,7 +191,7 @@ def _build_files(
             subject=found.name,
             key=key,
             split=file.split,
-            label=None if file.class_name is None else class_names.index(file.class_name),
+            label=None if file.class_name is None else labels[file.class_name],
             slice=parse_slice_number(file.name),
         )
         for file, found, key in zip(placed, subjects, build_keys(texts), strict=True)

@@ -97,14 +97,12 @@ def describe_subjects(subjects: Sequence[Subject]) -> str:
         for rule in _RULES
         if counts[rule]
     ]
-    parts = [f"identified by {' and '.join(rules)}"] if rules else []
+    text = f"identified by {' and '.join(rules)}" if rules else "one for each file"
     if counts["file"]:
-        some = (
-            f"{count_noun(counts['file'], 'file')}, each of which is its own subject" if rules else "one for each file"
-        )
-        parts.append(f"{some}, because no name or folder identifies a person")
+        text += f"; {count_noun(counts['file'], 'other file')} one by one" if rules else ""
+        text += ", because no name or folder identifies a person"
     examples = ", ".join(names[:_EXAMPLES]) + (", ..." if len(names) > _EXAMPLES else "")
-    return f"subjects: {len(names):,} in {count_noun(len(subjects), 'file')}, {' and '.join(parts)}: {examples}"
+    return f"subjects: {len(names):,} in {count_noun(len(subjects), 'file')}, {text}: {examples}"
 
 
 def _find_by_pattern(files: Sequence[PlacedFile], pattern: str) -> list[Subject]:
