@@ -59,6 +59,9 @@ def test_labels_that_are_identifiers_are_refused(code_set: Path, num_labels: int
     config = configure(("task", "pixelcnn"), ("data.path", code_set), ("model.condition", "label"))
     found = PixelCNNTask.find_problems(config, manifest)
     assert len(found) == problems
-    assert all(f"the labels go up to {num_labels - 1:,} for {samples} samples" in problem.found for problem in found)
+    assert all(
+        f"the labels of the data go up to {num_labels - 1:,} for {samples} samples" in problem.found
+        for problem in found
+    )
     config = configure(("task", "pixelcnn"), ("data.path", code_set), ("model.condition", "none"))
     assert PixelCNNTask.find_problems(config, manifest) == []
