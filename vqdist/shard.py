@@ -23,7 +23,7 @@ SOURCE is the word demo, or a folder in one of these layouts:
   oasis1       disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}
   nifti        *.nii and *.nii.gz
 Splits of the folders are kept. Otherwise the subjects are split, never the slices of a subject. The subject comes from
-the file name (OAS1_0101, sub-12, case_012, patient_7, ...) or, where the name tells nothing, from the folder
+the file name (OAS1_0101, sub-12, case_012, patient_7, ...) or, if that identifies no person, from the folder
 (12/T1.nii.gz, patient_a/001.png); a picture without either is its own subject. The command prints how it identified
 the subjects; --subject-pattern and --subject-from override it. Segmentation masks are left out. OUT is written
 atomically."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from vqdist.data.sources.file_names import parse_local_subject, parse_split, parse_split_folder, parse_subject, stem
-from vqdist.data.sources.generic_names import is_generic_folder
+from vqdist.data.sources.generic_names import folder_role, is_generic_folder
 from vqdist.foundation.errors import DataError, list_examples
 
 
@@ -76,7 +76,10 @@ def place_pictures(names: Sequence[str], root: Path) -> list[PlacedFile]:
             placed.append(PlacedFile(str(path), folders[1:], split, folders[0]))
         else:
             placed.append(PlacedFile(str(path), folders, split))
-    return drop_classes(placed) if classes and all(map(_is_subject_folder, classes)) else placed
+    for is_no_class in (_is_subject_folder, _is_image_folder):
+        if classes and all(map(is_no_class, classes)):
+            return drop_classes(placed)
+    return placed
 
 
 def drop_classes(files: Sequence[PlacedFile]) -> list[PlacedFile]:
@@ -88,7 +91,11 @@ def drop_classes(files: Sequence[PlacedFile]) -> list[PlacedFile]:
 
 
 def _is_subject_folder(name: str) -> bool:
-    return bool(parse_subject(name) or parse_local_subject(name)) and name.lower() not in ("train", "test")
+    return bool(parse_subject(name) or parse_local_subject(name))
+
+
+def _is_image_folder(name: str) -> bool:
+    return folder_role(name) == "image"
 
 
 def find_split_folders(paths: Sequence[PurePosixPath], root: Path) -> dict[str, str]:
