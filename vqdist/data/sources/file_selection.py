@@ -1,7 +1,7 @@
 """Selection of the files of a source: patterns of --include, and segmentation masks, which are left out."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -65,25 +65,26 @@ def _is_volume_mask(name: str) -> bool:
 
 def _find_picture_masks(names: Sequence[str]) -> set[str]:
     """Return X_mask.png beside X.png, and the files of a folder `masks` beside a folder `images`."""
-    folders: dict[PurePosixPath, set[str]] = defaultdict(set)
-    stems: dict[PurePosixPath, set[str]] = defaultdict(set)
+    parents: dict[str, set[str]] = defaultdict(set)  # of each folder, the names of its files without extension
     for name in names:
-        path = PurePosixPath(name)
-        stems[path.parent].add(stem(path))
-        for folder in path.parents[:-1]:
-            folders[folder.parent].add(folder.name)
-    beside_images = {
-        parent / folder
-        for parent, children in folders.items()
-        if any(folder_role(child) == "image" for child in children)
-        for folder in children
-        if folder_role(folder) == "mask"
-    }
+        folder, _, file_name = name.rpartition("/")
+        parents[folder].add(stem(PurePosixPath(file_name)))
+    of_masks = _find_mask_folders(parents)
     masks = set()
-    for name in names:
-        path = PurePosixPath(name)
-        partner, _ = strip_last_word(stem(path))
-        named = bool(partner) and has_mask_word(stem(path)[len(partner) :]) and partner in stems[path.parent]
-        if named or any(folder in beside_images for folder in path.parents):
-            masks.add(name)
-    return masks
+    for folder, stems in parents.items():
+        masks |= {(folder, found) for found in stems if folder in of_masks or _has_partner(found, stems)}
+    return {name for name in names if (name.rpartition("/")[0], stem(PurePosixPath(name.rpartition("/")[2]))) in masks}
+
+
+def _has_partner(name: str, others: set[str]) -> bool:
+    partner, word = strip_last_word(name)
+    return has_mask_word(word) and partner in others
+
+
+def _find_mask_folders(paths: Iterable[str]) -> set[str]:
+    """Return the folders that are, or are inside, a folder for masks beside one for images."""
+    found = {PurePosixPath(path) for path in paths}
+    folders = found | {parent for path in found for parent in path.parents}
+    with_images = {folder.parent for folder in folders if folder_role(folder.name) == "image"}
+    of_masks = {f for f in folders if folder_role(f.name) == "mask" and f.parent in with_images}
+    return {str(path) for path in found if of_masks & {path, *path.parents}}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from vqdist.data.sources.file_names import parse_local_subject, parse_split, parse_split_folder, parse_subject, stem
@@ -25,22 +26,27 @@ class PlacedFile:
     split: str | None = None
     class_name: str | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name of the file."""
-        return PurePosixPath(self.path).name
+        return self.path.rpartition("/")[2]
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """Name of the file without its extension."""
-        return stem(PurePosixPath(self.path))
+        return stem(PurePosixPath(self.name))
+
+    @property
+    def parent(self) -> str:
+        """Path of the folder of the file."""
+        return self.path.rpartition("/")[0]
 
     @property
     def inside(self) -> str:
         """Path below the folders of split and class."""
         return "/".join((*self.folders, self.name))
 
-    @property
+    @cached_property
     def informative_folders(self) -> tuple[str, ...]:
         """The folders that may identify the subject: without modalities, sessions and the like."""
         return tuple(folder for folder in self.folders if not is_generic_folder(folder))

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 
 from vqdist.data.sources.file_names import parse_split
 from vqdist.data.sources.folders import PlacedFile
@@ -44,9 +43,9 @@ def find_class_doubts(class_names: Sequence[str]) -> list[Problem]:
 
 def _find_repeated_names(files: Sequence[PlacedFile]) -> Iterable[str]:
     """Yield a sign if file names occur in several folders of a split; those of given splits have their own numbers."""
-    places: dict[tuple[str, str | None], set[PurePosixPath]] = defaultdict(set)
+    places: dict[tuple[str, str | None], set[str]] = defaultdict(set)
     for file in files:
-        places[file.stem.lower(), file.split].add(PurePosixPath(file.path).parent)
+        places[file.stem.lower(), file.split].add(file.parent)
     repeated = list(dict.fromkeys(name for (name, _), folders in places.items() if len(folders) > 1))
     if repeated:
         verb = "occurs" if len(repeated) == 1 else "occur"
@@ -68,10 +67,10 @@ def _find_full_folders(files: Sequence[PlacedFile]) -> Iterable[str]:
 
 def _find_repeated_stems(files: Sequence[PlacedFile]) -> Iterable[str]:
     """Yield a sign if files of one folder differ only in the number at the end of their names, in several groups."""
-    groups: dict[PurePosixPath, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    groups: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for file in files:
         if (shorter := strip_counter(file.stem)) and not is_generic_name(shorter, numbers=True):
-            groups[PurePosixPath(file.path).parent][shorter] += 1
+            groups[file.parent][shorter] += 1
     repeated = {
         name
         for counts in groups.values()
@@ -87,7 +86,7 @@ def _find_shared_stems(names: Iterable[str]) -> list[Problem]:
     """Return a problem if subjects differ only in the last word of their names, as colin27_head and colin27_brain."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
-        shorter, word = strip_last_word(reduce_name(PurePosixPath(name).name))
+        shorter, word = strip_last_word(reduce_name(name.rpartition("/")[2]))
         if len(shorter) >= _MIN_STEM_LENGTH and word.isalpha() and not is_generic_name(shorter, numbers=True):
             groups[shorter.lower()].append(name)
     shared = [found for found in groups.values() if len(found) > 1]

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from pathlib import PurePosixPath
 from typing import Literal
 
 from vqdist.data.sources.file_names import parse_local_subject, parse_subject
@@ -121,7 +120,7 @@ def _find_in_name(file: PlacedFile, *, pictures: bool) -> Subject:
     """Return the subject by the file's name alone; in a picture's name, the number at its end counts slices."""
     name = parse_subject(file.name) or parse_local_subject(file.name)
     if name is None:
-        reduced = reduce_name(file.stem, folder=_parent(file))
+        reduced = reduce_name(file.stem, folder=file.parent.rpartition("/")[2])
         without_counter = strip_counter(reduced) if pictures else None
         if without_counter and not is_generic_name(without_counter, numbers=False):
             reduced = without_counter
@@ -150,7 +149,7 @@ def _find_in_paths(files: Sequence[PlacedFile], *, pictures: bool, root_name: st
     """Return the subject by name or folder, whichever identifies a person."""
     found = [_find_known(file) for file in files]
     left = [file for file, subject in zip(files, found, strict=True) if subject is None]
-    reduced = [reduce_name(file.stem, folder=_parent(file)) for file in left]
+    reduced = [reduce_name(file.stem, folder=file.parent.rpartition("/")[2]) for file in left]
     places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for file, name in zip(left, reduced, strict=True):
         places[name.lower()].add(file.informative_folders)
@@ -216,11 +215,11 @@ def _find_local(file: PlacedFile) -> Subject | None:
 
 def _find_numbered_names(files: Sequence[PlacedFile]) -> dict[str, str]:
     """Return path -> subject for pictures such as A023_4.png beside A024_1.png: an id, then the number of the slice."""
-    folders: dict[PurePosixPath, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    folders: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         name = strip_counter(file.stem)
         if name and re.fullmatch(r".*[A-Za-z][-_]?\d+", name):
-            folders[PurePosixPath(file.path).parent][name].append(file.path)
+            folders[file.parent][name].append(file.path)
     return {
         path: name
         for names in folders.values()
@@ -228,10 +227,6 @@ def _find_numbered_names(files: Sequence[PlacedFile]) -> dict[str, str]:
         for name, paths in names.items()
         for path in paths
     }
-
-
-def _parent(file: PlacedFile) -> str:
-    return PurePosixPath(file.path).parent.name
 
 
 def _ignore_case(subjects: Sequence[Subject]) -> list[Subject]:
