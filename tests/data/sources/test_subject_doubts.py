@@ -70,3 +70,9 @@ def test_classes_that_look_like_splits() -> None:
     assert problem.found == "the classes seg_test, seg_train, which look like splits"
     assert find_class_doubts(["test-tube", "train-station"])
     assert find_class_doubts(["train_station", "cat"]) == []
+
+
+def test_classes_that_look_like_subjects() -> None:
+    (problem,) = find_class_doubts(["normal", "patient_1", "sub-acute"])
+    assert problem.found == "the classes patient_1, which look like subjects, beside others, which do not"
+    assert find_class_doubts(["normal", "sub-acute", "case"]) == []

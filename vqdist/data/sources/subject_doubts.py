@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from vqdist.data.sources.file_names import parse_split
+from vqdist.data.sources.file_names import parse_split, parse_subject
 from vqdist.data.sources.folders import PlacedFile
 from vqdist.data.sources.generic_names import is_generic_name, reduce_name, strip_counter, strip_last_word
 from vqdist.data.sources.subjects import Subject, SubjectUnits
@@ -32,13 +32,18 @@ def find_subject_doubts(files: Sequence[PlacedFile], subjects: Sequence[Subject]
 
 
 def find_class_doubts(class_names: Sequence[str]) -> list[Problem]:
-    """Return a problem if classes have the names of splits, such as train_faces and test_faces."""
+    """Return problems if classes have the names of splits, such as train_faces and test_faces, or of people."""
     splits = {name: parse_split(name) or parse_split(name.replace("-", "_").partition("_")[0]) for name in class_names}
     alike = [name for name, split in splits.items() if split]
-    if len({splits[name] for name in alike}) < 2:
-        return []
-    found = f"the classes {list_examples(alike)}, which look like splits"
-    return [Problem("classes", found, "classes; rename folders of splits to train, validate and test")]
+    people = [name for name in class_names if parse_subject(name) and any(map(str.isdigit, name))]
+    problems = []
+    if len({splits[name] for name in alike}) > 1:
+        found = f"the classes {list_examples(alike)}, which look like splits"
+        problems.append(Problem("classes", found, "classes; rename folders of splits to train, validate and test"))
+    if people:
+        found = f"the classes {list_examples(people)}, which look like subjects, beside others, which do not"
+        problems.append(Problem("classes", found, "classes, or --subject-pattern if these folders are people"))
+    return problems
 
 
 def _find_repeated_names(files: Sequence[PlacedFile]) -> Iterable[str]:
