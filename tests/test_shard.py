@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -201,11 +202,110 @@ def test_help_is_complete_and_imports_little() -> None:
     text = " ".join(done.stdout.split())
     assert "(int, pixels, default: 256)" in text
     assert "default: 0.8 0.1 0.1" in text
-    assert all(f"{word} (true|false, default: false)" in text for word in ("an error", "of OUT"))
+    assert all(f"{word} (true|false, default: false)" in text for word in ("an error", "of OUT", "are warnings"))
     assert "OUT folder of the dataset; new or empty (path, required)" in text
     assert "SOURCE folder, or demo for synthetic brains (text, required)" in text
-    for flag in ("layout", "samples-per-shard", "seed", "num-slices", "channels", "on-error", "num-subjects"):
+    for flag in (
+        "layout",
+        "samples-per-shard",
+        "seed",
+        "num-slices",
+        "channels",
+        "on-error",
+        "num-subjects",
+        "include",
+        "strict",
+    ):
         assert f"--{flag}" in text
+
+
+def save_volumes(root: Path, *names: str) -> Path:
+    import nibabel
+
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        volume = np.random.default_rng(number).uniform(1, 9, (8, 9, 5)).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), root / name)
+    return root
+
+
+def splits_of_folders(folder: Path, splits: Iterable[str]) -> dict[str, set[str]]:
+    """Return the splits in which the files of each top folder of the source are."""
+    found: dict[str, set[str]] = {}
+    for split in splits:
+        for sample in read_all(folder, split):
+            found.setdefault(sample["json"]["source"].split("/")[0], set()).add(split)
+    return found
+
+
+def test_equal_names_in_the_folders_of_patients(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = [f"{patient}/{name}.nii.gz" for patient in range(4) for name in ("T1", "T2", "T1_mask")]
+    source = save_volumes(tmp_path / "s", *names)
+    code, result, said = shard(capsys, source, tmp_path / "d", "--image-size", 8, "--strict")
+    assert code == 0
+    assert "subjects: 4 in 8 files, identified by folder: 0, 1, 2, ..." in said
+    assert "left out: 4 segmentation masks, such as 0/T1_mask.nii.gz" in said
+    assert all(len(splits) == 1 for splits in splits_of_folders(tmp_path / "d", result["splits"]).values())
+    keys = [sample["__key__"] for split in result["splits"] for sample in read_all(tmp_path / "d", split)]
+    assert len(keys) == len(set(keys)) == 40
+    assert "0-T1_slice_000" in keys
+
+
+def test_doubts_are_warnings_or_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", *(f"{folder}/{number}.png" for folder in "abc" for number in range(4)))
+    words = (source, tmp_path / "d", "--image-size", 8)
+    code, _, said = shard(capsys, *words, "--strict", "true")
+    assert code == 2
+    assert "each a subject of its own, although 4 file names occur in several folders (0, 1, 2, 3)" in said
+    assert not (tmp_path / "d").exists()
+    code, _, said = shard(capsys, *words)
+    assert code == 0
+    assert "WARNING: subjects: found 12 files" in said
+    assert said.rstrip().endswith("1 WARNING above; --strict true refuses such data")
+    for number, flags in enumerate((("--subject-from", "folder"), ("--subject-pattern", "^(.)/"))):
+        out = tmp_path / f"e{number}"
+        code, result, said = shard(capsys, source, out, "--image-size", 8, "--strict", *flags)
+        assert code == 0
+        assert "WARNING" not in said
+        assert sorted(map(sorted, splits_of_folders(out, result["splits"]).values())) == [
+            ["test"],
+            ["train"],
+            ["validate"],
+        ]
+        assert load_manifest(out).source[flags[0][2:].replace("-", "_")] == flags[1]
+
+
+def test_a_class_without_a_file_in_train_is_a_warning(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", "train/a/1.png", "train/b/2.png", "val/images/3.png")
+    code, _, said = shard(capsys, source, tmp_path / "d", "--image-size", 8)
+    assert code == 0
+    assert "WARNING: classes: found no file in train of the class images (only validate)" in said
+    assert shard(capsys, source, tmp_path / "e", "--image-size", 8, "--strict")[0] == 2
+
+
+def test_included_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", *(f"{number}_{kind}.png" for number in range(4) for kind in "abc"))
+    words = (source, tmp_path / "d", "--image-size", 8, "--split", 1, 0, 0, "--include", "*_a.png", "--include")
+    code, result, _ = shard(capsys, *words, "*_b.png", "0*")
+    assert (code, result["splits"]["train"]["samples"]) == (0, 9)
+    assert load_manifest(tmp_path / "d").source["include"] == ["*_a.png", "*_b.png", "0*"]
+    code, _, said = shard(capsys, *words, "*.nii", "--overwrite")
+    assert code == 2
+    assert "--include *.nii: found no match" in said
+
+
+def test_wrong_selections_come_in_one_message(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", "1.png")
+    code, _, said = shard(capsys, source, tmp_path / "d", "--subject-pattern", "(", "--subject-from", "file")
+    assert code == 2
+    assert "--subject-pattern: found '('; expected a regular expression (missing )" in said
+    assert "--subject-from: found 'file'; expected name or folder" in said
+    code, _, said = shard(capsys, source, tmp_path / "d", "--subject-pattern", ".", "--subject-from", "name")
+    assert code == 2
+    assert "--subject-from: found name beside --subject-pattern; expected one of them" in said
+    code, _, said = shard(capsys, "demo", tmp_path / "d", "--include", "x", "--subject-from", "name")
+    assert code == 2
+    assert said.count("only with a folder as SOURCE") == 2
 
 
 def test_a_terabyte_is_refused_by_its_header(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -280,11 +380,12 @@ def test_names_that_are_not_utf_8(capsys: pytest.CaptureFixture[str], tmp_path: 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
 def test_real_volumes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ("--num-slices", 2, "--image-size", 64)
-    code, result, _ = shard(capsys, SHARED / "nifti", tmp_path / "n", *words)
+    code, result, said = shard(capsys, SHARED / "nifti", tmp_path / "n", *words)
     assert code == 0
     sessions = {s["json"]["source"]: split for split in result["splits"] for s in read_all(tmp_path / "n", split)}
     assert len(sessions) == 4
     assert sessions["OAS1_0101_MR1_brain.nii.gz"] == sessions["OAS1_0101_MR2_brain.nii.gz"]
+    assert "share a stem, which may be one person: colin27_brain and colin27_head" in said
     code, _, said = shard(capsys, SHARED / "oasis_discs", tmp_path / "o", *words)
     assert code == 2
     assert "1 subject for 3 shares above zero" in said

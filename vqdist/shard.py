@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import ShardOptions
 from vqdist.foundation.command import emit, run_command
-from vqdist.foundation.errors import ConfigError, VqdistError, collect
+from vqdist.foundation.errors import ConfigError, DataError, VqdistError, collect, list_examples
 from vqdist.foundation.progress import count_noun, print_message
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ SOURCE is the word demo, or a folder in one of these layouts:
   oasis1       disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}
   nifti        *.nii and *.nii.gz
 Splits of the folders are kept. Otherwise the subjects are split, never the slices of a subject. The subject comes from
-the file name (OAS1_0101, sub-12, case_012, patient_7, ...); a file without one is its own subject. OUT is
-written atomically."""
+the file name (OAS1_0101, sub-12, case_012, patient_7, ...) or, if that identifies no person, from the folder
+(12/T1.nii.gz, patient_a/001.png); a picture without either is its own subject. The command prints how it identified
+the subjects; --subject-pattern and --subject-from override it. Segmentation masks are left out. OUT is written
+atomically."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,7 +38,8 @@ def main(argv: Sequence[str]) -> None:
 
     from vqdist.data.shards.build import write_source
     from vqdist.data.sources.layouts import open_source
-    from vqdist.data.sources.splits import assign_splits
+    from vqdist.data.sources.splits import assign_splits, find_untrained_classes
+    from vqdist.data.sources.subjects import SubjectOptions
     from vqdist.foundation.atomic_files import check_output, find_leftovers
 
     source, _ = collect(
@@ -48,6 +51,8 @@ def main(argv: Sequence[str]) -> None:
             num_slices=options.num_slices,
             num_subjects=options.num_subjects,
             seed=options.seed,
+            include=options.include,
+            subjects=SubjectOptions(options.subject_pattern, options.subject_from),
         ),
         lambda: check_output(options.out, overwrite=options.overwrite),
         problems=parsed.problems,
@@ -58,6 +63,12 @@ def main(argv: Sequence[str]) -> None:
     shares = dict(zip(("train", "validate", "test"), options.shares, strict=True))
     given = [(file.subject, file.split) for file in source.files]
     splits = assign_splits(given, shares, fill="split" in options.model_fields_set, seed=options.seed)
+    labelled = [(file.label, splits[file.subject]) for file in source.files]
+    doubts = [*source.doubts, *find_untrained_classes(labelled, source.class_names)]
+    if doubts and options.strict:
+        raise DataError(doubts)
+    for doubt in doubts:
+        print_message(f"WARNING: {doubt}")
     try:
         manifest, skipped = write_source(
             source,
@@ -71,21 +82,25 @@ def main(argv: Sequence[str]) -> None:
             samples_per_shard=options.samples_per_shard,
             skip_unreadable=options.on_error == "skip",
             overwrite=options.overwrite,
+            selection=options.selection,
         )
     except OSError as error:
         raise VqdistError(f"{options.out}: {error.strerror or error}; nothing was written") from error
     warn(manifest, shares, given_splits=any(split for _, split in given))
+    if doubts:  # their text may have left the screen
+        print_message(f"{count_noun(len(doubts), 'WARNING')} above; --strict true refuses such data")
     emit(describe_result(options, manifest, skipped))
 
 
 def describe_source(source: "Source") -> None:
     """Print what was found, so that a wrong guess of layout or subjects is noticed."""
-    subjects = list(dict.fromkeys(file.subject for file in source.files))
-    names = ", ".join(subjects[:3]) + (" ..." if len(subjects) > 3 else "")
-    counts = f"{count_noun(len(source.files), 'file')} of {count_noun(len(subjects), 'subject')}"
-    print_message(f"{source.layout}: {counts} ({names})")
+    print_message(f"{source.layout}: {count_noun(len(source.files), 'file')}")
+    print_message(source.subject_summary)
     if source.class_names:
-        print_message(f"classes: {', '.join(f'{i} {name}' for i, name in enumerate(source.class_names[:20]))}")
+        print_message(f"classes: {list_examples([f'{i} {name}' for i, name in enumerate(source.class_names)])}")
+    if source.masks:
+        many = count_noun(len(source.masks), "segmentation mask")
+        print_message(f"left out: {many}, such as {source.masks[0]}; --include with a pattern of masks only takes them")
     if source.passed_over:
         many = count_noun(len(source.passed_over), "file")
         print_message(f"ignored, not of this layout: {many}, such as {source.passed_over[0]}")

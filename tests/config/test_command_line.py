@@ -35,6 +35,9 @@ def test_words_become_typed_values() -> None:
     assert (found.num, found.rate, found.small, found.out, found.split) == (9, 0, True, None, ("1", "0", "0"))
     assert parse("--out", "a/b").options.out == Path("a/b")
     assert parse("--beside", "a", "b", "--small").options.beside == (Path("a"), Path("b"))
+    assert parse("--beside", "a", "--small", "--beside=b").options.beside == (Path("a"), Path("b"))
+    twice = parse("--split", "1", "0", "0", "--split", "0", "0", "1")
+    assert twice.options.split == ("0", "0", "1")
 
 
 @pytest.mark.parametrize(("words", "small"), [(["--small"], True), (["--small", "false"], False), ([], False)])

@@ -3,7 +3,7 @@
 import pytest
 
 from vqdist.foundation.errors import UserError
-from vqdist.inference.conditions import draw_conditions
+from vqdist.inference.conditions import draw_conditions, find_untrained_label
 
 TABLE = [(0, 3, 10), (0, 7, 30), (1, 3, 60)]
 
@@ -41,3 +41,14 @@ def test_conditions_that_the_model_does_not_take_are_not_drawn() -> None:
     assert set(draw(50, condition="none", table=[])) == {(None, None)}
     selected = draw_conditions(5, 0, given={"label": None, "slice": 4}, condition="slice", table=TABLE).select([1, 1])
     assert {name: values.tolist() for name, values in selected.items()} == {"slice": [4, 4]}
+
+
+def test_a_label_without_a_training_sample_is_named() -> None:
+    table = [(0, None, 3), (2, None, 4)]
+    assert [str(problem) for problem in find_untrained_label(1, table, ("cat", "images", "dog"))] == [
+        "label: found 1 images, a class without a training sample; expected a class of the training data: 0 cat, 2 dog"
+    ]
+    (problem,) = find_untrained_label(1, table, ())
+    assert problem.found == "1, a class without a training sample"
+    for label, rows in ((2, table), (None, table), (1, []), (1, [(None, 3, 10)])):
+        assert find_untrained_label(label, rows, ()) == []

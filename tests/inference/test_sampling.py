@@ -72,3 +72,16 @@ def test_misfits_are_named(folder: Path, tmp_path: Path) -> None:
     config = labelled / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"class_names": ["daisies", "roses"]}))
     fails_with("label: found 7; expected a number in [0, 2): 0 daisies, 1 roses", prior=labelled, label=7)
+
+
+def test_a_class_without_a_training_sample_is_refused(folder: Path, tmp_path: Path) -> None:
+    prior = save_prior(tmp_path / "prior", folder / "codes", condition="label")
+    config = prior / "model" / "config.json"
+    changes = {"class_names": ["daisies", "roses"], "conditions": [[0, None, 12]]}
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    assert {sample["label"] for sample in draw(prior, tmp_path / "out", num=3)[1]} == {0}
+    with pytest.raises(
+        ConfigError, match=r"label: found 1 roses, a class without a training sample; expected .* 0 daisies"
+    ):
+        draw(prior, tmp_path / "none", num=2, label=1)
+    assert not (tmp_path / "none").exists()

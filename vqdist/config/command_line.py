@@ -107,7 +107,9 @@ def _read_flag(words: _Words, word: str, kind: type[Options], *, takes_config: b
     if not texts:
         words.problems.append(Problem(flag, "no value", "a value after it"))
     elif _is_list(kind, name):
-        words.values[name] = texts
+        # A list of any length may be given by several flags.
+        before = words.values.get(name, []) if length == sys.maxsize else []
+        words.values[name] = before + texts
     else:
         words.values[name] = parse_flag_value(texts[0]) if texts[0] == "null" else texts[0]
 

@@ -1,6 +1,7 @@
 """The typed options of every command, for its flags, its `--help` and the Python function behind it."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -21,7 +22,16 @@ def _require_text(value: object) -> object:
     return value
 
 
+def _require_pattern(value: object) -> object:
+    try:
+        re.compile(str(_require_text(value)))
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_require_text)]
+Pattern = Annotated[str, BeforeValidator(_require_pattern)]
 
 
 class TrainOptions(Options):
@@ -56,12 +66,30 @@ class ShardOptions(Options):
         "raise", "a file that cannot be read ends the command, or is skipped and counted"
     )
     num_subjects: Int = key(24, "number of synthetic brains of the demo", unit="subjects", ge=1, le=10**6)
+    include: tuple[Text, ...] = key(
+        (), "take only files whose name, or path in SOURCE if there is a slash, matches one of these patterns"
+    )
+    subject_pattern: Pattern | None = key(
+        None, "regular expression; its group 1, or else its match, in the path of a file in SOURCE is the subject"
+    )
+    subject_from: Literal["name", "folder"] | None = key(
+        None, "what identifies the subject of a file; null: its name or its folder, whichever does"
+    )
+    strict: Bool = key(
+        False, "doubts about subjects or classes end the command with exit code 2; false: they are warnings"
+    )
     overwrite: Bool = key(False, "replace the contents of OUT")
 
     @property
     def shares(self) -> tuple[float, ...]:
         """The shares of train, validate and test; NaN for text that is not a number."""
         return tuple(_to_float(text) for text in self.split)
+
+    @property
+    def selection(self) -> dict[str, object]:
+        """The given settings of the files and subjects, by name."""
+        names = ("include", "subject_pattern", "subject_from")
+        return {name: value for name in names if (value := getattr(self, name))}
 
     def find_conflicts(self) -> list[Problem]:
         problems = []
@@ -71,7 +99,15 @@ class ShardOptions(Options):
             source, out = Path(self.source).resolve(), self.out.resolve()
             if out == source or out in source.parents:
                 problems.append(Problem("OUT", str(self.out), "a folder that does not contain SOURCE"))
-        return problems
+        return problems + self._find_selection_conflicts()
+
+    def _find_selection_conflicts(self) -> list[Problem]:
+        if self.source == "demo":
+            flags = ["--" + name.replace("_", "-") for name in self.selection]
+            return [Problem(flag, "a value, with demo as SOURCE", "only with a folder as SOURCE") for flag in flags]
+        if self.subject_pattern and self.subject_from:
+            return [Problem("--subject-from", f"{self.subject_from} beside --subject-pattern", "one of them")]
+        return []
 
 
 def _to_float(text: str) -> float:

@@ -13,6 +13,7 @@ from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
+from vqdist.evaluation.untrained_classes import UntrainedClasses
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_batches, run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
@@ -76,12 +77,16 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     """
     model, manifest = model.to(ranks.device), split.manifest
     assert manifest.grid is not None, "a dataset of codes has a grid"
+    untrained = UntrainedClasses(manifest)
 
     def measure(batch: Batch) -> dict[str, Tensor]:
+        if "label" in model.condition:
+            untrained.add(batch.label)
         logits = model(batch.values, **conditions_of(model, batch))
         return {"bits_per_code": code_bits(logits, batch.values)}
 
     values = measure_samples(split, measure, ranks)
+    untrained.report(split.name, ranks)
     baselines, baseline_bits = run_on_main(ranks, lambda: score_baselines(dataset, split))
     values |= baseline_bits
     rate = bits_per_pixel(1.0, manifest.grid, manifest.image_size)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqdist.foundation.errors import UserError
+from vqdist.foundation.errors import Problem, UserError, list_examples
 from vqdist.foundation.seeds import derive_seed
 
 NAMES = ("label", "slice")
@@ -72,3 +72,21 @@ def find_rows(table: Sequence[ConditionRow], given: Mapping[str, int | None]) ->
         expected = "values that occur in the training data, or a value for every condition"
         raise UserError.of("conditions", f"no training sample with {wanted}", expected)
     return rows
+
+
+def find_untrained_label(label: int | None, table: Sequence[ConditionRow], class_names: Sequence[str]) -> list[Problem]:
+    """Return a problem if no training sample has the label: the model would sample from weights that never changed.
+
+    Args:
+        table: the combinations of conditions that occur in the training data; without labels nothing is known.
+        class_names: name of each label; empty if unknown.
+    """
+    trained = sorted({row[0] for row in table if row[0] is not None})
+    if label is None or not trained or label in trained:
+        return []
+
+    def describe(number: int) -> str:
+        return f"{number} {class_names[number]}" if number < len(class_names) else str(number)
+
+    expected = f"a class of the training data: {list_examples([describe(number) for number in trained])}"
+    return [Problem("label", f"{describe(label)}, a class without a training sample", expected)]

@@ -19,7 +19,7 @@ from vqdist.foundation.atomic_files import reporting_storage_errors, write_acces
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.conditions import Conditions, draw_conditions
+from vqdist.inference.conditions import Conditions, draw_conditions, find_untrained_label
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
@@ -122,6 +122,8 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
         except UserError as error:
             names = files.card.data.class_names if "label" in prior.condition else ()
             raise UserError([list_classes(problem, names) for problem in error.problems]) from error
+        if problems := find_untrained_label(options.label, table, files.card.data.class_names):
+            raise UserError(problems)
         return conditions
 
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)

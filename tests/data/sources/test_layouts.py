@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from vqdist.data.sources.layouts import Source, open_source
+from vqdist.data.sources.subjects import SubjectOptions
 from vqdist.foundation.errors import DataError
 
 
@@ -14,6 +15,14 @@ def touch(root: Path, *names: str, mode: str = "L") -> Path:
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new(mode, (6, 4), number % 250 if mode == "L" else "red").save(root / name)
+    return root
+
+
+def touch_empty(root: Path, *names: str) -> Path:
+    """Create empty files, for layouts whose files are not opened."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
     return root
 
 
@@ -112,7 +121,7 @@ def test_volumes_and_discs(tmp_path: Path) -> None:
         ("OAS1_0101_MR1_brain", "OAS1_0101"),
         ("OAS1_0101_MR2_brain", "OAS1_0101"),
         ("ixi12", "ixi12"),
-        ("T1w", "sub-7"),
+        ("sub-7-anat-T1w", "sub-7"),
     }
     folder = tmp_path / "b" / "disc1" / "OAS1_0040_MR1" / "PROCESSED" / "MPRAGE" / "T88_111"
     folder.mkdir(parents=True)
@@ -127,6 +136,67 @@ def test_volumes_and_discs(tmp_path: Path) -> None:
     (folder / f"{stem}.img").unlink()
     with pytest.raises(DataError, match="one half of a pair"):
         open_source(tmp_path / "b")
+
+
+def test_keys_hold_the_folders_where_names_repeat(tmp_path: Path) -> None:
+    source = open_source(touch_empty(tmp_path, *(f"{n}/{name}.nii.gz" for n in (1, 2) for name in ("T1", f"scan{n}"))))
+    assert [(file.key, file.subject) for file in source.files] == [
+        ("1-T1", "1"),
+        ("1-scan1", "1"),
+        ("2-T1", "2"),
+        ("2-scan2", "2"),
+    ]
+
+
+def test_equal_names_of_several_formats_and_splits_have_different_keys(tmp_path: Path) -> None:
+    names = [f"{split}/a/1.{ending}" for split in ("train", "test") for ending in ("png", "bmp", "tif", "gif")]
+    keys = [file.key for file in open_source(touch(tmp_path, *names)).files]
+    assert len(set(keys)) == 8
+    assert all(key.startswith("a-1") for key in keys)
+
+
+def test_masks_are_left_out(tmp_path: Path) -> None:
+    names = [f"{folder}Tr/hippocampus_{n:03d}.nii.gz" for folder in ("images", "labels") for n in range(3)]
+    source = open_source(touch_empty(tmp_path / "a", *names))
+    assert [file.source for file in source.files] == names[:3]
+    assert source.masks == tuple(names[3:])
+    source = open_source(tmp_path / "a", include=("labelsTr/*",))
+    assert [file.source for file in source.files] == names[3:]
+
+
+def test_included_files_decide_the_layout(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "a/2.png")
+    touch_empty(tmp_path, "b/1.nii.gz")
+    assert open_source(tmp_path).layout == "nifti"
+    source = open_source(tmp_path, include=("*.png",))
+    assert (source.layout, len(source.files), source.passed_over) == ("imagefolder", 2, ())
+
+
+def test_folders_of_subjects_are_no_classes(tmp_path: Path) -> None:
+    source = open_source(touch(tmp_path / "a", "Patient_1/001.png", "patient_2/001.png", "patient_2/002.png"))
+    assert source.class_names == ()
+    assert {(file.key, file.subject, file.label) for file in source.files} == {
+        ("Patient_1-001", "patient_1", None),
+        ("patient_2-001", "patient_2", None),
+        ("patient_2-002", "patient_2", None),
+    }
+    touch(tmp_path / "b", "1/001.png", "2/001.png", "2/002.png")
+    assert open_source(tmp_path / "b").class_names == ("1", "2")
+    for options in (SubjectOptions(origin="folder"), SubjectOptions(pattern=r"^(\d+)/")):
+        source = open_source(tmp_path / "b", subjects=options)
+        assert source.class_names == ()
+        assert [file.subject for file in source.files] == ["1", "2", "2"]
+
+
+def test_splits_in_folders_of_images(tmp_path: Path) -> None:
+    names = ("train_images/a/1.png", "test_images/b/1.png")
+    source = open_source(touch(tmp_path / "a", *names))
+    assert {(file.split, file.label) for file in source.files} == {("train", 0), ("test", 1)}
+    source = open_source(touch(tmp_path / "b", "train_faces/1.png", "test_faces/2.png"))
+    assert [str(doubt) for doubt in source.doubts] == [
+        "classes: found the classes test_faces, train_faces, which look like splits; expected classes; rename folders"
+        " of splits to train, validate and test"
+    ]
 
 
 def test_circular_links_are_followed_once(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The tasks without a run: initial weights and previews."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,19 @@ def test_a_preview_has_the_originals_in_its_upper_row(image_set: Path, count: in
     for index in range(count):
         found = picture[GAP : GAP + 16, GAP + index * side :][:, :16]
         np.testing.assert_array_equal(found, values[index, 0].numpy())
+
+
+@pytest.mark.parametrize(("num_labels", "problems"), [(2, 0), (1000, 0), (1001, 1), (123_456_790, 1)])
+def test_labels_that_are_identifiers_are_refused(code_set: Path, num_labels: int, problems: int) -> None:
+    manifest = replace(load_manifest(code_set), num_labels=num_labels)
+    samples = manifest.splits["train"].samples
+    assert samples < 100
+    config = configure(("task", "pixelcnn"), ("data.path", code_set), ("model.condition", "label"))
+    found = PixelCNNTask.find_problems(config, manifest)
+    assert len(found) == problems
+    assert all(
+        f"the labels of the data go up to {num_labels - 1:,} for {samples} samples" in problem.found
+        for problem in found
+    )
+    config = configure(("task", "pixelcnn"), ("data.path", code_set), ("model.condition", "none"))
+    assert PixelCNNTask.find_problems(config, manifest) == []

@@ -36,6 +36,7 @@ def write_source(
     samples_per_shard: int = 256,
     skip_unreadable: bool = False,
     overwrite: bool = False,
+    selection: Mapping[str, object] | None = None,
 ) -> tuple[Manifest, list[str]]:
     """Write every slice of a source as a dataset of images; the dataset is written atomically.
 
@@ -46,6 +47,7 @@ def write_source(
         image_size: rows and columns of a slice, in pixels.
         num_slices: slices expected per volume; a volume with fewer is reported.
         skip_unreadable: skip files that cannot be read, instead of raising.
+        selection: settings of the files and subjects, for the manifest.
     Returns:
         The manifest, and the files that were skipped.
     Raises:
@@ -81,6 +83,7 @@ def write_source(
             "split": list(shares),
             "seed": seed,
             "skipped": skipped,
+            **(selection or {}),
         },
         class_names=source.class_names,
     )

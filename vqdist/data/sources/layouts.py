@@ -6,27 +6,31 @@ slices of one file.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.data.sources.file_names import (
-    build_keys,
-    natural_key,
-    parse_slice_number,
-    parse_split,
-    parse_subject,
-    stem,
-)
+from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_number
+from vqdist.data.sources.file_selection import find_masks, select_included
+from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
+from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
 from vqdist.data.sources.subject_pictures import SubjectPictures
+from vqdist.data.sources.subjects import (
+    BY_NAME_OR_FOLDER,
+    Subject,
+    SubjectOptions,
+    describe_subjects,
+    identify_subjects,
+)
 from vqdist.data.sources.unsupported_formats import check_formats
 from vqdist.data.sources.volumes import slice_volume
-from vqdist.foundation.errors import DataError
+from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.printable_text import printable
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
@@ -86,6 +90,9 @@ class Source:
         class_names: name of each label; empty without classes.
         passed_over: other files in the folder, which are not part of the layout.
         read: returns the slices of a file; raises DataError, which names the file, if it cannot be read.
+        masks: segmentation masks in the folder, which are left out.
+        subject_summary: one line that says how the subjects were identified.
+        doubts: signs that subjects or classes were misunderstood.
     """
 
     layout: str
@@ -94,6 +101,9 @@ class Source:
     class_names: tuple[str, ...]
     passed_over: tuple[str, ...]
     read: Reader
+    masks: tuple[str, ...] = ()
+    subject_summary: str = ""
+    doubts: tuple[Problem, ...] = ()
 
     @property
     def by_volume(self) -> bool:
@@ -110,6 +120,8 @@ def open_source(
     num_slices: int = 32,
     num_subjects: int = 24,
     seed: int = 0,
+    include: Sequence[str] = (),
+    subjects: SubjectOptions = BY_NAME_OR_FOLDER,
 ) -> Source:
     """List the files of a source.
 
@@ -120,27 +132,80 @@ def open_source(
         channels: 1 or 3; None: 3 if any picture has colour, else 1.
         num_slices: number of axial slices from the middle of each volume.
         num_subjects, seed: of the demo.
+        include: patterns of the paths to take; empty: all.
+        subjects: how to identify the subjects.
     Raises:
-        DataError: no such folder, no file of the layout in it, or files of several layouts.
+        DataError: no such folder, no file of the layout in it, files of several layouts, or files without a subject.
     """
     if str(source) == DEMO:
         return _open_demo(image_size, channels or 1, num_slices, num_subjects, seed)
     root = Path(source)
     if not root.is_dir():
         raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
-    names = sorted(_walk(root), key=natural_key)
+    names = select_included(sorted(_walk(root), key=natural_key), include, where=str(root))
     layout = _detect_layout(names, root) if layout == "auto" else layout
     taken, passed_over = _select(names, layout, root)
-    files, class_names = _list_classes(taken, root) if layout == "imagefolder" else (_parse_names(taken), ())
-    keys = build_keys(_key_source(file, layout) for file in files)
-    files = [replace(file, key=key, subject=printable(file.subject)) for file, key in zip(files, keys, strict=True)]
+    masks = (
+        find_masks(taken, include, pictures=layout == "imagefolder") if layout in ("imagefolder", "nifti") else set()
+    )
+    taken, masked = [name for name in taken if name not in masks], tuple(name for name in taken if name in masks)
+    placed = place_pictures(taken, root) if layout == "imagefolder" else place_volumes(taken)
+    placed, found = _identify(placed, subjects, pictures=layout in ("imagefolder", "oasis-png"), root=root)
+    class_names = tuple(sorted({file.class_name for file in placed if file.class_name is not None}))
+    files = _build_files(placed, found, class_names, layout)
     if layout in ("nifti", "oasis1"):
         channels = channels or 1
         read = _volume_reader(root, channels, num_slices=num_slices, image_size=image_size)
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
         read = _picture_reader(root, files, channels, image_size=image_size)
-    return Source(layout, tuple(files), channels, tuple(map(printable, class_names)), passed_over, read)
+    doubts = [*find_class_doubts(class_names), *find_subject_doubts(placed, found)]
+    summary = describe_subjects(found)
+    classes = tuple(map(printable, class_names))
+    return Source(layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts))
+
+
+def _identify(
+    placed: list[PlacedFile], options: SubjectOptions, *, pictures: bool, root: Path
+) -> tuple[list[PlacedFile], list[Subject]]:
+    """Return the files and their subjects. Class folders that are one subject each are no classes."""
+    if options.origin == "folder" and not any(file.informative_folders for file in placed):
+        placed = drop_classes(placed)
+    found = identify_subjects(placed, options, pictures=pictures, root_name=root.resolve().name)
+    if all(file.class_name == subject.name for file, subject in zip(placed, found, strict=True)):
+        placed = drop_classes(placed)
+    return placed, found
+
+
+def _build_files(
+    placed: Sequence[PlacedFile], subjects: Sequence[Subject], class_names: Sequence[str], layout: str
+) -> list[SourceFile]:
+    """Return the files with their keys, labels and slice numbers."""
+    stems = Counter(file.stem.lower() for file in placed)
+    labels = {name: label for label, name in enumerate(class_names)}
+    texts = [
+        _key_source(
+            file, with_folders=layout == "imagefolder" or stems[file.stem.lower()] > 1 or found.rule == "folder"
+        )
+        for file, found in zip(placed, subjects, strict=True)
+    ]
+    return [
+        SourceFile(
+            source=file.path,
+            subject=printable(found.name),
+            key=key,
+            split=file.split,
+            label=None if file.class_name is None else labels[file.class_name],
+            slice=parse_slice_number(file.name),
+        )
+        for file, found, key in zip(placed, subjects, build_keys(texts), strict=True)
+    ]
+
+
+def _key_source(file: PlacedFile, *, with_folders: bool) -> str:
+    """Return the text from which the key of a file is built: its name, after its folders below that of the split."""
+    folders = file.folders if file.class_name is None else (file.class_name, *file.folders)
+    return "/".join((*folders, file.stem)) if with_folders else file.stem
 
 
 def _picture_reader(root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int) -> Reader:
@@ -171,7 +236,8 @@ def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: in
         return _number_slices(file, slices, channels)
 
     files = tuple(SourceFile(DEMO, name, name) for name in names)
-    return Source(DEMO, files, channels, (), (), read)
+    summary = describe_subjects([Subject(name, "number") for name in names])
+    return Source(DEMO, files, channels, (), (), read, subject_summary=summary)
 
 
 def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: int) -> list[SourceSlice]:
@@ -230,61 +296,3 @@ def _select(names: Sequence[str], layout: str, root: Path) -> tuple[list[str], t
             raise DataError.of(str(root / sorted(halves)[0]), "one half of a pair", "both .hdr and .img")
         taken = [name for name in taken if name.lower().endswith(".hdr")]
     return taken, passed_over
-
-
-def _parse_names(names: Sequence[str]) -> list[SourceFile]:
-    """Parse the paths of volumes or OASIS slices."""
-    files = []
-    for name in names:
-        path = PurePosixPath(name)
-        splits = [split for folder in path.parts[:-1] if (split := parse_split(folder))]
-        subject = parse_subject(path.name) or parse_subject(name) or stem(path)
-        files.append(SourceFile(name, subject, "", splits[-1] if splits else None, None, parse_slice_number(path.name)))
-    return files
-
-
-def _key_source(file: SourceFile, layout: str) -> str:
-    """Return the text from which the key of a file is built: its name, after the class folder if there is one."""
-    path = PurePosixPath(file.source)
-    if layout == "imagefolder":
-        inside = path.parent.parts[1:] if file.split else path.parent.parts
-        return "/".join((*inside, stem(path)))
-    return stem(path)
-
-
-def _list_classes(names: Sequence[str], root: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
-    """Return the files of an ImageFolder with their labels, and the class names, sorted as in torchvision."""
-    paths = [PurePosixPath(name) for name in names]
-    splits = _split_folders(paths, root)
-    depth = 1 if splits else 0
-    classes = sorted({path.parts[depth] for path in paths if len(path.parts) > depth + 1})
-    files = []
-    for path in paths:
-        if classes and len(path.parts) < depth + 2:
-            raise DataError.of(str(root / path), "a picture outside the class folders", "all pictures inside them")
-        label = classes.index(path.parts[depth]) if classes else None
-        inside = path.parts[depth + 1 :] if classes else path.parts[depth:]  # a class is not a subject
-        subject = parse_subject("/".join(inside)) or str(path)
-        split = splits.get(path.parts[0])
-        files.append(SourceFile(str(path), subject, "", split, label, parse_slice_number(path.name)))
-    return files, tuple(classes)
-
-
-def _split_folders(paths: Sequence[PurePosixPath], root: Path) -> dict[str, str]:
-    """Return folder -> split for the top folders of an ImageFolder; empty if they are class folders."""
-    top = {path.parts[0] for path in paths if len(path.parts) > 1}
-    splits = _find_splits(top)
-    below = {path.parts[1] for path in paths if len(path.parts) > 2}
-    if not splits and "train" in _find_splits(below).values():
-        found = f"the folders of the splits inside {', '.join(sorted(top))}"
-        raise DataError.of(str(root), found, "that folder as SOURCE")
-    if set(splits) == top:
-        return splits
-    if "train" in splits.values():
-        odd = sorted(top - set(splits))[0]
-        raise DataError.of(str(root / odd), f"a folder beside {', '.join(sorted(splits))}", "only folders of splits")
-    return {}
-
-
-def _find_splits(folders: set[str]) -> dict[str, str]:
-    return {folder: split for folder in folders if "_" not in folder and (split := parse_split(folder))}

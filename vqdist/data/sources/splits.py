@@ -1,10 +1,10 @@
 """Assignment of subjects to splits: all slices of a subject are in the same split."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from vqdist.data.shards.manifest import SPLITS
-from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.errors import DataError, Problem, limit_problems, list_examples
 from vqdist.foundation.seeds import derive_seed
 
 
@@ -27,7 +27,8 @@ def split_subjects(subjects: Sequence[str], shares: Mapping[str, float], *, seed
             "--split",
             f"{len(names)} subject{'s' * (len(names) != 1)} for {len(wanted)} shares above zero "
             f"({', '.join(wanted)}): {', '.join(sorted(names)[:5])}",
-            f"at least {len(wanted)} subjects, or shares of 0, such as --split 1 0 0",
+            f"at least {len(wanted)} subjects, or shares of 0, such as --split 1 0 0; --subject-pattern and"
+            " --subject-from change what a subject is",
         )
     total = sum(wanted.values())
     exact = {split: share * len(names) / total for split, share in wanted.items()}
@@ -57,9 +58,9 @@ def assign_splits(
         found[subject].add(split or "no split")
     in_several = [(subject, splits) for subject, splits in sorted(found.items()) if len(splits) > 1]
     if in_several:
-        raise DataError(
-            [Problem(f"subject {name}", " and ".join(sorted(splits)), "one split") for name, splits in in_several[:20]]
-        )
+        expected = "one split; if these are different people, a --subject-pattern that includes the folder of the split"
+        problems = [Problem(f"subject {name}", " and ".join(sorted(splits)), expected) for name, splits in in_several]
+        raise DataError(limit_problems(problems, "subjects in several splits"))
     kept = {subject: splits.pop() for subject, splits in found.items()}
     present = set(kept.values())
     if present == {"no split"}:
@@ -72,3 +73,24 @@ def assign_splits(
         train = [subject for subject, split in kept.items() if split == "train"]
         kept.update(split_subjects(train, {"train": shares.get("train", 0), **missing}, seed=seed))
     return kept
+
+
+def find_untrained_classes(files: Iterable[tuple[int | None, str]], class_names: Sequence[str]) -> list[Problem]:
+    """Return a problem if there are classes without a file in train, which a model cannot learn.
+
+    Args:
+        files: (label, split) of each file.
+        class_names: name of each label.
+    """
+    counts = Counter((label, split) for label, split in files if label is not None)
+    present = {split for _, split in counts}
+    labels = sorted({label for label, _ in counts})
+    untrained = [label for label in labels if not counts[label, "train"]]
+    if not untrained or "train" not in present:
+        return []
+    listed = [
+        f"{class_names[label]} (only {' and '.join(s for s in SPLITS if counts[label, s])})" for label in untrained
+    ]
+    found = f"no file in train of the {'class' if len(untrained) == 1 else 'classes'} {list_examples(listed)}"
+    expected = "each class to have some: a model cannot learn it otherwise; check that these folders are classes"
+    return [Problem("classes", found, expected)]

@@ -23,6 +23,8 @@ from vqdist.plotting.image_grids import build_grid
 from vqdist.training.tasks.task import Losses, Task
 
 PREVIEW_MAPS = 8
+MAX_SPARSE_LABELS = 1000  # label numbers that may occur whatever the number of samples
+MAX_LABELS_PER_SAMPLE = 10
 
 
 class PixelCNNTask(Task):
@@ -40,11 +42,12 @@ class PixelCNNTask(Task):
     def find_problems(cls, config: RunConfig, manifest: Manifest) -> list[Problem]:
         assert isinstance(config.model, PixelCNNConfig)
         condition = config.model.condition
-        return [
+        missing = [
             Problem("model.condition", f"{condition}; the codes have no {name}", "a condition that the codes have")
             for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices))
             if name in condition and not count
         ]
+        return missing + (_find_label_problems(manifest) if "label" in condition else [])
 
     def build(self) -> PixelCNN:
         assert self.manifest.num_codes is not None, "manifests of codes have it"
@@ -91,6 +94,19 @@ class PixelCNNTask(Task):
         conditions: dict[str, Any] = {name: values[:num] for name, values in conditions_of(self.model, batch).items()}
         codes = self.model.sample(num, grid, noise.to(batch.values.device), **conditions)
         return build_grid(self.vqvae.decode(codes), columns=PREVIEW_MAPS)
+
+
+def _find_label_problems(manifest: Manifest) -> list[Problem]:
+    """Return a problem if the labels are identifiers, such as 123456789: the model has weights for each number."""
+    samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
+    count = manifest.num_labels or 0
+    if count <= max(MAX_SPARSE_LABELS, MAX_LABELS_PER_SAMPLE * samples):
+        return []
+    found = (
+        f"label; the labels of the data go up to {count - 1:,} for {samples:,} samples in train, so they are no classes"
+    )
+    expected = "labels that number the classes from 0 (KEY.cls or the label in KEY.json), or --model.condition none"
+    return [Problem("model.condition", found, expected)]
 
 
 def conditions_of(model: PixelCNN, batch: Batch) -> dict[str, Tensor]:
