@@ -12,7 +12,7 @@ from vqdist.diagnosis.cluster_job import check_rendezvous, check_slurm, check_tr
 from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.storage import check_dataset, check_file_system, check_space
 from vqdist.foundation.errors import StalledError
-from vqdist.foundation.launcher_environment import read_rank
+from vqdist.foundation.launcher_environment import launcher_setting_problems, read_rank
 from vqdist.runs.resume_checks import is_finished, keep_chosen_values, run_dir_problems
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ MAX_RENDEZVOUS_S = 120.0
 
 def run_preflight_checks(config: RunConfig) -> list[Check]:
     """Run the checks that take about a second, need one process, and do not import torch."""
-    return [*_check_inputs(config)[0], check_slurm()]
+    launcher = checks_from_problems("launcher", launcher_setting_problems())
+    return [*launcher, *_check_inputs(config)[0], check_slurm()]
 
 
 def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:

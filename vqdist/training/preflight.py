@@ -132,4 +132,8 @@ def _weights_problems(config: RunConfig, task: type[Task], dataset: Dataset | No
 
 
 def _prefix(where: str, problems: list[Problem]) -> list[Problem]:
-    return [Problem(f"{where}: {item.where}", item.found, item.expected) for item in problems]
+    # A problem that names a key of the configuration already says where it is.
+    return [
+        item if item.where.startswith("data.") else Problem(f"{where}: {item.where}", item.found, item.expected)
+        for item in problems
+    ]
