@@ -36,6 +36,11 @@ prepare() {
   # In Slurm 22.05 to 23.02 srun does not inherit --cpus-per-task.
   [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   read -ra run_flags <<<"${VQDIST_SRUN:-}"
+  local per_node
+  per_node=$(ranks_per_node) || per_node=
+  if [[ -n $per_node ]] && ((per_node < ${SLURM_GPUS_ON_NODE:-0})); then
+    log "notice: $per_node ranks for $SLURM_GPUS_ON_NODE GPUs of a node; without --ntasks and --ntasks-per-node each GPU gets one"
+  fi
 }
 
 # Prints the number of ranks per node: the requested tasks, else one per GPU, else one.

@@ -91,10 +91,10 @@ clear_outer_job() {
     drop $(compgen -A variable SLURM_CPU_BIND || true) $(compgen -A variable SLURM_MEM_BIND || true) SLURM_DISTRIBUTION \
       SLURM_OVERCOMMIT SLURM_OVERLAP SLURM_EXACT SLURM_THREADS_PER_CORE SLURM_HINT SLURM_NTASKS_PER_CORE \
       SLURM_NTASKS_PER_SOCKET SLURM_NTASKS_PER_GPU SLURM_MPI_TYPE
-    # The outer step's one task looks like a request for one task per node; a job with GPUs uses all of them instead.
-    if ((gpus)) && [[ ${per_node:-0} == 0 && ${SLURM_NTASKS:-} == "$SLURM_JOB_NUM_NODES" ]]; then
-      drop SLURM_NTASKS SLURM_NPROCS
-    fi
+  fi
+  # In the record a job without a number of tasks has one per node, like the outer job. With GPUs it has one per GPU.
+  if ((gpus && ${#cleared[@]})) && [[ ${per_node:-0} == 0 && ${SLURM_NTASKS:-} == "$SLURM_JOB_NUM_NODES" ]]; then
+    drop SLURM_NTASKS SLURM_NPROCS
   fi
 }
 
