@@ -48,7 +48,7 @@ while (($# > 0)); do
 done
 ((${#places[@]} == 2)) || { print_usage "$0" >&2; fail "found ${#places[@]} folders; expected SOURCE and OUT"; }
 source=${places[0]}
-if [[ $source != demo && ! -d $source && ! -e ${places[1]}/slices/dataset.json ]]; then
+if ! ((dry_run)) && [[ $source != demo && ! -d $source && ! -e ${places[1]}/slices/dataset.json ]]; then
   fail "SOURCE: found no folder $source; expected a source of vqdist.shard: a folder, or demo"
 fi
 out=$(realpath --canonicalize-missing "${places[1]}")
@@ -127,24 +127,38 @@ one_shot() { # NAME DONE AFTER... -- MODULE ARGUMENTS
 read_words() { # OPTION ARRAY
   local lines
   [[ -n ${words[$1]:-} ]] || return 0
-  lines=$(xargs -n 1 printf '%s\n' <<<"${words[$1]}") || fail "$1: found ${words[$1]}; expected closed quotes"
+  lines=$(xargs -n 1 printf '%s\n' <<<"${words[$1]}" 2>/dev/null) || fail "$1: found ${words[$1]}; expected closed quotes"
   mapfile -t "$2" <<<"$lines"
 }
 shard_args=() vqvae_args=() encode_args=() pixelcnn_args=() evaluate_args=() sample_args=()
 for name in shard vqvae encode pixelcnn evaluate sample; do read_words "--$name-args" "${name}_args"; done
 
-# The shard job needs no GPU: it gets the flags of the other jobs without those that ask for one.
-GPU_FLAGS='^(--gpus(-per-(node|task|socket))?|-G|--gres|--cpus-per-gpu|--mem-per-gpu|--gpu-(bind|freq))(=|$)'
-shard_flags=() skip=0
-for flag in "${PIPELINE_OTHER[@]}"; do
-  if ((skip)); then skip=0; elif [[ $flag =~ $GPU_FLAGS ]]; then [[ -n ${BASH_REMATCH[4]} ]] || skip=1; else shard_flags+=("$flag"); fi
-done
-shard_submit=(env)
-for variable in $(compgen -A export SBATCH_ || true); do
-  [[ ! $variable =~ ^SBATCH_(GPU|GRES|CPUS_PER_GPU|MEM_PER_GPU) ]] || shard_submit+=(-u "$variable")
-done
-((${#shard_submit[@]} > 1)) || shard_submit=()
-shard_submit+=(sbatch)
+# The shard job needs no GPU. Sets $shard_flags to flags of sbatch without those that ask for GPUs.
+drop_gpu_flags() { # FLAG...
+  shard_flags=()
+  while (($# > 0)); do
+    case $1 in
+    --gres=*) [[ $1 == *gpu* ]] || shard_flags+=("$1") ;;
+    --gres) [[ ${2:-} == *gpu* ]] || shard_flags+=("$1" "${2:-}"); shift ;;
+    --gpus*=* | --gpu-*=* | --cpus-per-gpu=* | --mem-per-gpu=* | -G?*) ;;
+    --gpus* | --gpu-* | --cpus-per-gpu | --mem-per-gpu | -G) shift ;;
+    *) shard_flags+=("$1") ;;
+    esac
+    (($# == 0)) || shift
+  done
+}
+
+# Sets $shard_submit to a call of sbatch that does not read the site's variables for GPUs.
+drop_gpu_variables() {
+  local variable
+  shard_submit=()
+  for variable in $(compgen -A export SBATCH_ || true); do
+    [[ ! $variable =~ ^SBATCH_(GPU|CPUS_PER_GPU|MEM_PER_GPU) && "$variable=${!variable}" != SBATCH_GRES=*gpu* ]] ||
+      shard_submit+=(-u "$variable")
+  done
+  ((${#shard_submit[@]} == 0)) || shard_submit=(env "${shard_submit[@]}")
+  shard_submit+=(sbatch)
+}
 
 # shellcheck disable=SC2317
 {
@@ -157,6 +171,8 @@ shard_submit+=(sbatch)
   sample_done() { [[ -e $out/samples/samples.json ]]; }
 }
 
+drop_gpu_flags "${PIPELINE_OTHER[@]}"
+drop_gpu_variables
 submit=("${shard_submit[@]}")
 stage shard shard_done -- "${shard_flags[@]}" --nodes=1 --ntasks=1 "$home/slurm/command.sbatch" \
   vqdist.shard "$source" "$out/slices" "${shard_args[@]}"
@@ -187,6 +203,10 @@ show_settings() {
 show_settings >&2
 code=0
 choose_interpreter
+run_module vqdist.doctor --help >/dev/null 2>&1 ||
+  fail "\`${container[*]+${container[*]} }$VQDIST_PYTHON -m vqdist.doctor\` found no working environment; expected the one" \
+    "of \`bash launch/environment.sh\`, or VQDIST_PYTHON"
 printf '%s\n' "${chain[@]}" | run_module vqdist.diagnosis.pipeline_plan "$out" >&2 || code=$?
 printf '%s\n' "${chain[@]}"
+((code == 0)) || echo "pipeline.sh: error: the stages cannot be submitted like this: see the table above" >&2
 exit "$code"

@@ -12,7 +12,9 @@ from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-CACHE_REMEDY = "a folder with free space that you may write to: set data.cache_dir, or XDG_CACHE_HOME in the environment"
+CACHE_REMEDY = (
+    "a folder with free space that you may write to: set data.cache_dir, or XDG_CACHE_HOME in the environment"
+)
 
 MEMORY_FOLDER = Path("/dev/shm")
 CGROUP_V1 = Path("/sys/fs/cgroup/memory")

@@ -84,7 +84,9 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
     except DataError as error:
         folder = Path(path)
         if folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.rglob("*.tar")):
-            return unwritable or [Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")], None
+            return unwritable or [
+                Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")
+            ], None
         return checks_from_problems(name, error.problems), None
     problems = []
     for shard in (shard for split in manifest.splits.values() for shard in split.shards if compare_sizes):
