@@ -38,6 +38,9 @@ prepare() {
   read -ra run_flags <<<"${VQDIST_SRUN:-}"
   local per_node
   per_node=$(ranks_per_node) || per_node=
+  if [[ ${ACCELERATE_USE_CPU:-} == true ]] && ((${SLURM_GPUS_ON_NODE:-0})); then
+    log "notice: ACCELERATE_USE_CPU=true is set in the environment: the GPUs of this job are not used"
+  fi
   if [[ -n $per_node ]] && ((per_node < ${SLURM_GPUS_ON_NODE:-0})); then
     log "notice: $per_node ranks for $SLURM_GPUS_ON_NODE GPUs of a node; without --ntasks and --ntasks-per-node each GPU gets one"
   fi

@@ -24,7 +24,6 @@ home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$home/launch/usage.sh"
 # shellcheck source=slurm/interpreter.sh
 source "$home/slurm/interpreter.sh"
-answer_help "$@"
 
 fail() {
   echo "pipeline.sh: error: $*" >&2
@@ -37,6 +36,7 @@ declare -A words=([--encode-args]='--views 4 --shift 4')
 while (($# > 0)); do
   case $1 in
   --dry-run) dry_run=1 ;;
+  -h | --help) answer_help "$1" ;;
   --vqvae | --pixelcnn) (($# > 1)) || fail "$1: found no value; expected a configuration"; configs[$1]=$2; shift ;;
   --shard-args | --vqvae-args | --encode-args | --pixelcnn-args | --evaluate-args | --sample-args)
     (($# > 1)) || fail "$1: found no value; expected arguments of the command, as one quoted word"

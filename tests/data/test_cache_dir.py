@@ -55,7 +55,7 @@ def test_without_a_home_folder_the_key_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Path, "home", refuse)
     with pytest.raises(DataError, match=r"data\.cache_dir: found null, and no home folder"):
         resolve_cache_dir(None)
-    with pytest.raises(DataError, match="data.cache_dir: found ~nobody-has-this-name/cache"):
+    with pytest.raises(DataError, match=r"data\.cache_dir: found ~nobody-has-this-name/cache"):
         resolve_cache_dir("~nobody-has-this-name/cache")
     assert "XDG_CACHE_HOME" in str(cache_dir_problems(None)[0])
 

@@ -131,6 +131,7 @@ TWO_RANKS = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "
         ("cpu", TWO_RANKS | {"MASTER_ADDR": "no-host.invalid"}, "MASTER_ADDR: found 'no-host.invalid'"),
         ("cpu", {"WORLD_SIZE": "two"}, "WORLD_SIZE: found 'two'"),
         ("cpu", TWO_RANKS | {"WORLD_SIZE": "1", "MASTER_ADDR": "no-host.invalid"}, ""),
+        ("cpu", TWO_RANKS | {"RANK": "2"}, "RANK: found 2; expected a number below WORLD_SIZE, which is 2"),
         ("cpu", {"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE: found 2 processes of an MPI launcher"),
         ("cpu", TWO_RANKS | {"ACCELERATE_USE_FSDP": "true"}, "ACCELERATE_USE_FSDP: found true"),
         ("cpu", {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "Slurm: found 4 tasks and no WORLD_SIZE"),

@@ -116,11 +116,13 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
     if problems := launcher_setting_problems(environ) + world_problems(environ):
         return problems
     world_size = read_world_size(environ)
-    if world_size == 1:
+    if world_size <= 1:
         return []
     if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environ]:
         found = f"{world_size} without {', '.join(missing)}"
         return [Problem("WORLD_SIZE", found, "a launcher that sets these variables")]
+    if int(environ["RANK"]) >= world_size:
+        return [Problem("RANK", environ["RANK"], f"a number below WORLD_SIZE, which is {world_size}")]
     if not wants_cpu(device, environ) and not torch.cuda.is_available():
         found = f"{world_size}, but Accelerate would detect 1 process: this machine has no GPU"
         return [Problem("WORLD_SIZE", found, "ACCELERATE_USE_CPU=true in the environment, or --run.device cpu")]
@@ -160,7 +162,7 @@ def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ra
     if problems:
         raise ConfigError(problems)
     world_size = read_world_size()
-    if world_size == 1:
+    if world_size <= 1:
         # Otherwise Accelerate initializes a process group of one rank, and waits without end for a MASTER_ADDR that
         # does not resolve.
         for name in RANK_VARIABLES:

@@ -10,8 +10,8 @@ NUMBERS = (
     *("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_NUM_NODES"),
 )
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-# The number of processes of Open MPI, of MPICH, Intel MPI and Cray MPI, of MVAPICH2, of IBM's jsrun, and of Flux.
-MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "JSM_NAMESPACE_SIZE", "FLUX_JOB_SIZE")
+# The number of processes of Open MPI, of MPICH, Intel MPI and Cray MPI, of MVAPICH2, and of IBM's jsrun.
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "JSM_NAMESPACE_SIZE")
 # Other ways to train than DDP, which `accelerate launch` or its default configuration may choose.
 OTHER_TRAINERS = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 _TRUE = {"1", "true", "yes", "y", "t", "on"}
