@@ -26,10 +26,10 @@ drop() { # VARIABLE...: unset those that are set, and add them to $cleared
   done
 }
 
-drop_unless_equal() { # VALUE VARIABLE...
+drop_unless_equal() { # VALUE VARIABLE...: nothing is dropped if the value is empty, because the record lacks it
   local name value=$1
   for name in "${@:2}"; do
-    [[ ${!name:-$value} == "$value" ]] || drop "$name"
+    [[ -z $value || ${!name:-$value} == "$value" ]] || drop "$name"
   done
 }
 
@@ -64,7 +64,7 @@ clear_outer_job() {
   per_node=$(field_of NtasksPerN:B:S:C)
   per_node=${per_node%%:*}
   [[ ${SLURM_NTASKS:-} == "$(count_tasks)" ]] || drop_unless_equal "$(field_of NumTasks)" SLURM_NTASKS SLURM_NPROCS
-  drop_unless_equal "${per_node:-0}" SLURM_NTASKS_PER_NODE
+  drop_unless_equal "$per_node" SLURM_NTASKS_PER_NODE
   drop_unless_equal "$(field_of CPUs/Task)" SLURM_CPUS_PER_TASK
   [[ -n $(field_of MinMemoryCPU) ]] || drop SLURM_MEM_PER_CPU
   [[ $(field_of MinMemoryNode) == [1-9]* ]] || drop SLURM_MEM_PER_NODE

@@ -46,6 +46,11 @@ def test_help_prints_the_comment_of_the_script(name: str) -> None:
     assert result.stdout.splitlines() == comment
 
 
+def test_help_of_the_pipeline_is_printed_after_other_options() -> None:
+    result = bash("exec slurm/pipeline.sh --dry-run --help")
+    assert (result.returncode, result.stdout.splitlines()[0].split()[0]) == (0, "Submits")
+
+
 HAS_GPU = 'source launch/network.sh; if has_gpu "$@"; then echo yes; else echo no; fi'
 
 
