@@ -3,6 +3,8 @@
 # FOLDER (default: runs) receives the dataset, both runs, the codes and the new slices. A second call skips finished
 # steps. Installs the package alone first, without extras; see environment.sh.
 # shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/usage.sh"
+answer_help "$@"
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 runs=${1:-runs}

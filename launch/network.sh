@@ -43,7 +43,13 @@ check_main_address() {
     fail "MASTER_ADDR: found '$MASTER_ADDR', which does not resolve on $(uname -n); expected a host name that resolves on every node"
 }
 
-has_gpu() { # an NVIDIA or AMD device is visible
+has_gpu() { # [DEVICES]: an NVIDIA or AMD device is visible; DEVICES: the folder of device files
+  local devices=${1:-/dev} listed
   [[ ${CUDA_VISIBLE_DEVICES-all} != "" && ${CUDA_VISIBLE_DEVICES-all} != -1* ]] || return 1
-  nvidia-smi --list-gpus 2>/dev/null | grep -q GPU || [[ -e /dev/kfd ]]
+  [[ ! -e $devices/kfd ]] || return 0
+  # Containers may have the device files without nvidia-smi. Where it is installed its answer counts, because the device
+  # files are also there if the job was given no GPU.
+  command -v nvidia-smi >/dev/null || { [[ -e $devices/nvidiactl ]]; return; }
+  listed=$(nvidia-smi --list-gpus 2>/dev/null) || true # not piped: grep -q would end nvidia-smi with SIGPIPE
+  [[ $listed == *GPU* ]]
 }

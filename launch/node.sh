@@ -12,6 +12,9 @@ set -euo pipefail
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/network.sh
 source "$folder/network.sh"
+# shellcheck source=launch/usage.sh
+source "$folder/usage.sh"
+answer_help "$@"
 (($# > 0)) || fail "MODULE: found nothing; expected launch/node.sh MODULE [ARGUMENT ...]"
 
 nodes=${NODES:-${SLURM_STEP_NUM_NODES:-1}}

@@ -6,12 +6,20 @@
 #       srun launch/rank.sh vqdist.train --config FILE
 #   without Slurm, once per rank on each machine (LOCAL_RANK counts from 0 on each):
 #       RANK=3 LOCAL_RANK=1 WORLD_SIZE=4 MASTER_ADDR=host1 MASTER_PORT=29500 launch/rank.sh vqdist.train --config FILE
+#   under mpirun, here Open MPI (MPICH and Intel MPI: PMI_RANK, PMI_SIZE and MPI_LOCALRANKID):
+#       mpirun -n 4 -x MASTER_ADDR=host1 -x MASTER_PORT=29500 bash -c 'RANK=$OMPI_COMM_WORLD_RANK \
+#           LOCAL_RANK=$OMPI_COMM_WORLD_LOCAL_RANK WORLD_SIZE=$OMPI_COMM_WORLD_SIZE \
+#           exec launch/rank.sh vqdist.train --config FILE'
 #   under `accelerate launch`: launch/node.sh does this.
 #
 # VQDIST_PYTHON: the interpreter. VQDIST_CONTAINER: command to put before it. VQDIST_LOG_DIR: folder for rank-N.log.
 set -euo pipefail
+folder=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source=launch/network.sh
-source "$(dirname "${BASH_SOURCE[0]}")/network.sh"
+source "$folder/network.sh"
+# shellcheck source=launch/usage.sh
+source "$folder/usage.sh"
+answer_help "$@"
 (($# > 0)) || fail "MODULE: found nothing; expected launch/rank.sh MODULE [ARGUMENT ...]"
 
 tasks_here() { # print this node's number of tasks, from Slurm's "4(x2),3"
@@ -46,8 +54,8 @@ if ((${WORLD_SIZE:-1} > 1)); then
     export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} # one machine: its own name may not resolve
   fi
   has_gpu || export ACCELERATE_USE_CPU=true # Accelerate then uses gloo; without it each process would run on its own
-  # If Slurm shows each task only its own GPU, that GPU is device 0 for every task.
-  [[ ! ${CUDA_VISIBLE_DEVICES:-} =~ ^[0-9]+$ ]] || export LOCAL_RANK=0
+  # If Slurm shows each task only its own GPU (a number, a UUID or MIG-...), that GPU is device 0 for every task.
+  [[ -z ${CUDA_VISIBLE_DEVICES:-} || $CUDA_VISIBLE_DEVICES == -1* || $CUDA_VISIBLE_DEVICES == *,* ]] || export LOCAL_RANK=0
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 else
   unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE # a single process needs no process group

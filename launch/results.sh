@@ -5,6 +5,9 @@
 # interrupted, run it again to continue. STEPS=20 limits every run to 20 steps, to check that everything works, with an
 # OUT of its own (default: results-20-steps). Installs the package with its `bench` extra first; see environment.sh.
 here=$(dirname "${BASH_SOURCE[0]}")
+# shellcheck source-path=SCRIPTDIR
+source "$here/usage.sh"
+answer_help "$@"
 source=$(realpath "${1:?usage: results.sh SOURCE [OUT]; SOURCE: a source of vqdist.shard}")
 out=$(realpath --canonicalize-missing "${2:-$here/../results${STEPS:+-$STEPS-steps}}")
 EXTRAS=bench

@@ -9,27 +9,61 @@
 # after it has ended.
 #
 # PYTHON is the interpreter (default: the .venv of the repository, else python). DRY_RUN=1 fills in and lists the
-# files, but sends nothing.
+# files, but sends nothing. NEW_ID=1 gives the run a new id and sends all of its attempts: for a run that was deleted at
+# the server, which never takes its id again.
 set -euo pipefail
+# shellcheck source=launch/usage.sh
+source "$(dirname "$0")/usage.sh"
+answer_help "$@"
+(($# > 0)) || { print_usage "$0" >&2; exit 2; }
 
-if (($# == 0)) || [[ $1 == -h || $1 == --help ]]; then
-    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
-    exit 2
-fi
 venv=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/python
 python=${PYTHON:-$([[ -x $venv ]] && echo "$venv" || echo python)}
 dry_run=${DRY_RUN:-0}
+options=()
+[[ ${NEW_ID:-0} != 1 ]] || options+=(--new-id)
+
+# By default W&B repeats a request that the server refuses for hours, without showing the reason. These limits end it
+# after a minute or two.
+export WANDB_X_GRAPHQL_RETRY_MAX=${WANDB_X_GRAPHQL_RETRY_MAX:-4}
+export WANDB_X_GRAPHQL_RETRY_WAIT_MIN_SECONDS=${WANDB_X_GRAPHQL_RETRY_WAIT_MIN_SECONDS:-1}
+export WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS=${WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS:-8}
+export WANDB_X_GRAPHQL_TIMEOUT_SECONDS=${WANDB_X_GRAPHQL_TIMEOUT_SECONDS:-20}
+export WANDB_X_FILE_STREAM_RETRY_MAX=${WANDB_X_FILE_STREAM_RETRY_MAX:-6}
+export WANDB_X_FILE_STREAM_RETRY_WAIT_MAX_SECONDS=${WANDB_X_FILE_STREAM_RETRY_WAIT_MAX_SECONDS:-8}
+export WANDB_X_FILE_TRANSFER_RETRY_MAX=${WANDB_X_FILE_TRANSFER_RETRY_MAX:-6}
+export WANDB_X_FILE_TRANSFER_RETRY_WAIT_MAX_SECONDS=${WANDB_X_FILE_TRANSFER_RETRY_WAIT_MAX_SECONDS:-8}
 
 if [[ $dry_run != 1 ]]; then
     check='import sys; from vqdist.diagnosis.wandb_server import find_obstacle; sys.exit(find_obstacle())'
     "$python" -c "$check" || exit 2
 fi
 
+# Sends one file under an id. W&B exits with 0 and marks the file as sent even if it failed to send it: only its
+# messages show the failure. For this reason files are sent one at a time.
+send_file() { # RUN ID FILE
+    local log=$1/wandb/sync.log reason
+    if WANDB_DIR=$1 "$python" -m wandb sync --id "$2" --include-online --include-synced "$(dirname "$3")" \
+        </dev/null 2>&1 | tee "$log" >&2 && ! grep -q 'wandb: ERROR' "$log"; then
+        return 0
+    fi
+    rm -f "$3.synced"
+    reason=$(grep -o 'HTTP [0-9]*: .*' "$log" | tail -n 1) || reason=$(tail -n 1 "$log")
+    echo "$1: $3 was not sent: ${reason:-no answer}" >&2
+    if [[ $reason == *delete* || $reason == 'HTTP 409:'* ]]; then
+        echo "$1: the server takes no data for a deleted run. To send all of it as a new run, under a new id:" \
+            "NEW_ID=1 bash $0 $1" >&2
+    else
+        echo "$1: run this again to send the rest" >&2
+    fi
+    return 1
+}
+
+failed=0
 for run in "$@"; do
-    files=$("$python" -m vqdist.tracking.prepare_sync "$run")
+    files=$("$python" -m vqdist.tracking.prepare_sync "$run" ${options[@]+"${options[@]}"})
     sent=0
-    log=$run/wandb/sync.log
-    while IFS= read -r file; do
+    while IFS=' ' read -r id file; do
         # W&B marks a file that it has sent; what was written after the mark is new.
         if [[ -z $file || (-e $file.synced && ! $file -nt $file.synced) ]]; then
             continue
@@ -37,16 +71,11 @@ for run in "$@"; do
         sent=$((sent + 1))
         if [[ $dry_run == 1 ]]; then
             echo "$file"
-            continue
-        fi
-        # One file at a time, because `wandb sync` also marks a file that it failed to send, and exits with 0: only its
-        # messages show the failure.
-        if ! WANDB_DIR=$run "$python" -m wandb sync --include-online --include-synced "$(dirname "$file")" \
-            </dev/null 2>&1 | tee "$log" >&2 || grep -q 'wandb: ERROR' "$log"; then
-            rm -f "$file.synced"
-            echo "$run: $file was not sent; run this again" >&2
-            exit 1
+        elif ! send_file "$run" "$id" "$file"; then
+            failed=1
+            break # the later attempts of a run continue the earlier ones
         fi
     done <<<"$files"
     ((sent > 0)) || echo "$run: nothing new to send" >&2
 done
+exit "$failed"

@@ -2,6 +2,13 @@
 # $home is the folder that contains slurm/ and launch/.
 # shellcheck shell=bash disable=SC2154
 
+[[ -n ${SLURM_JOB_ID:-} ]] || { echo "error: SLURM_JOB_ID: found none; expected a job of Slurm: use sbatch" >&2; exit 2; }
+# shellcheck source=slurm/interpreter.sh
+source "$home/slurm/interpreter.sh"
+# shellcheck source=slurm/outer_job.sh
+source "$home/slurm/outer_job.sh"
+clear_outer_job
+
 # In the last task of an array SLURM_JOB_ID is the ID of the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
@@ -18,26 +25,25 @@ print("" if value is None else value)' "$2" <"$1"
 
 # Applies the settings of the site, finds the interpreter and clears launcher variables of the submitting shell.
 prepare() {
-  unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
-  local site=${VQDIST_SITE:-$home/slurm/site.sh}
-  # shellcheck disable=SC1090
-  [[ ! -e $site ]] || source "$site"
-  ! declare -F site_environment >/dev/null || site_environment
-  if [[ -z ${VQDIST_PYTHON:-} && -z ${VQDIST_CONTAINER:-} ]]; then
-    VQDIST_PYTHON=$(command -v python || command -v python3)
-    [[ ! -x $home/.venv/bin/python ]] || VQDIST_PYTHON=$home/.venv/bin/python
-  fi
-  VQDIST_PYTHON=${VQDIST_PYTHON:-python}
-  export VQDIST_PYTHON VQDIST_CONTAINER=${VQDIST_CONTAINER:-} PYTHONUNBUFFERED=1
-  export PYTHONPATH=$home${PYTHONPATH:+:$PYTHONPATH}
+  ((${#cleared[@]} == 0)) || log "notice: cleared variables of the job in which sbatch was called: $(describe_cleared)"
+  unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT SRUN_CPUS_PER_TASK
+  unset TORCHELASTIC_RUN_ID ACCELERATE_MIXED_PRECISION
+  # With sbatch --export=NONE it would keep the variables that are set here from the ranks.
+  unset SLURM_EXPORT_ENV
+  local site
+  read_site
+  choose_interpreter
   # In Slurm 22.05 to 23.02 srun does not inherit --cpus-per-task.
   [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   read -ra run_flags <<<"${VQDIST_SRUN:-}"
-  read -ra container <<<"$VQDIST_CONTAINER"
-}
-
-run_module() { # MODULE ARGUMENTS: run one process on this node
-  ${container[@]+"${container[@]}"} "$VQDIST_PYTHON" -m "$@"
+  local per_node
+  per_node=$(ranks_per_node) || per_node=
+  if [[ ${ACCELERATE_USE_CPU:-} == true ]] && ((${SLURM_GPUS_ON_NODE:-0})); then
+    log "notice: ACCELERATE_USE_CPU=true is set in the environment: the GPUs of this job are not used"
+  fi
+  if [[ -n $per_node ]] && ((per_node < ${SLURM_GPUS_ON_NODE:-0})); then
+    log "notice: $per_node ranks for $SLURM_GPUS_ON_NODE GPUs of a node; without --ntasks and --ntasks-per-node each GPU gets one"
+  fi
 }
 
 # Prints the number of ranks per node: the requested tasks, else one per GPU, else one.

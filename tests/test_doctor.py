@@ -212,6 +212,25 @@ def test_main_address_that_does_not_resolve(
     assert "nowhere.invalid" in table
 
 
+def test_preflight_refuses_settings_of_the_launcher(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    code, report, _ = run_doctor(capsys, "--preflight", "--config", config)
+    assert (code, states(report)["launcher"]) == (2, "fix")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "false")
+    assert run_doctor(capsys, "--preflight", "--config", config)[0] == 0
+
+
+def test_preflight_compares_the_batch_with_the_data(
+    config: Path, code_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, report, _ = run_doctor(capsys, "--preflight", "--config", config, "--data.global_batch_size", 1000)
+    assert "data.global_batch_size: 1000 for" in found_problems(report)[0]["found"]
+    _, report, _ = run_doctor(capsys, "--preflight", "--config", config, "--data.path", code_set)
+    assert "a dataset of codes" in found_problems(report)[0]["found"]
+
+
 def test_help_lists_keys(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         doctor.main(["--help"])

@@ -1,5 +1,6 @@
 """Opening a dataset from a folder, third-party shards or a URL."""
 
+import errno
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,3 +65,25 @@ def test_a_folder_without_dataset_is_refused(tmp_path: Path) -> None:
         open_dataset(tmp_path / "mine", tmp_path / "cache")
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "none", tmp_path / "cache")
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(
+    image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    shutil.copy(image_set / "train/shard-000000.tar", tars)
+    (tmp_path / "file").touch()
+    found = r"data\.cache_dir: found .*file/cache, in which nothing can be written: Not a directory"
+    with pytest.raises(DataError, match=found):
+        open_dataset(tars, tmp_path / "file" / "cache")
+    with ShardServer(image_set) as server, pytest.raises(DataError, match=found):
+        open_dataset(server.url, tmp_path / "file" / "cache")
+    assert open_dataset(image_set, tmp_path / "file" / "cache").folder == image_set, "no cache is needed"
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(DataError, match=r"data\.cache_dir: found .*full, .* No space left on device"):
+        open_dataset(tars, tmp_path / "full")

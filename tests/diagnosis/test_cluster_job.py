@@ -28,6 +28,7 @@ def test_rendezvous() -> None:
     unknown = check_rendezvous({"MASTER_ADDR": "nowhere.invalid"})
     assert unknown.state == "fix"
     assert "nowhere.invalid" in unknown.found
+    assert check_rendezvous({"MASTER_ADDR": "nowhere.invalid", "WORLD_SIZE": "1"}).state == "ok"
 
 
 def test_loopback_for_several_nodes_is_noted() -> None:

@@ -95,3 +95,16 @@ def test_datasets_that_are_checked_later(tmp_path: Path) -> None:
         ("note", None),
         ("fix", None),
     ]
+
+
+def test_third_party_shards_need_a_cache_folder(image_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "tars").mkdir()
+    shutil.copy(image_set / "train/shard-000000.tar", tmp_path / "tars")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "tars", "http://127.0.0.1:9/data"):
+        config = configure(path).replace("data", cache_dir=str(tmp_path / "file" / "cache"))
+        (check,), _ = check_dataset(config)
+        assert (check.name, check.state) == ("cache folder", "fix")
+        assert check.found == f"data.cache_dir: {tmp_path / 'file'}, which is a file"
+        (check,), _ = check_dataset(config.replace("data", cache_dir=str(tmp_path / "cache")))
+        assert check.state == "note"

@@ -130,6 +130,10 @@ TWO_RANKS = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "
         ("cpu", {"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE: found 2 without LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
         ("cpu", TWO_RANKS | {"MASTER_ADDR": "no-host.invalid"}, "MASTER_ADDR: found 'no-host.invalid'"),
         ("cpu", {"WORLD_SIZE": "two"}, "WORLD_SIZE: found 'two'"),
+        ("cpu", TWO_RANKS | {"WORLD_SIZE": "1", "MASTER_ADDR": "no-host.invalid"}, ""),
+        ("cpu", TWO_RANKS | {"RANK": "2"}, "RANK: found 2; expected a number below WORLD_SIZE, which is 2"),
+        ("cpu", {"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE: found 2 processes of an MPI launcher"),
+        ("cpu", TWO_RANKS | {"ACCELERATE_USE_FSDP": "true"}, "ACCELERATE_USE_FSDP: found true"),
         ("cpu", {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "Slurm: found 4 tasks and no WORLD_SIZE"),
         ("cpu", {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, ""),
     ],
@@ -156,3 +160,23 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda", {"CUDA_VISIBLE_DEVICES": "0,1"}, False),
     ):
         assert wants_cpu(device, environment) == expected
+
+
+def test_a_device_and_a_launcher_that_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (problem,) = device_problems("cuda", {"ACCELERATE_USE_CPU": "true"})
+    assert str(problem).startswith("run.device: found cuda, and ACCELERATE_USE_CPU=true in the environment")
+    assert device_problems("cuda", {"ACCELERATE_USE_CPU": "false"}) == device_problems("cuda", {}) == []
+
+
+def join_alone() -> list[Any]:
+    """Join as the only process of a launcher whose main address does not resolve, as in a job of one pod."""
+    os.environ |= {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "no-host.invalid"}
+    os.environ["MASTER_PORT"] = "29500"
+    ranks = init_process_group("cpu", timeout_s=20.0)
+    return [ranks.rank, ranks.world_size, torch.distributed.is_initialized()]
+
+
+@pytest.mark.ranks
+def test_a_single_process_needs_no_main_address() -> None:
+    assert on_ranks(join_alone, ranks=1, timeout_s=100.0) == [[0, 1, False]]

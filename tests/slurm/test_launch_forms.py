@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
+from slurm_jobs import PATIENCE_S, ROOT, TRAIN, Jobs, Run
 
 TWO_BY_TWO = "--nodes=2 --ntasks-per-node=2"
 
@@ -119,3 +119,31 @@ def test_sweep_over_an_array(jobs: Jobs) -> None:
     for task, name in ((1, "first"), (2, "second")):
         jobs.assert_completed(f"{job}_{task}")
         assert Run(jobs.folder / name).status == {"state": "finished", "step": 2, "ended_early": False}
+
+
+def test_sbatch_inside_another_job(jobs: Jobs) -> None:
+    """The variables of the outer job (one task, memory per CPU) reach the batch script, and must not change it."""
+    outer = ["srun", "--ntasks=1", "--mem-per-cpu=50", "--time=5"]
+    flags = ["--parsable", "--nodes=2", "--mem=100", f"--output={jobs.folder}/job-%j.log"]
+    submitted = jobs.cluster.run(*outer, "sbatch", *flags, TRAIN, *jobs.words("vqvae")).stdout
+    job = submitted.strip()
+    jobs.assert_completed(job)
+    assert "cleared variables of the job in which sbatch was called: " in jobs.log(job)
+    run = Run(jobs.folder / "it")
+    assert "rank 1 of 2 on" in run.log(1)
+    run.assert_exact_ledger()
+
+
+@pytest.mark.parametrize("way", ["stdin", "wrap"])
+def test_a_job_script_without_its_path(jobs: Jobs, way: str) -> None:
+    script = ROOT / "slurm/train.sbatch"
+    flags = ["--parsable", f"--output={jobs.folder}/job-%j.log"]
+    if way == "wrap":
+        job = jobs.submit("--wrap", f"bash {script}")
+    else:
+        submit = f"sbatch {' '.join(flags)} <{script}"
+        job = jobs.cluster.run("bash", "-c", submit).stdout.strip()
+    assert jobs.finish(job) == "FAILED"
+    assert jobs.cluster.job(job)["ExitCode"] == "2:0"
+    assert "`sbatch [OPTION ...] slurm/train.sbatch --config FILE ...`" in jobs.log(job)
+    assert "VQDIST_HOME" in jobs.log(job)

@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from slurm_cluster import poll
 from slurm_jobs import PATIENCE_S, ROOT, Jobs, Run
@@ -74,7 +73,7 @@ class Chain:
 
 def test_in_one_go_then_again(jobs: Jobs) -> None:
     chain = Chain(jobs, "chain", VQDIST_SCRATCH="/mnt/scratch")
-    shown = chain.submit("--dry-run")
+    shown = chain.submit("--dry-run")  # on stderr: the settings of the site, and a table of the checks
     assert [line.split(":")[0] for line in shown.splitlines()] == list(STAGES)
     (encode,) = (line for line in shown.splitlines() if line.startswith("encode:"))
     assert encode.endswith("--views 4 --shift 4")  # the default of the recommended prior
@@ -135,10 +134,3 @@ def read_words(pid: int, name: str) -> list[bytes]:
         return Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
     except OSError:  # the process has ended
         return []
-
-
-@pytest.mark.parametrize("bad", [["--vqvae"], ["--unknown", "1", "demo"], ["demo"]])
-def test_wrong_usage(jobs: Jobs, bad: list[str]) -> None:
-    result = jobs.cluster.run(PIPELINE, *bad, check=False)
-    assert result.returncode != 0
-    assert result.stderr

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from vqdist.runs.run_dir import RunDir
 from vqdist.tracking import prepare_sync
 from vqdist.tracking.metric_rows import to_event
 from vqdist.tracking.prepare_sync import find_missing, find_wandb_files, main, prepare
+from vqdist.tracking.state import TrackingState
 from vqdist.tracking.tracker import Tracker
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "wandb_sync.sh"
@@ -175,30 +177,83 @@ def test_what_a_kill_lost_is_filled_in_once(run_dir: RunDir) -> None:
     assert summary["train/loss"] == 1 / LAST_STEP
 
 
-def test_the_script_sends_every_file_in_order_and_once(run_dir: RunDir, quiet_environment: pytest.MonkeyPatch) -> None:
-    def sync(**environ: str) -> subprocess.CompletedProcess[str]:
-        command = ["bash", str(SCRIPT), str(run_dir.path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environ)
-        assert done.returncode == 0, done.stderr
-        return done
+def sync(run_dir: RunDir, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run launch/wandb_sync.sh; the server of the test is in the environment."""
+    command = ["bash", str(SCRIPT), str(run_dir.path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environ, timeout=240)
 
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
-        quiet_environment.setenv("WANDB_BASE_URL", server.url)
-        quiet_environment.setenv("WANDB_API_KEY", "a" * 40)
-        quiet_environment.setenv("WANDB_ERROR_REPORTING", "false")
-        quiet_environment.setenv("PYTHON", sys.executable)
-        sync()
-        server.shutdown()
-    assert "nothing new to send" in sync(DRY_RUN="1").stderr
-    (lines,) = server.history.values()
+
+@pytest.fixture
+def server(quiet_environment: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A W&B server to which the environment leads."""
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, args=[0.05], daemon=True).start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WANDB_BASE_URL", running.url)
+            patch.setenv("WANDB_API_KEY", "a" * 40)
+            patch.setenv("WANDB_ERROR_REPORTING", "false")
+            patch.setenv("PYTHON", sys.executable)
+            yield running
+        running.shutdown()
+
+
+def read_steps(lines: list[str]) -> Counter[int]:
+    """Return how often the server has each step with a train loss; its rows are numbered without a gap."""
     rows = [json.loads(text) for text in lines]
     assert [row["_step"] for row in rows] == list(range(len(rows)))
-    steps = Counter(row["global_step"] for row in rows if "train/loss" in row)
-    assert steps == Counter(range(2, LAST_STEP + 1, 2))
+    return Counter(row["global_step"] for row in rows if "train/loss" in row)
+
+
+EVERY_STEP_ONCE = Counter(range(2, LAST_STEP + 1, 2))
+
+
+def test_the_script_sends_every_file_in_order_and_once(run_dir: RunDir, server: Server) -> None:
+    done = sync(run_dir)
+    assert done.returncode == 0, done.stderr
+    assert "nothing new to send" in sync(run_dir, DRY_RUN="1").stderr
+    (lines,) = server.history.values()
+    assert read_steps(lines) == EVERY_STEP_ONCE
     assert server.used == {"images-1"}
     assert server.made == {"images-1", "vqvae-1"}
     assert server.states[-1] == 0
+
+
+def test_a_run_that_was_deleted_at_the_server_is_sent_under_a_new_id(run_dir: RunDir, server: Server) -> None:
+    before = TrackingState.load(run_dir.wandb).id
+    server.deleted.add(before)
+    for mark in run_dir.wandb.glob("*/*.synced"):
+        mark.unlink()
+    refused = sync(run_dir, WANDB_X_GRAPHQL_RETRY_MAX="1")
+    assert refused.returncode == 1
+    assert f"HTTP 409: run me/vqdist/{before} was previously created and deleted" in refused.stderr.splitlines()[-2]
+    assert f"NEW_ID=1 bash {SCRIPT} {run_dir.path}" in refused.stderr.splitlines()[-1]
+    sent = sync(run_dir, NEW_ID="1")
+    assert sent.returncode == 0, sent.stderr
+    assert list(server.history) == [TrackingState.load(run_dir.wandb).id] != [before]
+    assert read_steps(*server.history.values()) == EVERY_STEP_ONCE
+    assert "nothing new to send" in sync(run_dir, DRY_RUN="1").stderr
+
+
+def test_a_running_run_keeps_its_id(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = find_wandb_files(run_dir)[:2]
+    monkeypatch.setattr(prepare_sync, "find_wandb_files", lambda _: files)
+    monkeypatch.setattr(TrackingState, "is_writer_alive", lambda _: True)
+    with pytest.raises(DataError, match="still running"):
+        prepare(run_dir, new_id=True)
+
+
+def test_online_attempts_are_sent_only_under_another_id(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = RunDir(shutil.copytree(run_dir.path, tmp_path / "run"))
+    for folder in sorted(copy.wandb.glob("offline-run-*"))[:1]:
+        folder.rename(folder.with_name(folder.name.removeprefix("offline-")))
+    first = find_wandb_files(copy)[0]
+    state = TrackingState.load(copy.wandb)
+    state.id = first.stem.removeprefix("run-")
+    state.save(copy.wandb)
+    assert first not in prepare(copy)
+    assert first in prepare(copy, new_id=True)
 
 
 def test_a_folder_without_wandb_is_named(tmp_path: Path) -> None:

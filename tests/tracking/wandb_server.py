@@ -9,7 +9,11 @@ from typing import Any
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Keeps the history of each run: what came, at which offset, and which artifacts it uses and makes."""
+    """Keeps the history of each run: what came, at which offset, and which artifacts it uses and makes.
+
+    Attributes:
+        deleted: ids of runs that were deleted: they are refused with the status 409, as by the real server.
+    """
 
     daemon_threads = True
 
@@ -19,6 +23,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.made: set[str] = set()
         self.used: set[str] = set()
         self.states: list[int] = []
+        self.deleted: set[str] = set()
         self.lock = threading.Lock()
 
     @property
@@ -100,7 +105,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._reply({"exitcode": None, "limits": {}})
             elif self.path.endswith("graphql"):
                 asked = json.loads(body)
-                self._reply({"data": self.server.answer(asked["query"], asked.get("variables") or {})})
+                values = asked.get("variables") or {}
+                if "UpsertBucket" in asked["query"] and values.get("name") in self.server.deleted:
+                    found = f"run me/vqdist/{values['name']} was previously created and deleted; try a new run name"
+                    self._reply({"errors": [{"message": found}], "data": {"upsertBucket": None}}, status=409)
+                else:
+                    self._reply({"data": self.server.answer(asked["query"], values)})
             else:
                 self._reply({})
 
@@ -108,9 +118,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
 
-    def _reply(self, answer: dict[str, Any]) -> None:
+    def _reply(self, answer: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(answer).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -1,22 +1,64 @@
 """Where data are cached on this machine: the cache folder and the memory file system, and their free space."""
 
+import errno
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from vqdist.foundation.atomic_files import write_access_problems
+from vqdist.foundation.errors import DataError, Problem
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+CACHE_REMEDY = (
+    "a folder with free space that you may write to: set data.cache_dir, or XDG_CACHE_HOME in the environment"
+)
 
 MEMORY_FOLDER = Path("/dev/shm")
 CGROUP_V1 = Path("/sys/fs/cgroup/memory")
 
 
 def resolve_cache_dir(setting: str | Path | None) -> Path:
-    """Return the folder of data.cache_dir; the user's cache folder if it is null."""
-    if setting is not None:
-        return Path(setting).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "vqdist"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqdist"
+    """Return the folder of data.cache_dir; the user's cache folder if it is null.
+
+    Raises:
+        DataError: the user has no home folder.
+    """
+    try:
+        if setting is not None:
+            return Path(setting).expanduser()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "vqdist"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqdist"
+    except RuntimeError as error:
+        raise DataError.of("data.cache_dir", f"{setting or 'null'}, and no home folder", CACHE_REMEDY) from error
+
+
+def cache_dir_problems(setting: str | Path | None) -> list[Problem]:
+    """Return why the folder of data.cache_dir cannot be written; nothing is created."""
+    try:
+        found = write_access_problems("data.cache_dir", resolve_cache_dir(setting), folder=True)
+    except DataError as error:
+        return error.problems
+    return [Problem(problem.where, problem.found, CACHE_REMEDY) for problem in found]
+
+
+@contextmanager
+def reporting_cache_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError about the cache folder (full disk, missing permission) into a DataError naming data.cache_dir.
+
+    Other errors of the block, for example those of reading a dataset, pass through.
+    """
+    try:
+        yield
+    except OSError as error:
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        if error.errno not in _FULL and (path is None or not (path.is_relative_to(folder) or path in folder.parents)):
+            raise
+        found = f"{folder}, in which nothing can be written: {error.strerror}"
+        raise DataError.of("data.cache_dir", found, CACHE_REMEDY) from error
 
 
 def nearest_folder(path: Path) -> Path:

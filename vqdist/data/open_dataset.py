@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqdist.data.cache_dir import resolve_cache_dir
+from vqdist.data.cache_dir import reporting_cache_errors, resolve_cache_dir
 from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import fetch_head
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
@@ -33,13 +33,14 @@ def open_dataset(path: str | Path, cache_dir: str | Path | None = None) -> Datas
         path: a dataset, a folder of third-party shards, or the URL of a dataset.
         cache_dir: the cache folder; None: the user's cache folder.
     Raises:
-        DataError: there is no dataset.
+        DataError: there is no dataset, or the cache folder is needed and cannot be written.
         FetchError: the URL could not be read after all retries.
     """
-    cache = resolve_cache_dir(cache_dir)
     folder = Path(path)
     if is_url(path):
-        folder = fetch_head(str(path), cache)
+        with reporting_cache_errors(cache := resolve_cache_dir(cache_dir)):
+            folder = fetch_head(str(path), cache)
     elif folder.is_dir() and not (folder / MANIFEST).exists() and (tars := find_tars(folder)):
-        folder = index_third_party_shards(folder, tars, cache)
+        with reporting_cache_errors(cache := resolve_cache_dir(cache_dir)):
+            folder = index_third_party_shards(folder, tars, cache)
     return Dataset(path, folder, load_manifest(folder))

@@ -2,7 +2,9 @@
 
 import socket
 import time
+from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqdist.config.schema import RunConfig
@@ -12,7 +14,8 @@ from vqdist.diagnosis.cluster_job import check_rendezvous, check_slurm, check_tr
 from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.storage import check_dataset, check_file_system, check_space
 from vqdist.foundation.errors import StalledError
-from vqdist.foundation.launcher_environment import read_rank
+from vqdist.foundation.launcher_environment import launcher_setting_problems, read_rank
+from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
 from vqdist.runs.resume_checks import is_finished, keep_chosen_values, run_dir_problems
 
 if TYPE_CHECKING:
@@ -21,9 +24,19 @@ if TYPE_CHECKING:
 MAX_RENDEZVOUS_S = 120.0
 
 
-def run_preflight_checks(config: RunConfig) -> list[Check]:
-    """Run the checks that take about a second, need one process, and do not import torch."""
-    return [*_check_inputs(config)[0], check_slurm()]
+def run_preflight_checks(config: RunConfig, *, planned: Collection[Path] = (), world_size: int = 1) -> list[Check]:
+    """Run the checks that take about a second, need one process, and do not import torch.
+
+    Args:
+        planned: datasets that another job will make before the run starts.
+        world_size: number of ranks that the run will have.
+    """
+    launcher = checks_from_problems("launcher", launcher_setting_problems())
+    checks, manifest = _check_inputs(config, planned)
+    problems, path = rank_count_problems(config, world_size), str(config.data.path)
+    if manifest is not None:
+        problems += dataset_kind_problems(config, manifest, path) or sample_count_problems(config, manifest, path)
+    return [*launcher, *checks, *checks_from_problems("start", problems), check_slurm()]
 
 
 def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:
@@ -62,12 +75,15 @@ def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:
         destroy_process_group()
 
 
-def _check_inputs(config: RunConfig) -> tuple[list[Check], Manifest | None]:
+def _check_inputs(config: RunConfig, planned: Collection[Path] = ()) -> tuple[list[Check], Manifest | None]:
     """Check run directory, dataset and rendezvous without torch; also return the manifest of the dataset."""
     problems = run_dir_problems(keep_chosen_values(config))
     if not problems and is_finished(config):
         return [Check("run directory", "ok", f"{config.run_dir}: finished, nothing left to do")], None
-    data, manifest = check_dataset(config, compare_sizes=read_rank() == 0)
+    if config.data.path is not None and Path(config.data.path) in planned:
+        data, manifest = [Check("data", "ok", f"{config.data.path}: made by an earlier job")], None
+    else:
+        data, manifest = check_dataset(config, compare_sizes=read_rank() == 0)
     checks = [
         *(checks_from_problems("run directory", problems) or [Check("run directory", "ok", str(config.run_dir))]),
         *data,

@@ -19,6 +19,8 @@ def check_rendezvous(environ: Mapping[str, str] = os.environ) -> Check:
     name, host = "rendezvous", environ.get("MASTER_ADDR")
     if host is None:
         return Check(name, "ok", "MASTER_ADDR is not set: the launcher sets it, a single process does not need it")
+    if environ.get("WORLD_SIZE") == "1":
+        return Check(name, "ok", "one process: MASTER_ADDR is not used")
     try:
         address = str(socket.getaddrinfo(host, None)[0][4][0])
     except socket.gaierror as error:

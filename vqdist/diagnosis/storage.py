@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from vqdist.config.schema import RunConfig
-from vqdist.data.cache_dir import free_bytes, nearest_folder
+from vqdist.data.cache_dir import cache_dir_problems, free_bytes, nearest_folder
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.foundation.atomic_files import write_access_problems
@@ -76,14 +76,17 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
     name, path = "data", config.data.path
     if path is None:
         return [Check(name, "ok", "the demo dataset, written when the run first starts")], None
+    unwritable = checks_from_problems("cache folder", cache_dir_problems(config.data.cache_dir))
     if "://" in path:
-        return [Check(name, "note", f"{path}: a remote dataset is checked when the run starts")], None
+        return unwritable or [Check(name, "note", f"{path}: a remote dataset is checked when the run starts")], None
     try:
         manifest = load_manifest(path)
     except DataError as error:
         folder = Path(path)
         if folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.rglob("*.tar")):
-            return [Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")], None
+            return unwritable or [
+                Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")
+            ], None
         return checks_from_problems(name, error.problems), None
     problems = []
     for shard in (shard for split in manifest.splits.values() for shard in split.shards if compare_sizes):

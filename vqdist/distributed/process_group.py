@@ -13,7 +13,13 @@ import torch
 import torch.distributed as dist
 
 from vqdist.foundation.errors import ConfigError, Problem, StalledError, find_worker_fault
-from vqdist.foundation.launcher_environment import number_problems, read_world_size
+from vqdist.foundation.launcher_environment import (
+    RANK_VARIABLES,
+    launcher_setting_problems,
+    number_problems,
+    read_world_size,
+    world_problems,
+)
 
 
 @contextmanager
@@ -100,23 +106,23 @@ def wants_cpu(device: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Tell whether the CPU was requested: by run.device, ACCELERATE_USE_CPU, or CUDA_VISIBLE_DEVICES=-1."""
     # A configuration file of `accelerate launch` can request several CPU ranks only by -1 (launch/accelerate).
     hidden = environ.get("CUDA_VISIBLE_DEVICES", "").startswith("-1")
-    return device == "cpu" or hidden or environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+    return device == "cpu" or hidden or _launcher_wants_cpu(environ)
 
 
 def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
     """Return what is wrong with the environment variables that the launcher set. No process group is initialized."""
     if problems := number_problems(environ):
         return problems
+    if problems := launcher_setting_problems(environ) + world_problems(environ):
+        return problems
     world_size = read_world_size(environ)
-    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", "1")))
-    if "SLURM_PROCID" in environ and tasks > 1 and "WORLD_SIZE" not in environ:
-        expected = "tasks started by launch/rank.sh, which sets it (slurm/train.sbatch uses it), or a single task"
-        return [Problem("Slurm", f"{tasks} tasks and no WORLD_SIZE", expected)]
-    if world_size == 1:
+    if world_size <= 1:
         return []
     if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environ]:
         found = f"{world_size} without {', '.join(missing)}"
         return [Problem("WORLD_SIZE", found, "a launcher that sets these variables")]
+    if int(environ["RANK"]) >= world_size:
+        return [Problem("RANK", environ["RANK"], f"a number below WORLD_SIZE, which is {world_size}")]
     if not wants_cpu(device, environ) and not torch.cuda.is_available():
         found = f"{world_size}, but Accelerate would detect 1 process: this machine has no GPU"
         return [Problem("WORLD_SIZE", found, "ACCELERATE_USE_CPU=true in the environment, or --run.device cpu")]
@@ -131,6 +137,9 @@ def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device, True):
         return [Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or another device")]
+    if device == "cuda" and _launcher_wants_cpu(environ):
+        found = "cuda, and ACCELERATE_USE_CPU=true in the environment, which chooses the CPU"
+        return [Problem("run.device", found, "one of the two: unset ACCELERATE_USE_CPU, or run.device cpu")]
     if device == "mps" and read_world_size(environ) > 1:
         return [Problem("run.device", "mps with several processes", "one process: mps has no collective operations")]
     return []
@@ -152,12 +161,17 @@ def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ra
     problems = launch_problems(device) + device_problems(device)
     if problems:
         raise ConfigError(problems)
+    world_size = read_world_size()
+    if world_size <= 1:
+        # Otherwise Accelerate initializes a process group of one rank, and waits without end for a MASTER_ADDR that
+        # does not resolve.
+        for name in RANK_VARIABLES:
+            os.environ.pop(name, None)
     from accelerate import PartialState
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         state = PartialState(cpu=wants_cpu(device), timeout=timedelta(seconds=timeout_s))
-    world_size = read_world_size()
     if state.num_processes != world_size:
         raise ConfigError.of("WORLD_SIZE", world_size, f"{state.num_processes}, as detected by Accelerate")
     local_rank = max(state.local_process_index, 0)
@@ -168,6 +182,10 @@ def destroy_process_group() -> None:
     """Leave the process group, if there is one, and close its connections."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _launcher_wants_cpu(environ: Mapping[str, str]) -> bool:
+    return environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
 
 
 def _resolves(host: str) -> bool:

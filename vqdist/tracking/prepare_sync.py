@@ -1,10 +1,12 @@
-"""Fill in what W&B lacks of a run and list what to send: python -m vqdist.tracking.prepare_sync RUN.
+"""Fill in what W&B lacks of a run and list what to send: python -m vqdist.tracking.prepare_sync RUN [--new-id].
 
 Every attempt has a .wandb file in RUN/wandb/. What killed processes did not write is added from metrics.jsonl and
-previews/ as one more file. Files that the server may lack go to stdout, in order; launch/wandb_sync.sh sends them.
+previews/ as one more file. Files that the server may lack go to stdout, in order, each after the id of the run;
+launch/wandb_sync.sh sends them. With --new-id the run gets a new id, and every file is listed.
 """
 
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -73,11 +75,13 @@ def fill_in(run_dir: RunDir, state: TrackingState, points: Points) -> None:
         run.finish(exit_code=0 if read_status(run_dir.path).get("state") == "finished" else 1)
 
 
-def prepare(run_dir: RunDir) -> list[Path]:
+def prepare(run_dir: RunDir, *, new_id: bool = False) -> list[Path]:
     """Fill in what the .wandb files of a run lack; return the files that the server may lack, in order.
 
+    Args:
+        new_id: give the run a new id, under which the server has nothing; all files are returned.
     Raises:
-        DataError: the folder is not a tracked run.
+        DataError: the folder is not a tracked run, or it gets a new id while it is running.
     """
     if not run_dir.wandb.is_dir():
         raise DataError.of(str(run_dir.path), "no wandb/ in it", "the directory of a run that was tracked")
@@ -86,18 +90,40 @@ def prepare(run_dir: RunDir) -> list[Path]:
         contents = list(pool.map(read_wandb_file, files))
     points, has_ended = Points().union(*(found for found, _ in contents)), not contents or contents[-1][1]
     is_alive = state.is_writer_alive()
-    if not has_ended and (time.time() - files[-1].stat().st_mtime < LIVE_S if is_alive is None else is_alive):
+    is_running = time.time() - files[-1].stat().st_mtime < LIVE_S if files and is_alive is None else bool(is_alive)
+    if not has_ended and is_running:
+        if new_id:
+            raise DataError.of(str(run_dir.path), "a run that is still running", "a run that has ended, for a new id")
         print_from_any_rank(f"{run_dir.path}: still running; its last attempt can be sent when it has ended")
         return [path for path in files[:-1] if path.parent.name.startswith("offline-")]
+    if new_id:
+        give_new_id(run_dir, state)
     fill_in(run_dir, state, points)
-    # The server has what online attempts wrote, except for the end of the last one if it was killed.
+    # Under the id of the run, the server has what online attempts wrote, except for the end of the last one if it was
+    # killed.
     cut_off = [] if has_ended else files[-1:]
-    return [path for path in find_wandb_files(run_dir) if path.parent.name.startswith("offline-") or path in cut_off]
+    return [
+        path
+        for path in find_wandb_files(run_dir)
+        if path.parent.name.startswith("offline-") or path in cut_off or path.stem != f"run-{state.id}"
+    ]
+
+
+def give_new_id(run_dir: RunDir, state: TrackingState) -> None:
+    """Give a run another id for all its attempts, earlier and later ones, and forget what was sent."""
+    state.id = secrets.token_hex(4)
+    state.save(run_dir.wandb)
+    for mark in run_dir.wandb.glob("*run-*/*.wandb.synced"):
+        mark.unlink()
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepare a run to be sent; write its files to stdout."""
-    sys.stdout.writelines(f"{path}\n" for path in prepare(RunDir(Path(argv[0]))))
+    """Prepare a run to be sent; write the id and the path of each file to stdout."""
+    words = [word for word in argv if word != "--new-id"]
+    run_dir = RunDir(Path(words[0]))
+    files = prepare(run_dir, new_id="--new-id" in argv)
+    run_id = TrackingState.load(run_dir.wandb).id
+    sys.stdout.writelines(f"{run_id} {path}\n" for path in files)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vqdist.config.schema import RunConfig
-from vqdist.data.cache_dir import resolve_cache_dir
+from vqdist.data.cache_dir import reporting_cache_errors, resolve_cache_dir
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import SampleCache, open_caches
 from vqdist.data.remote.download import is_url
@@ -27,12 +27,14 @@ def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Rank
     problems: list[Problem] = []
     try:
         if config.data.cache == "memory":
-            caches = open_caches(manifest, token=token, fallback_folder=resolve_cache_dir(config.data.cache_dir))
+            with reporting_cache_errors(fallback := resolve_cache_dir(config.data.cache_dir)):
+                caches = open_caches(manifest, token=token, fallback_folder=fallback)
         if config.data.path is not None and is_url(config.data.path):
             attempt_dir = Path(path) / "starts" / token[:16]
             gate = ShardGate(Path(path), attempt_dir, config.run.timeout_s)
             if ranks.local_rank == 0:
-                prefetcher = _start_prefetcher(config, path, manifest, attempt_dir)
+                with reporting_cache_errors(resolve_cache_dir(config.data.cache_dir)):
+                    prefetcher = _start_prefetcher(config, path, manifest, attempt_dir)
     except UserError as error:
         problems = error.problems
     problems_of_all = ranks.gather_objects(problems)

@@ -17,6 +17,7 @@ from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserEr
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import VQVAE_FOLDER, fingerprint
 from vqdist.runs.checkpoint import read_newest_state
+from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
 from vqdist.runs.resume_checks import is_finished, run_dir_problems
 from vqdist.runs.run_dir import RunDir
 from vqdist.training.precision_support import precision_problems
@@ -38,10 +39,7 @@ def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Datas
     problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
     if not problems and is_finished(config):
         return [], None
-    world_size = read_world_size()
-    if config.data.global_batch_size < world_size:
-        found = f"{config.data.global_batch_size} samples for {world_size} ranks"
-        problems.append(Problem("data.global_batch_size", found, "at least one sample per rank"))
+    problems += rank_count_problems(config, read_world_size())
     problems += precision_problems(config.train.precision, config.run.device) + _compiler_problems(config)
     found_problems, dataset = check_data(config, task)
     return problems + found_problems, dataset
@@ -72,16 +70,11 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
 
 
 def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, path: str) -> list[Problem]:
-    manifest, kind = dataset.manifest, task.config_type.data_kind
-    if manifest.kind != kind:
-        made_by = "vqdist shard" if kind == "images" else "vqdist encode"
-        expected = f"{kind} for task {config.task}: made by {made_by}"
-        return [Problem("data.path", f"a dataset of {manifest.kind} in {path}", expected)]
+    manifest = dataset.manifest
+    if problems := dataset_kind_problems(config, manifest, path):
+        return problems
     problems = task.find_problems(config, manifest) + _changed_data_problems(config, manifest)
-    samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
-    if samples < config.data.global_batch_size:
-        found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
-        problems.append(Problem("data.global_batch_size", found, "at most the number of samples, or more data"))
+    problems += sample_count_problems(config, manifest, path)
     if manifest.kind == "codes":
         problems += _vqvae_problems(dataset)
     if is_url(path):
@@ -132,4 +125,8 @@ def _weights_problems(config: RunConfig, task: type[Task], dataset: Dataset | No
 
 
 def _prefix(where: str, problems: list[Problem]) -> list[Problem]:
-    return [Problem(f"{where}: {item.where}", item.found, item.expected) for item in problems]
+    # A problem that names a key of the configuration already says where it is.
+    return [
+        item if item.where.startswith("data.") else Problem(f"{where}: {item.where}", item.found, item.expected)
+        for item in problems
+    ]

@@ -1,5 +1,7 @@
 """The prefetch process: its plan, eviction, messages, and its end."""
 
+import errno
+import json
 import os
 import shutil
 import subprocess
@@ -8,9 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from shard_server import ShardServer, wait_for
 
 from vqdist.data.order import Order
+from vqdist.data.remote import prefetch_process
 from vqdist.data.remote.download import RetryPolicy
 from vqdist.data.remote.prefetch_process import (
     PrefetchPlan,
@@ -138,3 +142,22 @@ def test_only_one_process_of_an_attempt_is_alive(tmp_path: Path) -> None:
     assert is_released(tmp_path / "alive")
     with lock_attempt(tmp_path):
         assert not is_released(tmp_path / "alive")
+
+
+def test_a_full_disk_is_reported_as_one(image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prefetch_process, "fetch_shard", fill)
+    with ShardServer(image_set) as server:
+        folder = fetch_head(server.url, tmp_path)
+        attempt_dir = folder / "starts" / "x"
+        for name in ("wanted", "failed"):
+            (attempt_dir / name).mkdir(parents=True)
+        budget = CacheBudget(2**30, 2**29)
+        scheduler = PrefetchScheduler(PrefetchJob(server.url, str(folder), str(attempt_dir), budget, "windowed", 2, 1))
+        shard = "train%shard-000001.tar"
+        (attempt_dir / "wanted" / shard).touch()
+        wait_for(lambda: scheduler.advance() or (attempt_dir / "failed" / shard).exists())
+    found = json.loads((attempt_dir / "failed" / shard).read_text())
+    assert found == {"cache": f"{folder}, in which nothing can be written: No space left on device"}

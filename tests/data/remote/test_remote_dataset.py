@@ -1,5 +1,6 @@
 """Datasets at a URL: the same batches as from a folder, within the cache budget, and errors within the timeout."""
 
+import json
 import os
 import signal
 import threading
@@ -212,3 +213,14 @@ def test_a_url_without_dataset_is_refused(image_set: Path, tmp_path: Path) -> No
     with ShardServer(tmp_path / "nothing") as server, pytest.raises(DataError, match="404"):
         fetch_head(server.url, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_shard_that_cannot_be_written_names_the_cache_folder(tmp_path: Path) -> None:
+    attempt_dir = tmp_path / "starts" / "x"
+    for name in ("wanted", "failed"):
+        (attempt_dir / name).mkdir(parents=True)
+    failure = {"cache": f"{tmp_path}, in which nothing can be written: No space left on device"}
+    (attempt_dir / "failed" / "train%shard-000000.tar").write_text(json.dumps(failure))
+    with pytest.raises(DataError, match=r"data\.cache_dir: found .*No space left on device") as caught:
+        ShardGate(tmp_path, attempt_dir, 30.0).wait_for("train/shard-000000.tar")
+    assert not isinstance(caught.value, DamagedDataError), "data.on_error must not skip its samples"

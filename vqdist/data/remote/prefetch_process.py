@@ -178,7 +178,7 @@ class PrefetchScheduler:
         except (UserError, FetchError) as error:
             failure = failure_to_json(error)
         except OSError as error:
-            failure = {"message": f"{self._folder / name}: {error.strerror or error}"}
+            failure = {"cache": f"{self._folder}, in which nothing can be written: {error.strerror or error}"}
         else:
             return
         write_atomic(self._attempt_dir / "failed" / mark_name(name), json.dumps(failure).encode())

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from vqdist.data.cache_dir import CACHE_REMEDY
 from vqdist.data.remote.download import Expected, RetryPolicy, check_url, fetch_bytes, fetch_file, join_url
 from vqdist.data.shards.index import index_path, max_index_bytes
 from vqdist.data.shards.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardInfo
@@ -193,6 +194,7 @@ class ShardGate:
 
         Raises:
             DamagedDataError: it does not exist, or differs from the manifest.
+            DataError: it cannot be written to the cache folder.
             FetchError: its download failed after all retries.
             StalledError: the prefetch process ended, or the shard did not arrive within timeout_s seconds.
         """
@@ -215,6 +217,8 @@ class ShardGate:
             failure = json.loads((self._attempt_dir / "failed" / mark_name(name)).read_text())
         except FileNotFoundError:
             return
+        if "cache" in failure:
+            raise DataError.of("data.cache_dir", failure["cache"], CACHE_REMEDY)
         if "message" in failure:
             raise FetchError(failure["message"])
         raise DamagedDataError([Problem(**problem) for problem in failure["problems"]])

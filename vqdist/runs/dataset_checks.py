@@ -1,0 +1,32 @@
+"""Whether a dataset fits the configuration of a run, as far as its manifest says; without torch."""
+
+from vqdist.config.schema import RunConfig
+from vqdist.data.shards.manifest import Manifest
+from vqdist.foundation.errors import Problem
+
+
+def dataset_kind_problems(config: RunConfig, manifest: Manifest, path: str) -> list[Problem]:
+    """Return a problem if a dataset of codes is given for images, or the other way round."""
+    kind = config.model.data_kind
+    if manifest.kind == kind:
+        return []
+    made_by = "vqdist shard" if kind == "images" else "vqdist encode"
+    expected = f"{kind} for task {config.task}: made by {made_by}"
+    return [Problem("data.path", f"a dataset of {manifest.kind} in {path}", expected)]
+
+
+def sample_count_problems(config: RunConfig, manifest: Manifest, path: str) -> list[Problem]:
+    """Return a problem if a batch has more samples than train."""
+    samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
+    if samples >= config.data.global_batch_size:
+        return []
+    found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
+    return [Problem("data.global_batch_size", found, "at most the number of samples, or more data")]
+
+
+def rank_count_problems(config: RunConfig, world_size: int) -> list[Problem]:
+    """Return a problem if a batch has fewer samples than the run has ranks."""
+    if config.data.global_batch_size >= world_size:
+        return []
+    found = f"{config.data.global_batch_size} samples for {world_size} ranks"
+    return [Problem("data.global_batch_size", found, "at least one sample per rank")]
