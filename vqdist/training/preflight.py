@@ -16,9 +16,8 @@ from vqdist.distributed.process_group import device_problems, launch_problems
 from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import VQVAE_FOLDER, fingerprint
-from vqdist.runs.checkpoint import read_newest_state
 from vqdist.runs.resume_checks import is_finished, run_dir_problems
-from vqdist.runs.run_dir import RunDir
+from vqdist.runs.training_data import changed_data_problems, finished_data_problems
 from vqdist.training.precision_support import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
 from vqdist.training.tasks.task import Task
@@ -32,12 +31,13 @@ def demo_folder(config: RunConfig) -> Path:
 def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Dataset | None]:
     """Return the problems of a run (launch, run directory, data, weights) and its dataset.
 
-    A finished run no longer needs its data: only launch and run directory are checked. The dataset is None if it has
-    problems, or is the synthetic one and not generated yet.
+    A finished run no longer needs its data, but is not started again with others: only launch, run directory and the
+    identity of the data are checked. The dataset is None if it has problems, or is the synthetic one and not generated
+    yet.
     """
     problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
     if not problems and is_finished(config):
-        return [], None
+        return finished_data_problems(config), None
     world_size = read_world_size()
     if config.data.global_batch_size < world_size:
         found = f"{config.data.global_batch_size} samples for {world_size} ranks"
@@ -77,7 +77,7 @@ def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, pat
         made_by = "vqdist shard" if kind == "images" else "vqdist encode"
         expected = f"{kind} for task {config.task}: made by {made_by}"
         return [Problem("data.path", f"a dataset of {manifest.kind} in {path}", expected)]
-    problems = task.find_problems(config, manifest) + _changed_data_problems(config, manifest)
+    problems = task.find_problems(config, manifest) + changed_data_problems(config, manifest)
     samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
     if samples < config.data.global_batch_size:
         found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
@@ -87,15 +87,6 @@ def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, pat
     if is_url(path):
         problems += _cache_problems(config, manifest)
     return problems
-
-
-def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
-    state = read_newest_state(RunDir(config.run_dir).checkpoints) if config.checkpoint.resume != "never" else None
-    before = str(state.get("data_fingerprint")) if state else manifest.fingerprint
-    if before == manifest.fingerprint or config.data.allow_changed:
-        return []
-    found = f"another dataset than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
-    return [Problem("data.path", found, "the same data; --data.allow_changed true continues with this one")]
 
 
 def _cache_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:

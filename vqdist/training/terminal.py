@@ -11,6 +11,7 @@ from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.foundation.progress import ProgressBar, format_duration, format_rate, print_message
 from vqdist.runs.run_dir import RunDir
 
+FIRST_LOSS_STEPS = 10  # after so many steps a log has a line with the loss, if it had none before
 # key of a metric -> its label, the most important first
 _LABELS = {
     "ssim": "SSIM",
@@ -53,6 +54,13 @@ class TrainingTerminal:
         """Show a finished step. The step decreases after a rollback to a checkpoint."""
         self._progress.advance(step - self._step)
         self._step = step
+        if step - self._first_step == FIRST_LOSS_STEPS and not self._progress.lines:
+            self._progress.write_line()
+
+    def show_loss(self, loss: float | None) -> None:
+        """Show a training loss, None if it was not finite, until the first line of metrics.jsonl."""
+        if not self._train:
+            self._progress.annotate(describe_loss({"loss": loss}))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Show a line of metrics.jsonl: train beside the bar, validate as a line."""
