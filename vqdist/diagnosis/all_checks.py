@@ -42,6 +42,7 @@ def run_all_checks(config: RunConfig, tracking_flag: str | None) -> Iterator[Che
     """
     inputs: list[Check] = []
     manifest = yield from _show_if_alone(_check_inputs(config), inputs)
+    print_message(f"starting {count_noun(read_world_size(), 'rank')} ...")  # loading torch takes seconds
 
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.training.preflight import check_run

@@ -53,7 +53,7 @@ def check_slurm(environ: Mapping[str, str] = os.environ) -> Check:
     limit_s = parse_time_limit(limit)
     figures = {} if limit_s is None else {"time_limit_s": float(limit_s)}
     attempt = int(fields.get("Restarts", 0)) + 1
-    found = f"job {job} on {fields.get('NodeList')}, time limit {limit}, attempt {attempt}"
+    found = f"job {job} on {fields.get('NodeList', 'unknown nodes')}, time limit {limit}, attempt {attempt}"
     if fields.get("Requeue") == "0":
         return Check(
             name, "note", found, "submit with sbatch --requeue: otherwise the loss of a node ends the run", figures

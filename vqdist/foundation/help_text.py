@@ -31,7 +31,7 @@ def _split_paragraphs(text: str) -> Iterator[str]:
     """Yield paragraphs, indented lines and empty lines."""
     lines: list[str] = []
     for line in text.splitlines():
-        if line and not line.startswith(" "):
+        if line and not line.startswith((" ", "usage:")):
             lines.append(line)
             continue
         if lines:

@@ -59,6 +59,6 @@ def describe_extension(config: RunConfig) -> str | None:
     return (
         f"warning: {config.run_dir}: the schedule of the learning rate ends at step {optim.decay_steps:,}, and cannot "
         f"change; all later steps up to {steps:,} train at {optim.lr * FINAL_LR_SHARE:.3g}, "
-        f"{FINAL_LR_SHARE:.0%} of optim.lr. To train on at a useful rate, start a new run from these weights: "
+        f"{FINAL_LR_SHARE * 100:.0f} % of optim.lr. To train on at a useful rate, start a new run from these weights: "
         f"--run.name NEW --checkpoint.resume {config.run_dir}"
     )
