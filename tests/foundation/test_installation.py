@@ -35,7 +35,9 @@ def test_an_old_python_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert capsys.readouterr().err.startswith(expected)
 
 
-def test_the_message_is_printed_by_one_rank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_message_is_printed_by_one_rank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(installation, "MIN_PYTHON", (99, 1))
     monkeypatch.setattr(sys, "argv", ["-m"])
     monkeypatch.setenv("RANK", "1")

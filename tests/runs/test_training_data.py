@@ -51,9 +51,7 @@ def texts(problems: list[Problem]) -> list[str]:
     return list(map(str, problems))
 
 
-def test_a_finished_run_takes_its_own_data_wherever_they_are_now(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_takes_its_own_data_wherever_they_are_now(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = folder / "data"
     assert finished_data_problems(configure(folder, data)) == []
     monkeypatch.chdir(folder)
@@ -123,9 +121,7 @@ def test_the_shape_of_codes(tmp_path: Path) -> None:
     assert describe_shape(load_manifest(write_code_set(tmp_path / "codes"))) == "maps of 8 x 8 codes out of 16"
 
 
-def test_the_command_refuses_other_data_and_changes_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_refuses_other_data_and_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder / "run"
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     words = ["--config", str(run / "config.yaml"), "--run.dir", str(folder)]
