@@ -68,13 +68,13 @@ def test_a_finished_run_takes_its_own_data_wherever_they_are_now(folder: Path, m
 def test_a_finished_run_refuses_other_data(folder: Path) -> None:
     run, data = folder / "run", folder / "data"
     for other in ("other", "large"):
-        expected = f"{run} was trained on {data}; you gave {folder / other}: choose another --run.name"
+        expected = f"data.path: {run} was trained on {data}; you gave {folder / other}: choose another --run.name"
         assert texts(finished_data_problems(configure(folder, folder / other))) == [expected]
     first, second = texts(finished_data_problems(configure(folder, folder / "nowhere")))
-    assert first == f"{run} was trained on {data}; you gave {folder / 'nowhere'}: choose another --run.name"
+    assert first == f"data.path: {run} was trained on {data}; you gave {folder / 'nowhere'}: choose another --run.name"
     assert second.startswith(f"data.path: {folder / 'nowhere'}: found no such folder; expected a dataset")
     (message,) = texts(finished_data_problems(configure(folder, None)))
-    assert message.endswith("; you gave synthetic slices (data.path null): choose another --run.name")
+    assert message.endswith("; you gave synthetic slices (null): choose another --run.name")
     allowed = configure(folder, folder / "other", **{"data.allow_changed": "true"})
     assert finished_data_problems(allowed) == []
 
@@ -83,7 +83,9 @@ def test_contents_that_have_changed_in_place_are_other_data(folder: Path) -> Non
     data = folder / "data"
     shutil.rmtree(data)
     shutil.copytree(folder / "other", data)
-    expected = f"{folder / 'run'} was trained on {data}, whose contents have changed since: restore them, or choose"
+    expected = (
+        f"data.path: {folder / 'run'} was trained on {data}, whose contents have changed since: restore them, or choose"
+    )
     assert texts(finished_data_problems(configure(folder, data))) == [f"{expected} another --run.name"]
     continued = configure(folder, data, **{"train.max_steps": 4})
     (message,) = texts(changed_data_problems(continued, load_manifest(data)))
@@ -126,7 +128,7 @@ def test_the_command_refuses_other_data_and_changes_nothing(folder: Path, capsys
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     words = ["--config", str(run / "config.yaml"), "--run.dir", str(folder)]
     assert run_command(train.main, [*words, "--data.path", str(folder / "other")]) == 2
-    assert "error: " + f"{run} was trained on {folder / 'data'}; you gave" in capsys.readouterr().err
+    assert f"error: data.path: {run} was trained on {folder / 'data'}; you gave" in capsys.readouterr().err
     shutil.rmtree(folder / "data")
     assert run_command(train.main, words) == 0
     assert "finished before, nothing to do" in capsys.readouterr().err

@@ -40,7 +40,8 @@ class Contradiction(Problem):
     """
 
     def __str__(self) -> str:
-        return f"{self.found}: {self.expected}"
+        sentence = f"{self.found}: {self.expected}"
+        return sentence if self.where in sentence else f"{self.where}: {sentence}"
 
 
 def is_finished(config: RunConfig) -> bool:

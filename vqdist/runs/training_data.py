@@ -64,7 +64,7 @@ def _describe_change(config: RunConfig, advice: str, *, shapes: tuple[str, str] 
 
 
 def _name(path: str | None) -> str:
-    return "synthetic slices (data.path null)" if path is None else path
+    return "synthetic slices (null)" if path is None else path
 
 
 def _read_path(config: RunConfig) -> str | None:
