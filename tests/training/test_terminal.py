@@ -109,9 +109,11 @@ def test_the_first_loss_is_in_a_log_after_ten_steps(tmp_path: Path, capfd: pytes
     (written,) = capfd.readouterr().err.splitlines()
     assert written.startswith("demo: 60 of 100 steps (60%), ")
     assert written.endswith(", loss 0.6")
+    terminal.log(line(69, "validate", 0.5, ssim=0.75))
+    assert terminal._progress.note == "loss 0.69, SSIM 0.75"
     terminal.log(line(70, "train", 0.25))
     terminal.show_loss(0.9)
-    assert terminal._progress.note == "loss 0.25, 12.3 images/s", "the mean of a line replaces that of single steps"
+    assert terminal._progress.note == "loss 0.25, SSIM 0.75, 12.3 images/s", "the mean of a line replaces that of single steps"
     terminal.close("stopped")
 
 
