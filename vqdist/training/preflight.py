@@ -99,7 +99,7 @@ def _cache_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
 
 
 def _vqvae_problems(dataset: Dataset) -> list[Problem]:
-    folder, expected = dataset.folder / VQVAE_FOLDER, str(dataset.manifest.vqvae_fingerprint)
+    folder, expected = dataset.folder / VQVAE_FOLDER, dataset.manifest.vqvae_fingerprint or "null"
     found = fingerprint(folder)
     if found == expected:
         return []
