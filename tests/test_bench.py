@@ -16,6 +16,7 @@ def test_json_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     parts = ["resume", "sampler", "resume"]
     assert main([*parts, "--small", "true", "--repeats", "1", "--out", str(out)]) == 0
     captured = capsys.readouterr()
+    assert captured.err.startswith("bench: 2 parts: resume, sampler\n")
     (line,) = captured.out.splitlines()
     report = json.loads(line)
     assert report == json.loads(out.read_text())

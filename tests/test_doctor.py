@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import find_port, start
+from support import find_port, start, write_images
 
 from vqdist import doctor
 from vqdist.config.loading import load_config
@@ -70,7 +70,10 @@ def test_one_process(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert code == 0
     assert report["ready"] is True
     assert found_problems(report) == []
-    assert "estimate" in table
+    names = [line.split("  ")[0] for line in table.splitlines() if line[:1].isalpha()]
+    assert names[:2] == ["configuration", "run directory"]
+    assert names.index("checkpoints") < names.index("estimate")
+    assert table.splitlines()[-1].startswith("ready")
     figures = report["figures"]
     assert figures["wall_time_s"] == pytest.approx(5000 / figures["steps_per_s"])
     assert figures["read_samples_per_s"] > 0
@@ -254,3 +257,36 @@ def test_a_finished_run_does_not_need_its_data(
     assert code == 0
     assert "finished, nothing left to do" in table
     assert run_doctor(capsys, *words, "--train.max_steps", settings.train.max_steps + 1)[0] == 2
+
+
+def test_checks_are_printed_before_torch_is_loaded(config: Path) -> None:
+    program = """
+import sys
+from vqdist import doctor
+from vqdist.diagnosis import check
+printed = []
+check.print_message = lambda text: printed.append((text.split()[0], "torch" in sys.modules))
+code = doctor.main(sys.argv[1:])
+before = [name for name, loaded in printed if not loaded]
+assert before == ["configuration", "run", "data", "file", "space", "rendezvous"], printed
+sys.exit(code)
+"""
+    command = [sys.executable, "-c", program, "--config", str(config)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_finished_run_with_other_data_is_not_ready(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, _ = load_config(config, [])
+    assert settings is not None
+    run = RunDir.claim(settings.run_dir)
+    run.write_config(dump_yaml(settings))
+    run.write_status("finished", settings.train.max_steps)
+    other = write_images(tmp_path / "other")
+    code, report, _ = run_doctor(capsys, "--preflight", "--config", config, "--data.path", other)
+    assert code == 2
+    (bad,) = found_problems(report)
+    assert bad["found"] == f"data.path: {run.path} was trained on {settings.data.path}; you gave {other}"
+    assert bad["fix"] == "choose another --run.name"

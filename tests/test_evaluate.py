@@ -44,6 +44,9 @@ def test_report_and_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert to == "to"
     assert [float(mean), float(low), float(high)] == pytest.approx(list(metrics["ssim"].values()), rel=1e-3)
     assert lines["codes_used"] == [f"{metrics['codes_used']['mean']:g}"]
+    assert table.startswith(
+        f"evaluate: loading {folder / 'run'}, {folder / 'images'} ...\nevaluate test: 9 slices, in "
+    )
     assert "test: 9 samples of 3 subjects; mean, 95 % interval over subjects\n" in table
     assert f"look at the figures in {figures}\n" in table
 

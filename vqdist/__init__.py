@@ -3,6 +3,10 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vqdist.foundation.installation import check_installation
+
+check_installation()  # before an import of a package that may be missing
+
 if TYPE_CHECKING:
     from vqdist.models.io import load_model
     from vqdist.models.pixelcnn import PixelCNN
@@ -27,5 +31,5 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":  # quoted: an error before Python 3.9
     return sorted([*globals(), *__all__])

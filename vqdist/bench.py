@@ -10,7 +10,7 @@ from vqdist.config.command_options import BENCH_PARTS, BenchOptions
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError
-from vqdist.foundation.progress import print_message
+from vqdist.foundation.progress import count_noun, print_message
 
 DESCRIPTION = f"""\
 Measure ours and the peers in turn: medians of at least 5 repetitions. A table goes to stderr, JSON to stdout.
@@ -28,6 +28,8 @@ def main(argv: Sequence[str]) -> int:
         problems = problems + write_access_problems("--out", options.out, folder=False)
     if options is None or problems:
         raise ConfigError(problems)
+    parts = tuple(dict.fromkeys(options.parts or BENCH_PARTS))
+    print_message(f"bench: {count_noun(len(parts), 'part')}: {', '.join(parts)}")
     # Torch is imported from here on, so that --help returns at once.
     import torch
 
@@ -35,10 +37,12 @@ def main(argv: Sequence[str]) -> int:
 
     device = choose_device()
     machine = describe_machine(device)
-    print_message(f"bench: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, load {machine['load']}")
+    print_message(
+        f"bench: {machine['gpu'] or machine['cpu']}, {count_noun(machine['cores'], 'core')}, load {machine['load']}"
+    )
     bench = Bench(device, options.repeats, options.small, options.run, options.data)
     results: list[Result] = []
-    for part in dict.fromkeys(options.parts or BENCH_PARTS):
+    for part in parts:
         print_message(f"bench: {part} ...")
         torch.manual_seed(0)
         found = importlib.import_module(f"vqdist.benchmarks.{part}").run(bench)

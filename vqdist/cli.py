@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import vqdist
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.help_text import wrap_text
 
 COMMANDS = {
-    "shard": "convert pictures, volumes or synthetic brains to a dataset of WebDataset shards",
+    "shard": "convert pictures, volumes or synthetic brains to a dataset",
     "train": "train a VQ-VAE, or a PixelCNN over its codes",
     "encode": "encode the images of a dataset to code maps",
     "sample": "sample new slices from a PixelCNN",
     "evaluate": "evaluate a trained model, its samples, or your own pictures",
-    "doctor": "check whether a machine or a Slurm allocation is ready for a configuration",
+    "doctor": "check a machine or a Slurm allocation for a configuration",
     "bench": "measure the speed of vqdist and of other packages on this machine",
 }
 
@@ -25,7 +26,7 @@ def build_help() -> str:
     lines += ["Commands (vqdist COMMAND --help lists the options):"]
     lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
     lines += ["", "With several processes: accelerate launch -m vqdist.COMMAND [options]"]
-    return "\n".join(lines) + "\n"
+    return wrap_text("\n".join(lines)) + "\n"
 
 
 def main(argv: Sequence[str]) -> int:

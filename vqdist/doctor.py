@@ -3,18 +3,19 @@
     vqdist doctor [--config FILE] [--section.key VALUE ...]
     srun --nodes=2 --ntasks-per-node=4 launch/rank.sh vqdist.doctor --config FILE
 
-A table goes to stderr, JSON to stdout. Exit codes: 0 ready; 2 not ready, with what to fix.
+A table goes to stderr as the checks end, JSON to stdout. Exit codes: 0 ready; 2 not ready, with what to fix.
 """
 
 import sys
 from collections.abc import Sequence
+from itertools import chain
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import DoctorOptions
 from vqdist.config.loading import load_config
 from vqdist.config.schema import RunConfig
 from vqdist.diagnosis.all_checks import run_all_checks, run_preflight_checks
-from vqdist.diagnosis.check import Check, checks_from_problems, format_checks, is_ready, to_json
+from vqdist.diagnosis.check import Check, checks_from_problems, is_ready, print_as_they_end, summarize_checks, to_json
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.launcher_environment import number_problems, read_rank
@@ -29,19 +30,18 @@ def main(argv: Sequence[str]) -> int:
     if parsed.options is None:
         raise ConfigError(parsed.problems)
     config, problems = load_config(parsed.options.config, parsed.keys)
-    checks = checks_from_problems("configuration", parsed.problems + problems + number_problems())
-    if config is None or checks:
-        return finish(checks, config)
-    checks = [Check("configuration", "ok", "valid")]
-    if parsed.options.preflight:
-        return finish(checks + run_preflight_checks(config), config)
-    return finish(checks + run_all_checks(config, dict(parsed.keys).get("tracking.mode")), config)
+    wrong = checks_from_problems("configuration", parsed.problems + problems + number_problems())
+    if config is None or wrong:
+        return finish(print_as_they_end(wrong), config)
+    tracking_flag = dict(parsed.keys).get("tracking.mode")
+    rest = run_preflight_checks(config) if parsed.options.preflight else run_all_checks(config, tracking_flag)
+    return finish(print_as_they_end(chain([Check("configuration", "ok", "valid")], rest)), config)
 
 
 def finish(checks: list[Check], config: RunConfig | None) -> int:
-    """Report on rank 0 and return the exit code."""
+    """Report the result on rank 0 and return the exit code."""
     if read_rank() == 0:
-        print_message(format_checks(checks))
+        print_message(summarize_checks(checks))
         run_dir, data_path = (None, None) if config is None else (config.run_dir, config.data.path)
         emit(to_json(checks, run_dir=run_dir, data_path=data_path))
     return READY if is_ready(checks) else NOT_READY

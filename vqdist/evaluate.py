@@ -18,6 +18,8 @@ def main(argv: Sequence[str]) -> None:
     if options is None or options.find_conflicts():
         raise ConfigError(parsed.problems)
 
+    sources = [options.run, options.pictures or options.data, options.samples]
+    print_message(f"evaluate: loading {', '.join(str(path) for path in sources if path is not None)} ...")
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs

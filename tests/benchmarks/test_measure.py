@@ -10,6 +10,7 @@ import torch
 
 from vqdist.benchmarks import measure
 from vqdist.benchmarks.measure import Bench, Result, build_installed, child_environment, compare, describe_machine
+from vqdist.foundation import progress
 
 CPU = torch.device("cpu")
 
@@ -52,6 +53,16 @@ def test_times_exclude_warmups(monkeypatch: pytest.MonkeyPatch) -> None:
         clock[0] += next(durations_s)
 
     assert Bench(CPU, repeats=3).time_in_turn({"ours": work}, warmups=2) == {"ours": 2.0}
+
+
+def test_long_measurements_show_their_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(progress, "NEXT_LINE_S", 0.0)
+    Bench(CPU, repeats=2).time_in_turn({"ours": lambda: None, "peer": lambda: None}, warmups=1)
+    lines = [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [*(f"warm-up: {n} of 2 calls" for n in (1, 2)), *(f"measure: {n} of 4 calls" for n in range(1, 5))]
 
 
 def test_peers_that_are_not_installed_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:

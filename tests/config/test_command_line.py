@@ -1,11 +1,14 @@
 """The command line: words to typed options and configuration keys, and the help that lists them."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
+from vqdist import cli
 from vqdist.config.command_line import CommandLine, Options, build_help, describe_keys, parse_options
 from vqdist.config.section import Bool, FilePath, Int, Real, key
+from vqdist.foundation.help_text import MAX_COLUMNS
 
 
 class Some(Options):
@@ -84,9 +87,29 @@ def test_help_lists_every_option_with_type_unit_and_default(capsys: pytest.Captu
     assert "--num how many (int, slices, default: 3)" in text
     assert "--split three shares (list, default: 0.8 0.1 0.1)" in text
     text = build_help("some", "What it does.", Required, takes_config=True)
-    assert text.startswith("usage: vqdist some SOURCE [PART ...] --run PATH [options] [--section.key VALUE ...]\n")
+    usage = "usage: vqdist some SOURCE [PART ...] --run PATH [options] [--section.key VALUE ...] What it does."
+    assert " ".join(text.split()).startswith(usage)
     assert "SOURCE\n        what to read (text, required)" in text
     assert "--optim.lr\n        peak learning rate (float, default: 0.001)" in text
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_help_fits_the_terminal(
+    command: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"vqdist.{command}").main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    longest = max(lines, key=len)
+    assert len(longest) <= min(columns, MAX_COLUMNS), longest
+    assert len(longest) > min(columns, MAX_COLUMNS) - 15, "the width is used"
+
+
+def test_the_list_of_commands_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, cli.build_help().splitlines())) <= 80
 
 
 def test_the_table_of_keys_has_a_row_for_every_key() -> None:

@@ -63,6 +63,26 @@ def test_every_problem_is_told_at_once_and_near_keys_are_named(tmp_path: Path) -
     assert config.optim.lr == 1e-3
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        ("data: 5", "data", "5; a section with keys"),
+        ("data: [null]", "data", "[null]; a section with keys"),
+        ("run: {name: 5}", "run.name", "5; text"),
+        ("run: {seed: true}", "run.seed", "true; a number"),
+        ("run: {seed: [null, a]}", "run.seed", '[null, "a"]; int'),
+        ("optim: {lr: null}", "optim.lr", "null; float"),
+        ("tracking: {tags: 5}", "tracking.tags", "5; a list"),
+        ("model: {downsample: '99999999999999999999999'}", "model.downsample", "99999999999999999999999; int"),
+        ("task: null", "task", "null; vqvae or pixelcnn"),
+        ("5", "some_run.yaml", "a number; a mapping of sections"),
+    ],
+)
+def test_messages_use_the_words_of_yaml_and_no_others(text: str, key: str, message: str, tmp_path: Path) -> None:
+    _, problems = load(text, tmp_path=tmp_path)
+    assert {Path(where).name: found for where, found in problems.items()} == {key: message}
+
+
 BAD_FILES = ["task: [", "- a\n- b", "optim: {lr: 1, lr: 2}", "task: vae", "task: [vqvae]", "at: 2001-99-99", "1: 2"]
 BAD_FILES += ["run: foo", *(f"run: {{name: {name}}}" for name in ("a/b", "a b", ".", "..", "''", "123"))]
 

@@ -1,10 +1,25 @@
 """Results of checks: merging over ranks, the table, and the JSON."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from vqdist.diagnosis.check import Check, checks_from_problems, format_checks, is_ready, merge_ranks, to_json
+import pytest
+
+from vqdist.diagnosis.check import (
+    NAME_COLUMNS,
+    Check,
+    State,
+    checks_from_problems,
+    format_check,
+    is_ready,
+    merge_ranks,
+    print_as_they_end,
+    summarize_checks,
+    to_json,
+)
 from vqdist.foundation.errors import Problem
+from vqdist.runs.resume_checks import Contradiction
 
 
 def test_worst_rank_decides() -> None:
@@ -21,16 +36,44 @@ def test_fix_is_worse_than_note_and_equal_ranks_stay_as_they_are() -> None:
     assert merge_ranks([[fine], [fine]], ["one", "two"]) == [fine]
 
 
-def test_table_shows_what_to_fix() -> None:
-    checks = checks_from_problems("data", [Problem("shard", "5 bytes", "6 bytes")])
-    assert format_checks(checks) == "data  fix   shard: 5 bytes\n            -> 6 bytes"
-    assert not is_ready(checks)
-    assert to_json(checks)["ready"] is False
+def test_a_row_shows_what_to_fix() -> None:
+    (check,) = checks_from_problems("data", [Problem("shard", "5 bytes", "6 bytes")])
+    first, second = format_check(check).splitlines()
+    assert first == "data           fix   shard: 5 bytes"
+    assert second.strip() == "-> correct it: expected 6 bytes"
+    assert not is_ready([check])
+    assert to_json([check])["ready"] is False
+    assert format_check(Check("ranks", "ok", "all")) == "ranks          ok    all"
+    assert max(len("run directory"), len("configuration")) == NAME_COLUMNS
 
 
-def test_columns_are_as_wide_as_the_longest_name() -> None:
-    lines = format_checks([Check("data", "ok", "a"), Check("file system", "note", "b", "c")]).splitlines()
-    assert lines == ["data         ok    a", "file system  note  b", "                   -> c"]
+def test_a_problem_that_says_what_to_do_is_not_changed() -> None:
+    (check,) = checks_from_problems("run", [Contradiction("optim.lr", "it uses 1; you gave 2", "remove it")])
+    assert (check.found, check.fix) == ("optim.lr: it uses 1; you gave 2", "remove it")
+
+
+def test_checks_are_printed_as_they_end(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+
+    def checks() -> Iterator[Check]:
+        for name in ("a", "b"):
+            yield Check(name, "ok", "fine")
+            printed.append(capsys.readouterr().err)
+
+    assert [check.name for check in print_as_they_end(checks())] == ["a", "b"]
+    assert [text.split() for text in printed] == [["a", "ok", "fine"], ["b", "ok", "fine"]]
+
+
+@pytest.mark.parametrize(
+    ("states", "text"),
+    [
+        (["ok"], "ready"),
+        (["ok", "note"], "ready, 1 note"),
+        (["fix", "note", "note", "fix"], "not ready: 2 to fix, 2 notes"),
+    ],
+)
+def test_the_result_is_one_line(states: list[State], text: str) -> None:
+    assert summarize_checks([Check("a", state, "x") for state in states]) == text
 
 
 def test_json_of_checks() -> None:

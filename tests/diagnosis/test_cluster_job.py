@@ -34,7 +34,7 @@ def test_rendezvous() -> None:
 def test_loopback_for_several_nodes_is_noted() -> None:
     environment = {"MASTER_ADDR": "127.0.0.1", "SLURM_JOB_NUM_NODES": "2"}
     check = check_rendezvous(environment)
-    assert (check.state, check.fix.split(",")[0]) == ("note", "GLOO_SOCKET_IFNAME")
+    assert (check.state, check.fix.split(",")[0]) == ("note", "set GLOO_SOCKET_IFNAME")
     assert check_rendezvous(environment | {"GLOO_SOCKET_IFNAME": "ib0"}).state == "ok"
 
 

@@ -24,7 +24,7 @@ def test_two_ranks_that_share_a_folder(tmp_path: Path) -> None:
     for checks in on_ranks(check_on_rank, str(tmp_path / "runs"), ranks=2):
         assert [name for name, *_ in checks] == ["ranks", "all-reduce", "shared files"]
         assert {state for _, state, *_ in checks} == {"ok"}
-        assert checks[0][2:] == ["2 on 1 hosts joined in 1.5 s, cpu", {"ranks": 2.0, "rendezvous_s": 1.5}]
+        assert checks[0][2:] == ["2 on 1 host joined in 1.5 s, cpu", {"ranks": 2.0, "rendezvous_s": 1.5}]
         assert checks[1][3]["all_reduce_bytes_per_s"] > 0
         assert checks[2][2].startswith(f"{tmp_path} is the same on all ranks")
     assert list(tmp_path.iterdir()) == []

@@ -28,9 +28,11 @@ def test_missing_and_old_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_more_threads_than_cores_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "count_cores", lambda: 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert check_devices("cpu", {}).state == "ok"
+    single = check_devices("cpu", {})
+    assert (single.state, single.found) == ("ok", "CPU, 4 cores; 1 rank on this node, 3 threads each")
     check = check_devices("cpu", {"LOCAL_WORLD_SIZE": "2"})
-    assert (check.state, check.fix.split(":")[0]) == ("note", "OMP_NUM_THREADS=2")
+    assert (check.state, check.fix.split(":")[0]) == ("note", "set OMP_NUM_THREADS=2")
+    assert check.found == "CPU, 4 cores; 2 ranks on this node, 3 threads each"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_slow_sync_and_wrong_clock_are_noted(tmp_path: Path, monkeypatch: pytest
     real = time.time
     monkeypatch.setattr(storage.time, "time", lambda: real() + 60)
     check = check_file_system(tmp_path)
-    assert check.fix.startswith("synchronised clocks")
+    assert check.fix.startswith("synchronise the clocks")
     assert check.figures["clock_skew_s"] == pytest.approx(-60, abs=2)
 
 
@@ -76,10 +76,10 @@ def test_missing_and_truncated_shards(image_set: Path, tmp_path: Path) -> None:
     os.truncate(second, size - 10)
     checks, manifest = check_dataset(configure(copy))
     assert [check.state for check in checks] == ["fix", "fix"]
-    assert checks[0].found == f"train/{first.name}: None bytes"
+    assert checks[0].found == f"train/{first.name}: no such file"
     assert (checks[1].found, checks[1].fix) == (
-        f"train/{second.name}: {size - 10} bytes",
-        f"{size} bytes, as in dataset.json",
+        f"train/{second.name}: {size - 10:,} bytes",
+        f"correct it: expected {size:,} bytes, as in dataset.json",
     )
     assert manifest is not None
     assert check_dataset(configure(copy), compare_sizes=False)[0][0].state == "ok"

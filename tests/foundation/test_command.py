@@ -42,6 +42,14 @@ def test_other_exceptions_are_bugs_and_keep_their_traceback() -> None:
         run_command(fail_with(ZeroDivisionError()), [])
 
 
+def test_a_package_that_is_not_installed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(fail_with(ModuleNotFoundError("No module named 'nibabel.freesurfer'", name="nibabel")), []) == 2
+    message = capsys.readouterr().err
+    assert "found no package nibabel; expected the environment that vqdist is installed in; activate it" in message
+    with pytest.raises(ModuleNotFoundError):  # a bug of ours
+        run_command(fail_with(ModuleNotFoundError("No module named 'vqdist.nothing'", name="vqdist.nothing")), [])
+
+
 def test_rank_0_alone_reports_what_all_ranks_find(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

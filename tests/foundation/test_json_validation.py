@@ -90,7 +90,7 @@ def test_invalid_values_are_named(reader: str, value: object) -> None:
 
 
 def test_only_objects_have_fields() -> None:
-    with pytest.raises(DataError, match="here: found list; expected a JSON object"):
+    with pytest.raises(DataError, match="here: found a list; expected a JSON object"):
         Fields([], "here")
-    with pytest.raises(DataError, match="here, a: found None"):
+    with pytest.raises(DataError, match="here, a: found null"):
         Fields({}, "here").integer("a")

@@ -150,7 +150,7 @@ def test_changed_data_are_refused_before_anything_is_written(image_set: Path, tm
     before = digests(tmp_path / "run")
     ended = train_on(data, tmp_path, "run")
     assert ended.code == 2
-    assert "error: data.path: found another dataset than the checkpoint's" in ended.logs[0]
+    assert f"error: data.path: {tmp_path / 'run'} was trained on {image_set}; you gave {data}: choose" in ended.logs[0]
     assert "--data.allow_changed true" in ended.logs[0]
     assert digests(tmp_path / "run") == before
     assert train_on(data, tmp_path, "run", "--data.allow_changed", "true").code == 0

@@ -10,7 +10,7 @@ from vqdist.config.schema import RunConfig, dump_yaml
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import ConfigError
 from vqdist.training import resolve
-from vqdist.training.resolve import agree_on_precision, resolve_config
+from vqdist.training.resolve import agree_on_precision, describe_extension, resolve_config
 
 
 def configure(run_dir: Path, **keys: object) -> RunConfig:
@@ -40,6 +40,28 @@ def test_the_values_of_the_first_attempt_are_kept(tmp_path: Path, monkeypatch: p
     assert (again.optim.decay_steps, again.train.precision, again.train.max_steps) == (30, "bf16", 90)
     new = resolve_config(longer.replace("checkpoint", resume="never"), environ={})
     assert (new.optim.decay_steps, new.train.precision) == (90, "fp32")
+
+
+def test_steps_after_the_schedule_are_warned_of(tmp_path: Path) -> None:
+    def describe(**keys: object) -> str | None:
+        return describe_extension(resolve_config(configure(tmp_path, **keys), environ={}))
+
+    assert describe() is None, "a new run"
+    (tmp_path / "run").mkdir()
+    for schedule, warned in (("cosine", True), ("linear", True), ("constant", False)):
+        first = resolve_config(configure(tmp_path, **{"optim.schedule": schedule, "optim.lr": 0.002}), environ={})
+        (tmp_path / "run" / "config.yaml").write_text(dump_yaml(first))
+        keys = {"optim.schedule": schedule, "optim.lr": 0.002}
+        assert describe(**keys) is None, "the same number of steps"
+        longer = describe(**keys, **{"train.max_steps": 90})
+        assert (longer is not None) is warned
+    keys = {"optim.decay_steps": 90}
+    (tmp_path / "run" / "config.yaml").write_text(dump_yaml(resolve_config(configure(tmp_path, **keys), environ={})))
+    assert describe(**{"train.max_steps": 90}) is None, "the schedule is as long"
+    longer = describe(**{"train.max_steps": 100})
+    assert longer is not None
+    assert "ends at step 90, and cannot change; all later steps up to 100 train at 1e-05, 1 % of optim.lr." in longer
+    assert longer.endswith(f"start a new run from these weights: --run.name NEW --checkpoint.resume {tmp_path / 'run'}")
 
 
 def test_a_checkpoint_to_start_from_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,9 +72,9 @@ def test_the_bar_fits_its_window(tmp_path: Path, columns: int) -> None:
     assert max(len(text) for text in bars) <= columns
     assert any("loss" in text for text in bars)
     if columns == 50:
-        assert any(text.startswith("demo  50%, 20/40, ") and " left, loss 0.05" in text for text in bars)
+        assert any(text.startswith("demo  50%, 20/40, loss 0.05") for text in bars)
     else:
-        assert any("SSIM 0.9" in text and "images/s" in text and "left" in text for text in bars)
+        assert any("SSIM 0.9" in text and "images/s" in text for text in bars)
     # The bar is gone at the end, and the lines above it are whole.
     assert "demo: step 20, validate: loss 0.05, SSIM 0.9\r\n" in shown
     assert "demo: finished at step 40" in shown.replace("\r\n", "\r").split("\r")[-5]
@@ -84,8 +84,13 @@ def test_a_log_gets_lines_and_no_bar(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(progress, "STEADY_S", 0.0)
     terminal = build(tmp_path / "demo", first_step=50)
+    terminal.advance(51)
+    monkeypatch.setattr(progress, "NEXT_LINE_S", 0.0)
+    capfd.readouterr()
     terminal.log(line(60, "train", 0.25))
+    monkeypatch.setattr(progress, "NEXT_LINE_S", 1000.0)
     terminal.log(line(60, "validate", 0.5, ssim=0.87654))
     terminal.close("stopped")
     written = capfd.readouterr().err
@@ -94,6 +99,30 @@ def test_a_log_gets_lines_and_no_bar(
     assert first.startswith("demo: 60 of 100 steps (60%)")
     assert "left, loss 0.25, 12.3 images/s" in first
     assert second == "demo: step 60, validate: loss 0.5, SSIM 0.8765"
+
+
+def test_the_first_loss_is_in_a_log_after_ten_steps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    terminal = build(tmp_path / "demo", first_step=50)
+    for step in range(51, 70):
+        terminal.show_loss(step / 100)
+        terminal.advance(step)
+    (written,) = capfd.readouterr().err.splitlines()
+    assert written.startswith("demo: 60 of 100 steps (60%), ")
+    assert written.endswith(", loss 0.6")
+    terminal.log(line(69, "validate", 0.5, ssim=0.75))
+    assert terminal._progress.note == "loss 0.69, SSIM 0.75"
+    terminal.log(line(70, "train", 0.25))
+    terminal.show_loss(0.9)
+    assert terminal._progress.note == "loss 0.25, SSIM 0.75, 12.3 images/s"
+    terminal.close("stopped")
+
+
+def test_a_first_loss_that_is_not_finite_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    terminal = build(tmp_path / "demo")
+    for step in range(1, 11):
+        terminal.show_loss(None)
+        terminal.advance(step)
+    assert capfd.readouterr().err.rstrip().endswith(", loss not finite")
 
 
 def test_lines_of_a_log_grow_apart(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

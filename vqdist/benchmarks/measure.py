@@ -5,7 +5,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from vqdist.foundation.progress import print_message
+from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.runs.environment import PACKAGES, count_cores, find_versions
 from vqdist.training.precision_support import has_fast_bf16
 
@@ -73,17 +74,22 @@ class Bench:
 
     def time_in_turn(self, works: Mapping[str, Callable[[], object]], *, warmups: int = 1) -> dict[str, float]:
         """Return the median seconds of each work, after `warmups` calls of each that are not measured."""
-        for _ in range(warmups):
-            for work in works.values():
-                work()
+        with self._show(warmups * len(works), "warm-up") as shown:
+            for _ in range(warmups):
+                for work in works.values():
+                    work()
+                    shown.advance()
         return self.measure_in_turn({name: partial(self.time, work) for name, work in works.items()})
 
     def measure_in_turn(self, measures: Mapping[str, Callable[[], float]]) -> dict[str, float]:
         """Return the median value of each measure. The measures take turns, so that all see the same machine load."""
         values: dict[str, list[float]] = {name: [] for name in measures}
-        for _ in range(self.repeats):
-            for name, measure in measures.items():
-                values[name].append(measure())
+        with self._show(self.repeats * len(measures), "measure") as shown:
+            for _ in range(self.repeats):
+                for name, measure in measures.items():
+                    shown.annotate(name)
+                    values[name].append(measure())
+                    shown.advance()
         return {name: statistics.median(found) for name, found in values.items()}
 
     def time(self, work: Callable[[], object]) -> float:
@@ -93,6 +99,15 @@ class Bench:
         work()
         self._synchronize()
         return time.perf_counter() - start_s
+
+    @contextmanager
+    def _show(self, total: int, label: str) -> Iterator[ProgressBar]:
+        """Show the progress of calls between them, not during one, and leave no line of it."""
+        shown = ProgressBar(total, unit="calls", label=label)
+        try:
+            yield shown
+        finally:
+            shown.close(complete=False)
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":

@@ -11,6 +11,7 @@ from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
 from vqdist.config.schema import list_keys
 from vqdist.config.section import Bool, Key, Section, key, list_fields, validate
 from vqdist.foundation.errors import Problem
+from vqdist.foundation.help_text import OPTION_INDENT, wrap_text
 
 
 class Options(Section):
@@ -145,7 +146,7 @@ def _list_length(kind: type[Options], name: str) -> int:
 
 
 def build_help(command: str, description: str, kind: type[Options], *, takes_config: bool = False) -> str:
-    """Return the text of `--help`: every option with its type, unit and default."""
+    """Return the text of `--help`, wrapped to the terminal: every option with its type, unit and default."""
     found = list(list_fields(kind))
     places = [
         f"[{key.positional} ...]" if _is_list(kind, key.name) else key.positional for key in found if key.positional
@@ -162,13 +163,13 @@ def build_help(command: str, description: str, kind: type[Options], *, takes_con
         for title, keys in _key_groups():
             lines += [f"\n  {title}:"] if title else []
             lines += [line for key in keys for line in _describe(key, f"--{key.name}")]
-    return "\n".join(lines) + "\n"
+    return wrap_text("\n".join(lines)) + "\n"
 
 
 def _describe(key: Key, name: str) -> list[str]:
     default = "required" if key.required else f"default: {show_value(key.default)}"
     facts = ", ".join([key.type, *([key.unit] if key.unit else []), default])
-    return [f"  {name}", f"        {key.help} ({facts})"]
+    return [f"  {name}", f"{' ' * OPTION_INDENT}{key.help} ({facts})"]
 
 
 def show_value(value: Any) -> str:

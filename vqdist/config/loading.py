@@ -12,6 +12,7 @@ from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
 from vqdist.config.schema import CONFIGS, RunConfig, list_keys, run_config_type
 from vqdist.config.section import validate
 from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.foundation.shown_values import show_found, show_type
 
 
 def load_config(
@@ -35,7 +36,7 @@ def load_config(
         _set(values, name, parse_flag_value(text), problems)
     task = values.get("task", next(iter(models)))
     if task not in list(models):  # a list: a YAML value may not be hashable
-        problems.append(Problem("task", repr(task), " or ".join(models)))
+        problems.append(Problem("task", show_found(task), " or ".join(models)))
         task = next(iter(models))
     values = {**{name: {} if value is None else value for name, value in values.items()}, "task": task}
     config, found = validate(
@@ -104,7 +105,7 @@ def _read_yaml(path: str | Path, problems: list[Problem]) -> dict[str, Any]:
         problems.append(Problem(str(path), " ".join(str(error).split()), "YAML"))
         return {}
     if not isinstance(values, dict):
-        problems.append(Problem(str(path), type(values).__name__, "a mapping of sections"))
+        problems.append(Problem(str(path), show_type(values), "a mapping of sections"))
         return {}
     return values
 

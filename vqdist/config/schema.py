@@ -112,6 +112,11 @@ class TrainSection(Section):
         10, "consecutive non-finite steps after which the run returns to the last checkpoint", ge=1
     )
 
+    @property
+    def last_step(self) -> int:
+        """The step at which an attempt ends: the last one of the run, or an earlier stop."""
+        return min(self.max_steps, self.stop_at_step or self.max_steps)
+
 
 class CheckpointSection(Section):
     """When checkpoints are written, and what a run resumes from."""

@@ -17,7 +17,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.foundation.shown_values import show_found
 
+# error of pydantic -> what was expected
+_KINDS = {
+    "model_type": "a section with keys",
+    "path_type": "a path",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
 S = TypeVar("S", bound="Section")
 C = TypeVar("C", bound=type)
 
@@ -153,7 +161,7 @@ def _remove(values: dict[Any, Any], first: int | str, second: int | str | None =
 
 def _describe_error(name: str, detail: ErrorDetails) -> Problem:
     found, context = detail["input"], detail.get("ctx", {})
-    shown = "null" if found is None else repr(found)
+    shown = show_found(found)
     bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
     words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     match detail["type"]:
@@ -163,7 +171,7 @@ def _describe_error(name: str, detail: ErrorDetails) -> Problem:
             return Problem(name, "nothing", "a value: it is required")
         case "literal_error":
             return Problem(name, shown, str(context["expected"]).replace("'", ""))
-        case "int_parsing" | "int_type" | "int_from_float":
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return Problem(name, shown, "int")
         case "float_parsing" | "float_type":
             return Problem(name, shown, "float")
@@ -171,6 +179,8 @@ def _describe_error(name: str, detail: ErrorDetails) -> Problem:
             return Problem(name, str(found), "a finite number")
         case "string_too_short":
             return Problem(name, "nothing", "text")
+        case kind if kind in _KINDS:
+            return Problem(name, shown, _KINDS[kind])
         case "string_pattern_mismatch":
             return Problem(name, shown, "a name of letters, digits, '.', '_' and '-'")
         case "value_error":

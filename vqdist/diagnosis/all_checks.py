@@ -1,9 +1,13 @@
-"""All checks of `vqdist doctor`, in order: those of one process without torch, and those of all ranks."""
+"""All checks of `vqdist doctor`, in order: those of one process without torch, and those of all ranks.
+
+The functions yield each check as it ends, so that the command can print it.
+"""
 
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +18,11 @@ from vqdist.diagnosis.cluster_job import check_rendezvous, check_slurm, check_tr
 from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.storage import check_dataset, check_file_system, check_space
 from vqdist.foundation.errors import StalledError
-from vqdist.foundation.launcher_environment import launcher_setting_problems, read_rank
+from vqdist.foundation.launcher_environment import launcher_setting_problems, read_rank, read_world_size
+from vqdist.foundation.progress import count_noun, print_message
 from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
 from vqdist.runs.resume_checks import is_finished, keep_chosen_values, run_dir_problems
+from vqdist.runs.training_data import finished_data_problems
 
 if TYPE_CHECKING:
     from vqdist.distributed.process_group import Ranks
@@ -24,27 +30,32 @@ if TYPE_CHECKING:
 MAX_RENDEZVOUS_S = 120.0
 
 
-def run_preflight_checks(config: RunConfig, *, planned: Collection[Path] = (), world_size: int = 1) -> list[Check]:
+def run_preflight_checks(config: RunConfig, *, planned: Collection[Path] = (), world_size: int = 1) -> Iterator[Check]:
     """Run the checks that take about a second, need one process, and do not import torch.
 
     Args:
         planned: datasets that another job will make before the run starts.
         world_size: number of ranks that the run will have.
     """
-    launcher = checks_from_problems("launcher", launcher_setting_problems())
-    checks, manifest = _check_inputs(config, planned)
+    yield from checks_from_problems("launcher", launcher_setting_problems())
+    manifest = yield from _check_inputs(config, planned)
     problems, path = rank_count_problems(config, world_size), str(config.data.path)
     if manifest is not None:
         problems += dataset_kind_problems(config, manifest, path) or sample_count_problems(config, manifest, path)
-    return [*launcher, *checks, *checks_from_problems("start", problems), check_slurm()]
+    yield from checks_from_problems("start", problems)
+    yield check_slurm()
 
 
-def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:
+def run_all_checks(config: RunConfig, tracking_flag: str | None) -> Iterator[Check]:
     """Run every check, including a short trial of the run. Must be called by all ranks of the allocation.
 
     Args:
         tracking_flag: `--tracking.mode` of the command line, None if not given.
     """
+    inputs: list[Check] = []
+    manifest = yield from _show_if_alone(_check_inputs(config), inputs)
+    print_message(f"starting {count_noun(read_world_size(), 'rank')} ...")  # loading torch takes seconds
+
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.training.preflight import check_run
     from vqdist.training.resolve import agree_on_precision, resolve_config
@@ -52,67 +63,105 @@ def run_all_checks(config: RunConfig, tracking_flag: str | None) -> list[Check]:
 
     # Only check_tracking reads the tracking mode, and it reports a wrong WANDB_MODE.
     config = resolve_config(config, "disabled").replace("tracking", mode=config.tracking.mode)
-    checks, manifest = _check_inputs(config)
     problems, _ = check_run(config, TASKS[config.task])
-    if problems or not is_ready(checks):
-        known = {(check.found, check.fix) for check in checks}
-        return checks + [c for c in checks_from_problems("start", problems) if (c.found, c.fix) not in known]
+    if problems or not is_ready(inputs):
+        known = {(check.found, check.fix) for check in inputs}
+        yield from inputs if read_world_size() > 1 else []
+        yield from (c for c in checks_from_problems("start", problems) if (c.found, c.fix) not in known)
+        return
     start_s = time.perf_counter()
     try:
         ranks = init_process_group(config.run.device, timeout_s=min(config.run.timeout_s, MAX_RENDEZVOUS_S))
     except (RuntimeError, StalledError) as error:
         reason = str(error).splitlines()[0]
-        fix = "the same MASTER_ADDR and MASTER_PORT on all ranks, a free port, a network between the nodes"
-        return [*checks, Check("ranks", "fix", f"they did not join: {reason}", fix)]
+        fix = "set the same MASTER_ADDR and a free MASTER_PORT on all ranks, and check the network between the nodes"
+        yield from inputs if read_world_size() > 1 else []
+        yield Check("ranks", "fix", f"they did not join: {reason}", fix)
+        return
     try:
         config = agree_on_precision(config, ranks)
-        checks = _check_ranks(config, checks, ranks, time.perf_counter() - start_s)
-        # Only rank 0 queries Slurm and W&B, because thousands of ranks would overload them.
-        services = [check_slurm(), check_tracking(tracking_flag, config)] if ranks.is_main else []
-        checks += ranks.broadcast_object(services)
-        return checks + _check_trial(config, checks, manifest, ranks)
+        rendezvous_s = time.perf_counter() - start_s
+        checks = yield from _check_ranks(config, tracking_flag, inputs, ranks, rendezvous_s=rendezvous_s)
+        yield from _check_trial(config, checks, manifest, ranks)
     finally:
         destroy_process_group()
 
 
-def _check_inputs(config: RunConfig, planned: Collection[Path] = ()) -> tuple[list[Check], Manifest | None]:
-    """Check run directory, dataset and rendezvous without torch; also return the manifest of the dataset."""
-    problems = run_dir_problems(keep_chosen_values(config))
+def _check_inputs(config: RunConfig, planned: Collection[Path] = ()) -> Generator[Check, None, Manifest | None]:
+    """Check run directory, dataset and rendezvous without torch; return the manifest of the dataset."""
+    name, problems = "run directory", run_dir_problems(keep_chosen_values(config))
     if not problems and is_finished(config):
-        return [Check("run directory", "ok", f"{config.run_dir}: finished, nothing left to do")], None
+        finished = [Check(name, "ok", f"{config.run_dir}: finished, nothing left to do")]
+        yield from checks_from_problems(name, finished_data_problems(config)) or finished
+        return None
+    yield from checks_from_problems(name, problems) or [Check(name, "ok", str(config.run_dir))]
+    manifest = None
     if config.data.path is not None and Path(config.data.path) in planned:
-        data, manifest = [Check("data", "ok", f"{config.data.path}: made by an earlier job")], None
+        yield Check("data", "ok", f"{config.data.path}: made by an earlier job")
     else:
         data, manifest = check_dataset(config, compare_sizes=read_rank() == 0)
-    checks = [
-        *(checks_from_problems("run directory", problems) or [Check("run directory", "ok", str(config.run_dir))]),
-        *data,
-        check_file_system(config.run_dir),
-        check_space(config.run_dir, 0, config.checkpoint.keep),
-        check_rendezvous(),
-    ]
-    return checks, manifest
+        yield from data
+    yield check_file_system(config.run_dir)
+    yield check_space(config.run_dir, 0, config.checkpoint.keep)
+    yield check_rendezvous()
+    return manifest
 
 
-def _check_ranks(config: RunConfig, checks: list[Check], ranks: "Ranks", rendezvous_s: float) -> list[Check]:
-    """Merge the checks of each rank, its machine included, and add those between ranks. Must be called by all ranks."""
+def _show_if_alone(
+    checks: Generator[Check, None, Manifest | None], ended: list[Check]
+) -> Generator[Check, None, Manifest | None]:
+    """Run checks into a list, and yield those of a single process; those of several ranks are merged first."""
+    while True:
+        try:
+            check = next(checks)
+        except StopIteration as end:
+            return end.value
+        ended.append(check)
+        if read_world_size() == 1:
+            yield check
+
+
+def _check_ranks(
+    config: RunConfig, tracking_flag: str | None, inputs: list[Check], ranks: "Ranks", *, rendezvous_s: float
+) -> Generator[Check, None, list[Check]]:
+    """Check the machines, what is between them, and their services; return all checks so far.
+
+    Must be called by all ranks.
+
+    Args:
+        inputs: the checks before; those of several ranks are merged and yielded here.
+    """
     from vqdist.diagnosis.communication import check_communication
 
-    own = [*checks, *check_machine(config.train.precision, ranks.device.type)]
-    merged = merge_ranks(ranks.gather_objects(own), ranks.gather_objects(socket.gethostname()))
-    return merged + check_communication(config.run_dir, ranks, rendezvous_s)
+    before = [] if ranks.world_size == 1 else inputs
+    own = [*before, *check_machine(config.train.precision, ranks.device.type)]
+    checks = merge_ranks(ranks.gather_objects(own), ranks.gather_objects(socket.gethostname()))
+    yield from checks
+    for check in check_communication(config.run_dir, ranks, rendezvous_s):
+        checks.append(check)
+        yield check
+    # Only rank 0 queries Slurm and W&B, because thousands of ranks would overload them.
+    for query in (check_slurm, partial(check_tracking, tracking_flag, config)):
+        check = ranks.broadcast_object(query() if ranks.is_main else None)
+        checks.append(check)
+        yield check
+    return checks
 
 
-def _check_trial(config: RunConfig, checks: list[Check], manifest: Manifest | None, ranks: "Ranks") -> list[Check]:
+def _check_trial(config: RunConfig, checks: list[Check], manifest: Manifest | None, ranks: "Ranks") -> Iterator[Check]:
     """Read and train for some seconds if all earlier checks allow it. Must be called by all ranks."""
-    from vqdist.diagnosis.trial import check_reading, estimate_duration, run_trial
+    from vqdist.diagnosis.trial import READ_S, TRAIN_S, TRAIN_STEPS, check_reading, estimate_duration, run_trial
 
     path = config.data.path
     if path is None or manifest is None or not is_ready(checks):
-        return [Check("estimate", "note", "no steps were run: there is no local dataset, or a check above failed")]
+        yield Check("estimate", "note", "no steps were run: there is no local dataset, or a check above failed")
+        return
+    print_message(f"reading samples for {READ_S:.0f} s ...")
     reading = check_reading(path, manifest, ranks)
+    yield reading
+    print_message(f"training {count_noun(TRAIN_STEPS, 'step')}, or for {TRAIN_S:.0f} s, without writing anything ...")
     trial = run_trial(config, path, manifest, ranks)
     space = check_space(config.run_dir, trial.checkpoint_bytes, config.checkpoint.keep)
+    yield replace(space, name="checkpoints")
     limit_s = next((check.figures.get("time_limit_s") for check in checks if check.name == "Slurm"), None)
-    estimate = estimate_duration(config, trial, reading.figures["read_samples_per_s"], limit_s)
-    return [reading, replace(space, name="checkpoints"), estimate]
+    yield estimate_duration(config, trial, reading.figures["read_samples_per_s"], limit_s)

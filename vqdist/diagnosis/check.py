@@ -1,13 +1,16 @@
-"""Results of checks: one per check, merged over ranks, as a table and as JSON."""
+"""Results of checks: one per check, merged over ranks, as rows of a table and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vqdist.foundation.errors import Problem
+from vqdist.foundation.progress import count_noun, print_message
+from vqdist.runs.resume_checks import Contradiction
 
 State = Literal["ok", "note", "fix"]
+NAME_COLUMNS = 13  # of the longest name
 _SEVERITY: dict[State, int] = {"ok": 0, "note": 1, "fix": 2}
 
 
@@ -30,7 +33,11 @@ class Check:
 
 def checks_from_problems(name: str, problems: Sequence[Problem]) -> list[Check]:
     """Return one check with the state `fix` for each problem."""
-    return [Check(name, "fix", f"{problem.where}: {problem.found}", problem.expected) for problem in problems]
+    return [Check(name, "fix", f"{problem.where}: {problem.found}", _describe_fix(problem)) for problem in problems]
+
+
+def _describe_fix(problem: Problem) -> str:
+    return problem.expected if isinstance(problem, Contradiction) else f"correct it: expected {problem.expected}"
 
 
 def merge_ranks(checks_by_rank: Sequence[Sequence[Check]], hosts: Sequence[str]) -> list[Check]:
@@ -51,15 +58,26 @@ def is_ready(checks: Sequence[Check]) -> bool:
     return all(check.state != "fix" for check in checks)
 
 
-def format_checks(checks: Sequence[Check]) -> str:
-    """Format the checks as a table: name, state, what was found and, below it, what to change."""
-    width = max((len(check.name) for check in checks), default=0)
-    lines = []
+def print_as_they_end(checks: Iterable[Check]) -> list[Check]:
+    """Print each check as soon as it has ended, from rank 0, and return all of them."""
+    ended = []
     for check in checks:
-        lines.append(f"{check.name:<{width}}  {check.state:<4}  {check.found}")
-        if check.fix:
-            lines.append(f"{'':<{width}}        -> {check.fix}")
-    return "\n".join(lines)
+        print_message(format_check(check))
+        ended.append(check)
+    return ended
+
+
+def format_check(check: Check) -> str:
+    """Format a check as rows of a table: name, state, what was found and, below it, what to change."""
+    row = f"{check.name:<{NAME_COLUMNS}}  {check.state:<4}  {check.found}"
+    return f"{row}\n{'':<{NAME_COLUMNS}}        -> {check.fix}" if check.fix else row
+
+
+def summarize_checks(checks: Sequence[Check]) -> str:
+    """Return the result of all checks in one line."""
+    counts = {state: sum(check.state == state for check in checks) for state in ("fix", "note")}
+    notes = f", {count_noun(counts['note'], 'note')}" if counts["note"] else ""
+    return f"ready{notes}" if is_ready(checks) else f"not ready: {counts['fix']} to fix{notes}"
 
 
 def to_json(checks: Sequence[Check], *, run_dir: Path | None = None, data_path: str | None = None) -> dict[str, Any]:

@@ -25,12 +25,15 @@ def check_rendezvous(environ: Mapping[str, str] = os.environ) -> Check:
         address = str(socket.getaddrinfo(host, None)[0][4][0])
     except socket.gaierror as error:
         return Check(
-            name, "fix", f"MASTER_ADDR {host!r} does not resolve: {error.strerror}", "set it to a host of the job"
+            name,
+            "fix",
+            f"MASTER_ADDR {host!r} does not resolve: {error.strerror}",
+            "set MASTER_ADDR to the host name of rank 0",
         )
     nodes = int(environ.get("SLURM_JOB_NUM_NODES", "1"))
     found = f"{host} is {address}, port {environ.get('MASTER_PORT', 'not set')}"
     if nodes > 1 and address.startswith("127.") and "GLOO_SOCKET_IFNAME" not in environ:
-        fix = "GLOO_SOCKET_IFNAME, as launch/rank.sh sets it: otherwise gloo uses the loopback interface"
+        fix = "set GLOO_SOCKET_IFNAME, as launch/rank.sh does: otherwise gloo uses the loopback interface"
         return Check(name, "note", found, fix)
     return Check(name, "ok", found)
 
@@ -42,14 +45,21 @@ def check_slurm(environ: Mapping[str, str] = os.environ) -> Check:
         return Check(name, "ok", "not installed" if shutil.which("sbatch") is None else "not inside a job")
     fields = _show_job(job)
     if fields is None:
-        return Check(name, "note", f"job {job}; scontrol does not answer", "requeue needs scontrol on the first node")
+        return Check(
+            name,
+            "note",
+            f"job {job}; scontrol does not answer",
+            "make scontrol work on the first node: a requeue needs it",
+        )
     limit = fields.get("TimeLimit", "unknown")
     limit_s = parse_time_limit(limit)
     figures = {} if limit_s is None else {"time_limit_s": float(limit_s)}
     attempt = int(fields.get("Restarts", 0)) + 1
-    found = f"job {job} on {fields.get('NodeList')}, time limit {limit}, attempt {attempt}"
+    found = f"job {job} on {fields.get('NodeList', 'unknown nodes')}, time limit {limit}, attempt {attempt}"
     if fields.get("Requeue") == "0":
-        return Check(name, "note", found, "sbatch --requeue, or the loss of a node ends the run", figures)
+        return Check(
+            name, "note", found, "submit with sbatch --requeue: otherwise the loss of a node ends the run", figures
+        )
     return Check(name, "ok", found, figures=figures)
 
 
@@ -88,7 +98,12 @@ def check_tracking(flag: str | None, config: RunConfig, environ: Mapping[str, st
         return Check(name, "ok", f"{mode}, as configured")
     url = find_server_url()
     if not has_key(url, environ):
-        return Check(name, "note", "no API key: offline", "`wandb login`, or --tracking.mode offline")
+        return Check(name, "note", "no API key: offline", "run `wandb login`, or pass --tracking.mode offline")
     if reason := probe_server(url, ANSWER_LIMIT_S):
-        return Check(name, "note", f"{url} does not answer ({reason}): offline", "a proxy, or --tracking.mode offline")
+        return Check(
+            name,
+            "note",
+            f"{url} does not answer ({reason}): offline",
+            "set HTTPS_PROXY, or pass --tracking.mode offline",
+        )
     return Check(name, "ok", f"online, {url} answers")

@@ -11,8 +11,9 @@ import torch
 
 from vqdist.data.cache_dir import nearest_folder
 from vqdist.diagnosis.check import Check
-from vqdist.diagnosis.storage import MAX_CLOCK_SKEW_S
+from vqdist.diagnosis.storage import MAX_CLOCK_SKEW_S, SYNCHRONISE
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.progress import count_noun
 
 REDUCE_BYTES = 2**24
 REDUCE_ROUNDS = 5
@@ -27,7 +28,9 @@ def check_communication(run_dir: Path, ranks: Ranks, rendezvous_s: float) -> lis
 def describe_ranks(ranks: Ranks, rendezvous_s: float) -> Check:
     """Report how many ranks joined, on how many hosts. Must be called by all ranks."""
     hosts = set(ranks.gather_objects(socket.gethostname()))
-    found = f"{ranks.world_size} on {len(hosts)} hosts joined in {rendezvous_s:.1f} s, {ranks.device.type}"
+    found = (
+        f"{ranks.world_size} on {count_noun(len(hosts), 'host')} joined in {rendezvous_s:.1f} s, {ranks.device.type}"
+    )
     return Check("ranks", "ok", found, figures={"ranks": float(ranks.world_size), "rendezvous_s": rendezvous_s})
 
 
@@ -46,7 +49,12 @@ def check_all_reduce(ranks: Ranks) -> Check:
         total = tensor[-1].item()
         times_s.append(time.perf_counter() - start_s)
         if total != ranks.world_size:
-            return Check(name, "fix", f"{total} instead of {ranks.world_size}", "another network interface or driver")
+            return Check(
+                name,
+                "fix",
+                f"{total} instead of {ranks.world_size}",
+                "set another network interface (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME) or update the driver",
+            )
     median_s = statistics.median(times_s)
     # A ring all-reduce sends and receives 2 (W - 1) / W of the tensor on each of the W ranks.
     rate = REDUCE_BYTES * 2 * (ranks.world_size - 1) / ranks.world_size / median_s
@@ -76,10 +84,10 @@ def check_shared_files(run_dir: Path, ranks: Ranks) -> Check:
     hosts = sorted({host for visible, _, host in views if not visible})
     if hosts:
         found = f"{path.parent} of rank 0 is another folder on {', '.join(hosts)}"
-        return Check(name, "fix", found, "a run.dir that all nodes share")
+        return Check(name, "fix", found, "set run.dir to a folder that all nodes share")
     clocks_s = [clock_s for _, clock_s, _ in views]
     spread_s = max(clocks_s) - min(clocks_s)
     found = f"{path.parent} is the same on all ranks, clocks within {spread_s:.2f} s"
     if spread_s > MAX_CLOCK_SKEW_S:
-        return Check(name, "note", found, "synchronised clocks (log times of different nodes will not match)")
+        return Check(name, "note", found, SYNCHRONISE)
     return Check(name, "ok", found)

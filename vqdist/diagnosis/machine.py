@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from vqdist.data.cache_dir import MEMORY_FOLDER, free_bytes, free_memory_bytes
 from vqdist.diagnosis.check import Check
+from vqdist.foundation.progress import count_noun
 from vqdist.runs.environment import PACKAGES, count_cores, find_versions
 
 MIN_RANK_MEMORY_BYTES = 2 * 2**30
@@ -37,7 +38,7 @@ def check_machine(precision: str, device: str) -> list[Check]:
 def check_versions() -> Check:
     """Compare the installed packages with the requirements of vqdist."""
     if missing := list(_find_missing()):
-        return Check("versions", "fix", "; ".join(missing), "pip install --upgrade vqdist in this environment")
+        return Check("versions", "fix", "; ".join(missing), "run `pip install --upgrade vqdist` in this environment")
     versions = {"python": platform.python_version(), **find_versions(PACKAGES)}
     return Check("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
@@ -63,20 +64,21 @@ def check_devices(device: str, environ: Mapping[str, str] = os.environ) -> Check
     name, local_ranks = "devices", int(environ.get("LOCAL_WORLD_SIZE", "1"))
     if device == "mps":
         return Check(name, "ok", "mps")
+    on_node = f"{count_noun(local_ranks, 'rank')} on this node"
     if device == "cuda":
         count = torch.cuda.device_count()
         models = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
         free, total = torch.cuda.mem_get_info()
-        found = f"{count} x {models}, {free / GIB:.0f} of {total / GIB:.0f} GiB free; {local_ranks} local ranks"
+        found = f"{count} x {models}, {free / GIB:.0f} of {total / GIB:.0f} GiB free; {on_node}"
         if local_ranks > count and "," in environ.get("CUDA_VISIBLE_DEVICES", "0,1"):
-            return Check(name, "fix", found, "one rank per GPU: set --ntasks-per-node to --gpus-per-node")
+            return Check(name, "fix", found, "set --ntasks-per-node to --gpus-per-node: one rank per GPU")
         if local_ranks < count:
-            return Check(name, "note", found, "one rank per GPU: the other GPUs are idle")
+            return Check(name, "note", found, "start one rank per GPU: the other GPUs are idle")
         return Check(name, "ok", found)
     cores, threads = count_cores(), torch.get_num_threads()
-    found = f"CPU, {cores} cores; {local_ranks} local ranks of {threads} threads"
+    found = f"CPU, {count_noun(cores, 'core')}; {on_node}, {count_noun(threads, 'thread')} each"
     if local_ranks * threads > cores:
-        fix = f"OMP_NUM_THREADS={max(cores // local_ranks, 1)}: there are more threads than cores"
+        fix = f"set OMP_NUM_THREADS={max(cores // local_ranks, 1)}: there are more threads than cores"
         return Check(name, "note", found, fix)
     return Check(name, "ok", found)
 
@@ -88,7 +90,7 @@ def check_precision(precision: str, device: str) -> Check:
     from vqdist.training.precision_support import find_slow_precision
 
     if slow := find_slow_precision(precision, torch.device(device)):
-        return Check("precision", "note", slow, "--train.precision fp32, in a new run")
+        return Check("precision", "note", slow, "pass --train.precision fp32 to a new run")
     return Check("precision", "ok", precision)
 
 
@@ -102,7 +104,9 @@ def check_memory(environ: Mapping[str, str] = os.environ) -> Check:
     rank_bytes = free / local_ranks
     found = f"{free / GIB:.1f} GiB free, {rank_bytes / GIB:.1f} for each rank; {MEMORY_FOLDER} {shared / GIB:.1f} GiB"
     if rank_bytes < MIN_RANK_MEMORY_BYTES:
-        return Check(name, "note", found, "more memory (sbatch --mem), fewer ranks or fewer data.num_workers")
+        return Check(
+            name, "note", found, "request more memory (sbatch --mem), or use fewer ranks or fewer data.num_workers"
+        )
     return Check(name, "ok", found, figures={"free_memory_bytes": float(free)})
 
 
@@ -121,7 +125,12 @@ def check_signals() -> Check:
             for number in numbers:
                 child.send_signal(number)
                 if child.stdout.readline().strip() != str(int(number)):
-                    return Check(name, "fix", f"{number.name} does not arrive", "a system that delivers signals")
+                    return Check(
+                        name,
+                        "fix",
+                        f"{number.name} does not arrive",
+                        "use a launcher and a system that deliver signals",
+                    )
             signal_s = (time.perf_counter() - start_s) / len(numbers)
         finally:
             child.kill()

@@ -17,10 +17,9 @@ from vqdist.config.command_line import Options, parse_options
 from vqdist.config.command_options import EncodeOptions, EvaluateOptions, SampleOptions, ShardOptions, TrainOptions
 from vqdist.config.loading import load_config
 from vqdist.diagnosis.all_checks import run_preflight_checks
-from vqdist.diagnosis.check import Check, checks_from_problems, format_checks, is_ready
+from vqdist.diagnosis.check import Check, checks_from_problems, is_ready, print_as_they_end
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import Problem
-from vqdist.foundation.progress import print_message
 
 COMMANDS: dict[str, type[Options]] = {
     "shard": ShardOptions,
@@ -121,8 +120,7 @@ def check_stage(stage: Stage, out: Path) -> list[Check]:
 def main(argv: Sequence[str]) -> int:
     """Check the chain on stdin; return the exit code."""
     stages = [stage for line in sys.stdin if (stage := parse_stage(line.strip())) is not None]
-    checks = [check for stage in stages for check in check_stage(stage, Path(argv[0]))]
-    print_message(format_checks(checks))
+    checks = print_as_they_end(check for stage in stages for check in check_stage(stage, Path(argv[0])))
     return 0 if is_ready(checks) else 2
 
 

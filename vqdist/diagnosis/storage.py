@@ -17,6 +17,7 @@ MAX_CLOCK_SKEW_S = 2.0
 MIN_FREE_BYTES = 2**28
 MAX_SHARD_PROBLEMS = 5
 GIB = 2**30
+SYNCHRONISE = "synchronise the clocks: the log times of different nodes do not match"
 
 
 def check_file_system(run_dir: Path) -> Check:
@@ -49,9 +50,9 @@ def check_file_system(run_dir: Path) -> Check:
     figures = {"sync_s": sync_s, "clock_skew_s": skew_s}
     found = f"{folder}: rename is atomic, 1 MiB synced in {sync_s * 1000:.0f} ms, clock skew {skew_s:+.1f} s"
     if abs(skew_s) > MAX_CLOCK_SKEW_S:
-        return Check(name, "note", found, "synchronised clocks (log times of different nodes will not match)", figures)
+        return Check(name, "note", found, SYNCHRONISE, figures)
     if sync_s > MAX_SYNC_S:
-        return Check(name, "note", found, "a faster file system for run.dir, or fewer checkpoints", figures)
+        return Check(name, "note", found, "set run.dir to a faster file system, or write fewer checkpoints", figures)
     return Check(name, "ok", found, figures=figures)
 
 
@@ -63,7 +64,7 @@ def check_space(run_dir: Path, checkpoint_bytes: int, keep: int) -> Check:
         found += f", {need / GIB:,.2f} GiB for {keep} checkpoints of {checkpoint_bytes / 2**20:,.1f} MiB and the model"
     figures = {"free_bytes": float(free), "checkpoint_bytes": float(checkpoint_bytes)}
     if free < max(need, MIN_FREE_BYTES):
-        return Check("space", "fix", found, "a run.dir with more space, or a smaller checkpoint.keep", figures)
+        return Check("space", "fix", found, "set run.dir to a disk with more space, or lower checkpoint.keep", figures)
     return Check("space", "ok", found, figures=figures)
 
 
@@ -93,7 +94,8 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
         file = Path(path) / shard.name
         size = file.stat().st_size if file.is_file() else None
         if size != shard.bytes:
-            problems.append(Problem(shard.name, f"{size} bytes", f"{shard.bytes} bytes, as in {MANIFEST}"))
+            found = "no such file" if size is None else f"{size:,} bytes"
+            problems.append(Problem(shard.name, found, f"{shard.bytes:,} bytes, as in {MANIFEST}"))
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
     failed = checks_from_problems(name, problems[:MAX_SHARD_PROBLEMS])
     return failed or [Check(name, "ok", f"{path}: {manifest.kind}, {counts}")], manifest

@@ -15,7 +15,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.diagnosis.check import Check
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.progress import format_duration
+from vqdist.foundation.progress import ProgressBar, count_noun, format_duration
 from vqdist.training.build import build_state
 from vqdist.training.data_pipeline import build_pipeline
 from vqdist.training.state import capture
@@ -65,11 +65,13 @@ def run_trial(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) ->
     steps = pipeline.train_steps(0)
     train_step(state, next(steps), RankRequests())  # warm-up
     count, stop, start_s = 0, False, time.perf_counter()
-    while count < TRAIN_STEPS and not stop:
-        # The step reduces the stop request, so that all ranks end the trial at the same step.
-        is_late = ranks.is_main and time.perf_counter() - start_s > TRAIN_S
-        stop = train_step(state, next(steps), RankRequests(stop=is_late)).requests.stop
-        count += 1
+    with ProgressBar(TRAIN_STEPS, unit="steps", label="trial") as shown:
+        while count < TRAIN_STEPS and not stop:
+            # The step reduces the stop request, so that all ranks end the trial at the same step.
+            is_late = ranks.is_main and time.perf_counter() - start_s > TRAIN_S
+            stop = train_step(state, next(steps), RankRequests(stop=is_late)).requests.stop
+            count += 1
+            shown.advance()
     steps_per_s = count / (time.perf_counter() - start_s)
     pipeline.close()
     checkpoint_bytes = sum(tensor.nbytes for group in capture(state)[0].values() for tensor in group.values())
@@ -91,14 +93,14 @@ def estimate_duration(config: RunConfig, trial: Trial, read_samples_per_s: float
     if time_limit_s is not None:
         useful_s = time_limit_s - STOP_LEAD_S
         if useful_s <= MIN_USEFUL_S and duration_s > max(useful_s, 0):
-            fix = f"a time limit well above the {STOP_LEAD_S:.0f} s that are reserved for stopping"
+            fix = f"raise the time limit well above the {STOP_LEAD_S:.0f} s that are reserved for stopping"
             return Check(name, "note", found, fix, figures)
         requeues = max(math.ceil(duration_s / max(useful_s, 1.0)) - 1, 0)
         figures["requeues"] = float(requeues)
-        found += f", {requeues} requeues"
+        found += f", {count_noun(requeues, 'requeue')}"
     needed = trial.steps_per_s * config.data.global_batch_size
     if needed > read_samples_per_s * max(config.data.num_workers, 1):
-        fix = f"more data.num_workers: training needs {needed:,.0f} samples/s"
+        fix = f"raise data.num_workers: training needs {needed:,.0f} samples/s"
     if trial.gpu_memory_gib is not None:
         found += f", {trial.gpu_memory_gib:.1f} GiB of GPU memory"
         figures["gpu_memory_gib"] = trial.gpu_memory_gib

@@ -12,7 +12,7 @@ from vqdist.evaluation.model_metrics import Evaluation, evaluate_pixelcnn, evalu
 from vqdist.evaluation.samples.comparison import SampleReport, compare_samples
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError
-from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.progress import print_from_any_rank, print_message
 from vqdist.inference.reconstruction import reconstruct_pictures
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.plotting.training_curves import draw_training_curves
@@ -66,6 +66,7 @@ def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
         report["realism"] = sample_report.report
     out = inputs.options.figure_folder
     if out is not None:
+        print_message("evaluate: drawing the figures ...")
         report["figures"] = run_on_main(ranks, lambda: draw_figures(inputs, evaluation, report, sample_report, out))
     return report
 

@@ -13,7 +13,9 @@ from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
+from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.untrained_classes import UntrainedClasses
+from vqdist.foundation.progress import print_message
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_batches, run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
@@ -108,7 +110,8 @@ def measure_samples(split: SplitLoader, measure: Callable[[Batch], dict[str, Ten
     def work(batch: Batch) -> SampleValues:
         return {name: value.cpu().double().numpy() for name, value in measure(batch.to(ranks.device)).items()}
 
-    batches = map_batches(ranks, split.load_all(ranks), work)
+    label = f"evaluate {split.name}"
+    batches = map_batches(ranks, show_pass(split.load_all(ranks), len(split), ranks, label=label, size=len), work)
     return {name: np.concatenate([values[name] for values in batches]) for name in batches[0]}
 
 
@@ -120,6 +123,7 @@ def score_baselines(dataset: Dataset, split: SplitLoader) -> tuple[CodeBaselines
         batches = SplitLoader(dataset, name, batch_size=BASELINE_BATCH_SIZE).load_all()
         return (batch.values.numpy() for batch in batches)
 
+    print_message("evaluate: fitting the baselines ...")
     baselines = CodeBaselines.fit(read_codes("train"), read_codes("validate"), num_codes=split.manifest.num_codes)
     bits = [(baselines.unigram_bits(codes), baselines.position_bits(codes)) for codes in read_codes(split.name)]
     unigram, position = (np.concatenate(parts) for parts in zip(*bits, strict=True))

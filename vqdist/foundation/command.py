@@ -9,6 +9,7 @@ from typing import Any
 
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError, UserError, VqdistError
+from vqdist.foundation.installation import describe_missing
 from vqdist.foundation.launcher_environment import read_rank
 from vqdist.foundation.progress import print_from_any_rank
 
@@ -31,7 +32,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     """Run the main function of a command and return the exit code.
 
     A VqdistError is reported on stderr, with a traceback if `--verbose` is given, and becomes the exit code of its
-    class. So does a path without permission. Any other exception is a bug and keeps its traceback.
+    class. So does a path without permission, or a package that is not installed. Any other exception is a bug and keeps
+    its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments
@@ -44,6 +46,11 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
         refused = UserError.of(str(error.filename), error.strerror, "a path with permission to use it")
         report(refused, verbose=verbose)
         return refused.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "vqdist").partition(".")[0] == "vqdist":
+            raise  # a bug
+        report(UserError.of(*describe_missing([str(error.name)])), verbose=verbose)
+        return UserError.exit_code
     except KeyboardInterrupt:
         print_from_any_rank("interrupted")
         return 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.shown_values import show_found, show_type
 
 _MAX_PIXELS = 2**28
 _T = TypeVar("_T")
@@ -62,13 +63,13 @@ class Fields:
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, dict):
-            raise DataError.of(where, type(values).__name__, "a JSON object")
+            raise DataError.of(where, show_type(values), "a JSON object")
         self._values = values
         self._where = where
 
     def fail(self, key: str, found: object, expected: str) -> NoReturn:
         """Raise the DataError for a key."""
-        raise DataError.of(f"{self._where}, {key}", repr(found)[:200], expected)
+        raise DataError.of(f"{self._where}, {key}", show_found(found), expected)
 
     def _typed(self, key: str, kind: type[_T], expected: str) -> _T:
         value = self._values.get(key)

@@ -20,7 +20,9 @@ from vqdist.foundation.printable_text import printable
 
 T = TypeVar("T")
 
-FIRST_LINE_S = 10.0  # before the first line of a log; the next lines follow after a tenth of the elapsed time
+FIRST_LINE_S = 2.0  # before the first line of a log
+NEXT_LINE_S = 10.0  # before each later line, or a tenth of the elapsed time if that is longer
+STEADY_S = 5.0  # of work after the first item, before the time left is shown: the first item often includes a start
 REDRAW_S = 0.2
 MIN_BAR_COLUMNS = 16  # with its borders
 
@@ -66,7 +68,9 @@ class ProgressBar:
         self.total, self.unit, self.label, self.initial, self.done = total, unit, label, initial, initial
         self.note = ""
         self.shown = read_rank() == 0 if shown is None else shown
+        self.lines = 0  # written to a log so far
         self._started_s = self._last_shown_s = time.monotonic()
+        self._steady: tuple[float, int] | None = None  # time and count when the first item was done
         self._bar: _Bar | None = None
         if self.shown and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._bar = _Bar(total=total, file=sys.stderr, dynamic_ncols=True, leave=False, bar_format=self._layout())
@@ -81,16 +85,24 @@ class ProgressBar:
         self.close(complete=kind is None)
 
     def advance(self, count: int = 1) -> None:
-        """Add finished work."""
+        """Add finished work; a negative count takes work back."""
         self.done += count
         now_s = time.monotonic()
+        if self._steady is None or count < 0:
+            self._steady = now_s, self.done
         if self._bar is not None and now_s - self._last_shown_s >= REDRAW_S:
             self._last_shown_s = now_s
             self._update_bar()
             self._bar.refresh()
-        due_s = self._last_shown_s + max(FIRST_LINE_S, 0.1 * (now_s - self._started_s))
-        if self._bar is None and self.shown and now_s >= due_s:
-            self._last_shown_s = now_s
+        pause_s = max(NEXT_LINE_S, 0.1 * (now_s - self._started_s)) if self.lines else FIRST_LINE_S
+        if now_s >= self._last_shown_s + pause_s:
+            self.write_line()
+
+    def write_line(self) -> None:
+        """Write the state of the work to a log, whether or not a line is due; a bar on a terminal shows it anyway."""
+        if self._bar is None and self.shown:
+            self._last_shown_s = time.monotonic()
+            self.lines += 1
             print_message(self.describe())
 
     def write_above(self, text: str) -> None:
@@ -119,36 +131,44 @@ class ProgressBar:
 
     def describe(self, *, ended: bool = False) -> str:
         """Return the state of the work as one line of a log."""
-        elapsed_s, rate = self._measure()
         known = self.total is not None and not (ended and self.done == self.total)
         share = (
             f" of {self.total:,} {self.unit} ({self.done / max(self.total or 0, 1):.0%})" if known else f" {self.unit}"
         )
+        steady_s, rate = self._measure()
+        times = self._describe_time_left(steady_s, rate)
+        if ended:
+            elapsed_s = time.monotonic() - self._started_s
+            rate = (self.done - self.initial) / max(elapsed_s, 1e-9)
+            times = []
         items = [f"{self.label}: {self.done:,}{share}"]
         items += [f"in {format_duration(elapsed_s)}"] if ended else []
-        items.append(f"{format_rate(rate)} {self.unit}/s")
-        items += [] if ended else self._describe_time_left(rate)
+        items += [f"{format_rate(rate)} {self.unit}/s", *times]
         return ", ".join([*items, self.note] if self.note else items)
 
     def _measure(self) -> tuple[float, float]:
-        elapsed_s = time.monotonic() - self._started_s
-        return elapsed_s, (self.done - self.initial) / max(elapsed_s, 1e-9)
+        """Return the seconds of work after the first item, and the rate in them; 0 s and the mean rate before."""
+        now_s = time.monotonic()
+        if self._steady is not None and self.done > self._steady[1]:
+            steady_s = now_s - self._steady[0]
+            return steady_s, (self.done - self._steady[1]) / max(steady_s, 1e-9)
+        return 0.0, (self.done - self.initial) / max(now_s - self._started_s, 1e-9)
 
-    def _describe_time_left(self, rate: float) -> list[str]:
-        return (
-            [f"{format_duration((self.total - self.done) / rate)} left"] if self.total is not None and rate > 0 else []
-        )
+    def _describe_time_left(self, steady_s: float, rate: float) -> list[str]:
+        if self.total is None or steady_s < STEADY_S or rate <= 0:
+            return []
+        return [f"{format_duration((self.total - self.done) / rate)} left"]
 
     def _layout(self, columns: int | None = None) -> str:
         """Return tqdm's bar_format: the most important items that fit, and a bar if there is room for one."""
         columns = columns or shutil.get_terminal_size().columns
-        _, rate = self._measure()
+        steady_s, rate = self._measure()
         notes = self.note.split(", ") if self.note else []
         rates = [f"{format_rate(rate)} {self.unit}/s"]
         if self.total is None:
             return _escape(_fit([f"{self.label} {self.done:,} {self.unit}", *notes, *rates], columns))
         head = f"{self.label} {100 * self.done / max(self.total, 1):3.0f}%"
-        counts = [f"{self.done}/{self.total}", *self._describe_time_left(rate), *notes]
+        counts = [f"{self.done}/{self.total}", *self._describe_time_left(steady_s, rate), *notes]
         tail = ", ".join([*counts, *rates])
         if len(head) + len(tail) + MIN_BAR_COLUMNS <= columns:
             return f"{_escape(head)} |{{bar}}| {_escape(tail)}"

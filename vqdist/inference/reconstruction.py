@@ -12,6 +12,7 @@ import torch
 from vqdist.data.loading.batch import to_images
 from vqdist.data.sources.pictures import load_picture, picture_extensions
 from vqdist.foundation.errors import DataError, collect
+from vqdist.foundation.progress import progress
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
@@ -58,7 +59,7 @@ def reconstruct_pictures(
     files, paths = collect(lambda: read_model_files(run, kind="vqvae"), lambda: find_pictures(source))
     model, size, means = build_vqvae(files).to(device), max(files.image_size), Means()
     pairs = []
-    for index, path in enumerate(paths):
+    for index, path in enumerate(progress(paths, unit="pictures", label="reconstruct")):
         pixels = torch.tensor(load_picture(path, image_size=size, channels=model.channels))
         images = to_images(pixels[None].to(device))
         recon = model.reconstruct(images)

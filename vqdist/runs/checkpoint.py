@@ -22,6 +22,7 @@ from safetensors.torch import save as save_tensors
 from vqdist.foundation.atomic_files import clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.shown_values import show_type
 
 Tensors = dict[str, torch.Tensor]
 FileDigests = dict[str, dict[str, Any]]
@@ -207,5 +208,5 @@ def _parse_state(path: Path, data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError.of(str(path / "state.json"), error, "JSON") from error
     if not isinstance(state, dict):
-        raise CheckpointError.of(str(path / "state.json"), type(state).__name__, "an object")
+        raise CheckpointError.of(str(path / "state.json"), show_type(state), "an object")
     return state

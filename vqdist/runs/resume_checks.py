@@ -1,9 +1,11 @@
 """Whether a configuration may start or continue the run in its run directory."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vqdist.config.command_line import show_value
 from vqdist.config.loading import load_config
 from vqdist.config.model_config import MODEL_CONFIGS
 from vqdist.config.schema import RunConfig
@@ -28,6 +30,20 @@ FIXED_KEYS_IF_WINDOWED = ("data.window_shards",)
 OPEN_VALUES = {("optim", "decay_steps"): None, ("train", "precision"): "auto"}
 
 
+@dataclass(frozen=True)
+class Contradiction(Problem):
+    """A value that contradicts those that the run was started with.
+
+    Attributes:
+        found: a sentence with both values.
+        expected: what to do, in the imperative.
+    """
+
+    def __str__(self) -> str:
+        sentence = f"{self.found}: {self.expected}"
+        return sentence if self.where in sentence else f"{self.where}: {sentence}"
+
+
 def is_finished(config: RunConfig) -> bool:
     """Tell whether the run has nothing left to do: all steps are done, or it ended early and patience is still set."""
     status = read_status(config.run_dir)
@@ -37,7 +53,7 @@ def is_finished(config: RunConfig) -> bool:
 
 def keep_chosen_values(config: RunConfig) -> RunConfig:
     """Return the configuration with its open values replaced by those that the run's first attempt chose, if any."""
-    first, _ = _load_saved(config)
+    first, _ = load_saved_config(config)
     if first is None:
         return config
     for (section, name), open_value in OPEN_VALUES.items():
@@ -49,14 +65,14 @@ def keep_chosen_values(config: RunConfig) -> RunConfig:
 def run_dir_problems(config: RunConfig) -> list[Problem]:
     """Return why the run directory cannot be used with a configuration that has no open values."""
     problems = _resume_mode_problems(config.run_dir, config.checkpoint.resume)
-    saved, saved_problems = _load_saved(config)
+    saved, saved_problems = load_saved_config(config)
     if saved_problems:
         file, found = RunDir(config.run_dir).config, "; ".join(map(str, saved_problems))
         return [*problems, Problem(str(file), found, "the configuration of a run")]
-    return problems + (resume_problems(config.run_dir, saved, config) if saved is not None else [])
+    return problems + (resume_problems(saved, config) if saved is not None else [])
 
 
-def _load_saved(config: RunConfig) -> tuple[RunConfig | None, list[Problem]]:
+def load_saved_config(config: RunConfig) -> tuple[RunConfig | None, list[Problem]]:
     """Return the configuration of the run that would continue, and its problems; (None, []) if there is none."""
     file = RunDir(config.run_dir).config
     if not file.exists() or config.checkpoint.resume == "never":
@@ -64,25 +80,40 @@ def _load_saved(config: RunConfig) -> tuple[RunConfig | None, list[Problem]]:
     return load_config(file, [], {**MODEL_CONFIGS, config.task: type(config.model)})
 
 
-def resume_problems(path: Path, saved: RunConfig, requested: RunConfig) -> list[Problem]:
+def resume_problems(saved: RunConfig, requested: RunConfig) -> list[Problem]:
     """Return the fixed keys whose requested values differ from the saved ones.
 
     Args:
-        path: the run directory.
-        saved: its configuration. Keys unknown to the version that wrote it have their current defaults.
+        saved: the configuration of the run. Keys unknown to the version that wrote it have their current defaults.
         requested: the configuration that is to continue the run.
     """
     names = FIXED_KEYS + (FIXED_KEYS_IF_WINDOWED if requested.data.order == "windowed" else ())
+    if saved.task != requested.task:
+        names = tuple(name for name in names if name != "model")  # the models of two tasks have different keys
     before, now = (_list_values(config.model_dump(mode="json"), names) for config in (saved, requested))
     return [
-        Problem(
-            key,
-            f"{before.get(key)!r} in {RunDir(path).config}",
-            f"{now.get(key)!r} as requested; keep the saved value or choose another run.name",
-        )
+        _refuse_change(key, before.get(key), now.get(key), is_given=_is_given(requested, key))
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
+
+
+def _refuse_change(key: str, before: Any, now: Any, *, is_given: bool) -> Contradiction:
+    """Return the problem of a fixed key whose value differs from that of the run.
+
+    Args:
+        is_given: a flag or the configuration file sets the key; otherwise it has its default.
+    """
+    kept = f"this run uses {key} {show_value(before)}, which cannot change"
+    if is_given:
+        return Contradiction(key, f"{kept}; you gave {show_value(now)}", "remove it, or choose a new --run.name")
+    found = f"{kept}; without the key it would be {show_value(now)}"
+    return Contradiction(key, found, f"add --{key} {show_value(before)}, or choose a new --run.name")
+
+
+def _is_given(config: RunConfig, key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    return name in (getattr(config, section).model_fields_set if section else config.model_fields_set)
 
 
 def _resume_mode_problems(path: Path, resume: str) -> list[Problem]:

@@ -12,6 +12,7 @@ from typing import Any
 from vqdist.foundation.atomic_files import clear_leftovers, write_atomic
 from vqdist.foundation.errors import ConfigError, OwnershipError
 from vqdist.foundation.json_lines import read_json_lines
+from vqdist.foundation.shown_values import show_type
 
 OWNER_RETRIES_S = (0.1, 0.5, 1.0)
 
@@ -178,5 +179,5 @@ def read_run_config(path: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError.of(str(file), error, "the configuration of a run") from error
     if not isinstance(values, dict):
-        raise ConfigError.of(str(file), type(values).__name__, "the configuration of a run")
+        raise ConfigError.of(str(file), show_type(values), "the configuration of a run")
     return values

@@ -18,6 +18,7 @@ from vqdist.models.io import SavableModel, save_model
 from vqdist.plotting.image_grids import save_png
 from vqdist.runs.checkpoint import save_checkpoint
 from vqdist.runs.run_dir import RunDir
+from vqdist.runs.training_data import describe_shape
 from vqdist.training.build import describe_data
 from vqdist.training.recorder import Recorder
 from vqdist.training.state import TrainingState, capture, resume
@@ -48,7 +49,7 @@ def train(run: Run) -> str:
     """
     state, config = run.state, run.state.config
     progress = state.progress
-    last_step = min(config.train.max_steps, config.train.stop_at_step or config.train.max_steps)
+    last_step = config.train.last_step
     run.checkpoint_s = time.monotonic()
     state.task.model.train()
     if progress.step == 0:
@@ -202,7 +203,8 @@ def _save_checkpoint(run: Run, *, last: bool = False) -> None:
         return
     run.run_dir.check_owner()
     tensors, values = capture(state)
-    values["data_fingerprint"] = run.pipeline.manifest.fingerprint
+    manifest = run.pipeline.manifest
+    values |= {"data_fingerprint": manifest.fingerprint, "data_shape": describe_shape(manifest)}
     with _handle_full_disk(run, "checkpoint", required=last):
         save_checkpoint(
             run.run_dir.checkpoints,

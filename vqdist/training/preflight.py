@@ -16,10 +16,9 @@ from vqdist.distributed.process_group import device_problems, launch_problems
 from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import VQVAE_FOLDER, fingerprint
-from vqdist.runs.checkpoint import read_newest_state
 from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
 from vqdist.runs.resume_checks import is_finished, run_dir_problems
-from vqdist.runs.run_dir import RunDir
+from vqdist.runs.training_data import changed_data_problems, finished_data_problems
 from vqdist.training.precision_support import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
 from vqdist.training.tasks.task import Task
@@ -33,12 +32,13 @@ def demo_folder(config: RunConfig) -> Path:
 def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Dataset | None]:
     """Return the problems of a run (launch, run directory, data, weights) and its dataset.
 
-    A finished run no longer needs its data: only launch and run directory are checked. The dataset is None if it has
-    problems, or is the synthetic one and not generated yet.
+    A finished run no longer needs its data, but is not started again with others: only launch, run directory and the
+    identity of the data are checked. The dataset is None if it has problems, or is the synthetic one and not generated
+    yet.
     """
     problems = launch_problems(config.run.device) + device_problems(config.run.device) + run_dir_problems(config)
     if not problems and is_finished(config):
-        return [], None
+        return finished_data_problems(config), None
     problems += rank_count_problems(config, read_world_size())
     problems += precision_problems(config.train.precision, config.run.device) + _compiler_problems(config)
     found_problems, dataset = check_data(config, task)
@@ -73,22 +73,13 @@ def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, pat
     manifest = dataset.manifest
     if problems := dataset_kind_problems(config, manifest, path):
         return problems
-    problems = task.find_problems(config, manifest) + _changed_data_problems(config, manifest)
+    problems = task.find_problems(config, manifest) + changed_data_problems(config, manifest)
     problems += sample_count_problems(config, manifest, path)
     if manifest.kind == "codes":
         problems += _vqvae_problems(dataset)
     if is_url(path):
         problems += _cache_problems(config, manifest)
     return problems
-
-
-def _changed_data_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
-    state = read_newest_state(RunDir(config.run_dir).checkpoints) if config.checkpoint.resume != "never" else None
-    before = str(state.get("data_fingerprint")) if state else manifest.fingerprint
-    if before == manifest.fingerprint or config.data.allow_changed:
-        return []
-    found = f"another dataset than the checkpoint's ({manifest.fingerprint[:12]}, not {before[:12]})"
-    return [Problem("data.path", found, "the same data; --data.allow_changed true continues with this one")]
 
 
 def _cache_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
@@ -101,7 +92,7 @@ def _cache_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
 
 
 def _vqvae_problems(dataset: Dataset) -> list[Problem]:
-    folder, expected = dataset.folder / VQVAE_FOLDER, str(dataset.manifest.vqvae_fingerprint)
+    folder, expected = dataset.folder / VQVAE_FOLDER, dataset.manifest.vqvae_fingerprint or "null"
     found = fingerprint(folder)
     if found == expected:
         return []

@@ -46,6 +46,8 @@ class Recorder:
     def record_step(self, micro_batches: list[Batch], result: StepResult) -> None:
         """Record the sample keys of a step in this rank's ledger, and report the damaged samples."""
         step = self._state.progress.step
+        total, count = self._state.progress.sums.get("loss", (0.0, 0.0))
+        self._terminal.show_loss(total / count if count else None)
         self._terminal.advance(step)
         for damage in [text for batch in micro_batches for text in batch.skipped]:
             print_from_any_rank(f"step {step}: skipped {damage}")

@@ -7,7 +7,8 @@ from pathlib import Path
 from vqdist.config.schema import RunConfig
 from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.process_group import Ranks
-from vqdist.runs.resume_checks import keep_chosen_values
+from vqdist.runs.resume_checks import keep_chosen_values, load_saved_config
+from vqdist.training.optim import FINAL_LR_SHARE
 from vqdist.training.precision_support import choose_precision
 
 
@@ -41,3 +42,23 @@ def agree_on_precision(config: RunConfig, ranks: Ranks) -> RunConfig:
     Must be called by all ranks.
     """
     return config.replace("train", precision=ranks.broadcast_object(config.train.precision))
+
+
+def describe_extension(config: RunConfig) -> str | None:
+    """Return a warning if a run gets more steps than before, after the end of its schedule; None if it does not.
+
+    Args:
+        config: resolved; the run directory still has the configuration of the attempt before.
+    """
+    saved, _ = load_saved_config(config)
+    optim, steps = config.optim, config.train.max_steps
+    assert optim.decay_steps is not None, "resolved"
+    is_longer = saved is not None and steps > max(saved.train.max_steps, optim.decay_steps)
+    if optim.schedule == "constant" or not is_longer:
+        return None
+    return (
+        f"warning: {config.run_dir}: the schedule of the learning rate ends at step {optim.decay_steps:,}, and cannot "
+        f"change; all later steps up to {steps:,} train at {optim.lr * FINAL_LR_SHARE:.3g}, "
+        f"{FINAL_LR_SHARE * 100:.0f} % of optim.lr. To train on at a useful rate, start a new run from these weights: "
+        f"--run.name NEW --checkpoint.resume {config.run_dir}"
+    )

@@ -21,7 +21,8 @@ from vqdist.training.loop import Run, train
 from vqdist.training.precision_support import find_slow_precision
 from vqdist.training.preflight import check_data, demo_folder
 from vqdist.training.recorder import Recorder
-from vqdist.training.resolve import agree_on_precision
+from vqdist.training.resolve import agree_on_precision, describe_extension
+from vqdist.training.start_line import describe_start
 from vqdist.training.state import TrainingProgress, TrainingState, resume
 from vqdist.training.tasks.task import Task
 from vqdist.training.terminal import TrainingTerminal
@@ -47,6 +48,8 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
     if ranks.broadcast_object(is_finished(config)):
         print_message(f"{config.run_dir}: finished before, nothing to do")
         return 0
+    if ranks.is_main and (warning := describe_extension(config)):
+        print_message(warning)
     dataset = dataset or _make_demo_dataset(config, task_type, ranks)
     config = agree_on_precision(config, ranks)
     if slow := find_slow_precision(config.train.precision, ranks.device):
@@ -62,8 +65,9 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
         with ExitStack() as resources:
             task = task_type(config, dataset.manifest, dataset.folder, ranks.device)
             state = build_state(config, task, ranks)
-            resume(state, run_dir)
+            resumed = resume(state, run_dir)
             progress = state.progress
+            print_message("\n".join(describe_start(state, resumed=resumed)))
             _open_records(state, run_dir)
             tracker = _start_tracker(state, run_dir, dataset)
             terminal = _open_terminal(state, run_dir, dataset)
@@ -133,7 +137,7 @@ def _open_terminal(state: TrainingState, run_dir: RunDir, dataset: Dataset) -> T
         task=config.task,
         data_path=config.data.path or str(dataset.folder),
         first_step=state.progress.step,
-        last_step=min(config.train.max_steps, config.train.stop_at_step or config.train.max_steps),
+        last_step=config.train.last_step,
         shown=state.ranks.is_main,
     )
 

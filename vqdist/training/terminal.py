@@ -11,6 +11,7 @@ from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.foundation.progress import ProgressBar, format_duration, format_rate, print_message
 from vqdist.runs.run_dir import RunDir
 
+FIRST_LOSS_STEPS = 10  # after so many steps a log has a line with the loss, if it had none before
 # key of a metric -> its label, the most important first
 _LABELS = {
     "ssim": "SSIM",
@@ -42,6 +43,7 @@ class TrainingTerminal:
         self._first_step, self._step = first_step, first_step
         self._last_step = last_step
         self._train: Mapping[str, Any] = {}
+        self._first_loss: Mapping[str, Any] = {}
         self._validate: Mapping[str, Any] = {}
         self._best: Mapping[str, Any] = {}
         self._started_s = time.monotonic()
@@ -53,6 +55,14 @@ class TrainingTerminal:
         """Show a finished step. The step decreases after a rollback to a checkpoint."""
         self._progress.advance(step - self._step)
         self._step = step
+        if step - self._first_step == FIRST_LOSS_STEPS and not self._progress.lines:
+            self._progress.write_line()
+
+    def show_loss(self, loss: float | None) -> None:
+        """Show a training loss, None if it was not finite, until the first line of metrics.jsonl."""
+        if not self._train:
+            self._first_loss = {"loss": loss}
+            self._progress.annotate(self._describe_short())
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Show a line of metrics.jsonl: train beside the bar, validate as a line."""
@@ -116,7 +126,8 @@ class TrainingTerminal:
         ]
 
     def _describe_short(self) -> str:
-        parts = [describe_loss(self._train)] if "loss" in self._train else []
+        train = self._train or self._first_loss
+        parts = [describe_loss(train)] if "loss" in train else []
         for key in _SHORT:
             # The validate value if there is one, else the train value.
             value = self._validate.get(key, self._train.get(key))

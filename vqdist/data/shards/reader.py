@@ -14,6 +14,7 @@ from vqdist.data.shards.index import BLOCK, ShardIndex, index_path, is_sound_hea
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DamagedDataError, DataError
 from vqdist.foundation.json_validation import decode_json
+from vqdist.foundation.shown_values import show_type
 
 
 class Gate(Protocol):
@@ -117,7 +118,7 @@ class ShardReader:
 
     def _check_info(self, shard: int, key: str, info: object) -> None:
         if not isinstance(info, dict):
-            self._damaged(shard, key, type(info).__name__, "a JSON object")
+            self._damaged(shard, key, show_type(info), "a JSON object")
         for name, count in self._limits.items():
             value = info.get(name)
             if value is not None and (type(value) is not int or not 0 <= value < count):

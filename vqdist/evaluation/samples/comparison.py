@@ -9,6 +9,7 @@ from torch import Tensor
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.distributed.process_group import Ranks
+from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_distance_ratios, find_nearest
 from vqdist.evaluation.samples.distribution_distances import (
     compare_features,
@@ -19,6 +20,7 @@ from vqdist.evaluation.samples.distribution_distances import (
 from vqdist.evaluation.samples.diversity import compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
+from vqdist.foundation.progress import count_noun, print_message
 from vqdist.inference.split_loader import SplitLoader, group_in_batches
 from vqdist.inference.work_sharing import map_batches
 from vqdist.models.vqvae import VQVAE
@@ -52,6 +54,7 @@ def compare_samples(
         vqvae: its reconstructions of test show what the codes alone change.
     """
     statistics = measure_slices(samples, train, test, vqvae=vqvae, ranks=ranks)
+    print_message(f"evaluate: looking for the nearest of {count_noun(len(train), 'training slice')} ...")
     nearest = {
         name: find_nearest(statistics[name], statistics["train"]) for name in ("test", "reconstructions", "samples")
     }
@@ -90,9 +93,16 @@ def measure_slices(
     plan = FixedBatchPlan(
         group_in_batches([len(samples)], test.batch_size), rank=ranks.rank, world_size=ranks.world_size
     )
-    train_parts = map_batches(ranks, train.load_all(ranks), measure)
-    test_parts, recon_parts = zip(*map_batches(ranks, test.load_all(ranks), measure_with_reconstructions), strict=True)
-    sample_parts = map_batches(ranks, plan, measure_samples)
+    train_slices, test_slices = (
+        show_pass(split.load_all(ranks), len(split), ranks, label=f"statistics of {split.name}", size=len)
+        for split in (train, test)
+    )
+    train_parts = map_batches(ranks, train_slices, measure)
+    test_parts, recon_parts = zip(*map_batches(ranks, test_slices, measure_with_reconstructions), strict=True)
+    requests = show_pass(
+        plan, len(samples), ranks, label="statistics of the samples", size=lambda request: len(request.samples)
+    )
+    sample_parts = map_batches(ranks, requests, measure_samples)
     parts = {"train": train_parts, "test": test_parts, "reconstructions": recon_parts, "samples": sample_parts}
     return {name: SliceStatistics.concatenate(batches) for name, batches in parts.items()}
 

@@ -1,6 +1,6 @@
 """Diversity of slices: the mean MS-SSIM between pairs of different subjects."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from vqdist.data.loading.batch import to_images
 from vqdist.data.loading.plan import FixedBatchPlan
 from vqdist.distributed.process_group import Ranks
+from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.split_loader import SplitLoader
@@ -35,11 +36,18 @@ def compare_diversity(samples: SampleFolder, splits: Mapping[str, SplitLoader], 
     manifest = next(iter(splits.values())).manifest
     pairs = batch_pairs(choose_pairs([str(path) for path in samples.paths]))
     plan = FixedBatchPlan(pairs, rank=ranks.rank, world_size=ranks.world_size)
-    report["samples"] = mean_similarity((samples.read(request.samples, manifest) for request in plan), ranks)
+    images = (samples.read(request.samples, manifest) for request in plan)
+    report["samples"] = mean_similarity(_show_pairs(images, pairs, "the samples", ranks), ranks)
     for name, split in splits.items():
-        batches = split.load_batches(batch_pairs(choose_pairs(split.subjects())), ranks)
-        report[name] = mean_similarity((to_images(batch.values) for batch in batches), ranks)
+        pairs = batch_pairs(choose_pairs(split.subjects()))
+        images = (to_images(batch.values) for batch in split.load_batches(pairs, ranks))
+        report[name] = mean_similarity(_show_pairs(images, pairs, name, ranks), ranks)
     return report
+
+
+def _show_pairs(images: Iterable[Tensor], pairs: Sequence[Integers], name: str, ranks: Ranks) -> Iterator[Tensor]:
+    total = sum(map(len, pairs)) // 2
+    return show_pass(images, total, ranks, label=f"pairs of {name}", unit="pairs", size=lambda batch: len(batch) // 2)
 
 
 def choose_pairs(subjects: Sequence[str]) -> Integers:
