@@ -6,6 +6,8 @@ from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import Dataset, open_dataset
+from vqdist.data.shards.shard_indexer import IndexSettings
+from vqdist.data.shards.third_party import read_settings
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.atomic_files import write_access_problems
@@ -56,9 +58,9 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
     data = options.data
     (prior_files, vqvae_files), dataset, beside, images, samples = collect(
         lambda: run_on_main(ranks, lambda: read_models(options.run)),
-        lambda: open_dataset(data),
+        lambda: open_images(data, options),
         lambda: run_on_main(ranks, lambda: read_beside(options.run, options.beside)),
-        lambda: None if options.images is None else open_dataset(options.images),
+        lambda: None if options.images is None else open_images(options.images, options),
         lambda: None if options.samples is None else SampleFolder.open(options.samples),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
@@ -115,6 +117,14 @@ def read_beside(run: Path, others: Sequence[Path]) -> dict[str, ModelFiles]:
     }
 
 
+def open_images(path: str | Path, options: EvaluateOptions, settings: IndexSettings | None = None) -> Dataset:
+    """Open a dataset; third-party shards are indexed as the options say, or as the settings of an earlier index do."""
+    image_key, skip = options.image_key, options.on_error == "skip"
+    if settings is not None:
+        image_key, skip = image_key or settings.image_key, skip or settings.skip_unusable
+    return open_dataset(path, image_key=image_key, skip_unusable=skip)
+
+
 def find_real_slices(
     images: Dataset | None, codes: Dataset, options: EvaluateOptions
 ) -> tuple[SplitLoader, SplitLoader]:
@@ -128,7 +138,8 @@ def find_real_slices(
     if images is None:
         if (path := codes.manifest.source.get("images")) is None:
             raise UserError.of("--images", "none", "the dataset of images that the codes were made from")
-        images = open_dataset(str(path))
+        settings = read_settings(codes.manifest.source.get("images_source"))
+        images = open_images(str(path), options, settings)
     if problems := find_kind_problems(images, "images", "the comparison with samples"):
         raise UserError(problems)
     train, test = (SplitLoader(images, name, batch_size=options.batch_size) for name in ("train", options.split))

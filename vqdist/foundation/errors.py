@@ -1,8 +1,10 @@
 """Errors that a user can act on, and the exit code of each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+
+MAX_EXAMPLES = 5  # in a list inside a message
 
 
 class VqdistError(Exception):
@@ -39,6 +41,31 @@ class UserError(VqdistError):
     def of(cls, where: str, found: object, expected: object) -> Self:
         """Build the error for a single problem."""
         return cls([Problem(where, str(found), str(expected))])
+
+
+def list_examples(items: Collection[object], *, separator: str = ", ") -> str:
+    """Return at most five items of a list as text, and their number if there are more: `a, b, c, d, e, ... (9 in all)`.
+
+    Args:
+        items: in the order in which they are listed.
+        separator: text between two items.
+    """
+    shown = separator.join(str(item) for item, _ in zip(items, range(MAX_EXAMPLES), strict=False))
+    return f"{shown}{separator}... ({len(items):,} in all)" if len(items) > MAX_EXAMPLES else shown
+
+
+def limit_problems(problems: Sequence[Problem], where: str, total: int | None = None) -> list[Problem]:
+    """Return at most five problems of the same kind, and one that counts the others.
+
+    Args:
+        where: name of what all of them are in, for the problem that counts the others.
+        total: number of problems, if `problems` are only the first ones.
+    """
+    others = (len(problems) if total is None else total) - MAX_EXAMPLES
+    if others <= 0:
+        return list(problems)
+    shown = list(problems[:MAX_EXAMPLES])
+    return [*shown, Problem(where, f"{others:,} more problem{'s' * (others > 1)} like these", shown[-1].expected)]
 
 
 class ConfigError(UserError, ValueError):

@@ -77,7 +77,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     """
     files, images, _ = collect(
         lambda: run_on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
-        lambda: open_dataset(options.data),
+        lambda: open_dataset(options.data, image_key=options.image_key, skip_unusable=options.on_error == "skip"),
         lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
     )
     model, size = build_vqvae(files), images.manifest.image_size

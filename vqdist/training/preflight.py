@@ -13,7 +13,7 @@ from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import compute_cache_budget
 from vqdist.data.shards.manifest import MANIFEST, Manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
-from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
+from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError, limit_problems, list_examples
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import VQVAE_FOLDER, fingerprint
 from vqdist.runs.checkpoint import read_newest_state
@@ -63,7 +63,12 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
     if path is None:
         return _weights_problems(config, task, None), None
     try:
-        dataset = open_dataset(path, config.data.cache_dir)
+        dataset = open_dataset(
+            path,
+            config.data.cache_dir,
+            image_key=config.data.image_key,
+            skip_unusable=config.data.on_error == "skip",
+        )
         problems = _dataset_problems(config, task, dataset, path)
     except (DataError, CheckpointError) as error:
         return _prefix("data.path", error.problems) + _weights_problems(config, task, None), None
@@ -79,7 +84,11 @@ def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, pat
         return [Problem("data.path", f"a dataset of {manifest.kind} in {path}", expected)]
     problems = task.find_problems(config, manifest) + _changed_data_problems(config, manifest)
     samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
-    if samples < config.data.global_batch_size:
+    if not samples:
+        found = f"no train split in {path}, only {list_examples(manifest.splits) or 'an empty manifest'}"
+        expected = "a split named train, for example shards named train-000.tar or inside a folder train/"
+        problems.append(Problem("data.path", found, expected))
+    elif samples < config.data.global_batch_size:
         found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
         problems.append(Problem("data.global_batch_size", found, "at most the number of samples, or more data"))
     if manifest.kind == "codes":
@@ -128,7 +137,7 @@ def _weights_problems(config: RunConfig, task: type[Task], dataset: Dataset | No
         return []
     with torch.device("meta"):  # names and shapes, without memory
         model = task(config, dataset.manifest, dataset.folder, torch.device("meta")).build()
-    return _prefix(f"checkpoint.resume {path}", find_mismatches(model, weights))
+    return _prefix(f"checkpoint.resume {path}", limit_problems(find_mismatches(model, weights), "weights"))
 
 
 def _prefix(where: str, problems: list[Problem]) -> list[Problem]:
