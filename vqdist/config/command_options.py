@@ -90,11 +90,13 @@ class EncodeOptions(Options):
     image_key: str | None = key(
         None,
         "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
-        "each sample has one picture",
+        "data.image_key of the run",
         min_length=1,
     )
-    on_error: Literal["raise", "skip"] = key(
-        "raise", "a sample of third-party shards that cannot be indexed ends the command, or is left out and counted"
+    on_error: Literal["raise", "skip"] | None = key(
+        None,
+        "a sample of third-party shards that cannot be used ends the command, or is left out and counted; null: "
+        "data.on_error of the run",
     )
     overwrite: Bool = key(False, "replace the contents of --out")
     views: Int = key(
@@ -141,11 +143,13 @@ class EvaluateOptions(Options):
     image_key: str | None = key(
         None,
         "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
-        "each sample has one picture",
+        "data.image_key of the run",
         min_length=1,
     )
-    on_error: Literal["raise", "skip"] = key(
-        "raise", "a sample of third-party shards that cannot be indexed ends the command, or is left out and counted"
+    on_error: Literal["raise", "skip"] | None = key(
+        None,
+        "a sample of third-party shards that cannot be used ends the command, or is left out and counted; null: "
+        "data.on_error of the run",
     )
     samples: FilePath | None = key(None, "folder of samples to compare with the real slices of train and of the split")
     images: FilePath | None = key(

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
-from vqdist.data.open_dataset import Dataset, open_dataset
-from vqdist.data.shards.shard_indexer import IndexSettings
-from vqdist.data.shards.third_party import read_settings
+from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
+from vqdist.inference.open_images import open_images
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.split_loader import SplitLoader
@@ -117,14 +116,6 @@ def read_beside(run: Path, others: Sequence[Path]) -> dict[str, ModelFiles]:
     }
 
 
-def open_images(path: str | Path, options: EvaluateOptions, settings: IndexSettings | None = None) -> Dataset:
-    """Open a dataset; third-party shards are indexed as the options say, or as the settings of an earlier index do."""
-    image_key, skip = options.image_key, options.on_error == "skip"
-    if settings is not None:
-        image_key, skip = image_key or settings.image_key, skip or settings.skip_unusable
-    return open_dataset(path, image_key=image_key, skip_unusable=skip)
-
-
 def find_real_slices(
     images: Dataset | None, codes: Dataset, options: EvaluateOptions
 ) -> tuple[SplitLoader, SplitLoader]:
@@ -138,8 +129,7 @@ def find_real_slices(
     if images is None:
         if (path := codes.manifest.source.get("images")) is None:
             raise UserError.of("--images", "none", "the dataset of images that the codes were made from")
-        settings = read_settings(codes.manifest.source.get("images_source"))
-        images = open_images(str(path), options, settings)
+        images = open_images(str(path), options, codes.manifest.source.get("images_source") or {})
     if problems := find_kind_problems(images, "images", "the comparison with samples"):
         raise UserError(problems)
     train, test = (SplitLoader(images, name, batch_size=options.batch_size) for name in ("train", options.split))
