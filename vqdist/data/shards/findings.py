@@ -5,19 +5,52 @@ from dataclasses import dataclass, field
 
 from vqdist.foundation.errors import MAX_EXAMPLES, DataError, Problem, limit_problems
 
-# Each text follows a count and precedes examples.
+_NUMBER = "a whole number from 0"
+_ONE_SUBJECT = "a subject of its own"
+# Kind -> text after the number 1, and after other numbers.
 NOTES = {
-    "label": "labels were not understood and are ignored (a label is a whole number from 0)",
-    "slice": "slice numbers were not understood and are ignored (a slice number is a whole number from 0)",
-    "subject": "subjects were not understood, so each of these samples counts as a subject of its own",
-    "json": "JSON members were ignored (expected an object with label, slice and subject)",
-    "two labels": "samples have different labels in .json and .cls; that of .json is used",
-    "no extension": "members without an extension were ignored",
-    "same key": "samples have the key of a sample in an earlier shard; the name of their shard was added to it",
-    "no sample": "shards without samples were ignored",
-    "no split": "shards have no split in their names and folders and count as train; "
-    "name shards or folders validate-*, test-* to get these splits",
-    "shorter key": "keys were too long for a tar and were shortened",
+    "label": (
+        f"label was not understood and is ignored (a label is {_NUMBER})",
+        f"labels were not understood and are ignored (a label is {_NUMBER})",
+    ),
+    "slice": (
+        f"slice number was not understood and is ignored (a slice number is {_NUMBER})",
+        f"slice numbers were not understood and are ignored (a slice number is {_NUMBER})",
+    ),
+    "subject": (
+        f"subject was not understood; its sample counts as {_ONE_SUBJECT}",
+        f"subjects were not understood; each of their samples counts as {_ONE_SUBJECT}",
+    ),
+    "json": (
+        "JSON member is no object and is ignored",
+        "JSON members are no objects and are ignored",
+    ),
+    "two labels": (
+        "sample has different labels in .json and .cls; that of .json is used",
+        "samples have different labels in .json and .cls; those of .json are used",
+    ),
+    "no extension": (
+        "member without an extension was ignored",
+        "members without an extension were ignored",
+    ),
+    "same key": (
+        "sample has the key of a sample in an earlier shard; the name of its shard was added to the key",
+        "samples have the keys of samples in earlier shards; the names of their shards were added to the keys",
+    ),
+    "shorter key": (
+        "key was too long for a tar and was shortened",
+        "keys were too long for a tar and were shortened",
+    ),
+    "no sample": (
+        "shard has no sample that can be used",
+        "shards have no samples that can be used",
+    ),
+    "no split": (
+        "shard has no split in its name or folders and counts as train; "
+        "name shards or folders validate-*, test-* to get these splits",
+        "shards have no split in their names or folders and count as train; "
+        "name shards or folders validate-*, test-* to get these splits",
+    ),
 }
 
 
@@ -64,7 +97,8 @@ class Findings:
         if self.num_unusable:
             lines.append(f"{self.num_unusable:,} left out, because they cannot be used: {self.unusable[0]}")
             lines += [f"left out: {problem}" for problem in self.unusable[1:]]
-        for kind, text in NOTES.items():
+        for kind, texts in NOTES.items():
             if count := self._counts[kind]:
-                lines.append(f"{count:,} {text}: {', '.join(self._examples[kind])}{', ...' * (count > MAX_EXAMPLES)}")
+                examples = f"{', '.join(self._examples[kind])}{', ...' * (count > MAX_EXAMPLES)}"
+                lines.append(f"{count:,} {texts[count > 1]}: {examples}")
         return lines

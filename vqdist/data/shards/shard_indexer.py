@@ -51,7 +51,8 @@ class FoundSample:
 
     Attributes:
         span: offset, size and crc32 of its picture.
-        name: what precedes the format in the extension of the picture: "" for KEY.png, "seg" for KEY.seg.png.
+        name: what precedes the format in the extension of the picture: "" for KEY.png, "seg" for KEY.seg.png; "" for
+            all pictures if image_key chooses them.
         size, channels: (H, W) and 1 or 3.
         info: subject, source, slice and label.
         is_choice: image_key chose another picture than earlier versions of vqdist did.
@@ -76,18 +77,15 @@ def read_shard(tar: Path, settings: IndexSettings, findings: Findings) -> list[F
     """Return the usable samples of a shard, in their order; everything else goes to the findings.
 
     If the tar is damaged, its samples before the damage are returned.
+
+    Raises:
+        OSError: the tar cannot be read.
     """
     samples: dict[str, _Members] = {}
-    found = []
-    try:
-        with open(tar, "rb") as file:
-            _group_members(file, tar, samples, findings)
-            for sample in samples.values():
-                if usable := _try_read(file, tar, sample, settings, findings):
-                    found.append(usable)
-    except OSError as error:
-        findings.leave_out(Problem(str(tar), error.strerror or str(error), "a shard that can be read"))
-    return found
+    with open(tar, "rb") as file:
+        _group_members(file, tar, samples, findings)
+        found = [_try_read(file, tar, sample, settings, findings) for sample in samples.values()]
+    return [sample for sample in found if sample is not None]
 
 
 def _group_members(file: BinaryIO, tar: Path, samples: dict[str, _Members], findings: Findings) -> None:
@@ -157,7 +155,7 @@ def _read_sample(
         sample.key,
         where,
         (members[extension].offset_data, len(payload), zlib.crc32(payload)),
-        extension.rpartition(".")[0],
+        "" if settings.extensions else extension.rpartition(".")[0],
         size,
         channels,
         fields.info,

@@ -42,9 +42,8 @@ def index_third_party_shards(
         tars: as `find_shards` returns them; members are KEY.png or KEY.jpg, with KEY.json, KEY.cls or neither.
         cache_dir: where the index is kept. One process creates it; the others wait.
     Raises:
-        DataError: the shards differ from those that were indexed before, are not of one image size, or have samples
-            that cannot be used and are not skipped.
-        DamagedDataError: a tar is damaged.
+        DataError: the shards differ from those that were indexed before, or have samples that cannot be used and are
+            not skipped.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     with open(cache_dir / ".lock", "ab") as lock:
@@ -129,7 +128,17 @@ class _IndexBuilder:
         path, split = self.folder / tar, _find_split(tar)
         if split is None:
             self.findings.note("no split", str(tar))
-        samples = read_shard(path, self.settings, self.findings)
+        try:
+            samples = self._select(read_shard(path, self.settings, self.findings))
+            split_index = self.splits.setdefault(split or "train", _SplitIndex(split or "train", self.out))
+            split_index.add(path, tar, samples, self.findings)
+        except OSError as error:
+            self.findings.leave_out(Problem(str(path), error.strerror or str(error), "a shard that can be read"))
+        if not self.settings.skip_unusable:
+            self.findings.raise_problems(str(self.folder))
+
+    def _select(self, samples: list[FoundSample]) -> list[FoundSample]:
+        """Return the samples of a shard that can be used together with those of earlier shards."""
         if self.settings.skip_unusable:
             samples = self.pictures.select(samples, self.findings)
         else:
@@ -137,13 +146,7 @@ class _IndexBuilder:
             self.pictures.check(samples, str(self.folder))
         self.first = self.first or next(iter(samples), None)
         self.is_choice |= any(sample.is_choice for sample in samples)
-        split = split or "train"
-        try:
-            self.splits.setdefault(split, _SplitIndex(split, self.out)).add(path, tar, samples, self.findings)
-        except OSError as error:
-            self.findings.leave_out(Problem(str(path), error.strerror or str(error), "a shard that can be read"))
-        if not self.settings.skip_unusable:
-            self.findings.raise_problems(str(self.folder))
+        return samples
 
     def build_manifest(self, source: dict[str, Any]) -> Manifest:
         """Return the manifest of all tars that were added."""
