@@ -267,14 +267,15 @@ def test_unusable_samples_are_listed_or_left_out_and_counted(tmp_path: Path) -> 
     write_tar(tmp_path / "set" / "train-0.tar", members)
     with pytest.raises(DataError) as refused:
         open_index(tmp_path / "set")
-    assert len(refused.value.problems) == 6
-    assert refused.value.problems[0].where.endswith("train-0.tar, sample x0")
-    assert refused.value.problems[-1].found == "5 more problems like these"
+    captions, damaged, invalid = refused.value.problems
+    names = "; ".join(f"train-0.tar, sample x{i}: x{i}.txt" for i in range(5))
+    assert captions.found == f"{names}; ... (9 in all)"
+    assert damaged.where.endswith("train-0.tar, sample bad")
+    assert invalid.found.startswith("invalid JSON")
     manifest, samples = open_index(tmp_path / "set", skip_unusable=True)
     assert len(samples) == 20
     assert manifest.source["unusable"] == 12
-    assert read_notes(manifest)[0].startswith("12 left out, because they cannot be used: ")
-    assert sum("left out: " in note for note in read_notes(manifest)) == 4
+    assert read_notes(manifest)[0].startswith(f"left out {names}; ... (9 in all); expected a picture")
 
 
 def test_an_index_without_faults_serves_both_settings_of_on_error(shards: Path, tmp_path: Path) -> None:
@@ -364,3 +365,30 @@ def test_a_shard_that_was_replaced_is_reported_with_what_to_do(shards: Path, tmp
     write_tar(shards / "train-001.tar", {"z.png": encode(0, "PNG")})
     with pytest.raises(DamagedDataError, match=r"was replaced on purpose, delete .*/shards-\w+ to index it again"):
         read_all(root)
+
+
+def test_a_flipped_bit_of_a_png_is_detected_by_its_checksum(tmp_path: Path) -> None:
+    picture = bytearray(encode(1, "PNG"))
+    picture[picture.index(b"IDAT") + 9] ^= 1
+    write_tar(tmp_path / "set" / "train-0.tar", number(1) | {"a.png": bytes(picture)})
+    with pytest.raises(DataError, match=r"sample a: found a damaged picture \(the CRC of chunk IDAT"):
+        open_index(tmp_path / "set")
+
+
+def test_a_subject_in_two_splits_and_a_label_of_another_name_are_reported(tmp_path: Path) -> None:
+    for name in ("train-0", "test-0"):
+        write_tar(tmp_path / "set" / f"{name}.tar", number(2, json=b'{"subject": "p1", "class": 3}'))
+    manifest, _ = open_index(tmp_path / "set")
+    assert manifest.num_labels is None
+    assert [note.partition(": ") for note in read_notes(manifest)] == [
+        (
+            "4 samples have no label, but what may be one; the label must be called label in .json, or be a .cls",
+            ": ",
+            "class in 000, class in 001, class in 000, class in 001",
+        ),
+        (
+            "1 subject is in several splits, so validation and test are not independent of train",
+            ": ",
+            "p1 in train and test",
+        ),
+    ]

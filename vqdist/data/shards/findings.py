@@ -29,6 +29,14 @@ NOTES = {
         "sample has different labels in .json and .cls; that of .json is used",
         "samples have different labels in .json and .cls; those of .json are used",
     ),
+    "other label": (
+        "sample has no label, but what may be one; the label must be called label in .json, or be a .cls",
+        "samples have no label, but what may be one; the label must be called label in .json, or be a .cls",
+    ),
+    "two splits": (
+        "subject is in several splits, so validation and test are not independent of train",
+        "subjects are in several splits, so validation and test are not independent of train",
+    ),
     "no extension": (
         "member without an extension was ignored",
         "members without an extension were ignored",
@@ -55,24 +63,42 @@ NOTES = {
 
 
 @dataclass
+class _Group:
+    """Problems with the same remedy: their number, and the first ones."""
+
+    count: int = 0
+    first: list[Problem] = field(default_factory=list)
+
+    def describe(self, folder: str) -> str:
+        """Return the first problems as text, with paths inside the folder of the shards."""
+        found = [f"{problem.where.removeprefix(folder + '/')}: {problem.found}" for problem in self.first]
+        return "; ".join(found) + f"; ... ({self.count:,} in all)" * (self.count > len(found))
+
+
+@dataclass
 class Findings:
     """Counts with examples, which are collected while shards are indexed.
 
     Attributes:
-        unusable: the first problems of samples and shards that cannot be used.
-        num_unusable: number of all of them.
+        folder: folder of the shards.
     """
 
-    unusable: list[Problem] = field(default_factory=list)
-    num_unusable: int = 0
+    folder: str
+    _unusable: dict[str, _Group] = field(default_factory=dict)  # by what was expected
     _counts: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def num_unusable(self) -> int:
+        """Number of samples and shards that cannot be used."""
+        return sum(group.count for group in self._unusable.values())
+
     def leave_out(self, problem: Problem) -> None:
         """Count a sample or a shard that cannot be used."""
-        self.num_unusable += 1
-        if len(self.unusable) < MAX_EXAMPLES:
-            self.unusable.append(problem)
+        group = self._unusable.setdefault(problem.expected, _Group())
+        group.count += 1
+        if len(group.first) < MAX_EXAMPLES:
+            group.first.append(problem)
 
     def note(self, kind: str, example: str) -> None:
         """Count something that was not understood.
@@ -86,17 +112,21 @@ class Findings:
         if len(examples) < MAX_EXAMPLES:
             examples.append(example)
 
-    def raise_problems(self, where: str) -> None:
-        """Raise the error that lists what cannot be used, if there is anything."""
-        if self.num_unusable:
-            raise DataError(limit_problems(self.unusable, where, self.num_unusable))
+    def raise_problems(self) -> None:
+        """Raise the error that lists what cannot be used, if there is anything: one problem for each remedy."""
+        problems = [
+            group.first[0] if group.count == 1 else Problem(self.folder, group.describe(self.folder), expected)
+            for expected, group in self._unusable.items()
+        ]
+        if problems:
+            raise DataError(limit_problems(problems, self.folder))
 
     def describe(self) -> list[str]:
         """Return one line for each kind of finding."""
-        lines = []
-        if self.num_unusable:
-            lines.append(f"{self.num_unusable:,} left out, because they cannot be used: {self.unusable[0]}")
-            lines += [f"left out: {problem}" for problem in self.unusable[1:]]
+        groups = list(self._unusable.items())[:MAX_EXAMPLES]
+        lines = [f"left out {group.describe(self.folder)}; expected {expected}" for expected, group in groups]
+        if len(self._unusable) > len(groups):
+            lines.append(f"left out {self.num_unusable:,} samples and shards in all")
         for kind, texts in NOTES.items():
             if count := self._counts[kind]:
                 examples = f"{', '.join(self._examples[kind])}{', ...' * (count > MAX_EXAMPLES)}"

@@ -6,6 +6,7 @@ the usual mix of filters and is some 10 to 15 % larger. Other PNGs are read too.
 
 import struct
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ _COLOUR_TYPES = {channels: colour_type for colour_type, channels in CHANNELS.ite
 _MODES = {1: "L", 3: "RGB"}
 _UP = 2  # filter type of a row that is stored as its difference from the row above
 _INTERLACED_OFFSET = 28
+_CRITICAL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
+_READ_BYTES = 2**20
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,6 +38,41 @@ def pack_png(pixels: Pixels) -> bytes:
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def check_png_chunks(file: BinaryIO) -> None:
+    """Compare the CRC of the critical chunks of a PNG with their data; image libraries skip that of the pixel data.
+
+    A file of another format is not checked. Bytes after the last chunk are ignored.
+
+    Raises:
+        ValueError: a CRC differs, or the file ends inside a critical chunk; names the chunk.
+    """
+    if file.read(len(MAGIC)) != MAGIC:
+        return
+    kind = b""
+    while kind != b"IEND":
+        at, start = file.tell(), file.read(8)
+        if len(start) < 8:
+            return  # the decoder reports missing pixels
+        size, kind = struct.unpack(">I4s", start)
+        if kind.upper() not in _CRITICAL_CHUNKS:  # a flipped bit can turn a letter into its lower case
+            file.seek(size + 4, 1)
+            continue
+        expected, stored = _compute_crc(file, kind, size), file.read(4)
+        where = f"chunk {kind.decode('ascii', 'replace')} at byte {at}"
+        if len(stored) < 4:
+            raise ValueError(f"the file ends inside {where}")
+        if expected != int.from_bytes(stored):
+            raise ValueError(f"the CRC of {where} differs from its data")
+
+
+def _compute_crc(file: BinaryIO, kind: bytes, size: int) -> int:
+    """Return the CRC of a chunk's type and data, without reading the data into memory at once."""
+    crc = zlib.crc32(kind)
+    while size > 0 and (data := file.read(min(size, _READ_BYTES))):
+        crc, size = zlib.crc32(data, crc), size - len(data)
+    return crc
 
 
 def unpack_png(data: bytes, size: tuple[int, int], channels: int) -> Pixels:

@@ -12,6 +12,11 @@ from typing import Any
 
 from vqdist.foundation.errors import DataError
 
+# Names, in lower case, that makers of shards give to a class.
+SIMILAR_TO_LABEL = frozenset(
+    {"label", "labels", "label_id", "class", "class_id", "class_idx", "class_label", "classid", "cls"}
+    | {"category", "category_id", "target"}
+)
 _NUMBER = re.compile(r"(\d{1,10})(\.0*)?", re.ASCII)
 _MAX_NUMBER = 2**31
 _MAX_TEXT_LENGTH = 512
@@ -27,11 +32,13 @@ class SampleFields:
         not_understood: field -> its value as text, for fields whose value was not understood; "json" -> the content of
             a JSON that is no object.
         other_label: label of KEY.cls where it differs from that of KEY.json, which is used; else None.
+        similar_field: name of a field of a JSON without label that may be the label; else None.
     """
 
     info: dict[str, Any]
     not_understood: dict[str, str]
     other_label: int | None = None
+    similar_field: str | None = None
 
 
 def read_fields(json_data: bytes | None, class_data: bytes | None, *, where: str) -> SampleFields:
@@ -64,7 +71,9 @@ def read_fields(json_data: bytes | None, class_data: bytes | None, *, where: str
     if not isinstance(content, dict):
         not_understood["json"] = repr(content)[:40]
     differs = None not in (label, class_label) and label != class_label
-    return SampleFields(info, not_understood, class_label if differs else None)
+    has_label = found.get("label") is not None or class_data is not None
+    similar = None if has_label else next((name for name in found if name.lower() in SIMILAR_TO_LABEL), None)
+    return SampleFields(info, not_understood, class_label if differs else None, similar)
 
 
 def parse_lenient_json(data: bytes, where: str) -> object:

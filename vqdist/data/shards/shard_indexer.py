@@ -1,5 +1,6 @@
 """Index one third-party shard: group its members into samples, choose their pictures, and read their fields."""
 
+import io
 import os
 import tarfile
 import zlib
@@ -10,7 +11,8 @@ from typing import Any, BinaryIO
 
 from vqdist.data.shards.codecs import read_picture_size
 from vqdist.data.shards.findings import Findings
-from vqdist.data.shards.sample_fields import read_fields
+from vqdist.data.shards.png import check_png_chunks
+from vqdist.data.shards.sample_fields import SIMILAR_TO_LABEL, read_fields
 from vqdist.data.shards.tar_members import clean_name, find_member_fault, is_passed_over, scan_tar, split_name
 from vqdist.foundation.errors import DataError, Problem, list_examples
 
@@ -145,12 +147,19 @@ def _read_sample(
     extension = choose_picture({name: member.name for name, member in members.items()}, settings, where)
     payload = _read(file, members[extension])
     size, channels = read_picture_size(payload, where)
+    try:
+        check_png_chunks(io.BytesIO(payload))
+    except ValueError as error:
+        raise DataError.of(where, f"a damaged picture ({error})", "a whole picture") from error
     data = {name: _read(file, members[name]) if name in members else None for name in ("json", "cls")}
     fields = read_fields(data["json"], data["cls"], where=where)
     for name, value in fields.not_understood.items():
         findings.note(name, f"{value} in {sample.key[:80]}")
     if fields.other_label is not None:
         findings.note("two labels", f"{fields.info['label']} and {fields.other_label} in {sample.key[:80]}")
+    similar = fields.similar_field or next((name for name in members if name in SIMILAR_TO_LABEL - {"cls"}), None)
+    if fields.info["label"] is None and similar is not None:
+        findings.note("other label", f"{similar} in {sample.key[:80]}")
     return FoundSample(
         sample.key,
         where,

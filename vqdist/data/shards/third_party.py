@@ -1,7 +1,8 @@
 """Third-party shards: WebDataset tars without a manifest, indexed once into the cache folder.
 
 The index is a dataset of its own: a manifest, an index for each shard, and symbolic links to the tars. Damage that is
-older than the index goes unnoticed, unless it breaks a tar or a picture.
+older than the index is noticed if it breaks a tar, a checksum of a PNG, or one of the pictures that are decoded for the
+statistics.
 """
 
 import fcntl
@@ -78,7 +79,7 @@ def _find_or_create_index(folder: Path, tars: list[Path], cache_dir: Path, setti
         return out
     with output_folder(out) as temporary:
         path = os.fsencode(folder).decode("utf-8", "backslashreplace")
-        builder = _IndexBuilder(folder, temporary, settings)
+        builder = _IndexBuilder(folder, temporary, settings, Findings(str(folder)))
         with ProgressBar(len(tars), unit="shards", label="index") as shown:
             for tar in tars:
                 builder.add(tar)
@@ -111,8 +112,8 @@ class _IndexBuilder:
     folder: Path
     out: Path
     settings: IndexSettings
+    findings: Findings
     splits: dict[str, "_SplitIndex"] = field(default_factory=dict)
-    findings: Findings = field(default_factory=Findings)
     pictures: UniformPictures = field(default_factory=UniformPictures)
     first: FoundSample | None = None
     is_choice: bool = False
@@ -135,14 +136,14 @@ class _IndexBuilder:
         except OSError as error:
             self.findings.leave_out(Problem(str(path), error.strerror or str(error), "a shard that can be read"))
         if not self.settings.skip_unusable:
-            self.findings.raise_problems(str(self.folder))
+            self.findings.raise_problems()
 
     def _select(self, samples: list[FoundSample]) -> list[FoundSample]:
         """Return the samples of a shard that can be used together with those of earlier shards."""
         if self.settings.skip_unusable:
             samples = self.pictures.select(samples, self.findings)
         else:
-            self.findings.raise_problems(str(self.folder))
+            self.findings.raise_problems()
             self.pictures.check(samples, str(self.folder))
         self.first = self.first or next(iter(samples), None)
         self.is_choice |= any(sample.is_choice for sample in samples)
@@ -152,9 +153,10 @@ class _IndexBuilder:
         """Return the manifest of all tars that were added."""
         splits = {name: self.splits[name] for name in SPLITS if name in self.splits and self.splits[name].shards}
         if self.first is None or not any(split.samples for split in splits.values()):
-            self.findings.raise_problems(source["path"])
+            self.findings.raise_problems()
             found = "; ".join(["no samples", *self.findings.describe()])
             raise DataError.of(source["path"], found, "shards of pictures, KEY.png or KEY.jpg")
+        self._note_subjects_in_several_splits(list(splits.values()))
         counts = {name: max(split.counts.get(name, 0) for split in splits.values()) for name in ("slice", "label")}
         return Manifest(
             kind="images",
@@ -166,6 +168,12 @@ class _IndexBuilder:
             num_labels=counts["label"] or None,
             image_key=";".join(self.settings.extensions) if self.is_choice else None,
         )
+
+    def _note_subjects_in_several_splits(self, splits: list["_SplitIndex"]) -> None:
+        for number, split in enumerate(splits):
+            for other in splits[:number]:
+                for subject in sorted(split.subjects & other.subjects):
+                    self.findings.note("two splits", f"{subject[:80]} in {other.name} and {split.name}")
 
 
 @dataclass
@@ -241,7 +249,7 @@ class _SplitIndex:
             key = f"{clean_name(str(tar.with_suffix('')))}/{key}"
         shortened = shorten_key(key)
         if shortened != key:
-            findings.note("shorter key", f"{key[:80]}... in {tar}")
+            findings.note("shorter key", f"{key[:40]}... in {tar}")
         return shortened
 
     def to_info(self) -> SplitInfo:
