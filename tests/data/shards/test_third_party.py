@@ -1,5 +1,6 @@
 """Third-party shards: indexed once, read like any dataset, and refused if they are damaged or changed."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -8,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from support.noise_images import read_all
+from support.third_party_shards import encode_picture, write_tar
 
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest, load_manifest
@@ -19,22 +20,6 @@ from vqdist.data.shards.third_party import index_third_party_shards, read_notes,
 from vqdist.foundation.errors import DamagedDataError, DataError
 
 
-def encode(number: int, kind: str, size: tuple[int, int] = (8, 6)) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", size, (number * 20, 100, 200)).save(stream, kind)
-    return stream.getvalue()
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return path
-
-
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
     """Two shards of PNG and JSON for train, one of JPEG and a class for test."""
@@ -42,9 +27,12 @@ def shards(tmp_path: Path) -> Path:
         members = {}
         for number in range(3 * shard, 3 * shard + 3):
             info = {"subject": f"p{number // 2}", "slice": number, "label": "odd"}
-            members |= {f"été/{number}.png": encode(number, "PNG"), f"été/{number}.json": json.dumps(info).encode()}
+            members |= {
+                f"été/{number}.png": encode_picture(number, "PNG"),
+                f"été/{number}.json": json.dumps(info).encode(),
+            }
         write_tar(tmp_path / "set" / f"train-{shard:03d}.tar", members)
-    write_tar(tmp_path / "set" / "test-000.tar", {"x.jpg": encode(7, "JPEG"), "x.cls": b"4\n"})
+    write_tar(tmp_path / "set" / "test-000.tar", {"x.jpg": encode_picture(7, "JPEG"), "x.cls": b"4\n"})
     return tmp_path / "set"
 
 
@@ -62,7 +50,7 @@ def number(count: int, **others: bytes) -> dict[str, bytes]:
     """Return the members of samples with a PNG each; `others` are members of every sample, extension -> content."""
     members = {}
     for i in range(count):
-        members[f"{i:03d}.png"] = encode(i, "PNG")
+        members[f"{i:03d}.png"] = encode_picture(i, "PNG")
         members |= {f"{i:03d}.{extension}": content for extension, content in others.items()}
     return members
 
@@ -91,7 +79,7 @@ def test_shards_are_indexed_once(shards: Path, tmp_path: Path) -> None:
     assert (root / "dataset.json").stat().st_mtime_ns == before
     (tmp_path / "link").symlink_to(shards)
     assert index(tmp_path / "link", tmp_path / "cache") == root
-    write_tar(shards / "train-002.tar", {"y.png": encode(0, "PNG")})
+    write_tar(shards / "train-002.tar", {"y.png": encode_picture(0, "PNG")})
     with pytest.raises(DataError, match="other shards than were indexed"):
         index(shards, tmp_path / "cache")
 
@@ -104,7 +92,7 @@ def test_splits_come_from_folders_and_names(tmp_path: Path) -> None:
         "test/train-0.tar": "test",
     }
     for number, name in enumerate(names):
-        write_tar(tmp_path / "set" / name, {f"{number}.png": encode(number, "PNG")})
+        write_tar(tmp_path / "set" / name, {f"{number}.png": encode_picture(number, "PNG")})
     root = index(tmp_path / "set", tmp_path / "cache")
     for split in ("train", "validate", "test"):
         found = {int(sample["__key__"]) for sample in read_all(root, split)}
@@ -123,12 +111,12 @@ def test_damage_after_the_indexing_is_detected(shards: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"a.png": encode(0, "PNG", (9, 9))}, r"6 x 8 x 3 in .*; 9 x 9 x 3 in .*pictures of one size"),
+        ({"a.png": encode_picture(0, "PNG", (9, 9))}, r"6 x 8 x 3 in .*; 9 x 9 x 3 in .*pictures of one size"),
         ({"a.pickle": b"x"}, "found a.pickle; expected a picture"),
         ({"a.tif": b"x"}, "found a.tif; expected a picture"),
         ({"a.png": b"no png"}, "not a PNG"),
-        ({"a.png": encode(0, "PNG"), "a.json": b"{"}, "invalid JSON"),
-        ({"../a.png": encode(0, "PNG")}, "a member named"),
+        ({"a.png": encode_picture(0, "PNG"), "a.json": b"{"}, "invalid JSON"),
+        ({"../a.png": encode_picture(0, "PNG")}, "a member named"),
     ],
 )
 def test_unusable_shards_are_refused(shards: Path, tmp_path: Path, members: dict[str, bytes], message: str) -> None:
@@ -171,14 +159,17 @@ def test_members_that_are_no_samples_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_extensions_are_read_in_lower_case(tmp_path: Path) -> None:
-    write_tar(tmp_path / "set" / "train-0.TAR", {"a.JPG": encode(1, "JPEG"), "a.CLS": b"3", "b.Png": encode(1, "PNG")})
+    write_tar(
+        tmp_path / "set" / "train-0.TAR",
+        {"a.JPG": encode_picture(1, "JPEG"), "a.CLS": b"3", "b.Png": encode_picture(1, "PNG")},
+    )
     manifest, samples = open_index(tmp_path / "set")
     assert [(sample["__key__"], sample["json"]["label"]) for sample in samples] == [("a", 3), ("b", None)]
     assert manifest.num_labels == 4
 
 
 def test_what_was_not_understood_is_counted_and_kept_with_the_index(tmp_path: Path) -> None:
-    members = number(7, json=b'{"label": "cat", "slice": -1}') | {"README": b"x", "x.png": encode(1, "PNG")}
+    members = number(7, json=b'{"label": "cat", "slice": -1}') | {"README": b"x", "x.png": encode_picture(1, "PNG")}
     write_tar(
         tmp_path / "set" / "images-0.tar", members | {"x.cls": b"2", "x.json": b'\xef\xbb\xbf{"label": 1, "y": NaN}'}
     )
@@ -199,10 +190,10 @@ def test_what_was_not_understood_is_counted_and_kept_with_the_index(tmp_path: Pa
 
 def test_two_pictures_in_a_sample_are_refused_unless_image_key_chooses(tmp_path: Path) -> None:
     members = {
-        "a.jpg": encode(3, "JPEG"),
-        "a.png": encode(9, "PNG"),
-        "b.seg.PNG": encode(9, "PNG"),
-        "b.jpg": encode(4, "JPEG"),
+        "a.jpg": encode_picture(3, "JPEG"),
+        "a.png": encode_picture(9, "PNG"),
+        "b.seg.PNG": encode_picture(9, "PNG"),
+        "b.jpg": encode_picture(4, "JPEG"),
     }
     write_tar(tmp_path / "set" / "train-0.tar", members)
     with pytest.raises(DataError) as refused:
@@ -230,29 +221,31 @@ def test_image_key_changes_the_fingerprint_only_where_it_chooses(tmp_path: Path)
     chosen, _ = open_index(tmp_path / "set", image_key="png")
     assert manifest.fingerprint == chosen.fingerprint
     # Versions without image_key took the png of a sample with a png and a jpg: their runs resume with image_key png.
-    write_tar(tmp_path / "both" / "train-0.tar", {"a.png": encode(1, "PNG"), "a.jpg": encode(1, "JPEG")})
+    write_tar(
+        tmp_path / "both" / "train-0.tar", {"a.png": encode_picture(1, "PNG"), "a.jpg": encode_picture(1, "JPEG")}
+    )
     assert open_index(tmp_path / "both", image_key="png")[0].image_key is None
     assert open_index(tmp_path / "both", image_key="jpg")[0].image_key == "jpg"
 
 
 def test_keys_with_dots_are_explained(tmp_path: Path) -> None:
-    pictures = {f"scan_0.{i}_v2.png": encode(1, "PNG") for i in range(2000)}
+    pictures = {f"scan_0.{i}_v2.png": encode_picture(1, "PNG") for i in range(2000)}
     write_tar(tmp_path / "one" / "train-0.tar", pictures)
     with pytest.raises(
         DataError, match=r"sample scan_0: found 2,000 pictures: .* \(2,000 in all\).*first dot"
     ) as refused:
         open_index(tmp_path / "one")
     assert len(str(refused.value)) < 1000
-    write_tar(tmp_path / "two" / "train-0.tar", {f"s{i}.v{i}.png": encode(1, "PNG") for i in range(2000)})
+    write_tar(tmp_path / "two" / "train-0.tar", {f"s{i}.v{i}.png": encode_picture(1, "PNG") for i in range(2000)})
     with pytest.raises(DataError, match=r"KEY.v0.EXTENSION in .*first dot") as refused:
         open_index(tmp_path / "two")
     assert len(str(refused.value)) < 1500
-    write_tar(tmp_path / "same" / "train-0.tar", {f"s{i}.t1.png": encode(1, "PNG") for i in range(3)})
+    write_tar(tmp_path / "same" / "train-0.tar", {f"s{i}.t1.png": encode_picture(1, "PNG") for i in range(3)})
     assert [sample["__key__"] for sample in open_index(tmp_path / "same")[1]] == ["s0", "s1", "s2"]
 
 
 def test_many_sizes_are_reported_by_five_examples(tmp_path: Path) -> None:
-    members = {f"{i}.png": encode(0, "PNG", (3 + i % 60, 3)) for i in range(300)}
+    members = {f"{i}.png": encode_picture(0, "PNG", (3 + i % 60, 3)) for i in range(300)}
     write_tar(tmp_path / "set" / "train-0.tar", members)
     with pytest.raises(
         DataError, match=r"3 x 3 x 3 in .*\.\.\. \(60 in all\); expected pictures of one size"
@@ -262,8 +255,8 @@ def test_many_sizes_are_reported_by_five_examples(tmp_path: Path) -> None:
 
 
 def test_unusable_samples_are_listed_or_left_out_and_counted(tmp_path: Path) -> None:
-    members = number(20) | {f"x{i}.txt": b"a caption" for i in range(9)} | {"odd.png": encode(0, "PNG", (9, 9))}
-    members |= {"bad.png": encode(1, "PNG")[:60], "rgba.json": b"{", "rgba.png": encode(1, "PNG")}
+    members = number(20) | {f"x{i}.txt": b"a caption" for i in range(9)} | {"odd.png": encode_picture(0, "PNG", (9, 9))}
+    members |= {"bad.png": encode_picture(1, "PNG")[:60], "rgba.json": b"{", "rgba.png": encode_picture(1, "PNG")}
     write_tar(tmp_path / "set" / "train-0.tar", members)
     with pytest.raises(DataError) as refused:
         open_index(tmp_path / "set")
@@ -276,6 +269,15 @@ def test_unusable_samples_are_listed_or_left_out_and_counted(tmp_path: Path) -> 
     assert len(samples) == 20
     assert manifest.source["unusable"] == 12
     assert read_notes(manifest)[0].startswith(f"left out {names}; ... (9 in all); expected a picture")
+
+
+def test_an_index_of_an_earlier_version_is_left_alone(shards: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(str(shards.resolve()).encode()).hexdigest()[:16]
+    old = tmp_path / "cache" / f"shards-{digest}"
+    old.mkdir(parents=True)
+    (old / "dataset.json").write_text("{}")
+    assert len(read_all(index(shards, tmp_path / "cache"))) == 6
+    assert (old / "dataset.json").read_text() == "{}"
 
 
 def test_an_index_without_faults_serves_both_settings_of_on_error(shards: Path, tmp_path: Path) -> None:
@@ -307,11 +309,11 @@ def test_damaged_and_unreadable_tars_are_left_out_if_they_are_skipped(shards: Pa
     ],
 )
 def test_a_key_that_occurs_twice_is_refused(tmp_path: Path, second: str, message: str) -> None:
-    path = write_tar(tmp_path / "set" / "train-0.tar", number(2) | {"a.png": encode(1, "PNG")})
+    path = write_tar(tmp_path / "set" / "train-0.tar", number(2) | {"a.png": encode_picture(1, "PNG")})
     with tarfile.open(path, "a") as tar:
         member = tarfile.TarInfo(second)
-        member.size = len(encode(1, "PNG"))
-        tar.addfile(member, io.BytesIO(encode(1, "PNG")))
+        member.size = len(encode_picture(1, "PNG"))
+        tar.addfile(member, io.BytesIO(encode_picture(1, "PNG")))
     with pytest.raises(DataError, match=message):
         open_index(tmp_path / "set")
     assert len(open_index(tmp_path / "set", skip_unusable=True)[1]) == 2
@@ -337,11 +339,15 @@ def test_links_inside_a_tar_are_refused_with_the_way_to_avoid_them(tmp_path: Pat
 
 
 def test_names_that_are_long_or_not_utf8_are_read(tmp_path: Path) -> None:
-    members = {"b" * 300 + ".png": encode(0, "PNG"), "c.png": encode(1, "PNG"), "c.json": b'{"subject": "\\ud800"}'}
+    members = {
+        "b" * 300 + ".png": encode_picture(0, "PNG"),
+        "c.png": encode_picture(1, "PNG"),
+        "c.json": b'{"subject": "\\ud800"}',
+    }
     path = write_tar(tmp_path / "set" / "train-0.tar", members)
     member = tarfile.TarInfo("caf\udce9.png")
-    member.size = len(encode(2, "PNG"))
-    data = member.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape") + encode(2, "PNG")
+    member.size = len(encode_picture(2, "PNG"))
+    data = member.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape") + encode_picture(2, "PNG")
     whole = path.read_bytes()
     with tarfile.open(path) as tar:
         end = tar.getmembers()[-1].offset_data + 512
@@ -362,13 +368,13 @@ def test_short_keys_are_kept_and_long_ones_stay_different() -> None:
 
 def test_a_shard_that_was_replaced_is_reported_with_what_to_do(shards: Path, tmp_path: Path) -> None:
     root = index(shards, tmp_path / "cache")
-    write_tar(shards / "train-001.tar", {"z.png": encode(0, "PNG")})
+    write_tar(shards / "train-001.tar", {"z.png": encode_picture(0, "PNG")})
     with pytest.raises(DamagedDataError, match=r"was replaced on purpose, delete .*/shards-\w+ to index it again"):
         read_all(root)
 
 
 def test_a_flipped_bit_of_a_png_is_detected_by_its_checksum(tmp_path: Path) -> None:
-    picture = bytearray(encode(1, "PNG"))
+    picture = bytearray(encode_picture(1, "PNG"))
     picture[picture.index(b"IDAT") + 9] ^= 1
     write_tar(tmp_path / "set" / "train-0.tar", number(1) | {"a.png": bytes(picture)})
     with pytest.raises(DataError, match=r"sample a: found a damaged picture \(the CRC of chunk IDAT"):

@@ -24,7 +24,7 @@ from vqdist.data.sources.file_names import (
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.data.sources.pictures import has_colour, load_picture, picture_extensions
 from vqdist.data.sources.volumes import slice_volume
-from vqdist.foundation.errors import DataError, list_examples
+from vqdist.foundation.errors import DataError
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
 DEMO = "demo"
@@ -268,15 +268,13 @@ def _split_folders(paths: Sequence[PurePosixPath], root: Path) -> dict[str, str]
     splits = _find_splits(top)
     below = {path.parts[1] for path in paths if len(path.parts) > 2}
     if not splits and "train" in _find_splits(below).values():
-        found = f"the folders of the splits inside {list_examples(sorted(top))}"
+        found = f"the folders of the splits inside {', '.join(sorted(top))}"
         raise DataError.of(str(root), found, "that folder as SOURCE")
     if set(splits) == top:
         return splits
     if "train" in splits.values():
         odd = sorted(top - set(splits))[0]
-        raise DataError.of(
-            str(root / odd), f"a folder beside {list_examples(sorted(splits))}", "only folders of splits"
-        )
+        raise DataError.of(str(root / odd), f"a folder beside {', '.join(sorted(splits))}", "only folders of splits")
     return {}
 
 
