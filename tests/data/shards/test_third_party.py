@@ -268,7 +268,7 @@ def test_unusable_samples_are_listed_or_left_out_and_counted(tmp_path: Path) -> 
     manifest, samples = open_index(tmp_path / "set", skip_unusable=True)
     assert len(samples) == 20
     assert manifest.source["unusable"] == 12
-    assert read_notes(manifest)[0].startswith(f"left out {names}; ... (9 in all); expected a picture")
+    assert read_notes(manifest)[0].startswith(f"9 left out: {names}; ... (9 in all); expected a picture")
 
 
 def test_an_index_of_an_earlier_version_is_left_alone(shards: Path, tmp_path: Path) -> None:

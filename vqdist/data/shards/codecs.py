@@ -20,16 +20,7 @@ PICTURE_ERRORS = (
     *(struct.error, zlib.error, OverflowError, MemoryError),
 )
 _GREY_OR_RGB = "8 bits, grey or RGB; `python -m vqdist.shard` converts a folder of other pictures"
-_COLOUR_TYPES = {
-    type_: f"colour type {type_} ({name})"
-    for type_, name in (
-        (0, "grey"),
-        (2, "RGB"),
-        (3, "palette"),
-        (4, "grey with transparency"),
-        (6, "RGB with transparency"),
-    )
-}
+_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with transparency", 6: "RGB with transparency"}
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
@@ -96,7 +87,7 @@ def read_picture_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     if depth != 8 or colour not in CHANNELS:
         raise DamagedDataError.of(
-            where, f"a PNG of {depth} bits, {_COLOUR_TYPES.get(colour, 'an unknown type')}", _GREY_OR_RGB
+            where, f"a PNG of {depth} bits, colour type {colour} ({_COLOUR_TYPES.get(colour, 'unknown')})", _GREY_OR_RGB
         )
     return (height, width), CHANNELS[colour]
 

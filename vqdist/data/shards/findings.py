@@ -124,9 +124,12 @@ class Findings:
     def describe(self) -> list[str]:
         """Return one line for each kind of finding."""
         groups = list(self._unusable.items())[:MAX_EXAMPLES]
-        lines = [f"left out {group.describe(self.folder)}; expected {expected}" for expected, group in groups]
+        lines = [
+            f"{group.count:,} left out: {group.describe(self.folder)}; expected {expected}"
+            for expected, group in groups
+        ]
         if len(self._unusable) > len(groups):
-            lines.append(f"left out {self.num_unusable:,} samples and shards in all")
+            lines.append(f"{self.num_unusable:,} samples and shards left out in all")
         for kind, texts in NOTES.items():
             if count := self._counts[kind]:
                 examples = f"{', '.join(self._examples[kind])}{', ...' * (count > MAX_EXAMPLES)}"

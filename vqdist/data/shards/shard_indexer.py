@@ -205,7 +205,10 @@ def choose_picture(names: Mapping[str, str], settings: IndexSettings, where: str
         found = f"{len(pictures):,} pictures: {list_examples([names[name] for name in pictures])}"
         raise DataError.of(where, found, _describe_choice(pictures))
     if not pictures or pictures[0].rpartition(".")[2] not in READABLE:
-        expected = f"a picture, {' or '.join(READABLE)}; `python -m vqdist.shard` converts pictures of other formats"
+        expected = (
+            f"a picture, {', '.join(READABLE[:-1])} or {READABLE[-1]}; `python -m vqdist.shard` converts extracted "
+            "pictures of other formats; on_error skip leaves out samples without a picture"
+        )
         raise DataError.of(where, list_examples(names.values()), expected)
     return pictures[0]
 
