@@ -108,3 +108,19 @@ def test_third_party_shards_need_a_cache_folder(image_set: Path, tmp_path: Path)
         assert check.found == f"data.cache_dir: {tmp_path / 'file'}, which is a file"
         (check,), _ = check_dataset(config.replace("data", cache_dir=str(tmp_path / "cache")))
         assert check.state == "note"
+
+
+def test_a_path_that_is_no_folder_of_shards_is_explained(tmp_path: Path) -> None:
+    for name in ("set/train-0.tar", "packed/train-0.tar.gz", "hidden/._train-0.tar"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for name, state, found in (
+        ("set", "note", "third-party shards, indexed when the run first starts"),
+        ("set/train-0.tar", "fix", "a file"),
+        ("set/train-{0..9}.tar", "fix", "a pattern of file names"),
+        ("packed", "fix", "compressed shards: train-0.tar.gz"),
+        ("hidden", "fix", "no dataset.json and no shards"),
+    ):
+        (check,), _ = check_dataset(configure(tmp_path / name))
+        assert check.state == state
+        assert found in check.found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.command import MAX_PROBLEMS, emit, format_list, run_command
 from vqdist.foundation.errors import ConfigError, DataError, Problem, StalledError, StorageError
 
 
@@ -67,3 +67,11 @@ def test_the_result_is_one_json_object_and_a_file(tmp_path: Path, capsys: pytest
     assert json.loads((tmp_path / "new" / "report.json").read_text()) == {"a": 1}
     with pytest.raises(StorageError):
         emit({"a": 1}, tmp_path)
+
+
+def test_a_long_list_of_problems_is_cut() -> None:
+    assert format_list(["one"]) == "one"
+    assert format_list(["one", "two"]) == "2 problems\n  - one\n  - two"
+    text = format_list([str(number) for number in range(1000)])
+    assert text.startswith("1000 problems\n  - 0\n  - 1\n")
+    assert text.endswith(f"  - {MAX_PROBLEMS - 1}\n  - ... and {1000 - MAX_PROBLEMS} more")

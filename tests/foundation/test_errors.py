@@ -14,6 +14,8 @@ from vqdist.foundation.errors import (
     VqdistError,
     collect,
     find_worker_fault,
+    limit_problems,
+    list_examples,
 )
 
 
@@ -53,3 +55,18 @@ def test_faults_of_loader_workers_are_recognised(text: str) -> None:
     assert str(fault).startswith("data.num_workers: ")
     assert text in str(fault)
     assert find_worker_fault(RuntimeError("CUDA error")) is None
+
+
+def test_a_list_in_a_message_has_at_most_five_examples_and_the_count() -> None:
+    assert list_examples([]) == ""
+    assert list_examples(["a", "b"], separator=" or ") == "a or b"
+    assert list_examples(range(5)) == "0, 1, 2, 3, 4"
+    assert list_examples(dict.fromkeys(range(1234), 0)) == "0, 1, 2, 3, 4, ... (1,234 in all)"
+
+
+def test_problems_of_a_kind_are_limited_and_the_others_counted() -> None:
+    problems = [Problem(f"file {number}", "x", "y") for number in range(8)]
+    assert limit_problems(problems[:5], "folder") == problems[:5]
+    assert limit_problems(problems[:6], "folder")[5:] == [Problem("folder", "1 more problem like these", "y")]
+    assert limit_problems(problems, "folder") == [*problems[:5], Problem("folder", "3 more problems like these", "y")]
+    assert limit_problems(problems[:5], "folder", 2005)[5].found == "2,000 more problems like these"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import TINY_VQVAE, tiny_flags, train, write_image_set
+from support.third_party_shards import encode_picture, write_tar
 
 from vqdist.config.loading import load_config
 from vqdist.config.schema import RunConfig
@@ -127,3 +128,22 @@ def test_compiling_without_a_compiler_is_refused(image_set: Path, monkeypatch: p
     found = problems_of("--data.path", image_set, "--train.compile", "true")
     assert found.startswith("train.compile: found no no-such-compiler; expected a C++ compiler")
     assert problems_of("--data.path", image_set) == ""
+
+
+def test_third_party_shards_without_train_or_with_two_pictures_are_refused(tmp_path: Path) -> None:
+    pictures = {f"{i}.png": encode_picture(1, "PNG", (32, 32)) for i in range(16)}
+    cache = ("--data.cache_dir", tmp_path / "cache")
+    write_tar(tmp_path / "a" / "val-0.tar", pictures)
+    found = problems_of("--data.path", tmp_path / "a", *cache)
+    assert found.startswith(
+        f"data.path: found no train split in {tmp_path / 'a'}, only validate; expected a split named"
+    )
+    write_tar(tmp_path / "b" / "train-0.tar", pictures | {"0.jpg": encode_picture(1, "JPEG", (32, 32))})
+    assert "sample 0: found 2 pictures: 0.png, 0.jpg; expected one picture" in problems_of(
+        "--data.path", tmp_path / "b", *cache
+    )
+    assert problems_of("--data.path", tmp_path / "b", *cache, "--data.image_key", "png") == ""
+    assert problems_of("--data.path", tmp_path / "b", *cache, "--data.on_error", "skip") == (
+        f"data.global_batch_size: found 16 for 15 samples of train in {tmp_path / 'b'}; expected at most the number of "
+        "samples, or more data"
+    )

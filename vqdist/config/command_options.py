@@ -123,6 +123,17 @@ class EncodeOptions(Options):
     run: FilePath = key(..., "run of the VQ-VAE, or the folder of a saved model")
     data: FilePath = key(..., "dataset of images")
     out: FilePath = key(..., "folder of the dataset of codes; new or empty")
+    image_key: str | None = key(
+        None,
+        "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
+        "data.image_key of the run",
+        min_length=1,
+    )
+    on_error: Literal["raise", "skip"] | None = key(
+        None,
+        "a sample of third-party shards that cannot be used ends the command, or is left out and counted; null: "
+        "data.on_error of the run",
+    )
     overwrite: Bool = key(False, "replace the contents of --out")
     views: Int = key(
         1, "code maps per train slice: the slice, then mirrored and shifted copies of it", unit="maps", ge=1
@@ -165,6 +176,17 @@ class EvaluateOptions(Options):
     run: FilePath = key(..., "run, or the folder of a saved model")
     data: FilePath | None = key(None, "dataset of images for a VQ-VAE, of codes for a PixelCNN")
     split: str = key("test", "split to evaluate: train, validate or test")
+    image_key: str | None = key(
+        None,
+        "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
+        "data.image_key of the run",
+        min_length=1,
+    )
+    on_error: Literal["raise", "skip"] | None = key(
+        None,
+        "a sample of third-party shards that cannot be used ends the command, or is left out and counted; null: "
+        "data.on_error of the run",
+    )
     samples: FilePath | None = key(None, "folder of samples to compare with the real slices of train and of the split")
     images: FilePath | None = key(
         None, "for --samples of a PixelCNN: dataset of real images; null: the one of its codes"

@@ -11,7 +11,7 @@ import yaml
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
 from vqdist.config.schema import CONFIGS, RunConfig, list_keys, run_config_type
 from vqdist.config.section import validate
-from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.foundation.errors import ConfigError, Problem, list_examples
 from vqdist.foundation.shown_values import show_found, show_type
 
 
@@ -133,5 +133,5 @@ def _suggest_key(problem: Problem, task: str, models: Mapping[str, type[ModelCon
     near = [name for name in known if name.rsplit(".", 1)[-1] == last]
     near = near or difflib.get_close_matches(problem.where, known, n=1, cutoff=0.6)
     siblings = [name for name in known if name.startswith(f"{section}.")] or sections
-    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(siblings)}"
+    hint = f"did you mean {near[0]}?" if near else f"one of {list_examples(siblings)}"
     return Problem(problem.where, f"an unknown key (task {task})", f"a known key; {hint}")

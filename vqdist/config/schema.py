@@ -43,6 +43,12 @@ class DataSection(Section):
     """The dataset and how its samples are loaded."""
 
     path: str | None = key(None, "dataset: folder or URL; null: synthetic slices, made under run.dir", min_length=1)
+    image_key: str | None = key(
+        None,
+        "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
+        "each sample has one picture",
+        min_length=1,
+    )
     global_batch_size: Int = key(16, "samples per step over all ranks", unit="samples", ge=1)
     micro_batch_size: Int | None = key(
         None, "largest number of samples per rank and forward pass; null: the rank's whole share", unit="samples", ge=1
@@ -68,7 +74,10 @@ class DataSection(Section):
         unit="GiB",
         gt=0,
     )
-    on_error: Literal["raise", "skip"] = key("raise", "a damaged sample ends the run, or is skipped and counted")
+    on_error: Literal["raise", "skip"] = key(
+        "raise",
+        "a damaged sample, or one of third-party shards that cannot be used, ends the run or is skipped and counted",
+    )
     allow_changed: Bool = key(False, "resume although the dataset changed since the checkpoint")
     ledger: Bool = key(False, "write the sample keys of every step and rank to ledger/")
 

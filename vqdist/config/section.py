@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.foundation.errors import ConfigError, Problem, list_examples
 from vqdist.foundation.shown_values import show_found
 
 # error of pydantic -> what was expected
@@ -201,7 +201,7 @@ def build_section(section: type[S], values: Mapping[str, Any], prefix: str = "")
     problems += built.find_conflicts() if built is not None else []
     for name in values.keys() - known.keys():
         near = difflib.get_close_matches(name, section.model_fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(section.model_fields)}"
+        hint = f"did you mean {near[0]}?" if near else f"one of {list_examples(section.model_fields)}"
         problems.append(Problem(prefix + name, "an unknown key", f"a known key; {hint}"))
     if problems or built is None:
         raise ConfigError(problems)

@@ -13,6 +13,7 @@ from vqdist.data.cache_dir import nearest_folder
 from vqdist.diagnosis.check import Check
 from vqdist.diagnosis.storage import MAX_CLOCK_SKEW_S, SYNCHRONISE
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.errors import list_examples
 from vqdist.foundation.progress import count_noun
 
 REDUCE_BYTES = 2**24
@@ -83,7 +84,7 @@ def check_shared_files(run_dir: Path, ranks: Ranks) -> Check:
         path.unlink()
     hosts = sorted({host for visible, _, host in views if not visible})
     if hosts:
-        found = f"{path.parent} of rank 0 is another folder on {', '.join(hosts)}"
+        found = f"{path.parent} of rank 0 is another folder on {list_examples(hosts)}"
         return Check(name, "fix", found, "set run.dir to a folder that all nodes share")
     clocks_s = [clock_s for _, clock_s, _ in views]
     spread_s = max(clocks_s) - min(clocks_s)

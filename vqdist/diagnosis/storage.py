@@ -7,15 +7,16 @@ from pathlib import Path
 
 from vqdist.config.schema import RunConfig
 from vqdist.data.cache_dir import cache_dir_problems, free_bytes, nearest_folder
+from vqdist.data.dataset_path import find_folder_problem, find_path_problem
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
+from vqdist.data.shards.shard_files import ShardFiles, find_shards
 from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.foundation.atomic_files import write_access_problems
-from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.errors import DataError, Problem, limit_problems
 
 MAX_SYNC_S = 1.0
 MAX_CLOCK_SKEW_S = 2.0
 MIN_FREE_BYTES = 2**28
-MAX_SHARD_PROBLEMS = 5
 GIB = 2**30
 SYNCHRONISE = "synchronise the clocks: the log times of different nodes do not match"
 
@@ -80,14 +81,21 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
     unwritable = checks_from_problems("cache folder", cache_dir_problems(config.data.cache_dir))
     if "://" in path:
         return unwritable or [Check(name, "note", f"{path}: a remote dataset is checked when the run starts")], None
+    if problem := find_path_problem(path):
+        return checks_from_problems(name, [problem]), None
     try:
         manifest = load_manifest(path)
     except DataError as error:
         folder = Path(path)
-        if folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.rglob("*.tar")):
-            return unwritable or [
-                Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")
-            ], None
+        if (
+            folder.is_dir()
+            and not (folder / MANIFEST).exists()
+            and (shards := find_shards(folder)) != ShardFiles((), ())
+        ):
+            if problem := find_folder_problem(folder, shards):
+                return checks_from_problems(name, [problem]), None
+            note = Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")
+            return unwritable or [note], None
         return checks_from_problems(name, error.problems), None
     problems = []
     for shard in (shard for split in manifest.splits.values() for shard in split.shards if compare_sizes):
@@ -97,5 +105,5 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
             found = "no such file" if size is None else f"{size:,} bytes"
             problems.append(Problem(shard.name, found, f"{shard.bytes:,} bytes, as in {MANIFEST}"))
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
-    failed = checks_from_problems(name, problems[:MAX_SHARD_PROBLEMS])
+    failed = checks_from_problems(name, limit_problems(problems, path))
     return failed or [Check(name, "ok", f"{path}: {manifest.kind}, {counts}")], manifest

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
-from vqdist.data.open_dataset import Dataset, open_dataset
+from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
+from vqdist.inference.open_images import open_images
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.split_loader import SplitLoader
@@ -56,9 +57,9 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
     data = options.data
     (prior_files, vqvae_files), dataset, beside, images, samples = collect(
         lambda: run_on_main(ranks, lambda: read_models(options.run)),
-        lambda: open_dataset(data),
+        lambda: open_images(data, options),
         lambda: run_on_main(ranks, lambda: read_beside(options.run, options.beside)),
-        lambda: None if options.images is None else open_dataset(options.images),
+        lambda: None if options.images is None else open_images(options.images, options),
         lambda: None if options.samples is None else SampleFolder.open(options.samples),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
@@ -128,7 +129,7 @@ def find_real_slices(
     if images is None:
         if (path := codes.manifest.source.get("images")) is None:
             raise UserError.of("--images", "none", "the dataset of images that the codes were made from")
-        images = open_dataset(str(path))
+        images = open_images(str(path), options, codes.manifest.source.get("images_source") or {})
     if problems := find_kind_problems(images, "images", "the comparison with samples"):
         raise UserError(problems)
     train, test = (SplitLoader(images, name, batch_size=options.batch_size) for name in ("train", options.split))

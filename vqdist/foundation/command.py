@@ -13,6 +13,8 @@ from vqdist.foundation.installation import describe_missing
 from vqdist.foundation.launcher_environment import read_rank
 from vqdist.foundation.progress import print_from_any_rank
 
+MAX_PROBLEMS = 20  # in one message
+
 
 def emit(result: dict[str, Any], out: Path | None = None) -> None:
     """Write the JSON result of a command to stdout and, if `out` is given, to a file. Call on rank 0 only.
@@ -69,5 +71,9 @@ def report(error: VqdistError, *, verbose: bool) -> None:
 
 
 def format_list(lines: Sequence[str]) -> str:
-    """Return a single line unchanged, and several lines as a list with their number."""
-    return lines[0] if len(lines) == 1 else f"{len(lines)} problems" + "".join(f"\n  - {line}" for line in lines)
+    """Return a single line unchanged, and several lines as a list with their number, of which 20 are shown."""
+    if len(lines) == 1:
+        return lines[0]
+    shown = "".join(f"\n  - {line}" for line in lines[:MAX_PROBLEMS])
+    others = f"\n  - ... and {len(lines) - MAX_PROBLEMS} more" if len(lines) > MAX_PROBLEMS else ""
+    return f"{len(lines)} problems{shown}{others}"

@@ -13,7 +13,7 @@ import torch
 
 from vqdist.config.command_options import EncodeOptions
 from vqdist.data.loading.batch import Batch, to_images
-from vqdist.data.open_dataset import Dataset, open_dataset
+from vqdist.data.open_dataset import Dataset
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
@@ -22,6 +22,7 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.compatibility import find_vqvae_problems
+from vqdist.inference.open_images import open_images
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
@@ -77,7 +78,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     """
     files, images, _ = collect(
         lambda: run_on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
-        lambda: open_dataset(options.data),
+        lambda: open_images(options.data, options),
         lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
     )
     model, size = build_vqvae(files), images.manifest.image_size

@@ -24,7 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
-from vqdist.foundation.errors import CheckpointError, Problem, UserError
+from vqdist.foundation.errors import CheckpointError, Problem, UserError, limit_problems
 from vqdist.models.model_card import DataDescription, ModelCard
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -211,7 +211,7 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
     with torch.device("meta"):
         shapes = _construct(files).state_dict()
     if problems := _find_mismatches(files.folder / "model.safetensors", weights, shapes):
-        raise CheckpointError(problems)
+        raise CheckpointError(limit_problems(problems, str(files.folder / "model.safetensors")))
     model = _construct(files)
     model.load_state_dict(weights)
     return model.eval()

@@ -2,7 +2,7 @@
 
 from vqdist.config.schema import RunConfig
 from vqdist.data.shards.manifest import Manifest
-from vqdist.foundation.errors import Problem
+from vqdist.foundation.errors import Problem, list_examples
 
 
 def dataset_kind_problems(config: RunConfig, manifest: Manifest, path: str) -> list[Problem]:
@@ -16,8 +16,12 @@ def dataset_kind_problems(config: RunConfig, manifest: Manifest, path: str) -> l
 
 
 def sample_count_problems(config: RunConfig, manifest: Manifest, path: str) -> list[Problem]:
-    """Return a problem if a batch has more samples than train."""
+    """Return a problem if there is no train split, or if a batch has more samples than it."""
     samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
+    if not samples:
+        found = f"no train split in {path}, only {list_examples(manifest.splits) or 'an empty manifest'}"
+        expected = "a split named train, for example shards named train-000.tar or inside a folder train/"
+        return [Problem("data.path", found, expected)]
     if samples >= config.data.global_batch_size:
         return []
     found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"

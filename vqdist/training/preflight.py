@@ -13,7 +13,7 @@ from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import compute_cache_budget
 from vqdist.data.shards.manifest import MANIFEST, Manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
-from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError
+from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError, limit_problems
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import VQVAE_FOLDER, fingerprint
 from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
@@ -61,7 +61,12 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
     if path is None:
         return _weights_problems(config, task, None), None
     try:
-        dataset = open_dataset(path, config.data.cache_dir)
+        dataset = open_dataset(
+            path,
+            config.data.cache_dir,
+            image_key=config.data.image_key,
+            skip_unusable=config.data.on_error == "skip",
+        )
         problems = _dataset_problems(config, task, dataset, path)
     except (DataError, CheckpointError) as error:
         return _prefix("data.path", error.problems) + _weights_problems(config, task, None), None
@@ -112,7 +117,7 @@ def _weights_problems(config: RunConfig, task: type[Task], dataset: Dataset | No
         return []
     with torch.device("meta"):  # names and shapes, without memory
         model = task(config, dataset.manifest, dataset.folder, torch.device("meta")).build()
-    return _prefix(f"checkpoint.resume {path}", find_mismatches(model, weights))
+    return _prefix(f"checkpoint.resume {path}", limit_problems(find_mismatches(model, weights), "weights"))
 
 
 def _prefix(where: str, problems: list[Problem]) -> list[Problem]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from vqdist.config.schema import RunConfig
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.errors import CheckpointError, Problem
+from vqdist.foundation.errors import CheckpointError, Problem, limit_problems, list_examples
 from vqdist.models.io import load_model
 from vqdist.runs.checkpoint import (
     Tensors,
@@ -126,7 +126,9 @@ def restore(state: TrainingState, tensors: dict[str, Tensors], values: dict[str,
         CheckpointError: the checkpoint has another architecture, or is not the checkpoint of a run.
     """
     if not {"model", "optimizer"} <= tensors.keys() or not {"progress", "scaler", "data_fingerprint"} <= values.keys():
-        raise CheckpointError.of(where, f"files {sorted(tensors)}, state {sorted(values)}", "those of a run")
+        raise CheckpointError.of(
+            where, f"files {list_examples(sorted(tensors))}, state {list_examples(sorted(values))}", "those of a run"
+        )
     progress = TrainingProgress()
     try:
         progress.load(values["progress"])
@@ -160,7 +162,7 @@ def load_weights(model: nn.Module, tensors: Tensors) -> None:
         CheckpointError: names or shapes differ; lists all of them.
     """
     if problems := find_mismatches(model, tensors):
-        raise CheckpointError(problems)
+        raise CheckpointError(limit_problems(problems, "weights"))
     model.load_state_dict(tensors)
 
 

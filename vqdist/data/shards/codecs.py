@@ -19,6 +19,8 @@ PICTURE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError),
     *(struct.error, zlib.error, OverflowError, MemoryError, RuntimeError),
 )
+_GREY_OR_RGB = "8 bits, grey or RGB; `python -m vqdist.shard` converts a folder of other pictures"
+_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with transparency", 6: "RGB with transparency"}
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
@@ -81,10 +83,12 @@ def read_picture_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
     if data[:3] == _JPEG_MAGIC:
         return _read_jpeg_size(data, where)
     if len(data) < 33 or data[:8] != MAGIC or data[12:16] != b"IHDR":
-        raise DamagedDataError.of(where, f"{len(data)} bytes that are not a PNG", "a PNG")
+        raise DamagedDataError.of(where, f"{len(data)} bytes that are not a PNG", "a PNG or a JPEG")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     if depth != 8 or colour not in CHANNELS:
-        raise DamagedDataError.of(where, f"a PNG of {depth} bits, colour type {colour}", "8 bits, grey or RGB")
+        raise DamagedDataError.of(
+            where, f"a PNG of {depth} bits, colour type {colour} ({_COLOUR_TYPES.get(colour, 'unknown')})", _GREY_OR_RGB
+        )
     return (height, width), CHANNELS[colour]
 
 
@@ -99,7 +103,7 @@ def _read_jpeg_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
                 return (height, width), channels
             break
         at += 2 + length if length >= 2 else len(data)
-    raise DamagedDataError.of(where, "a JPEG without a supported frame", "8 bits, grey or RGB")
+    raise DamagedDataError.of(where, "a JPEG without a supported frame", _GREY_OR_RGB)
 
 
 def encode_codes(codes: np.ndarray, num_codes: int) -> bytes:

@@ -8,20 +8,18 @@ import json
 import tarfile
 import zlib
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
 from vqdist.data.shards.manifest import ShardInfo
+from vqdist.data.shards.tar_members import BLOCK, MAX_MEMBER_BYTES, find_member_fault, refuse, scan_tar, split_name
 from vqdist.foundation.errors import DamagedDataError
 from vqdist.foundation.json_validation import parse_json
 
 INDEX_VERSION = 1
-MAX_MEMBER_BYTES = 2**28
 MAX_INFO_BYTES = 2**20
 _MAX_INDEX_BYTES_PER_SAMPLE = 2**14
-BLOCK = 512
 
 
 def index_path(shard: Path) -> Path:
@@ -119,22 +117,23 @@ def _add_sample(index: ShardIndex, sample: Any, shard_bytes: int, extension: str
 
 
 def build_index(shard: Path) -> dict[str, Any]:
-    """Read a whole tar and return its index as JSON values.
-
-    Every block of the file is checked: a tar that is truncated, has a damaged header or has data after its end mark
-    is refused, where `tarfile` and WebDataset stop early without an error.
+    """Read a whole tar that vqdist wrote and return its index as JSON values.
 
     Raises:
-        DamagedDataError: names the shard and the offset of the damage.
+        DamagedDataError: damage anywhere in the tar, or a member that is no KEY.EXTENSION file; names the shard and the
+            offset.
     """
     samples: dict[str, dict[str, Any]] = {}
     with open(shard, "rb") as file:
-        for member, data in _read_members(file, shard):
-            key, _, extension = member.name.rpartition("/")[2].partition(".")
-            key = member.name[: len(member.name) - len(extension) - 1] if extension else member.name
+        for member in scan_tar(file, shard):
+            if fault := find_member_fault(member):
+                refuse(shard, member.offset, fault)
+            file.seek(member.offset_data)
+            data = file.read(member.size)
+            key, extension = split_name(member.name)
             sample = samples.setdefault(key, {"key": key, "subject": None, "members": {}})
             if not extension or extension in sample["members"]:
-                _refuse(shard, member.offset, f"a member {member.name!r}")
+                refuse(shard, member.offset, f"a member {member.name!r}")
             sample["members"][extension] = [member.offset_data, member.size, zlib.crc32(data)]
             if extension == "json":
                 sample["subject"] = _subject(data, f"{shard}, {member.name}")
@@ -152,45 +151,3 @@ def _subject(data: bytes, where: str) -> str | None:
     info = parse_json(data, where)
     subject = info.get("subject") if isinstance(info, dict) else None
     return subject if isinstance(subject, str) else None
-
-
-def _read_members(file: BinaryIO, shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    size = file.seek(0, 2)
-    file.seek(0)
-    end = 0
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                _check_member(member, size, shard)
-                file.seek(member.offset_data)
-                yield member, file.read(member.size)
-                end = member.offset_data + -(-member.size // BLOCK) * BLOCK
-    except (tarfile.TarError, OSError, ValueError, EOFError, UnicodeError) as error:
-        raise DamagedDataError.of(f"{shard}, offset {end}", str(error), "a whole tar") from error
-    _check_end(file, end, size, shard)
-
-
-def _check_member(member: tarfile.TarInfo, size: int, shard: Path) -> None:
-    parts = member.name.split("/")
-    if member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name:
-        _refuse(shard, member.offset, f"a member named {member.name[:200]!r}")
-    if not member.isreg() or member.issparse():
-        _refuse(shard, member.offset, f"{member.name[:200]!r}, which is not a plain file")
-    if not 0 <= member.size <= MAX_MEMBER_BYTES or member.offset_data + member.size > size:
-        _refuse(shard, member.offset, f"{member.name[:200]!r} of {member.size} bytes in a tar of {size}")
-
-
-def _check_end(file: BinaryIO, end: int, size: int, shard: Path) -> None:
-    """Check that the rest of the file is a tar's end mark: at least two blocks, all of zeros."""
-    file.seek(end)
-    rest = 0
-    while chunk := file.read(2**20):
-        if chunk.count(0) != len(chunk):
-            _refuse(shard, end + rest, "bytes that are not a tar header")
-        rest += len(chunk)
-    if rest < 2 * BLOCK:
-        _refuse(shard, size, "the end of the file")
-
-
-def _refuse(shard: Path, offset: int, found: str) -> NoReturn:
-    raise DamagedDataError.of(f"{shard}, offset {offset}", found, "a whole tar of plain KEY.EXTENSION files")

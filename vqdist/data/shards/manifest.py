@@ -71,6 +71,8 @@ class Manifest:
         class_names: name of each label.
         num_slices, num_labels: 1 + the greatest slice number and label; None if no sample has one.
         conditions: (label, slice, number of train samples) for each pair that occurs in train.
+        image_key: extension of the pictures that data.image_key chose among several in a sample, for third-party
+            shards; None where there was no choice.
     """
 
     kind: str
@@ -85,6 +87,7 @@ class Manifest:
     num_slices: int | None = None
     num_labels: int | None = None
     conditions: tuple[tuple[int | None, int | None, int], ...] = ()
+    image_key: str | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -110,6 +113,7 @@ class Manifest:
             [name, [[shard.samples, shard.sha256] for shard in split.shards]]
             for name, split in sorted(self.splits.items())
         ]
+        parts += [] if self.image_key is None else [self.image_key]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -147,6 +151,7 @@ class Manifest:
             num_slices=top.optional("num_slices", top.integer),
             num_labels=top.optional("num_labels", top.integer),
             conditions=top.conditions("conditions"),
+            image_key=top.optional("image_key", top.text),
         )
 
 

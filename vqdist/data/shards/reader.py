@@ -12,7 +12,7 @@ import numpy as np
 
 from vqdist.data.shards.index import BLOCK, ShardIndex, index_path, is_sound_header, max_index_bytes, parse_index
 from vqdist.data.shards.manifest import Manifest
-from vqdist.foundation.errors import DamagedDataError, DataError
+from vqdist.foundation.errors import DamagedDataError, DataError, list_examples
 from vqdist.foundation.json_validation import decode_json
 from vqdist.foundation.shown_values import show_type
 
@@ -52,7 +52,8 @@ class ShardReader:
         gate: Gate | None = None,
     ) -> None:
         if split not in manifest.splits:
-            raise DataError.of(str(root), f"no split {split!r}", " or ".join(manifest.splits) or "a split")
+            expected = list_examples(manifest.splits, separator=" or ") or "a split"
+            raise DataError.of(str(root), f"no split {split!r}", expected)
         self.root = Path(root)
         self.extension = manifest.extension
         self.shards = manifest.splits[split].shards
@@ -189,7 +190,10 @@ class ShardReader:
         return parse_index(data, info, extension=self.extension, where=str(path))
 
     def _damaged(self, shard: int, key: str, found: str, expected: str) -> NoReturn:
-        raise DamagedDataError.of(f"{self.root / self.shards[shard].name}, sample {key}", found, expected)
+        path = self.root / self.shards[shard].name
+        if path.is_symlink():  # an index of third-party shards
+            expected += f"; if {os.readlink(path)} was replaced on purpose, delete {self.root} to index it again"
+        raise DamagedDataError.of(f"{path}, sample {key}", found, expected)
 
     def close(self) -> None:
         """Close all open shards. Reading opens them again."""
