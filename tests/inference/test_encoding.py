@@ -9,8 +9,8 @@ import torch
 from support import ALONE, save_vqvae, write_codes, write_images
 
 from vqdist import load_model
+from vqdist.config.augmentation import Mirror
 from vqdist.config.command_options import EncodeOptions
-from vqdist.config.schema import Mirror
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
@@ -59,7 +59,7 @@ def test_codes_are_those_of_the_model(run: Path, images: Path, tmp_path: Path) -
             np.testing.assert_array_equal(codes_of(after), expected)
 
 
-@pytest.mark.parametrize("mirror", ["rows", "columns", "none"])
+@pytest.mark.parametrize("mirror", ["up-down", "left-right", "none"])
 def test_views_of_train_are_the_codes_of_mirrored_and_shifted_slices(
     run: Path, images: Path, tmp_path: Path, mirror: Mirror
 ) -> None:
@@ -78,7 +78,7 @@ def test_views_of_train_are_the_codes_of_mirrored_and_shifted_slices(
             view = info.pop("view", {"mirror": "none", "shift": [0, 0]})
             assert info == train_slice["json"]
             assert view["mirror"] == (mirror if number % 2 == 1 else "none")
-            flipped = {"none": pixels, "rows": pixels[:, ::-1], "columns": pixels[:, :, ::-1]}[view["mirror"]]
+            flipped = {"none": pixels, "up-down": pixels[:, ::-1], "left-right": pixels[:, :, ::-1]}[view["mirror"]]
             down, right = view["shift"]
             padded = torch.nn.functional.pad(torch.tensor(flipped.copy()), (3, 3, 3, 3))
             shifted = padded[:, 3 - down : 35 - down, 3 - right : 35 - right]

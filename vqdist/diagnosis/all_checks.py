@@ -90,12 +90,13 @@ def _check_ranks(config: RunConfig, checks: list[Check], ranks: "Ranks", rendezv
 def _check_trial(config: RunConfig, checks: list[Check], manifest: Manifest | None, ranks: "Ranks") -> list[Check]:
     """Read and train for some seconds if all earlier checks allow it. Must be called by all ranks."""
     from vqdist.diagnosis.trial import check_reading, estimate_duration, run_trial
+    from vqdist.training.dataset_choices import choose_for_dataset
 
     path = config.data.path
     if path is None or manifest is None or not is_ready(checks):
         return [Check("estimate", "note", "no steps were run: there is no local dataset, or a check above failed")]
     reading = check_reading(path, manifest, ranks)
-    trial = run_trial(config, path, manifest, ranks)
+    trial = run_trial(choose_for_dataset(config, manifest), path, manifest, ranks)
     space = check_space(config.run_dir, trial.checkpoint_bytes, config.checkpoint.keep)
     limit_s = next((check.figures.get("time_limit_s") for check in checks if check.name == "Slurm"), None)
     estimate = estimate_duration(config, trial, reading.figures["read_samples_per_s"], limit_s)
