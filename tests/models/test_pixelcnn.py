@@ -199,6 +199,22 @@ def test_symmetry_lets_the_lower_half_repeat_the_upper_half() -> None:
     assert torch.equal(sampled[:, 6:], sampled[:, :6].flip(1))
 
 
+def test_the_loss_is_the_mean_negative_log_likelihood() -> None:
+    model, codes = build_model(condition="slice"), torch.randint(CODES, (2, 3, 5))
+    slices = torch.tensor([1, 8])
+    likelihoods = model(codes, slice=slices).softmax(1).gather(1, codes[:, None])
+    torch.testing.assert_close(model.loss(codes, slice=slices), -likelihoods.log().mean().float())
+    assert not model.loss(codes.int(), slice=slices).isnan()
+
+
+def test_symmetry_is_saved_under_its_former_name_and_read_under_both() -> None:
+    assert PixelCNN(CODES, symmetry="rows").config == PixelCNN(CODES, symmetry="up-down").config
+    assert PixelCNN(CODES, symmetry="up-down").config["symmetry"] == "rows", "earlier versions read it"
+    assert PixelCNN(CODES, symmetry="rows").opposite is not None
+    with pytest.raises(ConfigError, match=r"model\.symmetry: found auto; expected none or up-down"):
+        PixelCNN(CODES, symmetry="auto")
+
+
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
 def test_dropout_only_in_training(symmetry: str) -> None:
     model = build_model(dropout=0.5, symmetry=symmetry)
