@@ -58,7 +58,8 @@ def load_picture(path: str | Path, *, image_size: int, channels: int) -> np.ndar
     with _opened(path) as picture:
         pixels = _to_uint8(picture, channels)
     square = resize(pad_to_square(pixels), (image_size, image_size))
-    return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
+    # Copied: an array that Pillow owns cannot be written to.
+    return np.array(square[None] if channels == 1 else square.transpose(2, 0, 1), order="C")
 
 
 def has_colour(path: str | Path) -> bool:
