@@ -46,7 +46,7 @@ class VQVAETask(Task):
         crop = config.data.crop
         if isinstance(crop, int) and not MIN_SSIM_SIZE <= crop <= smallest:
             sides = f"{MIN_SSIM_SIZE} to {smallest} pixels: the window of SSIM to the side of the images"
-            expected = f"{sides}; or null, the whole images"
+            expected = f"{sides}; or null for whole images"
             problems.append(Problem("data.crop", str(crop), expected))
         if smallest < MIN_SSIM_SIZE:
             expected = f"at least {MIN_SSIM_SIZE} pixels a side, the window of SSIM"
