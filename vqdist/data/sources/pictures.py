@@ -58,8 +58,7 @@ def load_picture(path: str | Path, *, image_size: int, channels: int) -> np.ndar
     with _opened(path) as picture:
         pixels = _to_uint8(picture, channels)
     square = resize(pad_to_square(pixels), (image_size, image_size))
-    # Copied: an array that Pillow owns cannot be written to.
-    return np.array(square[None] if channels == 1 else square.transpose(2, 0, 1), order="C")
+    return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
 
 
 def has_colour(path: str | Path) -> bool:
@@ -171,4 +170,5 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     if image.shape[:2] == shape:
         return image
-    return np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+    # A copy, because an array that Pillow owns cannot be written to and torch warns about it.
+    return np.array(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
