@@ -51,6 +51,19 @@ def test_report_and_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert f"look at the figures in {figures}\n" in table
 
 
+def test_samples_have_rows_in_the_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, grey in (("a.png", 60), ("b.png", 90)):
+        Image.new("L", (32, 32), grey).save(tmp_path / name)
+    report, table = run_evaluate(
+        capsys, run=folder / "run", data=folder / "images", samples=tmp_path, split="validate", figures="null"
+    )
+    assert report["split"] == "validate"
+    lines = table.splitlines()
+    rows = lines[lines.index("2 samples beside real slices; distances are to validate, lower is closer") + 1 :]
+    names = ("feature distance", "near copies", "nearest train slice", "MS-SSIM of pairs", "grey value distance")
+    assert [row.startswith(f"  {name} ") for row, name in zip(rows, names, strict=True)] == [True] * 5
+
+
 def test_pictures(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(256, size=(40, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "wide.jpg")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from support import QUIET, tiny_flags
 
@@ -72,9 +73,12 @@ def test_from_pictures_to_new_ones_of_a_class(
     manifest = load_manifest(images)
     assert (manifest.channels, manifest.class_names, manifest.num_labels) == (3, ("daisies", "roses"), 2)
 
-    train(capsys, "vqvae", images, vqvae, "--model.l1_weight", 0.5, "--model.ssim_weight", 0.5)
+    losses = ("--model.l1_weight", 0.5, "--model.ssim_weight", 0.5)
+    train(capsys, "vqvae", images, vqvae, *losses, "--data.mirror", "auto", "--data.crop", "auto")
+    data = yaml.safe_load((vqvae / "config.yaml").read_text())["data"]
+    assert (data["mirror"], data["crop"]) == ("none", None), "pictures of any content are not turned upside down"
     device = ("--device", "cpu")
-    report = call(capsys, "evaluate", "--run", vqvae, "--data", images, *device)
+    report = call(capsys, "evaluate", "--run", vqvae, *device)
     assert 0 < report["metrics"]["ssim"]["mean"] < 1
     assert report["figures"]
     assert all(Path(figure).exists() for figure in report["figures"])
@@ -87,15 +91,18 @@ def test_from_pictures_to_new_ones_of_a_class(
     assert recon.shape == originals.shape == (40, 3, SIZE, SIZE)
     assert 0 <= recon.min() <= recon.max() <= 1
 
-    call(capsys, "encode", "--run", vqvae, "--data", images, "--out", codes, *device)
-    train(capsys, "pixelcnn", codes, prior, "--model.condition", "label")
+    views = ("--views", 2, "--shift", 2)
+    call(capsys, "encode", "--run", vqvae, "--data", images, "--out", codes, *views, *device)
+    assert load_manifest(codes).source["mirror"] == "none"
+    train(capsys, "pixelcnn", codes, prior, "--model.condition", "label", "--model.symmetry", "auto")
+    assert yaml.safe_load((prior / "config.yaml").read_text())["model"]["symmetry"] == "none"
     samples = tmp_path / "samples"
-    call(capsys, "sample", "--prior", prior, "--num", 3, "--label", 1, "--out", samples, *device)
+    call(capsys, "sample", "--prior", prior, "--num", 3, "--label", "roses", "--out", samples, *device)
     drawn = json.loads((samples / "samples.json").read_text())["samples"]
     assert [(sample["label"], sample["slice"]) for sample in drawn] == [(1, None)] * 3
     for picture in [samples / drawn[0]["file"], samples / "grid.png", *sorted(prior.glob("previews/*.png"))]:
         mean_colours(picture)
-    report = call(capsys, "evaluate", "--run", prior, "--data", codes, "--samples", samples, *device)
+    report = call(capsys, "evaluate", "--run", prior, "--samples", samples, *device)
     assert report["metrics"]["uniform_bits_per_code"]["mean"] == 4
     assert report["realism"]["samples"] == 3
 

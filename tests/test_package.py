@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vqdist
-from vqdist import VQVAE, PixelCNN, VectorQuantizer, load_model
+from vqdist import VQVAE, PixelCNN, VectorQuantizer, load_model, load_picture, save_model
 from vqdist.config.model_config import PixelCNNConfig, QuantizerConfig, VQVAEConfig
 from vqdist.config.section import Section
 
@@ -22,7 +22,8 @@ def test_importing_the_package_does_not_import_torch() -> None:
 
 
 def test_the_public_names_exist() -> None:
-    assert {item.__name__ for item in (VQVAE, PixelCNN, VectorQuantizer, load_model)} == set(vqdist.__all__)
+    found = (VQVAE, PixelCNN, VectorQuantizer, load_model, load_picture, save_model)
+    assert {item.__name__ for item in found} == set(vqdist.__all__)
     assert set(vqdist.__all__) <= set(dir(vqdist))
 
 

@@ -1,10 +1,13 @@
 """The documents match the code: the table of keys, the Python example, and the files that they name."""
 
 import re
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vqdist.config.command_line import describe_keys
 from vqdist.config.loading import find_config
@@ -38,6 +41,20 @@ def test_the_python_example_runs() -> None:
     assert names["quantized"].shape == (8, 64, 16, 16)
     assert names["images"].shape == (4, 1, 128, 128)
     assert names["maps"].shape == (4, 16, 16)
+
+
+def test_the_training_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"\n((?:    .*\n)*    .*\bsave_model\(.*\n(?:    .*\n)*)", README)
+    assert "range(1000)" in block
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(256, size=(40, 50), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    names: dict[str, torch.Tensor] = {}
+    exec(textwrap.dedent(block).replace("range(1000)", "range(2)").replace("(16,)", "(2,)"), names)
+    assert names["recon"].shape == names["images"].shape == (3, 1, 128, 128)
+    assert names["out"].loss.isfinite()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("document", "name"), find_all(r"--config ([\w/.]+)"))

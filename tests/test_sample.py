@@ -46,10 +46,25 @@ def test_files_of_the_samples(folder: Path, tmp_path: Path, capsys: pytest.Captu
     for name, picture in zip(names, decoded, strict=True):
         with Image.open(out / name) as found:
             np.testing.assert_allclose(np.asarray(found), picture[0].numpy() * 255, atol=0.51)
-    (out / "notes.txt").touch()
-    run_sample(out, folder / "prior", num=2, vqvae=folder / "run")
-    expected = [*names[:2], "grid.png", "codes.npy", "samples.json", "notes.txt"]
+    assert "wrote 18 slices; look at" in written.err
+
+
+def test_an_older_folder_is_replaced_only_on_request(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "samples"
+    out.mkdir()  # an empty folder may be used
+    run_sample(out, folder / "prior", num=3, slice=10)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    words = ["--prior", folder / "prior", "--out", out, "--num", 2, "--slice", 0, "--device", "cpu"]
+    assert run_command(sample.main, [str(word) for word in words]) == 2
+    message = f"--out {out}: found a folder that is not empty; expected an empty or new one, or --overwrite"
+    assert message in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    run_sample(out, folder / "prior", num=2, slice=0, overwrite="true")
+    expected = ["sample-00000.png", "sample-00001.png", "grid.png", "codes.npy", "samples.json"]
     assert sorted(path.name for path in out.iterdir()) == sorted(expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["samples"], "no temporary folder is left"
 
 
 @pytest.mark.ranks

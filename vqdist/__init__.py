@@ -8,19 +8,22 @@ from vqdist.foundation.installation import check_installation
 check_installation()  # before an import of a package that may be missing
 
 if TYPE_CHECKING:
-    from vqdist.models.io import load_model
+    from vqdist.data.sources.pictures import load_picture
+    from vqdist.models.io import load_model, save_model
     from vqdist.models.pixelcnn import PixelCNN
     from vqdist.models.quantizer import VectorQuantizer
     from vqdist.models.vqvae import VQVAE
 
 __version__ = "0.1.0"
-__all__ = ["VQVAE", "PixelCNN", "VectorQuantizer", "load_model"]
+__all__ = ["VQVAE", "PixelCNN", "VectorQuantizer", "load_model", "load_picture", "save_model"]
 
 _HOMES = {
     "VQVAE": "vqdist.models.vqvae",
     "PixelCNN": "vqdist.models.pixelcnn",
     "VectorQuantizer": "vqdist.models.quantizer",
     "load_model": "vqdist.models.io",
+    "load_picture": "vqdist.data.sources.pictures",
+    "save_model": "vqdist.models.io",
 }
 
 

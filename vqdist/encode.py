@@ -7,6 +7,7 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import EncodeOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
+from vqdist.foundation.progress import count_noun, print_message
 
 
 def main(argv: Sequence[str]) -> None:
@@ -24,6 +25,7 @@ def main(argv: Sequence[str]) -> None:
         (job,) = collect(lambda: prepare_encoding(options, ranks), problems=parsed.problems)
         samples = job.run(ranks)
         if ranks.is_main:
+            print_message(f"wrote {count_noun(samples, 'code map')} to {options.out}")
             emit({"out": str(options.out), "samples": samples})
     finally:
         destroy_process_group()

@@ -7,7 +7,7 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import SampleOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
-from vqdist.foundation.progress import print_message
+from vqdist.foundation.progress import count_noun, print_message
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
         (job,) = collect(lambda: prepare_sampling(options, ranks), problems=parsed.problems)
         job.run(ranks)
         if ranks.is_main:
-            print_message(f"look at {options.out / 'grid.png'}")
+            print_message(f"wrote {count_noun(options.num, 'slice')}; look at {options.out / 'grid.png'}")
             emit({"out": str(options.out), "num": options.num})
     finally:
         destroy_process_group()

@@ -87,6 +87,7 @@ def main(argv: Sequence[str]) -> None:
     except OSError as error:
         raise VqdistError(f"{options.out}: {error.strerror or error}; nothing was written") from error
     warn(manifest, shares, given_splits=any(split for _, split in given))
+    print_message(f"wrote {describe_splits(manifest)} to {options.out}")
     if doubts:  # their text may have left the screen
         print_message(f"{count_noun(len(doubts), 'WARNING')} above; --strict true refuses such data")
     emit(describe_result(options, manifest, skipped))
@@ -115,6 +116,15 @@ def warn(manifest: "Manifest", shares: dict[str, float], *, given_splits: bool) 
     for name, split in manifest.splits.items():
         if split.mean and max(split.mean) < 0.02:
             print_message(f"{name} is very dark, mean {max(split.mean):.3f} of 1: do its pixels have fewer bits?")
+
+
+def describe_splits(manifest: "Manifest") -> str:
+    """Return the samples and subjects of each split."""
+    counts = [
+        f"{name} {count_noun(split.samples, 'slice')} of {count_noun(split.subjects, 'subject')}"
+        for name, split in manifest.splits.items()
+    ]
+    return ", ".join(counts)
 
 
 def describe_result(options: ShardOptions, manifest: "Manifest", skipped: list[str]) -> dict[str, Any]:

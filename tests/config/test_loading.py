@@ -120,14 +120,38 @@ def test_keys_that_do_not_fit_each_other_are_problems(tmp_path: Path) -> None:
     assert problems.keys() == {"model.kernel", "data.path", "data.mirror", "data.crop", "checkpoint.every_steps"}
 
 
-def test_a_mirror_that_was_told_by_true_or_false_is_known(tmp_path: Path) -> None:
-    for told, mirror in (("true", "columns"), ("false", "none"), ("rows", "rows")):
-        config, problems = load(f"data: {{mirror: {told}}}\n", tmp_path=tmp_path)
-        assert not problems
-        assert config.data.mirror == mirror
-        assert load_config(None, [("data.mirror", told)])[0].data.mirror == mirror
+FORMER_MIRRORS = {"true": "left-right", "false": "none", "rows": "up-down", "columns": "left-right"}
+
+
+@pytest.mark.parametrize(("value", "mirror"), [*FORMER_MIRRORS.items(), ("up-down", "up-down"), ("auto", "auto")])
+def test_a_mirroring_has_the_names_of_earlier_versions_too(value: str, mirror: str, tmp_path: Path) -> None:
+    config, problems = load(f"data: {{mirror: {value}}}\n", tmp_path=tmp_path)
+    assert not problems
+    assert config.data.mirror == mirror
+    assert load_config(None, [("data.mirror", value)])[0].data.mirror == mirror
+
+
+def test_the_symmetry_of_earlier_versions_is_read(tmp_path: Path) -> None:
+    text = "task: pixelcnn\ndata: {path: codes}\nmodel: {symmetry: rows}\n"
+    config, problems = load(text, tmp_path=tmp_path)
+    assert not problems
+    assert config.model.symmetry == "up-down"
+
+
+def test_an_unknown_mirroring_or_crop_is_a_problem(tmp_path: Path) -> None:
     _, problems = load("data: {mirror: sideways}\n", tmp_path=tmp_path)
-    assert "none, rows or columns" in problems["data.mirror"]
+    assert "auto, none, up-down or left-right" in problems["data.mirror"]
+    for value in ("0", "big", "-3", "1.5", "true", "[8]"):
+        _, problems = load(f"data: {{crop: {value}}}\n", tmp_path=tmp_path)
+        assert "a number of at least 1, auto or null" in problems["data.crop"], value
+
+
+@pytest.mark.parametrize(("value", "crop"), [("32", 32), ("auto", "auto"), ("null", None)])
+def test_a_crop_is_a_number_or_chosen_for_the_images(value: str, crop: int | str | None, tmp_path: Path) -> None:
+    config, problems = load(f"data: {{crop: {value}}}\n", tmp_path=tmp_path)
+    assert not problems
+    assert config.data.crop == crop
+    assert load_config(None, [("data.crop", value)])[0].data.crop == crop
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -27,7 +27,7 @@ def find_draws(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) ->
     found = []
     for image in augment(batch, data, seed=seed, step=step).values:
         down, right = int(image[0, -1, 0]) - int(image[0, 0, 0]), int(image[0, 0, -1]) - int(image[0, 0, 0])
-        mirror = "rows" if down < 0 else "columns" if right < 0 else "none"
+        mirror = "up-down" if down < 0 else "left-right" if right < 0 else "none"
         upright = mirror_images(image, mirror)
         y, x = divmod(int(upright[0, 0, 0]), WIDTH)
         height, width = image.shape[-2:]
@@ -36,7 +36,7 @@ def find_draws(batch: Batch, *, seed: int = 0, step: int = 1, **keys: object) ->
     return found
 
 
-@pytest.mark.parametrize("mirror", ["rows", "columns"])
+@pytest.mark.parametrize("mirror", ["up-down", "left-right"])
 def test_half_of_the_images_are_mirrored_and_others_at_each_step(mirror: str) -> None:
     draws = [find_draws(make_batch(), step=step, mirror=mirror) for step in range(1, 21)]
     mirrored = [image[0] == mirror for draw in draws for image in draw]
@@ -58,6 +58,6 @@ def test_crops_cover_the_image() -> None:
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_the_number_of_ranks_changes_nothing(world_size: int) -> None:
-    alone = find_draws(make_batch(), mirror="rows", crop=4)
+    alone = find_draws(make_batch(), mirror="up-down", crop=4)
     for rank in range(world_size):
-        assert find_draws(make_batch(rank, world_size), mirror="rows", crop=4) == alone[rank::world_size]
+        assert find_draws(make_batch(rank, world_size), mirror="up-down", crop=4) == alone[rank::world_size]

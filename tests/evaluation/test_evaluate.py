@@ -1,9 +1,12 @@
 """The whole report from Python: metrics, more models, comparison of samples, figures."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from support import ALONE, save_vqvae
 
@@ -11,8 +14,11 @@ from vqdist.config.command_options import EvaluateOptions, SampleOptions
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.evaluation.evaluate import evaluate
+from vqdist.evaluation.report_table import describe_report
+from vqdist.evaluation.samples import charts
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.inference.sampling import sample
+from vqdist.plotting import vqvae_charts
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +82,26 @@ def test_real_slices_as_samples(images: Path, vqvae: Path, tmp_path: Path) -> No
     assert realism["copies"]["samples"]["near_copies"] == 1
     assert realism["copies"]["samples"]["smallest"] == 0
     assert realism["copies"]["nearest"][-1] == {"file": "train-7.png", "train": "s2_10", "mirror": "none", "ratio": 0}
+
+
+def test_figures_name_the_split(images: Path, vqvae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(
+            ShardReader(images, load_manifest(images), "train").read(number)["png"]
+        )
+    texts: list[str] = []
+    for module in (charts, vqvae_charts):
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: texts.extend(list_texts(figure)) or path)
+    options = {"samples": tmp_path, "split": "validate", "figures": tmp_path / "figures"}
+    report = evaluate(EvaluateOptions(run=vqvae, data=images, **options), ALONE)
+    assert not [text for text in texts if re.search(r"\btest\b", text)]
+    assert "3 samples beside 3 real validate slices" in texts
+    assert {"Samples that come closest to a training slice (1 = median of real validate slices)"} <= set(texts)
+    assert "real slices; distances are to validate" in describe_report(report)
+
+
+def list_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
 
 
 def test_samples_of_another_size_are_named(images: Path, vqvae: Path, tmp_path: Path) -> None:

@@ -21,6 +21,28 @@ def test_table_of_a_split() -> None:
     ]
 
 
+def test_table_of_samples() -> None:
+    realism = {
+        "samples": 64,
+        "feature_distance": {"train_test": 0.146, "samples_test": 0.15912, "ratio": 1.1},
+        "diversity": {"samples": 0.756, "train": 0.772, "test": None},
+        "copies": {
+            "test": {"near_copies": 0, "slices": 96, "median_over_test": 1.0},
+            "samples": {"near_copies": 2, "slices": 64, "median_over_test": 1.15},
+        },
+        "grey_values": {"train_test": 0.01, "samples_test": None},
+    }
+    report = {"split": "validate", "samples": 96, "subjects": 3, "metrics": {}, "realism": realism}
+    assert describe_report(report).splitlines()[1:] == [
+        "64 samples beside real slices; distances are to validate, lower is closer",
+        "  feature distance      0.1591  train 0.146",
+        "  near copies                2  validate 0 of 96",
+        "  nearest train slice     1.15  distance, in multiples of that of validate",
+        "  MS-SSIM of pairs       0.756  train 0.772, validate none",
+        "  grey value distance     none  train 0.01",
+    ]
+
+
 def test_table_of_pictures() -> None:
     report = {"task": "vqvae", "pictures": 2, "overview": "out/reconstructions.png", "metrics": {"mse": 0.25}}
     assert describe_report(report).splitlines() == [

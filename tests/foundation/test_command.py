@@ -1,6 +1,7 @@
 """Running a command: from an error to a message and an exit code."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_rank_0_alone_reports_what_all_ranks_find(
     assert capsys.readouterr().err == ""
     assert run_command(fail_with(DataError.of("a", "b", "c")), []) == 2
     assert capsys.readouterr().err == "[rank 1] error: a: found b; expected c\n"
+
+
+def test_a_terminal_shows_no_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    emit({"a": 1}, tmp_path / "a.json")
+    assert capsys.readouterr().out == ""
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    emit({"a": 1})
+    assert json.loads(capsys.readouterr().out) == {"a": 1}
 
 
 def test_the_result_is_one_json_object_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

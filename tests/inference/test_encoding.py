@@ -1,5 +1,7 @@
 """Encoding from Python: the codes are those of the model, for every view, and nothing is left after an error."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import torch
 from support import ALONE, save_vqvae, write_codes, write_images
 
 from vqdist import load_model
+from vqdist.config.augmentation import Mirror
 from vqdist.config.command_options import EncodeOptions
-from vqdist.config.schema import Mirror
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
@@ -59,7 +61,7 @@ def test_codes_are_those_of_the_model(run: Path, images: Path, tmp_path: Path) -
             np.testing.assert_array_equal(codes_of(after), expected)
 
 
-@pytest.mark.parametrize("mirror", ["rows", "columns", "none"])
+@pytest.mark.parametrize("mirror", ["up-down", "left-right", "none"])
 def test_views_of_train_are_the_codes_of_mirrored_and_shifted_slices(
     run: Path, images: Path, tmp_path: Path, mirror: Mirror
 ) -> None:
@@ -78,7 +80,7 @@ def test_views_of_train_are_the_codes_of_mirrored_and_shifted_slices(
             view = info.pop("view", {"mirror": "none", "shift": [0, 0]})
             assert info == train_slice["json"]
             assert view["mirror"] == (mirror if number % 2 == 1 else "none")
-            flipped = {"none": pixels, "rows": pixels[:, ::-1], "columns": pixels[:, :, ::-1]}[view["mirror"]]
+            flipped = {"none": pixels, "up-down": pixels[:, ::-1], "left-right": pixels[:, :, ::-1]}[view["mirror"]]
             down, right = view["shift"]
             padded = torch.nn.functional.pad(torch.tensor(flipped.copy()), (3, 3, 3, 3))
             shifted = padded[:, 3 - down : 35 - down, 3 - right : 35 - right]
@@ -88,6 +90,34 @@ def test_views_of_train_are_the_codes_of_mirrored_and_shifted_slices(
     assert {shift[1:] for shift in shifts if not shift[0]} == {(0, 0)}
     assert {abs(step) for shift in shifts for step in shift[1:]} == {0, 1, 2, 3}
     assert {codes.splits[name].samples for name in ("validate", "test")} == {3, 9}
+
+
+@pytest.mark.parametrize(("layout", "mirror"), [("nifti", "up-down"), ("imagefolder", "none"), (None, "none")])
+def test_only_brain_slices_are_mirrored_unless_asked(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str | None, mirror: str
+) -> None:
+    data = tmp_path / "images"
+    shutil.copytree(images, data)
+    manifest = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(manifest | {"source": {"layout": layout} if layout else {}}))
+    options = EncodeOptions(run=run, data=data, out=tmp_path / "codes", views=2, shift=1)
+    encode(options, ALONE)
+    views = [sample["json"].get("view", {}).get("mirror") for sample in read_all(options.out, "train")]
+    assert {view for view in views if view is not None} == {mirror}
+    found = "no view is mirrored" if mirror == "none" else "every second view is mirrored up-down"
+    assert f"{found}, as for all images of" in capsys.readouterr().err
+    unshifted = EncodeOptions(run=run, data=data, out=tmp_path / "again", views=2)
+    if mirror == "none":
+        with pytest.raises(ConfigError, match=r"--views: found 2; expected at most 1, .* or --mirror up-down or left-"):
+            encode(unshifted, ALONE)
+    else:
+        assert encode(unshifted, ALONE) == 2 * 12 + 3 + 9
+
+
+def test_the_names_of_earlier_versions_are_read() -> None:
+    given = {"run": "run", "data": "images", "out": "codes"}
+    assert EncodeOptions(**given, mirror="rows").mirror == "up-down"
+    assert EncodeOptions(**given, mirror="columns").mirror == "left-right"
 
 
 def test_misfits_are_named(run: Path, images: Path, tmp_path: Path) -> None:

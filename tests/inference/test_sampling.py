@@ -69,9 +69,12 @@ def test_misfits_are_named(folder: Path, tmp_path: Path) -> None:
     labelled = save_prior(tmp_path / "labelled", folder / "codes", condition="label")
     both = save_prior(tmp_path / "both", folder / "codes", condition="label+slice")
     fails_with("no training sample with label 7", prior=both, label=7)
-    config = labelled / "model" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"class_names": ["daisies", "roses"]}))
+    fails_with("--label: found 'roses'; expected the number of a class: the classes", prior=labelled, label="roses")
+    name_classes(labelled, ["daisies", "roses"])
     fails_with("label: found 7; expected a number in [0, 2): 0 daisies, 1 roses", prior=labelled, label=7)
+    fails_with("--label: found 'rose'; expected a class: 0 daisies, 1 roses", prior=labelled, label="rose")
+    name_classes(labelled, [f"c{number}" for number in range(99)])
+    fails_with("a class: 0 c0, 1 c1, 2 c2, 3 c3, 4 c4, ... (99 classes)", prior=labelled, label="rose")
 
 
 def test_a_class_without_a_training_sample_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -85,3 +88,19 @@ def test_a_class_without_a_training_sample_is_refused(folder: Path, tmp_path: Pa
     ):
         draw(prior, tmp_path / "none", num=2, label=1)
     assert not (tmp_path / "none").exists()
+
+
+def name_classes(prior: Path, names: list[str]) -> None:
+    config = prior / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"class_names": names}))
+
+
+@pytest.mark.parametrize(("label", "number"), [("roses", 1), ("daisies", 0), (1, 1), ("1", 1)])
+def test_a_class_is_given_by_number_or_name(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], label: str | int, number: int
+) -> None:
+    prior = save_prior(tmp_path / "prior", folder / "codes", condition="label")
+    name_classes(prior, ["daisies", "roses"])
+    _, described = draw(prior, tmp_path / "out", num=2, label=label)
+    assert [item["label"] for item in described] == [number, number]
+    assert f"label {number}: class {('daisies', 'roses')[number]}\n" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vqdist import load_model
-from vqdist.foundation.errors import CheckpointError
+from vqdist.foundation.errors import CheckpointError, UserError
 from vqdist.models import io
 from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
@@ -55,6 +55,15 @@ def test_a_pixelcnn_is_saved_with_its_vqvae(tmp_path: Path) -> None:
     nested = tmp_path / "run" / "model" / "vqvae"
     assert io.fingerprint(nested) == io.fingerprint(tmp_path / "codes")
     assert io.read_model_card(nested).step == 3
+
+
+def test_only_models_are_saved_not_what_wraps_them(tmp_path: Path) -> None:
+    for model in (torch.nn.DataParallel(small_vqvae()), torch.compile(small_vqvae()), torch.nn.Linear(2, 2)):
+        with pytest.raises(
+            UserError, match=f"model: found {type(model).__name__}; expected a VQVAE or PixelCNN itself"
+        ):
+            io.save_model(model, tmp_path / "model")
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_fingerprint_depends_only_on_weights_and_architecture(tmp_path: Path) -> None:

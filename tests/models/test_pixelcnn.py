@@ -13,7 +13,8 @@ from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.models.pixelcnn import PixelCNN
 
 CODES, LABELS, SLICES = 3, 4, 9
-CONDITIONS, SYMMETRIES = (get_args(PixelCNNConfig.model_fields[name].annotation) for name in ("condition", "symmetry"))
+CONDITIONS = get_args(PixelCNNConfig.model_fields["condition"].annotation)
+SYMMETRIES = ("none", "up-down")
 
 
 def build_model(**keys: object) -> PixelCNN:
@@ -83,13 +84,13 @@ def test_mirrored_rows_are_seen_within_reach_of_two_kernels(h: int, w: int, kern
         for x in range(w):
             across, columns = h - 1 - y, slice(max(0, x - 2 * reach), x + 2 * reach + 1)
             expected[y, x, max(0, across - 2 * reach) : min(h // 2, across + 2 * reach + 1), columns] = True
-    model = build_model(layers=1, kernel=kernel, symmetry="rows")
+    model = build_model(layers=1, kernel=kernel, symmetry="up-down")
     assert torch.equal(compute_reach(model, h, w), expected.reshape(h * w, h * w))
 
 
 @pytest.mark.parametrize("layers", [2, 3, 15])
 def test_mirrored_rows_hold_no_later_codes(layers: int) -> None:
-    reached = compute_reach(build_model(layers=layers, symmetry="rows", condition="slice"), 5, 4)
+    reached = compute_reach(build_model(layers=layers, symmetry="up-down", condition="slice"), 5, 4)
     assert not reached.triu().any()
 
 
@@ -184,7 +185,7 @@ def test_it_overfits_a_batch() -> None:
 def test_symmetry_lets_the_lower_half_repeat_the_upper_half() -> None:
     """Random codes above, the same mirrored below: only the mirrored rows can predict the lower half."""
     torch.manual_seed(0)
-    model = PixelCNN(8, hidden=24, layers=2, kernel=3, symmetry="rows")
+    model = PixelCNN(8, hidden=24, layers=2, kernel=3, symmetry="up-down")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):
         upper = torch.randint(8, (8, 6, 5))
@@ -196,6 +197,22 @@ def test_symmetry_lets_the_lower_half_repeat_the_upper_half() -> None:
     assert loss.item() < 0.1
     sampled = model.sample(4, (12, 5), temperature=0.2)
     assert torch.equal(sampled[:, 6:], sampled[:, :6].flip(1))
+
+
+def test_the_loss_is_the_mean_negative_log_likelihood() -> None:
+    model, codes = build_model(condition="slice"), torch.randint(CODES, (2, 3, 5))
+    slices = torch.tensor([1, 8])
+    likelihoods = model(codes, slice=slices).softmax(1).gather(1, codes[:, None])
+    torch.testing.assert_close(model.loss(codes, slice=slices), -likelihoods.log().mean().float())
+    assert not model.loss(codes.int(), slice=slices).isnan()
+
+
+def test_symmetry_is_saved_under_its_former_name_and_read_under_both() -> None:
+    assert PixelCNN(CODES, symmetry="rows").config == PixelCNN(CODES, symmetry="up-down").config
+    assert PixelCNN(CODES, symmetry="up-down").config["symmetry"] == "rows", "earlier versions read it"
+    assert PixelCNN(CODES, symmetry="rows").opposite is not None
+    with pytest.raises(ConfigError, match=r"model\.symmetry: found auto; expected none or up-down"):
+        PixelCNN(CODES, symmetry="auto")
 
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
@@ -233,7 +250,7 @@ def test_all_invalid_arguments_are_reported_together() -> None:
 
 
 def test_config_rebuilds_the_model() -> None:
-    model = build_model(condition="slice", kernel=3, layers=3, symmetry="rows")
+    model = build_model(condition="slice", kernel=3, layers=3, symmetry="up-down")
     rebuilt = PixelCNN(**model.config).double().eval()
     rebuilt.load_state_dict(model.state_dict())
     codes = torch.randint(CODES, (2, 3, 5))

@@ -13,7 +13,8 @@ from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import SamplingOptions, _Cache, sample_codes
 
 LABELS, SLICES = 4, 9
-CONDITIONS, SYMMETRIES = (get_args(PixelCNNConfig.model_fields[name].annotation) for name in ("condition", "symmetry"))
+CONDITIONS = get_args(PixelCNNConfig.model_fields["condition"].annotation)
+SYMMETRIES = ("none", "up-down")
 
 
 def build_model(num_codes: int = 11, **keys: object) -> PixelCNN:
@@ -82,7 +83,7 @@ class Replay(SamplingOptions):
         return self.codes.flatten(1)[:, len(self.seen) - 1]
 
 
-@pytest.mark.parametrize(("hidden", "symmetry"), [(64, "none"), (20, "none"), (64, "rows")])
+@pytest.mark.parametrize(("hidden", "symmetry"), [(64, "none"), (20, "none"), (64, "up-down")])
 def test_cached_logits_in_fp32_are_those_of_forward(hidden: int, symmetry: str) -> None:
     model = build_model(512, hidden=hidden, layers=15, condition="slice", symmetry=symmetry)
     for parameter in model.parameters():

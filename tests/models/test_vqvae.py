@@ -70,6 +70,12 @@ def test_losses_follow_their_formulas() -> None:
     torch.testing.assert_close(losses["loss"], total)
 
 
+def test_the_loss_of_a_batch_is_the_mean_over_its_samples() -> None:
+    output = build(l1_weight=0.5)(images_of())
+    torch.testing.assert_close(output.loss, output.losses["loss"].mean())
+    output.loss.backward()
+
+
 def test_losses_of_weight_0_are_not_computed() -> None:
     assert set(build()(images_of()).losses) == {"loss", "recon_loss", "codebook_loss"}
 

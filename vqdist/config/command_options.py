@@ -7,8 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator
 
+from vqdist.config.augmentation import MirrorKey
 from vqdist.config.command_line import Options
-from vqdist.config.schema import Mirror
 from vqdist.config.section import Bool, FilePath, Int, Real, key
 from vqdist.foundation.errors import Problem
 
@@ -30,8 +30,18 @@ def _require_pattern(value: object) -> object:
     return value
 
 
+def _parse_label(value: object) -> object:
+    """Return a class number as int and the name of a class as str."""
+    if isinstance(value, str) and value.removeprefix("-").isdecimal():
+        return int(value)
+    if value == "" or isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("the number or the name of a class")
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_require_text)]
 Pattern = Annotated[str, BeforeValidator(_require_pattern)]
+ClassLabel = Annotated[int | str, BeforeValidator(_parse_label)]
 
 
 class TrainOptions(Options):
@@ -138,34 +148,48 @@ class EncodeOptions(Options):
     views: Int = key(
         1, "code maps per train slice: the slice, then mirrored and shifted copies of it", unit="maps", ge=1
     )
-    mirror: Mirror = key("rows", "how every second copy is mirrored; rows: exchange left and right of an OASIS slice")
+    mirror: MirrorKey = key(
+        "auto",
+        "how every second copy is mirrored; up-down reverses the order of the rows; "
+        "auto: up-down for brain slices, where it exchanges left and right, none for other pictures",
+    )
     shift: Int = key(0, "largest shift of a copy, up, down, left and right", unit="pixels", ge=0)
     batch_size: Int = key(16, "slices per forward pass", unit="samples", ge=1)
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
 
     def find_conflicts(self) -> list[Problem]:
-        problems = []
-        different = 1 if self.mirror == "none" else 2
-        if self.views > different and not self.shift:
-            copies = "the slice" + " and its mirror image" * (different - 1)
-            problems.append(Problem("--views", str(self.views), f"at most {different}, {copies}, or a --shift above 0"))
+        problems = self.find_view_problems(self.mirror)
         if self.shift and self.views == 1:
             found = f"{self.shift} with one view of each slice"
             problems.append(Problem("--shift", found, "also --views, above 1"))
         return problems
+
+    def find_view_problems(self, mirror: str) -> list[Problem]:
+        """Return a problem if the views of a slice would be equal; auto may still become a mirroring."""
+        different = 1 if mirror == "none" else 2
+        if self.views <= different or self.shift:
+            return []
+        copies = "the slice" + " and its mirror image" * (different - 1)
+        expected = f"at most {different}, {copies}, or a --shift above 0"
+        if mirror != self.mirror:
+            expected += ", or --mirror up-down or left-right: pictures are not mirrored unless asked"
+        return [Problem("--views", str(self.views), expected)]
 
 
 class SampleOptions(Options):
     """Options of `vqdist sample`."""
 
     prior: FilePath = key(..., "run of the PixelCNN, or the folder of a saved model")
-    out: FilePath = key(..., "folder for the PNG files, grid.png, codes.npy and samples.json")
+    out: FilePath = key(..., "folder for the PNG files, grid.png, codes.npy and samples.json; new or empty")
+    overwrite: Bool = key(False, "replace the contents of --out")
     num: Int = key(64, "number of slices", unit="slices", ge=1)
     vqvae: FilePath | None = key(None, "run of the VQ-VAE; null: the one saved with the prior")
     temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
     top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
     seed: Int = key(0, "seed of the noise and of the conditions that are not given")
-    label: Int | None = key(None, "class of all slices; null: drawn from the training data")
+    label: ClassLabel | None = key(
+        None, "class of all slices, by number from 0 or by name; null: drawn from the training data"
+    )
     slice: Int | None = key(None, "slice number of all slices; null: drawn from the training data")
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
 
@@ -174,7 +198,9 @@ class EvaluateOptions(Options):
     """Options of `vqdist evaluate`."""
 
     run: FilePath = key(..., "run, or the folder of a saved model")
-    data: FilePath | None = key(None, "dataset of images for a VQ-VAE, of codes for a PixelCNN")
+    data: FilePath | None = key(
+        None, "dataset of images for a VQ-VAE, of codes for a PixelCNN; null: the one that the run was trained on"
+    )
     split: str = key("test", "split to evaluate: train, validate or test")
     image_key: str | None = key(
         None,
@@ -200,9 +226,11 @@ class EvaluateOptions(Options):
 
     def find_conflicts(self) -> list[Problem]:
         problems = []
-        if (self.data is None) == (self.pictures is None):
-            found = "neither" if self.data is None else "both"
-            problems.append(Problem("--data and --pictures", found, "one of them"))
+        if self.data is not None and self.pictures is not None:
+            problems.append(Problem("--data and --pictures", "both", "one of them"))
+        if self.data is None and self.pictures is None and not self.is_run:
+            expected = f"one of them: {self.run} is not the folder of a run, which names its dataset"
+            problems.append(Problem("--data and --pictures", "neither", expected))
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))
         if self.pictures is not None and self.figure_folder is None:
@@ -214,7 +242,12 @@ class EvaluateOptions(Options):
         """The folder for figures; None for none, which is the default of a model without its run."""
         if self.figures != AUTO:
             return self.figures
-        return self.run / "figures" if (self.run / "config.yaml").is_file() else None
+        return self.run / "figures" if self.is_run else None
+
+    @property
+    def is_run(self) -> bool:
+        """Whether --run is the folder of a run, and not that of a saved model."""
+        return (self.run / "config.yaml").is_file()
 
 
 BenchPart = Literal["quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp", "quality"]

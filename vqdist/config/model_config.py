@@ -6,6 +6,7 @@ classes.
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from vqdist.config.augmentation import SymmetryKey
 from vqdist.config.section import Bool, Int, IntChoice, Real, Section, key
 from vqdist.foundation.errors import Problem
 
@@ -64,7 +65,7 @@ class VQVAEConfig(ModelConfig, QuantizerConfig):
 
     def find_run_conflicts(self, run: "RunConfig") -> list[Problem]:
         crop = run.data.crop
-        if crop is not None and crop % self.downsample:
+        if isinstance(crop, int) and crop % self.downsample:
             return [Problem("data.crop", str(crop), f"a multiple of model.downsample, {self.downsample}")]
         return []
 
@@ -79,8 +80,10 @@ class PixelCNNConfig(ModelConfig):
     kernel: Int = key(5, "kernel width; odd", ge=3)
     dropout: Real = key(0.0, "share of activations dropped in training", ge=0, lt=1)
     condition: Literal["none", "label", "slice", "label+slice"] = key("none", "what the prior is conditioned on")
-    symmetry: Literal["none", "rows"] = key(
-        "none", "rows: also condition the lower half of a map on the mirrored upper half"
+    symmetry: SymmetryKey = key(
+        "none",
+        "up-down: also condition the lower half of a map on the mirrored upper half; "
+        "auto: up-down for brain slices, none for other pictures",
     )
 
     def find_conflicts(self) -> list[Problem]:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, create_model
+from pydantic import create_model
 
+from vqdist.config.augmentation import AUTO_CROP, CropKey, MirrorKey
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
 from vqdist.config.section import Bool, Int, Key, Real, Section, key, list_fields
 from vqdist.foundation.errors import Problem
@@ -16,14 +17,6 @@ from vqdist.foundation.errors import Problem
 CONFIGS = Path(__file__).parents[1] / "configs"
 # One part of a path: neither . nor .., which would be another folder.
 _NAME = r"^\.*[\w-][\w.-]*$"
-
-
-def _parse_mirror(value: Any) -> Any:
-    """Accept the values of earlier versions: false, and true for columns."""
-    return {"false": "none", "true": "columns"}.get(str(value).lower(), value)
-
-
-Mirror = Literal["none", "rows", "columns"]
 
 
 class RunSection(Section):
@@ -58,10 +51,16 @@ class DataSection(Section):
         "windowed", "permutation of an epoch: inside windows of shards, or over all samples"
     )
     window_shards: Int = key(8, "shards per window of the windowed order", unit="shards", ge=1)
-    mirror: Annotated[Mirror, BeforeValidator(_parse_mirror)] = key(
-        "none", "mirror a random half of the images at each step; rows: exchange left and right of an OASIS slice"
+    mirror: MirrorKey = key(
+        "none",
+        "mirror a random half of the images at each step; up-down reverses the order of the rows; "
+        "auto: up-down for brain slices, where it exchanges left and right, none for other pictures",
     )
-    crop: Int | None = key(None, "train on a random square of each image; null: the whole image", unit="px", ge=1)
+    crop: CropKey = key(
+        None,
+        f"train on a random square of each image; null: the whole image; auto: {AUTO_CROP}, null for smaller images",
+        unit="px",
+    )
     cache: Literal["none", "memory"] = key(
         "none", "memory: share decoded samples between the ranks and workers of a node"
     )

@@ -5,16 +5,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vqdist.config.schema import DataSection, Mirror
+from vqdist.config.augmentation import Mirror
+from vqdist.config.schema import DataSection
 from vqdist.data.loading.batch import Batch
 from vqdist.foundation.seeds import derive_seed
 
 # The axis of (..., H, W) that each mirroring reverses. Slices of vqdist have the subject's left at the top.
-AXES: dict[Mirror, int] = {"rows": -2, "columns": -1}
+AXES: dict[Mirror, int] = {"up-down": -2, "left-right": -1}
 
 
 def mirror_images(images: Tensor, mirror: Mirror) -> Tensor:
-    """Reverse the rows or columns of images (..., H, W); "none" returns them unchanged."""
+    """Mirror images (..., H, W); up-down reverses the order of the rows, left-right that of the columns."""
     return images.flip(AXES[mirror]) if mirror in AXES else images
 
 
@@ -28,6 +29,8 @@ def augment(batch: Batch, data: DataSection, *, seed: int, step: int) -> Batch:
     Returns:
         The batch with images (B, C, crop, crop), or (B, C, H, W) if `data.crop` is null.
     """
+    assert data.mirror != "auto", "chosen when the dataset was opened"
+    assert data.crop != "auto", "chosen when the dataset was opened"
     values = batch.values
     generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", step))
     draws = torch.rand(data.global_batch_size, 3, generator=generator)[batch.positions]

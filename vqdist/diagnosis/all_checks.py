@@ -151,6 +151,7 @@ def _check_ranks(
 def _check_trial(config: RunConfig, checks: list[Check], manifest: Manifest | None, ranks: "Ranks") -> Iterator[Check]:
     """Read and train for some seconds if all earlier checks allow it. Must be called by all ranks."""
     from vqdist.diagnosis.trial import READ_S, TRAIN_S, TRAIN_STEPS, check_reading, estimate_duration, run_trial
+    from vqdist.training.dataset_choices import choose_for_dataset
 
     path = config.data.path
     if path is None or manifest is None or not is_ready(checks):
@@ -160,7 +161,7 @@ def _check_trial(config: RunConfig, checks: list[Check], manifest: Manifest | No
     reading = check_reading(path, manifest, ranks)
     yield reading
     print_message(f"training {count_noun(TRAIN_STEPS, 'step')}, or for {TRAIN_S:.0f} s, without writing anything ...")
-    trial = run_trial(config, path, manifest, ranks)
+    trial = run_trial(choose_for_dataset(config, manifest), path, manifest, ranks)
     space = check_space(config.run_dir, trial.checkpoint_bytes, config.checkpoint.keep)
     yield replace(space, name="checkpoints")
     limit_s = next((check.figures.get("time_limit_s") for check in checks if check.name == "Slurm"), None)

@@ -77,12 +77,15 @@ def draw_sample_figures(report: SampleReport, split: str, out: Path) -> list[Pat
         train = torch.stack([mirror_images(image, mirror) for image, mirror in pairs])
     suffixes = np.where(mirrors == "none", "", ", mirrored")
     return [
-        draw_sample_report(report.report, report.statistics, report.nearest, out / f"samples-{split}.png"),
+        draw_sample_report(
+            report.report, report.statistics, report.nearest, split=split, path=out / f"samples-{split}.png"
+        ),
         draw_nearest_slices(
             samples,
             train,
             ratios=find_distance_ratios(report.nearest)[closest],
             keys=[f"{key}{suffix}" for key, suffix in zip(batch.keys, suffixes, strict=True)],
+            split=split,
             path=out / "samples-nearest.png",
         ),
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
+from vqdist.evaluation.run_data import open_run_data, report_changed_data
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
@@ -49,20 +50,22 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
     """Read and check the inputs of the evaluation of a model; nothing is written. Must be called by all ranks.
 
     Args:
-        options: with `data`.
+        options: without `pictures`; with `data`, or with a run that names its dataset.
     Raises:
         ConfigError: every problem of the inputs. Whether they fit together is checked once all of them can be read.
     """
-    assert options.data is not None, "use check_picture_inputs if data is None"
+    assert options.pictures is None, "use check_picture_inputs for pictures"
     data = options.data
     (prior_files, vqvae_files), dataset, beside, images, samples = collect(
         lambda: run_on_main(ranks, lambda: read_models(options.run)),
-        lambda: open_images(data, options),
+        lambda: open_run_data(options) if data is None else open_images(data, options),
         lambda: run_on_main(ranks, lambda: read_beside(options.run, options.beside)),
         lambda: None if options.images is None else open_images(options.images, options),
         lambda: None if options.samples is None else SampleFolder.open(options.samples),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
+    if data is None:
+        report_changed_data(dataset, (prior_files or vqvae_files).card)
     prior = None if prior_files is None else build_pixelcnn(prior_files)
     vqvae, others = build_vqvae(vqvae_files), {name: build_vqvae(files) for name, files in beside.items()}
     if prior is None:

@@ -9,7 +9,7 @@ from vqdist.inference.reconstruction import PAIRS_FOLDER
 
 
 def describe_report(report: Mapping[str, Any]) -> str:
-    """Return a table of the metrics, name, mean and 95 % interval, and the paths of the figures.
+    """Return a table of the metrics, name, mean and 95 % interval, of the samples, and the paths of the figures.
 
     Args:
         report: of a split, whose metrics have an interval, or of pictures, whose metrics are means.
@@ -25,12 +25,42 @@ def describe_report(report: Mapping[str, Any]) -> str:
         low, high = summary["low"], summary["high"]
         interval = "" if low is None else f"  {format_figure(low)} to {format_figure(high)}"
         lines.append(f"  {name:<{width}}  {format_figure(summary['mean']):>7}{interval}")
+    if "realism" in report:
+        lines += describe_samples(report["realism"], report["split"])
     if "overview" in report:
         overview = Path(report["overview"])
         lines.append(f"look at {overview}, and at each picture beside its original in {overview.parent / PAIRS_FOLDER}")
     if report.get("figures"):
         lines.append(f"look at the figures in {Path(report['figures'][0]).parent}")
     return "\n".join(lines)
+
+
+def describe_samples(realism: Mapping[str, Any], split: str) -> list[str]:
+    """Return a heading and five rows about samples, each beside the same figure of real slices.
+
+    Args:
+        realism: the comparison of the samples; its "test" stands for the real slices of the split.
+    """
+    features, copies, pairs, grey = (
+        realism[name] for name in ("feature_distance", "copies", "diversity", "grey_values")
+    )
+    found, real = copies["samples"], copies["test"]
+    rows = [
+        ("feature distance", features["samples_test"], f"train {format_figure(features['train_test'])}"),
+        ("near copies", found["near_copies"], f"{split} {real['near_copies']} of {real['slices']}"),
+        ("nearest train slice", found["median_over_test"], f"distance, in multiples of that of {split}"),
+        (
+            "MS-SSIM of pairs",
+            pairs["samples"],
+            f"train {format_figure(pairs['train'])}, {split} {format_figure(pairs['test'])}",
+        ),
+        ("grey value distance", grey["samples_test"], f"train {format_figure(grey['train_test'])}"),
+    ]
+    width = max(len(name) for name, _, _ in rows)
+    heading = (
+        f"{count_noun(realism['samples'], 'sample')} beside real slices; distances are to {split}, lower is closer"
+    )
+    return [heading, *(f"  {name:<{width}}  {format_figure(value):>7}  {beside}" for name, value, beside in rows)]
 
 
 def format_figure(value: float | None) -> str:

@@ -199,17 +199,28 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
     Raises:
         DataError: it may not; explains why.
     """
+    if problems := find_output_problems(str(out), out, overwrite=overwrite):
+        raise DataError(problems)
+
+
+def find_output_problems(where: str, out: str | Path, *, overwrite: bool = False) -> list[Problem]:
+    """Return why a command may not write a folder at OUT; see `check_output`.
+
+    Args:
+        where: name of the path in a problem.
+    """
     target = Path(os.path.realpath(out))
     for place in (target, target.parent):  # the temporary folder is written in the parent
-        if problems := write_access_problems(str(out), place, folder=True):
-            raise DataError(problems)
+        if problems := write_access_problems(where, place, folder=True):
+            return problems
     if not target.is_dir() or not any(target.iterdir()):
-        return
+        return []
     if not overwrite:
-        raise DataError.of(str(out), "a folder that is not empty", "an empty or new one, or --overwrite")
+        return [Problem(where, "a folder that is not empty", "an empty or new one, or --overwrite")]
     if target == Path.home() or target in (Path.cwd(), *Path.cwd().parents):
         found = "a folder that contains the home or the working directory"
-        raise DataError.of(str(out), found, "a folder that may be replaced as a whole")
+        return [Problem(where, found, "a folder that may be replaced as a whole")]
+    return []
 
 
 def write_access_problems(where: str, path: str | Path, *, folder: bool) -> list[Problem]:

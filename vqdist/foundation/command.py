@@ -19,11 +19,14 @@ MAX_PROBLEMS = 20  # in one message
 def emit(result: dict[str, Any], out: Path | None = None) -> None:
     """Write the JSON result of a command to stdout and, if `out` is given, to a file. Call on rank 0 only.
 
+    On a terminal nothing is written to stdout: the same facts are in the messages on stderr, in readable form.
+
     Raises:
         StorageError: the file cannot be written; stdout has the result.
     """
-    sys.stdout.write(json.dumps(result) + "\n")
-    sys.stdout.flush()
+    if not sys.stdout.isatty():
+        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.flush()
     if out is not None:
         with reporting_storage_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)

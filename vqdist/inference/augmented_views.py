@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqdist.config.schema import Mirror
+from vqdist.config.augmentation import Mirror
 from vqdist.data.augmentation import mirror_images
 from vqdist.foundation.seeds import derive_seed
 
@@ -68,7 +68,7 @@ class Views:
 
     number: int = 1
     shift: int = 0
-    mirror: Mirror = "rows"
+    mirror: Mirror = "none"
 
     def choose(self, key: str, number: int) -> View:
         """Return a view of a sample: view 0 is the slice itself, the others are shifted at random, odd ones mirrored.

@@ -11,15 +11,18 @@ from typing import Any
 
 import torch
 
+from vqdist.config.augmentation import Mirror
 from vqdist.config.command_options import EncodeOptions
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
+from vqdist.data.orientation import choose_mirror, find_layout
 from vqdist.data.shards.codecs import encode_codes
+from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import check_output, reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
-from vqdist.foundation.progress import ProgressBar
+from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.compatibility import find_vqvae_problems
 from vqdist.inference.open_images import open_images
@@ -38,17 +41,19 @@ class EncodingJob:
 
     Attributes:
         files: the saved VQ-VAE, of which a copy goes into the dataset of codes.
+        mirror: of every second view, chosen for the images if the options leave it open.
     """
 
     options: EncodeOptions
     files: ModelFiles
     model: VQVAE
     images: Dataset
+    mirror: Mirror
 
     @property
     def views(self) -> Views:
         """The views of each train slice; the slices of other splits are encoded once."""
-        return Views(self.options.views, self.options.shift, self.options.mirror)
+        return Views(self.options.views, self.options.shift, self.mirror)
 
     def run(self, ranks: Ranks) -> int:
         """Encode and write the dataset; return its number of samples. Must be called by all ranks."""
@@ -83,12 +88,27 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     )
     model, size = build_vqvae(files), images.manifest.image_size
     problems = find_vqvae_problems(model, images)
+    mirror = choose_mirror(images.manifest) if options.mirror == "auto" else options.mirror
+    if options.mirror == "auto" and not options.find_conflicts():
+        problems += options.find_view_problems(mirror)
     if options.shift >= min(size):
         expected = f"less than the sides of the images, {size[0]} x {size[1]}"
         problems.append(Problem("--shift", str(options.shift), expected))
     if problems:
         raise UserError(problems)
-    return EncodingJob(options, files, model, images)
+    if options.views > 1:
+        print_message(describe_mirror(mirror, images.manifest, chosen=options.mirror == "auto"))
+    return EncodingJob(options, files, model, images, mirror)
+
+
+def describe_mirror(mirror: Mirror, manifest: Manifest, *, chosen: bool) -> str:
+    """Return a message about the mirroring of the views, with the reason if it was chosen for the images."""
+    found = "no view is mirrored" if mirror == "none" else f"every second view is mirrored {mirror}"
+    if not chosen:
+        return found
+    layout = find_layout(manifest)
+    reason = f"images of the layout {layout}" if layout else "images of unknown layout"
+    return f"{found}, as for all {reason}; --mirror none, up-down or left-right overrides this"
 
 
 def encode_dataset(

@@ -13,20 +13,25 @@ from vqdist.runs.run_dir import RunDir, read_run_config
 
 
 def open_images(
-    path: str | Path, options: EncodeOptions | EvaluateOptions, source: Mapping[str, Any] | None = None
+    path: str | Path,
+    options: EncodeOptions | EvaluateOptions,
+    source: Mapping[str, Any] | None = None,
+    *,
+    cache_dir: str | Path | None = None,
 ) -> Dataset:
     """Open a dataset for the model of a run.
 
     Args:
         options: their image_key and on_error apply to third-party shards; where they are null, those of the run do.
         source: the `source` of an earlier index of the dataset, whose settings apply instead of those of the run.
+        cache_dir: the cache folder; None: the user's cache folder.
     Raises:
         DataError, FetchError: as for `open_dataset`.
     """
     settings = _read_run_settings(options.run) if source is None else read_settings(source)
     image_key = settings.image_key if options.image_key is None else options.image_key
     skip = settings.skip_unusable if options.on_error is None else options.on_error == "skip"
-    return open_dataset(path, image_key=image_key, skip_unusable=skip)
+    return open_dataset(path, cache_dir, image_key=image_key, skip_unusable=skip)
 
 
 def _read_run_settings(run: Path) -> IndexSettings:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from vqdist.config.command_options import SampleOptions
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import reporting_storage_errors, write_access_problems
+from vqdist.foundation.atomic_files import find_output_problems, output_folder, reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
-from vqdist.foundation.progress import ProgressBar
+from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.conditions import Conditions, draw_conditions, find_untrained_label
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
@@ -29,7 +29,7 @@ from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
 GRID_SLICES = 64
-LISTED_CLASSES = 20
+LISTED_CLASSES = 5
 # Every batch has this size, and surplus maps of the last one are discarded: floating-point results may depend on the
 # batch size.
 MAPS_PER_BATCH = 16
@@ -55,8 +55,9 @@ class SamplingJob:
         starts = range(ranks.rank * MAPS_PER_BATCH, self.options.num, ranks.world_size * MAPS_PER_BATCH)
         batches = map_in_rounds(ranks, starts, lambda start: sample_batch(self, start))
         if ranks.is_main:
-            with reporting_storage_errors(self.options.out):
-                write_samples(self, batches)
+            out, overwrite = self.options.out, self.options.overwrite
+            with reporting_storage_errors(out), output_folder(out, overwrite=overwrite) as folder:
+                write_samples(self, batches, folder)
         else:
             for _ in batches:
                 pass
@@ -80,9 +81,14 @@ def prepare_sampling(options: SampleOptions, ranks: Ranks) -> SamplingJob:
     """
     (job,) = collect(
         lambda: build_job(options, *run_on_main(ranks, lambda: read_models(options.prior, options.vqvae))),
-        problems=run_on_main(ranks, lambda: write_access_problems("--out", options.out, folder=True)),
+        problems=run_on_main(ranks, lambda: find_out_problems(options)),
     )
     return job
+
+
+def find_out_problems(options: SampleOptions) -> list[Problem]:
+    """Return why the samples cannot be written."""
+    return find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
 
 
 def read_models(prior: Path, vqvae: Path | None) -> tuple[ModelFiles, ModelFiles]:
@@ -114,15 +120,19 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     prior, vqvae = build_pixelcnn(files), build_vqvae(vqvae_files)
 
     def choose_conditions() -> Conditions:
-        given = {"label": options.label, "slice": options.slice}
+        class_names = files.card.data.class_names
+        label = find_label(options.label, class_names)
+        if label is not None and 0 <= label < len(class_names):
+            print_message(f"label {label}: class {class_names[label]}")
+        given = {"label": label, "slice": options.slice}
         table = files.card.data.conditions or ()
         conditions = draw_conditions(options.num, options.seed, given=given, condition=prior.condition, table=table)
         try:
             prior.check_conditions(options.num, conditions.label, conditions.slice)
         except UserError as error:
-            names = files.card.data.class_names if "label" in prior.condition else ()
+            names = class_names if "label" in prior.condition else ()
             raise UserError([list_classes(problem, names) for problem in error.problems]) from error
-        if problems := find_untrained_label(options.label, table, files.card.data.class_names):
+        if problems := find_untrained_label(label, table, files.card.data.class_names):
             raise UserError(problems)
         return conditions
 
@@ -131,12 +141,33 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, conditions)
 
 
+def find_label(label: int | str | None, names: Sequence[str]) -> int | None:
+    """Return the number of a class that is given by its number or its name.
+
+    Args:
+        names: name of each class; empty for classes without names.
+    Raises:
+        UserError: no class has the name.
+    """
+    if not isinstance(label, str):
+        return label
+    if label in names:
+        return names.index(label)
+    expected = f"a class: {describe_classes(names)}" if names else "the number of a class: the classes have no names"
+    raise UserError.of("--label", repr(label), expected)
+
+
+def describe_classes(names: Sequence[str]) -> str:
+    """Return numbers and names of the first classes, and how many there are."""
+    listed = ", ".join(f"{label} {name}" for label, name in enumerate(names[:LISTED_CLASSES]))
+    return listed if len(names) <= LISTED_CLASSES else f"{listed}, ... ({len(names)} classes)"
+
+
 def list_classes(problem: Problem, names: Sequence[str]) -> Problem:
     """Return a problem of the label with the names of the classes added, if there are any."""
     if problem.where != "label" or not names:
         return problem
-    listed = ", ".join(f"{label} {name}" for label, name in enumerate(names[:LISTED_CLASSES]))
-    return replace(problem, expected=f"{problem.expected}: {listed}{', ...' * (len(names) > LISTED_CLASSES)}")
+    return replace(problem, expected=f"{problem.expected}: {describe_classes(names)}")
 
 
 def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int) -> Tensor:
@@ -162,10 +193,9 @@ def sample_batch(job: SamplingJob, start: int) -> DecodedMaps:
     return codes[:kept].cpu(), to_uint8(job.vqvae.decode(codes))[:kept]
 
 
-def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps]) -> None:
-    """Write a PNG of each slice, grid.png of the first ones, codes.npy and, last, samples.json."""
-    options, out = job.options, job.options.out
-    clear_samples(out)
+def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -> None:
+    """Write a PNG of each slice, grid.png of the first ones, codes.npy and samples.json into a folder."""
+    options = job.options
     codes: list[Tensor] = []
     first: list[npt.NDArray[np.uint8]] = []
     names: list[str] = []
@@ -191,12 +221,3 @@ def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps]) -> None:
         "samples": [{"file": name, **job.conditions.describe(index)} for index, name in enumerate(names)],
     }
     (out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")
-
-
-def clear_samples(out: Path) -> None:
-    """Create the folder, or remove the files of an earlier call of this command from it; other files stay."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("samples.json", "grid.png", "codes.npy"):
-        (out / name).unlink(missing_ok=True)
-    for path in out.glob("sample-[0-9]*.png"):
-        path.unlink()

@@ -34,6 +34,7 @@ MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": P
 VQVAE_FOLDER = "vqvae"
 MAX_CARD_BYTES = 16 * 2**20
 READ_ATTEMPTS = 20
+_WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "DataParallel")
 _T = TypeVar("_T")
 
 
@@ -88,7 +89,8 @@ class ModelFiles(NamedTuple):
 
     def _require(self, name: str, value: _T | None) -> _T:
         if value is None:
-            raise CheckpointError.of(f"{self.folder / 'config.json'}: {name}", "nothing", "a property of the dataset")
+            expected = f"the {name} of the training data: save_model(..., data=DataDescription({name}=...)) stores it"
+            raise CheckpointError.of(f"{self.folder / 'config.json'}: {name}", "nothing", expected)
         return value
 
 
@@ -114,9 +116,13 @@ def save_model(
         vqvae_dir: for a PixelCNN, the VQ-VAE that made its codes, which is saved with it; a path as in load_model.
         check_owner: called before the folder is replaced; raises if this process no longer owns the run.
     Raises:
+        UserError: not such a module, but for example one in DistributedDataParallel.
         CheckpointError: no valid VQ-VAE in vqvae_dir.
         OSError: the files could not be written; the previous model is unchanged.
     """
+    if type(model).__name__ in _WRAPPERS or not isinstance(getattr(model, "config", None), dict):
+        expected = "a VQVAE or PixelCNN itself, not what torch.compile or DistributedDataParallel returns for it"
+        raise UserError.of("model", type(model).__name__, expected)
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
     card = ModelCard(
         kind=type(model).__name__.lower(),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.section import Int, build_section, key, takes_keys
 from vqdist.foundation.errors import Problem, UserError
+from vqdist.models.argument_checks import require_codes, require_grid
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.sampler import SamplingOptions, sample_codes
 
@@ -26,6 +27,12 @@ class PixelCNNArguments(PixelCNNConfig):
     num_labels: Int = key(64, "labels are in [0, num_labels)", ge=1)
     num_slices: Int = key(256, "slice numbers are in [0, num_slices), over which slices vary smoothly", ge=1)
 
+    def find_conflicts(self) -> list[Problem]:
+        problems = super().find_conflicts()
+        if self.symmetry == "auto":
+            problems.append(Problem("model.symmetry", "auto", "none or up-down; only a run of train can choose"))
+        return problems
+
 
 @takes_keys(PixelCNNArguments)
 class PixelCNN(nn.Module):
@@ -36,8 +43,8 @@ class PixelCNN(nn.Module):
     The context (position, label, slice) enters both stacks after the first layer, and the residual connections carry
     it to every gate. 2016, section 2.
 
-    With symmetry "rows", the rows below the middle also see the rows above the middle, mirrored. This suits maps whose
-    lower half resembles the mirrored upper half, such as the two sides of a brain.
+    With symmetry "up-down", the rows below the middle also see the rows above the middle, mirrored. This suits maps
+    whose lower half resembles the mirrored upper half, such as the two sides of a brain.
 
     Args:
         num_codes: K.
@@ -49,6 +56,8 @@ class PixelCNN(nn.Module):
         super().__init__()
         config = build_section(PixelCNNArguments, {"num_codes": num_codes, **keys}, "model.")
         self.config = config.model_dump()
+        if config.symmetry == "up-down":
+            self.config["symmetry"] = "rows"  # its name in saved models, which earlier versions read
         self.num_codes, self.condition = num_codes, config.condition
         self.num_labels, self.num_slices = config.num_labels, config.num_slices
         hidden, kernel, dropout = config.hidden, config.kernel, config.dropout
@@ -56,7 +65,7 @@ class PixelCNN(nn.Module):
         self.context = Context(
             hidden, condition=config.condition, num_labels=config.num_labels, num_slices=config.num_slices
         )
-        self.opposite = MirroredRows(hidden, kernel, dropout=dropout) if config.symmetry == "rows" else None
+        self.opposite = MirroredRows(hidden, kernel, dropout=dropout) if config.symmetry == "up-down" else None
         self.layers = nn.ModuleList(
             GatedLayer(hidden, kernel, first=index == 0, dropout=dropout) for index in range(config.layers)
         )
@@ -75,8 +84,10 @@ class PixelCNN(nn.Module):
         Returns:
             (B, K, h, w) logits.
         Raises:
-            UserError: a condition is missing, unexpected, of the wrong shape or out of range.
+            UserError: codes or a condition of the wrong shape or dtype or out of range, or a condition that is missing
+                or unexpected.
         """
+        require_codes(codes, num_codes=self.num_codes)
         B, h, w = codes.shape
         self.check_conditions(B, label, slice)
         above = left = self.embedding(codes)  # (B, h, w, C)
@@ -86,6 +97,13 @@ class PixelCNN(nn.Module):
         for layer in self.layers:
             above, left = layer(above, left, context)
         return self.head(left).permute(0, 3, 1, 2)
+
+    def loss(self, codes: Tensor, label: Tensor | None = None, slice: Tensor | None = None) -> Tensor:
+        """Return the loss to minimise, a scalar: the mean negative log-likelihood of a code in nats.
+
+        Divided by log 2 it is the mean of bits per code. Arguments and errors as in `forward`.
+        """
+        return F.cross_entropy(self(codes, label, slice).float(), codes.long())
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """Return the matrices and kernels between the first and the last layer."""
@@ -141,6 +159,7 @@ class PixelCNN(nn.Module):
             UserError: arguments out of range or conditions that do not fit the model; all of them.
         """
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
+        grid = require_grid(grid)
         options.check(num, grid, self.num_codes)
         labels, slices = _expand(label, num), _expand(slice, num)
         self.check_conditions(num, labels, slices)
@@ -166,6 +185,8 @@ def _find_condition_problems(
         return [Problem(name, "none", expected)] if required else []
     if not required:
         return [Problem(name, "a value", f"none, as the model is not conditioned on {name}")]
+    if not isinstance(values, Tensor):
+        return [Problem(name, type(values).__name__, f"an int64 tensor of shape ({num},)")]
     if values.shape != (num,) or values.is_floating_point():
         found = f"{values.dtype} of shape {tuple(values.shape)}"
         return [Problem(name, found, f"int64 of shape ({num},)")]
@@ -180,7 +201,10 @@ def _expand(value: int | Tensor | None, num: int) -> Tensor | None:
     """Return one value per map, on the CPU, where its range can be checked without waiting for a device."""
     if value is None:
         return None
-    values = torch.as_tensor(value).cpu()
+    try:
+        values = torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError.of("label or slice", repr(value), "a whole number, or one for each map") from error
     return values.expand(num) if values.ndim == 0 else values
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vqdist.config.model_config import QuantizerConfig
 from vqdist.config.section import build_section, takes_keys
 from vqdist.foundation.seeds import derive_seed
+from vqdist.models.argument_checks import require_codes, require_latents
 from vqdist.models.nearest_code import Assignment, assign_codes, nearest_code
 
 # Without this limit the count of an idle code would underflow after some thousand steps.
@@ -138,7 +139,10 @@ class VectorQuantizer(nn.Module):
             per_sample: return the loss of each sample.
         Returns:
             quantized (B, D, h, w), straight-through; codes (B, h, w) int64; loss, () or (B,).
+        Raises:
+            UserError: latents of another shape or dtype.
         """
+        require_latents(latents, code_dim=self.code_dim)
         standalone = self.training and not self.deferred
         if standalone:
             begin = self._begin_own_step
@@ -163,11 +167,13 @@ class VectorQuantizer(nn.Module):
 
     def encode(self, latents: Tensor) -> Tensor:
         """Return the codes of latents (B, D, h, w): (B, h, w) int64."""
+        require_latents(latents, code_dim=self.code_dim)
         B, D, h, w = latents.shape
         return nearest_code(latents.permute(0, 2, 3, 1).reshape(-1, D), self.codebook).view(B, h, w)
 
     def embed(self, codes: Tensor) -> Tensor:
         """Return the codebook vectors (B, D, h, w) of code maps (B, h, w) int64."""
+        require_codes(codes, num_codes=self.num_codes)
         return F.embedding(codes, self.codebook).permute(0, 3, 1, 2)
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vqdist.config.model_config import QuantizerConfig, VQVAEConfig
 from vqdist.config.section import Int, Real, build_section, key, takes_keys
 from vqdist.foundation.errors import UserError
+from vqdist.models.argument_checks import require_images
 from vqdist.models.autoencoder import Decoder, Encoder, init_weights
 from vqdist.models.quantizer import VectorQuantizer
 from vqdist.models.ssim_loss import dissimilarity
@@ -29,6 +30,11 @@ class VQVAEOutput(NamedTuple):
     recon: Tensor  # (B, C, H, W), not clipped
     codes: Tensor  # (B, h, w) int64
     losses: dict[str, Tensor]  # name -> (B,) fp32; "loss" is the one to minimise, the others are its terms
+
+    @property
+    def loss(self) -> Tensor:
+        """The mean loss of the batch, a scalar for `backward`."""
+        return self.losses["loss"].mean()
 
 
 @takes_keys(VQVAEArguments)
@@ -66,7 +72,10 @@ class VQVAE(nn.Module):
         Args:
             images: (B, C, H, W) float in [0, 1].
             positions, weights: of the samples, for the codebook; see VectorQuantizer.forward. Losses are not weighted.
+        Raises:
+            UserError: another shape or dtype, or a size that is not a multiple of downsample.
         """
+        self._require_images(images)
         latents = self.encoder(images)
         quantized, codes, codebook_loss = self.quantizer(latents, positions, weights=weights, per_sample=True)
         recon = self.decoder(quantized)
@@ -96,6 +105,7 @@ class VQVAE(nn.Module):
 
     def latents(self, images: Tensor) -> Tensor:
         """Return the latents (B, D, h, w) of images (B, C, H, W), before quantization."""
+        self._require_images(images)
         return self.encoder(images)
 
     @torch.no_grad()
@@ -103,15 +113,18 @@ class VQVAE(nn.Module):
         """Encode images (B, C, H, W) in [0, 1] to code maps (B, h, w) int64.
 
         Raises:
-            UserError: integers, another number of channels, or a size that is not a multiple of downsample.
+            UserError: another shape or dtype, or a size that is not a multiple of downsample.
         """
         self._require_images(images)
-        self.grid(*images.shape[-2:])
         return self.quantizer.encode(self.encoder(images))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Decode code maps (B, h, w) int64 to images (B, C, H, W) in [0, 1]."""
+        """Decode code maps (B, h, w) int64 to images (B, C, H, W) in [0, 1].
+
+        Raises:
+            UserError: another shape or dtype, or codes outside [0, K).
+        """
         return self.decoder(self.quantizer.embed(codes)).float().clamp(0, 1)
 
     def reconstruct(self, images: Tensor) -> Tensor:
@@ -120,6 +133,7 @@ class VQVAE(nn.Module):
         Raises:
             UserError: as in `encode`, or values far outside [0, 1].
         """
+        self._require_images(images)
         # The overshoot of an interpolation filter is tolerated.
         if images.numel() and not (images.min() >= -0.5 and images.max() <= 1.5):
             found = f"values from {images.min().item():g} to {images.max().item():g}"
@@ -137,8 +151,5 @@ class VQVAE(nn.Module):
         return height // self.downsample, width // self.downsample
 
     def _require_images(self, images: Tensor) -> None:
-        if not images.is_floating_point():
-            raise UserError.of("images", str(images.dtype), "float values in [0, 1]: bytes divided by 255")
-        if images.ndim != 4 or images.shape[1] != self.channels:
-            expected = f"(B, {self.channels}, H, W): the model has {self.channels} channel(s)"
-            raise UserError.of("images", f"shape {tuple(images.shape)}", expected)
+        require_images(images, channels=self.channels, weight=self.quantizer.codebook)
+        self.grid(*images.shape[-2:])

@@ -27,7 +27,13 @@ FIXED_KEYS = (
 )
 FIXED_KEYS_IF_WINDOWED = ("data.window_shards",)
 # Keys and the value that stands for an automatic choice. Later attempts keep what the first attempt chose.
-OPEN_VALUES = {("optim", "decay_steps"): None, ("train", "precision"): "auto"}
+OPEN_VALUES = {
+    ("optim", "decay_steps"): None,
+    ("train", "precision"): "auto",
+    ("data", "mirror"): "auto",
+    ("data", "crop"): "auto",
+    ("model", "symmetry"): "auto",
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,10 @@ def keep_chosen_values(config: RunConfig) -> RunConfig:
     if first is None:
         return config
     for (section, name), open_value in OPEN_VALUES.items():
-        if getattr(getattr(config, section), name) == open_value:
-            config = config.replace(section, **{name: getattr(getattr(first, section), name)})
+        asked, saved = getattr(config, section), getattr(first, section)
+        known = name in type(asked).model_fields and name in type(saved).model_fields  # of the same task
+        if known and getattr(asked, name) == open_value:
+            config = config.replace(section, **{name: getattr(saved, name)})
     return config
 
 

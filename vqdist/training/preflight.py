@@ -19,14 +19,17 @@ from vqdist.models.io import VQVAE_FOLDER, fingerprint
 from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
 from vqdist.runs.resume_checks import is_finished, run_dir_problems
 from vqdist.runs.training_data import changed_data_problems, finished_data_problems
+from vqdist.training.dataset_choices import choose_for_dataset
 from vqdist.training.precision_support import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
 from vqdist.training.tasks.task import Task
 
+DEMO_FOLDER = "demo-data"
+
 
 def demo_folder(config: RunConfig) -> Path:
     """Return the folder of the synthetic dataset that a run without data.path makes at its first attempt."""
-    return Path(config.run.dir) / "demo-data"
+    return Path(config.run.dir) / DEMO_FOLDER
 
 
 def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Dataset | None]:
@@ -67,6 +70,7 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
             image_key=config.data.image_key,
             skip_unusable=config.data.on_error == "skip",
         )
+        config = choose_for_dataset(config, dataset.manifest)
         problems = _dataset_problems(config, task, dataset, path)
     except (DataError, CheckpointError) as error:
         return _prefix("data.path", error.problems) + _weights_problems(config, task, None), None

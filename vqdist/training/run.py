@@ -17,6 +17,7 @@ from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.build import build_state
 from vqdist.training.data_pipeline import build_pipeline
+from vqdist.training.dataset_choices import choose_for_dataset, describe_choices
 from vqdist.training.loop import Run, train
 from vqdist.training.precision_support import find_slow_precision
 from vqdist.training.preflight import check_data, demo_folder
@@ -51,7 +52,9 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
     if ranks.is_main and (warning := describe_extension(config)):
         print_message(warning)
     dataset = dataset or _make_demo_dataset(config, task_type, ranks)
-    config = agree_on_precision(config, ranks)
+    if chosen := describe_choices(config, dataset.manifest):
+        print_message(chosen)
+    config = agree_on_precision(choose_for_dataset(config, dataset.manifest), ranks)
     if slow := find_slow_precision(config.train.precision, ranks.device):
         print_message(f"notice: {slow}; a run with --train.precision fp32 takes less time here")
     with reporting_storage_errors(config.run_dir):

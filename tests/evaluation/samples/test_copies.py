@@ -32,7 +32,7 @@ def test_mirrored_and_shifted_copies_are_found() -> None:
     train, samples = measure(train_slices), measure(np.concatenate([copies, draw(range(30, 34))]))
     nearest = {"test": find_nearest(measure(draw(range(20, 24))), train), "samples": find_nearest(samples, train)}
     assert nearest["samples"].index[:4].tolist() == [5, 17, 30, 20]
-    assert nearest["samples"].mirror[:4].tolist() == ["none", "rows", "none", "columns"]
+    assert nearest["samples"].mirror[:4].tolist() == ["none", "up-down", "none", "left-right"]
     images = train.thumbnails.astype(np.float64).reshape(-1, 64, 64)
     views = [
         np.roll(mirrored, (down, right), axis=(1, 2)).reshape(len(images), -1)

@@ -129,12 +129,15 @@ class _IndexBuilder:
         path, split = self.folder / tar, _find_split(tar)
         if split is None:
             self.findings.note("no split", str(tar))
+        split_index = self.splits.get(split or "train") or _SplitIndex(split or "train", self.out)
         try:
             samples = self._select(read_shard(path, self.settings, self.findings))
-            split_index = self.splits.setdefault(split or "train", _SplitIndex(split or "train", self.out))
-            split_index.add(path, tar, samples, self.findings)
+            digest, entries = split_index.describe(path, tar, samples, self.findings)
         except OSError as error:
             self.findings.leave_out(Problem(str(path), error.strerror or str(error), "a shard that can be read"))
+        else:
+            self.splits[split_index.name] = split_index
+            split_index.write(path, digest, entries)
         if not self.settings.skip_unusable:
             self.findings.raise_problems()
 
@@ -192,12 +195,16 @@ class _SplitIndex:
     def samples(self) -> int:
         return len(self.keys)
 
-    def add(self, path: Path, tar: Path, samples: list[FoundSample], findings: Findings) -> None:
-        """Write the index of a shard.
+    def describe(
+        self, path: Path, tar: Path, samples: list[FoundSample], findings: Findings
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """Return the sha256 of a shard and the entries of its samples in the index.
 
         Args:
             path, tar: the shard, and its path inside the folder of the shards.
             samples: all of one size.
+        Raises:
+            OSError: the shard cannot be read.
         """
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -208,6 +215,10 @@ class _SplitIndex:
             ]
         if not entries:
             findings.note("no sample", str(tar))
+        return digest, entries
+
+    def write(self, path: Path, digest: str, entries: list[dict[str, Any]]) -> None:
+        """Write the index of a shard, and a link to the shard beside it."""
         name = f"{self.name}/shard-{len(self.shards):06d}.tar"
         data = encode_index({"format_version": INDEX_VERSION, "shard": path.name, "samples": entries})
         link = self.folder / name

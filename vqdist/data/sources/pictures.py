@@ -281,4 +281,5 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     if image.shape[:2] == shape:
         return image
-    return np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+    # A copy, because an array that Pillow owns cannot be written to and torch warns about it.
+    return np.array(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))

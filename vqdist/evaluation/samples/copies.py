@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.config.schema import Mirror
+from vqdist.config.augmentation import Mirror
 from vqdist.data.augmentation import AXES
 from vqdist.evaluation.samples.slice_statistics import THUMBNAIL, SliceStatistics
 
@@ -28,7 +28,7 @@ class NearestSlices:
 
     Attributes:
         index: (N,) number of the training slice.
-        mirror: (N,) how the training slice is mirrored to be nearest: "none", "rows" or "columns".
+        mirror: (N,) how the training slice is mirrored to be nearest: "none", "up-down" or "left-right".
         distance: (N,) root mean square difference of the thumbnails.
     """
 
@@ -44,7 +44,7 @@ def find_nearest(slices: SliceStatistics, train: SliceStatistics) -> NearestSlic
     mirrored, and shifted by up to MAX_SHIFT pixels.
     """
     count = len(slices)
-    index, mirrors = np.zeros(count, np.int64), np.full(count, "none", dtype="<U7")
+    index, mirrors = np.zeros(count, np.int64), np.full(count, "none", dtype="<U10")
     distance = np.full(count, np.inf)
     squares = (train.thumbnails.astype(np.float64) ** 2).sum(axis=1)  # the same for all views, as shifts are circular
     for mirror, views in _augment(train.thumbnails):

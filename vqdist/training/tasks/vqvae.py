@@ -44,8 +44,9 @@ class VQVAETask(Task):
             found = f"{config.model.downsample} for images of {size}"
             problems.append(Problem("model.downsample", found, "a divisor of both sides"))
         crop = config.data.crop
-        if crop is not None and not MIN_SSIM_SIZE <= crop <= smallest:
-            expected = f"{MIN_SSIM_SIZE} to {smallest} pixels: the window of SSIM to the side of the images"
+        if isinstance(crop, int) and not MIN_SSIM_SIZE <= crop <= smallest:
+            sides = f"{MIN_SSIM_SIZE} to {smallest} pixels: the window of SSIM to the side of the images"
+            expected = f"{sides}; or null for whole images"
             problems.append(Problem("data.crop", str(crop), expected))
         if smallest < MIN_SSIM_SIZE:
             expected = f"at least {MIN_SSIM_SIZE} pixels a side, the window of SSIM"

@@ -1,0 +1,19 @@
+"""Which mirroring gives a plausible image, by the layout that a dataset was made from."""
+
+from typing import Any, Literal
+
+from vqdist.data.shards.manifest import Manifest
+
+_PICTURES = "imagefolder"
+
+
+def find_layout(manifest: Manifest) -> str | None:
+    """Return the layout that `vqdist shard` read the images from; None for third-party shards."""
+    source: Any = manifest.source if manifest.kind == "images" else manifest.source.get("images_source")
+    layout = source.get("layout") if isinstance(source, dict) else None
+    return layout if isinstance(layout, str) else None
+
+
+def choose_mirror(manifest: Manifest) -> Literal["none", "up-down"]:
+    """Return up-down for brain slices, where it exchanges left and right, and none for pictures of any content."""
+    return "none" if find_layout(manifest) in (None, _PICTURES) else "up-down"

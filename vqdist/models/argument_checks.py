@@ -1,0 +1,62 @@
+"""Checks of what callers pass to the models: UserError with what to pass instead, not an error of an inner layer.
+
+They read shapes and dtypes, and the values of codes on a CPU only: on an accelerator that would wait for the device.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqdist.foundation.errors import UserError
+
+
+def require_images(images: Any, *, channels: int, weight: Tensor) -> None:
+    """Check that images are (B, C, H, W) float, in the dtype of the weights unless autocast converts them."""
+    expected = f"(B, {channels}, H, W): the model has {channels} channel(s)"
+    _require_tensor("images", images, f"a float tensor {expected}")
+    if not images.is_floating_point():
+        raise UserError.of("images", images.dtype, "float values in [0, 1]: bytes divided by 255")
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise UserError.of("images", f"shape {tuple(images.shape)}", expected)
+    _require_dtype("images", images, weight)
+
+
+def require_latents(latents: Any, *, code_dim: int) -> None:
+    """Check that latents are (B, D, h, w) float."""
+    expected = f"(B, {code_dim}, h, w): the codes have {code_dim} dimensions"
+    _require_tensor("latents", latents, f"a float tensor {expected}")
+    if not latents.is_floating_point():
+        raise UserError.of("latents", latents.dtype, "a float dtype")
+    if latents.ndim != 4 or latents.shape[1] != code_dim:
+        raise UserError.of("latents", f"shape {tuple(latents.shape)}", expected)
+
+
+def require_codes(codes: Any, *, num_codes: int) -> None:
+    """Check that codes are (B, h, w) int64 and, on a CPU, in [0, K)."""
+    _require_tensor("codes", codes, "an int64 tensor (B, h, w)")
+    if codes.dtype not in (torch.int64, torch.int32):
+        raise UserError.of("codes", codes.dtype, "torch.int64")
+    if codes.ndim != 3:
+        raise UserError.of("codes", f"shape {tuple(codes.shape)}", "(B, h, w)")
+    if codes.device.type == "cpu" and not torch.compiler.is_compiling() and codes.numel():
+        low, high = (int(value) for value in codes.aminmax())
+        if low < 0 or high >= num_codes:
+            raise UserError.of("codes", f"{low if low < 0 else high}", f"numbers in [0, {num_codes})")
+
+
+def require_grid(grid: Any) -> tuple[int, int]:
+    """Return the size (h, w) of a map."""
+    if isinstance(grid, list | tuple) and len(grid) == 2 and all(isinstance(side, int) for side in grid):
+        return grid[0], grid[1]
+    raise UserError.of("grid", repr(grid), "two whole numbers (h, w)")
+
+
+def _require_tensor(name: str, values: Any, expected: str) -> None:
+    if not isinstance(values, Tensor):
+        raise UserError.of(name, type(values).__name__, expected)
+
+
+def _require_dtype(name: str, values: Tensor, weight: Tensor) -> None:
+    if values.dtype != weight.dtype and not torch.is_autocast_enabled(values.device.type):
+        raise UserError.of(name, values.dtype, f"{weight.dtype}, the dtype of the weights, or torch.autocast")
