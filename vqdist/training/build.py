@@ -11,6 +11,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.devices import queues_work
 from vqdist.foundation.progress import print_from_any_rank
 from vqdist.models.model_card import DataDescription
 from vqdist.training.optim import WeightEMA, build_optimizer
@@ -30,15 +31,19 @@ def build_state(config: RunConfig, task: Task, ranks: Ranks) -> TrainingState:
     if config.checkpoint.resume not in {"auto", "never"}:
         load_weights(model, read_weights(config.checkpoint.resume))
     model.to(ranks.device)
-    if ranks.device.type in {"cpu", "cuda"}:
+    if queues_work(ranks.device):
+        model.to(memory_format=torch.channels_last)  # the layout of all features; cuDNN would copy other kernels to it
+    elif ranks.device.type == "cpu":
         model.to(memory_format=task.memory_format)
     if config.train.compile:
         model.compile()
-    optimizer = build_optimizer(model, task.hidden_weights(), config.optim, ranks)
+    compiled = config.train.compile and queues_work(ranks.device)
+    optimizer = build_optimizer(model, task.hidden_weights(), config.optim, ranks, compiled=compiled)
     with warnings.catch_warnings():
         # Accelerate 1.15 passes an argument that torch 2.15 deprecates.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        # The prepared optimizer only calls the loss scaler, which a step does itself; the scaler must know this one.
+        wrapped, _ = accelerator.prepare(model, optimizer)
     weight_ema = WeightEMA(model, config.optim.weight_ema) if config.optim.weight_ema else None
     state = TrainingState(config, task, ranks, accelerator, wrapped, optimizer, weight_ema)
     settle_buckets(state, _blank_batch(task.manifest))
