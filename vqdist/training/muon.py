@@ -60,14 +60,14 @@ class Muon(Optimizer):
     @torch.no_grad()
     def _step(self, *, skip: Tensor | None) -> None:
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
                     by_shape[weight.shape].append(weight)
             if by_shape:
                 self._update(group, list(by_shape.values()), skip=skip)
 
-    def _update(self, group: dict[str, Any], by_shape: list[list[nn.Parameter]], *, skip: Tensor | None) -> None:
+    def _update(self, group: dict[str, Any], by_shape: list[list[Tensor]], *, skip: Tensor | None) -> None:
         skipped = None if skip is None else skip > 0
         updates = self._sum_over_ranks([self._compute_share(weights, skipped=skipped) for weights in by_shape])
         every = [weight for weights in by_shape for weight in weights]
@@ -92,7 +92,7 @@ class Muon(Optimizer):
         parts = flat.split([stack.numel() for stack in stacks])
         return [part.view_as(stack) for part, stack in zip(parts, stacks, strict=True)]
 
-    def _compute_share(self, weights: list[nn.Parameter], *, skipped: Tensor | None) -> Tensor:
+    def _compute_share(self, weights: list[Tensor], *, skipped: Tensor | None) -> Tensor:
         """Return the updates (n, rows, columns) of weights of one shape; zeros for those of another rank's share."""
         mixed = self._update_momenta(weights, skipped=skipped)
         if self._ranks.world_size == 1:
@@ -102,7 +102,7 @@ class Muon(Optimizer):
         updates[share] = self._orthogonalize(mixed[share])
         return updates
 
-    def _update_momenta(self, weights: list[nn.Parameter], *, skipped: Tensor | None) -> Tensor:
+    def _update_momenta(self, weights: list[Tensor], *, skipped: Tensor | None) -> Tensor:
         """Add the gradients to the momenta and return Nesterov's mixture of the two, (n, rows, columns)."""
         momenta = self._stack_momenta(weights)
         grads = torch.empty_like(momenta)  # given as `out`, because a stack of channels_last kernels is no matrix
@@ -113,7 +113,7 @@ class Muon(Optimizer):
         momenta.lerp_(grads, 1 - MOMENTUM)
         return grads.lerp_(momenta, MOMENTUM)
 
-    def _stack_momenta(self, weights: list[nn.Parameter]) -> Tensor:
+    def _stack_momenta(self, weights: list[Tensor]) -> Tensor:
         """Return the momenta of weights of one shape as one tensor (n, rows, columns), which shares their memory."""
         states = [self.state[weight] for weight in weights]
         stack = self._stacks.get(weights[0].shape)
@@ -154,9 +154,9 @@ class _Stack:
 def _unstack(matrices: Tensor, like: Tensor) -> list[Tensor]:
     """Return each of n matrices in the shape and the memory layout of a weight, as operators on lists require."""
     stacked = matrices.view(len(matrices), *like.shape)
-    if not like.is_contiguous():
-        laid_out = stacked.new_empty_strided(stacked.shape, (like.numel(), *like.stride()))
-        stacked = laid_out.copy_(stacked)
+    strides = (like.numel(), *like.stride())
+    if stacked.stride() != strides:
+        stacked = stacked.new_empty_strided(stacked.shape, strides).copy_(stacked)
     return list(stacked.unbind())
 
 

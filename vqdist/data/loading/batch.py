@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 import torch
 
 NO_NUMBER = -1
+_TENSORS = ("values", "label", "slice", "positions", "weights")
 
 
 class SampleInfo(NamedTuple):
@@ -67,12 +68,15 @@ class Batch:
         """Label and slice number of each sample, which can be checked without waiting for the device."""
         return self.conditions or Conditions(self.label, self.slice)
 
+    def tensors(self) -> list[torch.Tensor]:
+        """Return all tensors that `to` copies."""
+        return [getattr(self, name) for name in _TENSORS]
+
     def to(self, device: torch.device) -> Self:
         """Return the batch on a device. Images stay uint8."""
         if device.type == "cpu":
             return self
-        names = ("values", "label", "slice", "positions", "weights")
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
         return replace(self, conditions=self.conditions_on_cpu, **moved)
 
 
