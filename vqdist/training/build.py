@@ -95,7 +95,7 @@ def _build_accelerator(config: RunConfig) -> Accelerator:
 
 def _set_backends(config: RunConfig, ranks: Ranks) -> None:
     allow_tf32(ranks.device)
-    if ranks.device.type != "cuda":
+    if not queues_work(ranks.device):
         return
     torch.backends.cudnn.benchmark = not config.run.deterministic
     if config.run.deterministic:
