@@ -19,9 +19,16 @@ STEPS = 6
 QUIET = ("--tracking.mode", "disabled", "--train.preview_every", "null", "--train.log_every", 100)
 # The recommended configurations with all their layers, but narrow.
 RECOMMENDED = {
-    "vqvae": ("--config", "vqvae_oasis", "--model.hidden", 16, "--model.residual_hidden", 8, "--model.num_codes", 16)
-    + ("--data.crop", 24, "--data.global_batch_size", 8, "--model.restart_every", 4),
-    "pixelcnn": ("--config", "pixelcnn_oasis", "--model.hidden", 16),
+    "vqvae": {
+        "--config": "vqvae_oasis",
+        "--model.hidden": 16,
+        "--model.residual_hidden": 8,
+        "--model.num_codes": 16,
+        "--model.restart_every": 4,
+        "--data.crop": 24,
+        "--data.global_batch_size": 8,
+    },
+    "pixelcnn": {"--config": "pixelcnn_oasis", "--model.hidden": 16},
 }
 
 
@@ -46,9 +53,11 @@ def train_recommended(task: str, folder: str, *flags: str) -> list[list[str]]:
     refuse_collectives()
     out = Path(folder)
     where = ("--data.path", out / "data", "--run.dir", out / "runs", "--run.name", task, "--data.num_workers", 0)
+    length = ("--train.max_steps", STEPS, "--train.precision", "fp32")
+    recommended = (word for pair in RECOMMENDED[task].items() for word in pair)
     with cuda_stand_in.everywhere() as count:
         steps = record_steps(count)
-        run("train", *RECOMMENDED[task], *QUIET, *where, "--train.max_steps", STEPS, "--train.precision", "fp32", *flags)
+        run("train", *recommended, *QUIET, *where, *length, *flags)
     return steps
 
 
@@ -114,6 +123,44 @@ def test_all_commands_run_on_the_device(tmp_path: Path) -> None:
     assert len(list((tmp_path / "samples").glob("sample-*.png"))) == 3
 
 
+def measure_dissimilarity() -> dict[str, Any]:
+    """Return the number of groups of each convolution of the SSIM loss of few planes, and the errors of the loss."""
+    from vqdist.models.ssim_loss import dissimilarity
+
+    groups: list[int] = []
+    note = cuda_stand_in.CUDALimits.note
+
+    def keep_groups(limits: Any, func: Any, args: Any, kwargs: Any) -> None:
+        if func.name() == "aten::convolution":
+            groups.append(args[8])
+            assert args[0].is_contiguous(), "cuDNN computes depthwise convolutions in other layouts"
+        note(limits, func, args, kwargs)
+
+    cuda_stand_in.CUDALimits.note = keep_groups
+    errors = []
+    with cuda_stand_in.everywhere():
+        for shape in ((1, 1, 16, 20), (1, 3, 12, 12), (2, 1, 11, 30)):
+            images, recon = torch.rand(shape), torch.rand(shape)
+            found = {}
+            for device in ("cpu", NAME):
+                pixels = (
+                    recon.detach().clone().to(device).contiguous(memory_format=torch.channels_last).requires_grad_()
+                )
+                loss = dissimilarity(images.to(device), pixels)
+                loss.sum().backward()
+                found[device] = torch.cat([loss.detach().cpu(), pixels.grad.cpu().flatten()])
+            errors.append((found["cpu"] - found[NAME]).abs().max().item())
+    return {"groups": groups, "errors": errors}
+
+
+def test_ssim_is_never_an_ordinary_convolution() -> None:
+    """cuDNN may compute ordinary convolutions in TF32, but not depthwise ones."""
+    (found,) = on_ranks(measure_dissimilarity, ranks=1)
+    assert len(found["groups"]) == 3 * 4
+    assert min(found["groups"]) >= 2
+    assert max(found["errors"]) < 1e-6
+
+
 def try_device() -> dict[str, Any]:
     """Do what CUDA refuses, and what makes the host wait."""
     with cuda_stand_in.everywhere() as count:
@@ -128,9 +175,9 @@ def try_device() -> dict[str, Any]:
         waits = {}
         for name, work in {
             "item": lambda: here.sum().item(),
-            "list": lambda: here.tolist(),
+            "list": here.tolist,
             "condition": lambda: bool(here.sum() > 0),
-            "to the CPU": lambda: here.cpu(),
+            "to the CPU": here.cpu,
             "new tensor": lambda: torch.tensor([1.0, 2.0], device=NAME),
             "copy": lambda: torch.ones(3).to(NAME),
             "mask": lambda: here[here > 0.5],
