@@ -180,18 +180,22 @@ def test_a_device_that_queues_work_takes_the_same_steps(monkeypatch: pytest.Monk
         state.optimizer = build_optimizer(state.task.model, [], config.optim, state.ranks)
     bad = images(4)
     bad[0] = float("nan")
+    events: list[str] = []
+    read = Tensor.tolist
+
+    def step_and_note(optimizer: Any, skip: Tensor) -> None:
+        events.append("step")
+        step_unless(optimizer, skip)
+
     for values in (images(4), bad, images(4)):
         batch = make_batch(values)
         expected = train_step(usual, [batch], NOTHING)
-        events: list[str] = []
+        events.clear()
         with monkeypatch.context() as patch:
             patch.setattr(devices, "QUEUING_DEVICES", frozenset({"cpu"}))
             patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
-            patch.setattr(Tensor, "tolist", lambda tensor: events.append("read") or tensor.numpy().tolist())
-            patch.setattr(
-                "vqdist.training.step.step_unless",
-                lambda *arguments: events.append("step") or step_unless(*arguments),
-            )
+            patch.setattr(Tensor, "tolist", lambda tensor: events.append("read") or read(tensor))
+            patch.setattr("vqdist.training.step.step_unless", step_and_note)
             result = train_step(queued, [batch], NOTHING, while_queued=lambda: events.append("next batch"))
         assert events == ["step", "next batch", "read"]
         assert (result.finite, result.lr) == (expected.finite, expected.lr)
