@@ -71,7 +71,7 @@ def list_waits(events: list[str]) -> list[int]:
     [
         ("vqvae", (), 580),
         ("vqvae", ("--model.codebook", "grad", "--optim.name", "adam", "--optim.weight_ema", "0.9"), 420),
-        ("pixelcnn", (), 790),
+        ("pixelcnn", (), 765),
     ],
     ids=["vqvae", "gradient and adam", "pixelcnn"],
 )
