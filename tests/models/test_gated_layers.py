@@ -94,4 +94,4 @@ def test_waves_are_cosines_and_sines_of_half_periods() -> None:
     share = torch.tensor([0.0, 0.25, 1.0])
     angles = math.pi * np.outer(share.numpy(), [1, 3])
     expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
-    np.testing.assert_allclose(encode_waves(share, (1, 3)), expected, atol=1e-6)
+    np.testing.assert_allclose(encode_waves(share, torch.tensor([1, 3])), expected, atol=1e-6)

@@ -66,7 +66,7 @@ def test_compiled_run_is_the_eager_one(task: str, last_ranks: int, data: dict[st
 def train_without_code_generation(words: list[str]) -> int:
     """Train with the backend that traces forward and backward but does not compile them."""
     compile_module = torch.nn.Module.compile
-    torch.nn.Module.compile = lambda module: compile_module(module, backend="aot_eager")
+    torch.nn.Module.compile = lambda module, **options: compile_module(module, backend="aot_eager", **options)
     return run_command_main("train", words)
 
 

@@ -77,6 +77,68 @@ def test_a_kernel_is_the_matrix_of_its_outputs() -> None:
     torch.testing.assert_close(kernel.flatten(1), flat, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_step_that_the_device_may_skip_is_a_step_or_nothing(layout: torch.memory_format) -> None:
+    shapes = ((6, 2, 3, 3), (6, 2, 3, 3), (12, 5, 1, 1))
+    kernels = [torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes]
+    usual, queued = ([nn.Parameter(kernel.clone(memory_format=layout)) for kernel in kernels] for _ in range(2))
+    plain, masked = (Muon(weights, lr=0.01, weight_decay=0.1, ranks=ALONE) for weights in (usual, queued))
+    generator = torch.Generator().manual_seed(1)
+    for number in range(4):
+        for ours, theirs in zip(usual, queued, strict=True):
+            ours.grad = torch.randn(ours.shape, generator=generator)
+            theirs.grad = ours.grad.clone() if number != 2 else torch.full_like(ours, torch.nan)
+        if number == 2:
+            before = [tensor.clone() for tensor in read_state(queued, masked)]
+            masked.step_unless(torch.tensor(1.0))
+            assert all(map(torch.equal, read_state(queued, masked), before))
+        else:
+            plain.step()
+            masked.step_unless(torch.tensor(0.0))
+    for ours, theirs in zip(read_state(usual, plain), read_state(queued, masked), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def read_state(weights: list[nn.Parameter], optimizer: Muon) -> list[Tensor]:
+    """Return the weights, their momenta and their step counts."""
+    states = [optimizer.state[weight] for weight in weights]
+    return [*(weight.detach() for weight in weights), *(tensor for state in states for tensor in state.values())]
+
+
+def test_the_momenta_are_those_of_the_weights_that_have_gradients() -> None:
+    together, apart = build_weights()[:2], build_weights()[:2]
+    optimizer = Muon(together, lr=0.01, weight_decay=0.0, ranks=ALONE)
+    alone = [Muon([weight], lr=0.01, weight_decay=0.0, ranks=ALONE) for weight in apart]
+    generator = torch.Generator().manual_seed(1)
+    for present in ((0, 1), (1,), (0,), (0, 1)):
+        for number in range(2):
+            gradient = torch.randn(together[0].shape, generator=generator)
+            together[number].grad, apart[number].grad = (
+                (gradient, gradient.clone()) if number in present else (None, None)
+            )
+        optimizer.step()
+        for each in alone:
+            each.step()
+    for ours, theirs in zip(together, apart, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    counts = [optimizer.state[weight]["step"].item() for weight in together]
+    assert counts == [3.0, 3.0]
+
+
+def test_compiled_orthogonalize_has_few_graphs_for_all_shapes() -> None:
+    graphs: list[object] = []
+
+    def keep_graph(module: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(inputs)
+        return module
+
+    compiled = torch.compile(orthogonalize, dynamic=True, backend=keep_graph)
+    for shape in ((8, 96, 192), (4, 48, 96), (2, 192, 96), (3, 96, 144), (5, 64, 32), (6, 30, 30), (7, 20, 50)):
+        matrices = torch.randn(shape)
+        torch.testing.assert_close(compiled(matrices), orthogonalize(matrices))
+    assert len(graphs) <= 4
+
+
 def test_weights_without_a_gradient_stay() -> None:
     weights = build_weights()
     optimizer = Muon(weights[:3], lr=0.01, weight_decay=0.01, ranks=ALONE)

@@ -9,7 +9,14 @@ from torch import nn
 
 from vqdist.config.schema import OptimSection
 from vqdist.distributed.process_group import Ranks
-from vqdist.training.optim import WeightEMA, build_optimizer, compute_lr, load_optimizer_tensors, optimizer_tensors
+from vqdist.training.optim import (
+    WeightEMA,
+    build_optimizer,
+    compute_lr,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    step_unless,
+)
 
 ALONE = Ranks(0, 1, 0, torch.device("cpu"))
 
@@ -64,6 +71,31 @@ def test_saved_state_continues_to_the_bit(name: str) -> None:
     take_steps(again, resumed, 3, seed=2)
     for ours, theirs in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_the_device_skips_a_step_without_asking_the_host(name: str) -> None:
+    model, again = build_model(), build_model()
+    settings = section(name=name, lr=0.01, weight_decay=0.1)
+    usual, queued = (build_optimizer(each, [each[0].weight], settings, ALONE) for each in (model, again))
+    generator = torch.Generator().manual_seed(1)
+    for number in range(5):
+        images = torch.rand(4, 3, generator=generator)
+        for each in (model, again):
+            each.zero_grad()
+            each(images).square().sum().backward()
+        if number == 3:
+            again[0].weight.grad.fill_(torch.nan)
+            before = [tensor.clone() for tensor in [*again.parameters(), *optimizer_tensors(queued).values()]]
+            step_unless(queued, torch.tensor(1.0))
+            after = [*again.parameters(), *optimizer_tensors(queued).values()]
+            assert all(map(torch.equal, before, after))
+            continue
+        usual.step()
+        step_unless(queued, torch.tensor(0.0))
+    for ours, theirs in zip(model.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    assert not hasattr(queued, "found_inf")
 
 
 def test_state_of_other_parameters_is_refused() -> None:

@@ -13,6 +13,8 @@ from vqdist.config.loading import load_config
 from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import Batch
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation import devices
+from vqdist.training.optim import build_optimizer, step_unless
 from vqdist.training.state import TrainingState
 from vqdist.training.step import RankRequests, settle_buckets, train_step
 from vqdist.training.tasks.task import Losses
@@ -168,6 +170,81 @@ def test_the_gradient_is_clipped_and_its_norm_reported() -> None:
     moved = (state.task.model.weight.detach() - 1).norm().item()
     assert moved == pytest.approx(0.1 * 0.01, rel=1e-3)
     assert result.grad_norm > 0.01
+
+
+def test_a_device_that_queues_work_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flag of a bad step reaches the optimizer as a tensor; the host reads nothing before `while_queued`."""
+    config = configure(**{"data.global_batch_size": 4})
+    usual, queued = build(config), build(config)
+    for state in (usual, queued):
+        state.optimizer = build_optimizer(state.task.model, [], config.optim, state.ranks)
+    bad = images(4)
+    bad[0] = float("nan")
+    events: list[str] = []
+    read = Tensor.tolist
+
+    def step_and_note(optimizer: Any, skip: Tensor) -> None:
+        events.append("step")
+        step_unless(optimizer, skip)
+
+    for values in (images(4), bad, images(4)):
+        batch = make_batch(values)
+        expected = train_step(usual, [batch], NOTHING)
+        events.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(devices, "QUEUING_DEVICES", frozenset({"cpu"}))
+            patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
+            patch.setattr(Tensor, "tolist", lambda tensor: events.append("read") or read(tensor))
+            patch.setattr("vqdist.training.step.step_unless", step_and_note)
+            result = train_step(queued, [batch], NOTHING, while_queued=lambda: events.append("next batch"))
+        assert events == ["step", "next batch", "read"]
+        assert (result.finite, result.lr) == (expected.finite, expected.lr)
+        assert torch.equal(queued.task.model.weight, usual.task.model.weight)
+    assert vars(queued.progress) == vars(usual.progress)
+    assert queued.progress.bad_steps == 1
+
+
+def test_a_bad_loss_term_with_a_finite_gradient_is_skipped_in_fp16() -> None:
+    """The gradients were unscaled, so that the scaler must be updated although the step is skipped."""
+    state = build(configure(**{"data.global_batch_size": 4}))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+
+    def clip(parameters: Any, limit: float) -> Tensor:
+        scaler.unscale_(state.optimizer)
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+    state.accelerator.scaler, state.accelerator.clip_grad_norm_ = scaler, clip
+    state.accelerator.backward = lambda loss: scaler.scale(loss).backward()
+    losses = state.task.losses
+
+    def add_bad_term(*arguments: Any, **keys: Any) -> Losses:
+        found = losses(*arguments, **keys)
+        return Losses(found.terms | {"extra": found.terms["loss"].detach() * float("inf")})
+
+    state.task.losses = add_bad_term
+    for count in (1, 2):
+        assert not train_step(state, [make_batch(images(4))], NOTHING).finite
+        assert state.progress.bad_in_row == count
+    assert torch.equal(state.task.model.weight.detach(), torch.ones(1, 4))
+    assert scaler.get_scale() == 4.0, "the gradients did not overflow"
+    state.task.losses = losses
+    assert train_step(state, [make_batch(images(4))], NOTHING).finite
+    torch.testing.assert_close(state.task.model.weight.detach(), gradient_step(images(4)))
+
+
+def test_an_overflow_lowers_the_scale_of_the_loss() -> None:
+    state = build(configure(**{"data.global_batch_size": 4}))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+
+    def clip(parameters: Any, limit: float) -> Tensor:
+        scaler.unscale_(state.optimizer)
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+    state.accelerator.scaler, state.accelerator.clip_grad_norm_ = scaler, clip
+    state.accelerator.backward = lambda loss: (scaler.scale(loss) * float("inf")).backward()
+    assert not train_step(state, [make_batch(images(4))], NOTHING).finite
+    assert scaler.get_scale() == 2.0
+    assert torch.equal(state.task.model.weight.detach(), torch.ones(1, 4))
 
 
 def test_settling_the_buckets_learns_nothing() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from vqdist.foundation.devices import allow_tf32
 from vqdist.foundation.errors import ConfigError, Problem, StalledError, find_worker_fault
 from vqdist.foundation.launcher_environment import (
     RANK_VARIABLES,
@@ -175,6 +176,7 @@ def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ra
     if state.num_processes != world_size:
         raise ConfigError.of("WORLD_SIZE", world_size, f"{state.num_processes}, as detected by Accelerate")
     local_rank = max(state.local_process_index, 0)
+    allow_tf32(state.device)
     return Ranks(state.process_index, state.num_processes, local_rank, state.device)
 
 

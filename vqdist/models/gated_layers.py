@@ -60,9 +60,15 @@ class Context(nn.Module):
     features.
     """
 
+    position_frequencies: Tensor
+    slice_frequencies: Tensor
+
     def __init__(self, hidden: int, *, condition: str, num_labels: int, num_slices: int) -> None:
         super().__init__()
         self.num_slices = num_slices
+        # Buffers, which are on the device: a tensor made in every forward pass would be copied there each time.
+        self.register_buffer("position_frequencies", torch.tensor(POSITION_FREQUENCIES), persistent=False)
+        self.register_buffer("slice_frequencies", torch.tensor(SLICE_FREQUENCIES), persistent=False)
         self.place = nn.Linear(4 * len(POSITION_FREQUENCIES), 2 * hidden)
         self.label = nn.Embedding(num_labels, 2 * hidden) if "label" in condition else None
         self.slice = nn.Linear(2 * len(SLICE_FREQUENCIES), 2 * hidden, bias=False) if "slice" in condition else None
@@ -89,14 +95,14 @@ class Context(nn.Module):
         column = (torch.arange(w, device=weight.device) + 0.5) / w
         row_part, column_part = self.place.weight.chunk(2, dim=1)
         hidden = (
-            F.linear(encode_waves(row, POSITION_FREQUENCIES).to(weight), row_part, self.place.bias)[:, None]
-            + F.linear(encode_waves(column, POSITION_FREQUENCIES).to(weight), column_part)[None]
+            F.linear(encode_waves(row, self.position_frequencies).to(weight), row_part, self.place.bias)[:, None]
+            + F.linear(encode_waves(column, self.position_frequencies).to(weight), column_part)[None]
         )[None]  # (1, rows, w, 2 C)
         if self.label is not None:
             hidden = hidden + self.label(label)[:, None, None]
         if self.slice is not None and slice is not None:
             share = (slice + 0.5) / self.num_slices
-            hidden = hidden + self.slice(encode_waves(share, SLICE_FREQUENCIES).to(weight))[:, None, None]
+            hidden = hidden + self.slice(encode_waves(share, self.slice_frequencies).to(weight))[:, None, None]
         return self.out(F.silu(hidden))
 
 
@@ -136,9 +142,9 @@ def gate(features: Tensor) -> Tensor:
     return torch.tanh(values) * torch.sigmoid(gates)
 
 
-def encode_waves(share: Tensor, frequencies: tuple[int, ...]) -> Tensor:
-    """Return cosines and sines of positions (n,) in [0, 1]: (n, 2 * number of frequencies)."""
-    angles = math.pi * share[:, None] * torch.tensor(frequencies, device=share.device)
+def encode_waves(share: Tensor, frequencies: Tensor) -> Tensor:
+    """Return cosines and sines of positions (n,) in [0, 1] at frequencies (f,) int64: (n, 2 f)."""
+    angles = math.pi * share[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

@@ -19,8 +19,9 @@ GPU_CHUNK_BYTES = 512 * 2**20
 def nearest_code(latents: Float[Tensor, "N D"], codebook: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
     """Find the nearest codebook vector of each latent; van den Oord et al. 2017, eq. 2.
 
-    Computes squared Euclidean distances in fp32, also under autocast (float64 for a float64 codebook). Ties take the
-    lower index.
+    Computes squared Euclidean distances in fp32, also under autocast (float64 for a float64 codebook). On a GPU with
+    torch.backends.cuda.matmul.allow_tf32, which the commands of vqdist set, their inputs are rounded to TF32: about one
+    latent in ten thousand then gets another code than in fp32, of almost the same distance. Ties take the lower index.
 
     Args:
         latents: (N, D) float.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vqdist.config.model_config import QuantizerConfig
 from vqdist.config.section import build_section, takes_keys
+from vqdist.foundation.devices import copy_to_device
 from vqdist.foundation.seeds import derive_seed
 from vqdist.models.argument_checks import require_codes, require_latents
 from vqdist.models.nearest_code import Assignment, assign_codes, nearest_code
@@ -218,7 +219,7 @@ class VectorQuantizer(nn.Module):
         positions = torch.randint(global_batch_size, (self.num_codes,), generator=generator)
         places = torch.randint(2**31, (self.num_codes,), generator=generator)
         gumbel = -torch.empty(self.num_codes).exponential_(generator=generator).log()
-        self._plan = RestartPlan(*(part.to(self.codebook.device) for part in (positions, places, gumbel)))
+        self._plan = RestartPlan(*(copy_to_device(part, self.codebook.device) for part in (positions, places, gumbel)))
 
     @torch.no_grad()
     def commit(self) -> None:

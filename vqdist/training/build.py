@@ -8,9 +8,11 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from vqdist.config.schema import RunConfig
+from vqdist.data.augmentation import Augmentation
 from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.devices import allow_tf32, queues_work
 from vqdist.foundation.progress import print_from_any_rank
 from vqdist.models.model_card import DataDescription
 from vqdist.training.optim import WeightEMA, build_optimizer
@@ -30,26 +32,38 @@ def build_state(config: RunConfig, task: Task, ranks: Ranks) -> TrainingState:
     if config.checkpoint.resume not in {"auto", "never"}:
         load_weights(model, read_weights(config.checkpoint.resume))
     model.to(ranks.device)
-    if ranks.device.type in {"cpu", "cuda"}:
+    if queues_work(ranks.device):
+        model.to(memory_format=torch.channels_last)  # the layout of all features; cuDNN would copy other kernels to it
+    elif ranks.device.type == "cpu":
         model.to(memory_format=task.memory_format)
     if config.train.compile:
-        model.compile()
-    optimizer = build_optimizer(model, task.hidden_weights(), config.optim, ranks)
+        # Sizes that vary would be compiled to graphs with symbolic sizes, which are slower. Where damaged samples are
+        # left out, a batch can have any size.
+        model.compile(dynamic=False if config.data.on_error == "raise" else None)
+    compiled = config.train.compile and queues_work(ranks.device)
+    optimizer = build_optimizer(model, task.hidden_weights(), config.optim, ranks, compiled=compiled)
     with warnings.catch_warnings():
         # Accelerate 1.15 passes an argument that torch 2.15 deprecates.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        # The prepared optimizer only calls the loss scaler, which a step does itself; the scaler must know this one.
+        wrapped, _ = accelerator.prepare(model, optimizer)
     weight_ema = WeightEMA(model, config.optim.weight_ema) if config.optim.weight_ema else None
     state = TrainingState(config, task, ranks, accelerator, wrapped, optimizer, weight_ema)
-    settle_buckets(state, _blank_batch(task.manifest))
+    settle_buckets(state, _blank_batch(config, task.manifest, ranks))
     return state
 
 
-def _blank_batch(manifest: Manifest) -> Batch:
-    """Return a batch of one sample of zeros with weight 0."""
-    values = torch.zeros(1, *manifest.values_shape, dtype=torch.uint8 if manifest.kind == "images" else torch.int64)
-    zero = torch.zeros(1, dtype=torch.int64)
-    return Batch(0, True, values, zero, zero, torch.full((1,), NO_NUMBER), torch.zeros(1))
+def _blank_batch(config: RunConfig, manifest: Manifest, ranks: Ranks) -> Batch:
+    """Return a batch of zeros with weight 0: one sample, or the shape of a micro-batch if it is compiled."""
+    size, shape = 1, manifest.values_shape
+    if config.train.compile:
+        share = -(-config.data.global_batch_size // ranks.world_size)
+        size = min(config.data.micro_batch_size or share, share)
+        augmentation = Augmentation.from_settings(config.data, seed=config.run.seed)
+        shape = shape if augmentation is None else augmentation.shape(shape)
+    values = torch.zeros(size, *shape, dtype=torch.uint8 if manifest.kind == "images" else torch.int64)
+    zeros = torch.zeros(size, dtype=torch.int64)
+    return Batch(0, True, values, zeros, zeros, torch.full((size,), NO_NUMBER), torch.zeros(size))
 
 
 def describe_data(manifest: Manifest) -> DataDescription:
@@ -80,11 +94,10 @@ def _build_accelerator(config: RunConfig) -> Accelerator:
 
 
 def _set_backends(config: RunConfig, ranks: Ranks) -> None:
-    if ranks.device.type != "cuda":
+    allow_tf32(ranks.device)
+    if not queues_work(ranks.device):
         return
     torch.backends.cudnn.benchmark = not config.run.deterministic
-    torch.backends.cuda.matmul.allow_tf32 = not config.run.deterministic
-    torch.backends.cudnn.allow_tf32 = not config.run.deterministic
     if config.run.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

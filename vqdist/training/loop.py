@@ -9,7 +9,6 @@ from typing import cast
 
 import torch
 
-from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.errors import DivergedError, StorageError
@@ -23,6 +22,7 @@ from vqdist.training.build import describe_data
 from vqdist.training.recorder import Recorder
 from vqdist.training.state import TrainingState, capture, resume
 from vqdist.training.step import RankRequests, StepResult, train_step
+from vqdist.training.step_feed import StepFeed
 from vqdist.training.validation import evaluate_split
 
 PREVIEW_SAMPLES = 8
@@ -58,14 +58,15 @@ def train(run: Run) -> str:
     stopped = not _evaluate(run)
     if evaluation_was_due and not stopped:
         _save_checkpoint(run)
-    steps = run.pipeline.train_steps(progress.step)
+    feed = _open_feed(run)
     while progress.step < last_step and not progress.ended_early and not stopped:
-        micro_batches = _load_step(run, steps)
-        result = train_step(state, micro_batches, _collect_requests(run))
+        micro_batches = feed.take()
+        prefetch = feed.prefetch if progress.step + 1 < last_step else None
+        result = train_step(state, micro_batches, _collect_requests(run), while_queued=prefetch)
         run.recorder.record_step(micro_batches, result)
         if progress.bad_in_row >= config.train.max_bad_steps:
             _roll_back(run)
-            steps = run.pipeline.train_steps(progress.step)
+            feed = _open_feed(run)
             continue
         _report(run, result)
         stopped = result.requests.stop or not _evaluate(run)
@@ -78,11 +79,9 @@ def train(run: Run) -> str:
     return "finished" if finished and not progress.eval_due else "stopped"
 
 
-def _load_step(run: Run, steps: Iterator[list[Batch]]) -> list[Batch]:
-    before = time.perf_counter()
-    micro_batches = next(steps)
-    run.recorder.add_data_wait(time.perf_counter() - before)
-    return micro_batches
+def _open_feed(run: Run) -> StepFeed:
+    state = run.state
+    return StepFeed(run.pipeline.train_steps(state.progress.step), state.ranks.device, run.recorder.add_data_wait)
 
 
 def _collect_requests(run: Run) -> RankRequests:

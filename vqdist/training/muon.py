@@ -1,9 +1,11 @@
 """Muon: each matrix of the momentum is made orthogonal before it becomes an update (Jordan et al. 2024)."""
 
 import math
+import operator
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,51 +36,128 @@ class Muon(Optimizer):
         lr: learning rate.
         weight_decay: decoupled weight decay.
         ranks: the ranks that share the work.
+        compiled: compile `orthogonalize`, whose operators are many and small.
     """
 
-    def __init__(self, params: Sequence[nn.Parameter], *, lr: float, weight_decay: float, ranks: Ranks) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+    def __init__(
+        self, params: Sequence[nn.Parameter], *, lr: float, weight_decay: float, ranks: Ranks, compiled: bool = False
+    ) -> None:
+        # capturable, as in torch's optimizers: step counts too are on the device of the weights.
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "capturable": True})
         self._ranks = ranks
+        # The shapes vary only in size: few graphs with symbolic sizes serve all of them.
+        self._orthogonalize = torch.compile(orthogonalize, dynamic=True) if compiled else orthogonalize
+        self._stacks: dict[torch.Size, _Stack] = {}
 
-    @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update the weights. Must be called by all ranks, with the same gradients."""
+        self._step(skip=None)
+
+    def step_unless(self, skip: Tensor) -> None:
+        """Queue a step that changes nothing if the flag () float32 is 1; see `vqdist.training.optim.step_unless`."""
+        self._step(skip=skip)
+
+    @torch.no_grad()
+    def _step(self, *, skip: Tensor | None) -> None:
         for group in self.param_groups:
-            self._update(group)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    by_shape[weight.shape].append(weight)
+            if by_shape:
+                self._update(group, list(by_shape.values()), skip=skip)
 
-    def _update(self, group: dict[str, Any]) -> None:
-        by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-        for weight in group["params"]:
-            if weight.grad is not None:
-                by_shape[weight.shape].append(weight)
-        stacks = [self._orthogonalize_share(weights) for weights in by_shape.values()]
-        if self._ranks.world_size > 1 and stacks:
-            flat = self._ranks.all_reduce(torch.cat([stack.flatten() for stack in stacks]))
-            parts = flat.split([stack.numel() for stack in stacks])
-            stacks = [part.view_as(stack) for part, stack in zip(parts, stacks, strict=True)]
-        for weights, stack in zip(by_shape.values(), stacks, strict=True):
-            lr, longer = group["lr"], max(stack.shape[1:])
-            for weight, update in zip(weights, stack, strict=True):
-                weight.mul_(1 - lr * group["weight_decay"])
-                weight.add_(update.view(weight.shape), alpha=-lr * ADAM_RMS * math.sqrt(longer))
+    def _update(self, group: dict[str, Any], by_shape: list[list[Tensor]], *, skip: Tensor | None) -> None:
+        skipped = None if skip is None else skip > 0
+        updates = self._sum_over_ranks([self._compute_share(weights, skipped=skipped) for weights in by_shape])
+        every = [weight for weights in by_shape for weight in weights]
+        lr, decay = group["lr"], group["lr"] * group["weight_decay"]
+        if skip is None:
+            torch._foreach_add_([self.state[weight]["step"] for weight in every], 1)
+            torch._foreach_mul_(every, 1 - decay)
+        else:
+            kept = 1 - skip
+            # A list, because torch would convert a single tensor to a number on the host.
+            torch._foreach_add_([self.state[weight]["step"] for weight in every], [kept] * len(every))
+            torch._foreach_mul_(every, 1 - decay * kept)
+            torch._foreach_mul_(updates, kept)
+        for weights, update in zip(by_shape, updates, strict=True):
+            scale = lr * ADAM_RMS * math.sqrt(max(update.shape[1:]))
+            torch._foreach_add_(weights, _unstack(update, weights[0]), alpha=-scale)
 
-    def _orthogonalize_share(self, weights: list[nn.Parameter]) -> Tensor:
+    def _sum_over_ranks(self, stacks: list[Tensor]) -> list[Tensor]:
+        if self._ranks.world_size == 1:
+            return stacks
+        flat = self._ranks.all_reduce(torch.cat([stack.flatten() for stack in stacks]))
+        parts = flat.split([stack.numel() for stack in stacks])
+        return [part.view_as(stack) for part, stack in zip(parts, stacks, strict=True)]
+
+    def _compute_share(self, weights: list[Tensor], *, skipped: Tensor | None) -> Tensor:
         """Return the updates (n, rows, columns) of weights of one shape; zeros for those of another rank's share."""
-        momenta = torch.stack([self._update_momentum(weight).flatten(1) for weight in weights])
+        mixed = self._update_momenta(weights, skipped=skipped)
+        if self._ranks.world_size == 1:
+            return self._orthogonalize(mixed)
         share = slice(self._ranks.rank, None, self._ranks.world_size)
-        updates = torch.zeros_like(momenta)
-        updates[share] = orthogonalize(momenta[share])
+        updates = torch.zeros_like(mixed)
+        updates[share] = self._orthogonalize(mixed[share])
         return updates
 
-    def _update_momentum(self, weight: nn.Parameter) -> Tensor:
-        """Add the gradient to the momentum and return Nesterov's mixture of the two."""
-        assert weight.grad is not None
-        state = self.state[weight]
-        if not state:
-            state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
-        state["step"] += 1
-        state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-        return weight.grad.lerp(state["momentum"], MOMENTUM)
+    def _update_momenta(self, weights: list[Tensor], *, skipped: Tensor | None) -> Tensor:
+        """Add the gradients to the momenta and return Nesterov's mixture of the two, (n, rows, columns)."""
+        momenta = self._stack_momenta(weights)
+        grads = torch.empty_like(momenta)  # given as `out`, because a stack of channels_last kernels is no matrix
+        found = [weight.grad for weight in weights if weight.grad is not None]
+        torch.stack(found, out=grads.view(len(found), *weights[0].shape))
+        if skipped is not None:
+            grads = torch.where(skipped, momenta, grads)  # the update is scaled by 0 later, and 0 times NaN is NaN
+        momenta.lerp_(grads, 1 - MOMENTUM)
+        return grads.lerp_(momenta, MOMENTUM)
+
+    def _stack_momenta(self, weights: list[Tensor]) -> Tensor:
+        """Return the momenta of weights of one shape as one tensor (n, rows, columns), which shares their memory."""
+        states = [self.state[weight] for weight in weights]
+        stack = self._stacks.get(weights[0].shape)
+        if stack is None or not stack.holds([state.get("momentum") for state in states]):
+            for state, weight in zip(states, weights, strict=True):
+                if not state:
+                    state["step"] = torch.zeros((), device=weight.device)
+                    state["momentum"] = torch.zeros_like(weight)
+            stack = _Stack.build([state["momentum"] for state in states])
+            self._stacks[weights[0].shape] = stack
+            for state, part in zip(states, stack.parts, strict=True):
+                state["momentum"] = part
+        return stack.matrices
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Tensors of one shape in one tensor.
+
+    Attributes:
+        matrices: (n, rows, columns).
+        parts: views of the matrices, in the shape of the tensors.
+    """
+
+    matrices: Tensor
+    parts: list[Tensor]
+
+    @classmethod
+    def build(cls, tensors: list[Tensor]) -> Self:
+        matrices = torch.stack(tensors).flatten(2)
+        return cls(matrices, [part.view(tensor.shape) for part, tensor in zip(matrices, tensors, strict=True)])
+
+    def holds(self, tensors: list[Tensor | None]) -> bool:
+        """Return whether these are its parts; a restored state and another choice of weights have others."""
+        return len(tensors) == len(self.parts) and all(map(operator.is_, tensors, self.parts))
+
+
+def _unstack(matrices: Tensor, like: Tensor) -> list[Tensor]:
+    """Return each of n matrices in the shape and the memory layout of a weight, as operators on lists require."""
+    stacked = matrices.view(len(matrices), *like.shape)
+    strides = (like.numel(), *like.stride())
+    if stacked.stride() != strides:
+        stacked = stacked.new_empty_strided(stacked.shape, strides).copy_(stacked)
+    return list(stacked.unbind())
 
 
 class MuonWithAdamW(Optimizer):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from vqdist.config.schema import OptimSection
@@ -15,13 +15,21 @@ from vqdist.training.muon import Muon, MuonWithAdamW
 FINAL_LR_SHARE = 0.01
 
 
-def build_optimizer(model: nn.Module, hidden: list[nn.Parameter], settings: OptimSection, ranks: Ranks) -> Optimizer:
+def build_optimizer(
+    model: nn.Module,
+    hidden: list[nn.Parameter],
+    settings: OptimSection,
+    ranks: Ranks,
+    *,
+    compiled: bool = False,
+) -> AdamW | MuonWithAdamW:
     """Return AdamW, or Muon for the hidden weights and AdamW for the others.
 
     Biases, other vectors and a codebook are not decayed; the latents determine the length of codebook vectors.
 
     Args:
         hidden: the weights between the first and the last layer.
+        compiled: compile what Muon computes.
     """
     hidden = hidden if settings.name == "muon" else []
     taken = {id(weight) for weight in hidden}
@@ -34,11 +42,31 @@ def build_optimizer(model: nn.Module, hidden: list[nn.Parameter], settings: Opti
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
-    fused = ranks.device.type in {"cuda", "cpu"}
+    fused = ranks.device.type != "mps"
     adamw = AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=fused)
     if not hidden:
         return adamw
-    return MuonWithAdamW(Muon(hidden, lr=settings.lr, weight_decay=settings.weight_decay, ranks=ranks), adamw)
+    muon = Muon(hidden, lr=settings.lr, weight_decay=settings.weight_decay, ranks=ranks, compiled=compiled)
+    return MuonWithAdamW(muon, adamw)
+
+
+def step_unless(optimizer: AdamW | MuonWithAdamW, skip: Tensor) -> None:
+    """Queue a step that the device skips if the flag is set, so that the host does not wait for the flag.
+
+    Args:
+        optimizer: of `build_optimizer`.
+        skip: () float32, 0 or 1. A skipped step changes neither weights nor state.
+    Must be called by all ranks, with the same flag.
+    """
+    if isinstance(optimizer, MuonWithAdamW):
+        optimizer.muon.step_unless(skip)
+        optimizer = optimizer.adamw
+    # The attribute by which torch.amp.GradScaler.step lets fused optimizers skip a step.
+    optimizer.found_inf = skip  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
 
 
 def compute_lr(step: int, settings: OptimSection) -> float:
@@ -118,10 +146,10 @@ class WeightEMA:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for name, live in self._live().items():
-            held = live.clone()
-            live.copy_(self.tensors[name])
-            self.tensors[name].copy_(held)
+        averages, live = list(self.tensors.values()), list(self._live().values())
+        held = [value.clone() for value in live]
+        torch._foreach_copy_(live, averages)
+        torch._foreach_copy_(averages, held)
 
     @torch.no_grad()
     def load(self, tensors: dict[str, torch.Tensor]) -> None:

@@ -1,14 +1,20 @@
-"""One optimizer update over all ranks: forward, backward, one reduction of everything that must agree, update."""
+"""One optimizer update over all ranks: forward, backward, one reduction of everything that must agree, update.
 
+On a GPU the host waits once a step, after everything but the update of codebook and averages is queued: the optimizer
+receives the flag that tells whether to skip the step as a tensor.
+"""
+
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from vqdist.data.augmentation import augment
 from vqdist.data.loading.batch import Batch
+from vqdist.foundation.devices import copy_to_device, queues_work
 from vqdist.foundation.seeds import derive_seed
-from vqdist.training.optim import compute_lr
+from vqdist.training.optim import compute_lr, step_unless
 from vqdist.training.state import TrainingState
 
 
@@ -36,10 +42,19 @@ class StepResult:
     requests: RankRequests
 
 
-def train_step(state: TrainingState, micro_batches: list[Batch], requests: RankRequests) -> StepResult:
+def train_step(
+    state: TrainingState,
+    micro_batches: list[Batch],
+    requests: RankRequests,
+    *,
+    while_queued: Callable[[], None] | None = None,
+) -> StepResult:
     """Train on one global batch. Every sample has the same weight, whatever its rank and micro-batch.
 
     Must be called by all ranks, each with its share of the batch.
+
+    Args:
+        while_queued: called before the host waits for the device, for example to load the next batch.
     """
     config, progress, task = state.config, state.progress, state.task
     step = progress.step + 1
@@ -47,14 +62,21 @@ def train_step(state: TrainingState, micro_batches: list[Batch], requests: RankR
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     task.begin_step(step)
-    sums = _backward(state, micro_batches, step, _count_samples(state, micro_batches))
+    sums = _backward(state, micro_batches, step, _scale_loss(state, micro_batches))
     limit = config.optim.grad_clip
     grad_norm = state.accelerator.clip_grad_norm_(task.model.parameters(), limit or float("inf"))
-    reduced = _reduce(state, micro_batches, sums, grad_norm, requests)
+    report = _reduce(state, micro_batches, sums, grad_norm, requests)
 
-    overflowed = state.accelerator.scaler is not None and not grad_norm.isfinite()
-    if reduced.finite or overflowed:
-        state.optimizer.step()  # in fp16 the scaler skips a step that overflowed, and lowers its scale
+    queued = queues_work(state.ranks.device)
+    if queued:
+        step_unless(state.optimizer, report.is_bad)
+    if while_queued is not None:
+        while_queued()
+    reduced = report.read()  # waits for the device
+    if reduced.finite and not queued:
+        state.optimizer.step()
+    if state.accelerator.scaler is not None:
+        state.accelerator.scaler.update()  # also after a skipped step, because its gradients were unscaled
     state.optimizer.zero_grad(set_to_none=True)
     task.end_step(reduced.finite)
     if reduced.finite:
@@ -65,7 +87,7 @@ def train_step(state: TrainingState, micro_batches: list[Batch], requests: RankR
     progress.bad_steps += not reduced.finite
     progress.skipped_samples += reduced.skipped
     progress.step = step
-    return StepResult(reduced.finite, float(grad_norm), lr, reduced.requests)
+    return StepResult(reduced.finite, reduced.grad_norm, lr, reduced.requests)
 
 
 def settle_buckets(state: TrainingState, blank: Batch) -> None:
@@ -79,7 +101,7 @@ def settle_buckets(state: TrainingState, blank: Batch) -> None:
     Must be called by all ranks.
     """
     if state.ranks.world_size > 1:
-        losses = state.task.losses(state.model, _place(state, blank, step=0), training=True)
+        losses = state.task.losses(state.model, blank.to(state.ranks.device), training=True)
         state.accelerator.backward(losses.terms["loss"].sum() * 0.0)
         state.optimizer.zero_grad(set_to_none=True)
 
@@ -89,33 +111,72 @@ class _Reduced:
     """Sums over all ranks."""
 
     finite: bool
+    grad_norm: float
     sums: dict[str, float]
     samples: float
     skipped: int
     requests: RankRequests
 
 
-def _count_samples(state: TrainingState, micro_batches: list[Batch]) -> float:
-    """Return the number of samples in the global batch, without damaged samples that are skipped."""
+@dataclass(frozen=True)
+class _Report:
+    """Sums over all ranks that are still on the device.
+
+    Attributes:
+        names: of the loss terms.
+        values: sum of each loss term, number of ranks whose values were not finite, and the flags of `_reduce`.
+        grad_norm: (1,), of the summed gradient.
+    """
+
+    names: list[str]
+    values: Tensor
+    grad_norm: Tensor
+
+    @property
+    def is_bad(self) -> Tensor:
+        """() float32: 1 if the step must be skipped, else 0."""
+        return (self.values[len(self.names)] > 0).float()
+
+    def read(self) -> _Reduced:
+        """Return the values on the host. This is the only operation of a step that waits for the device."""
+        numbers = torch.cat([self.values, self.grad_norm]).tolist()
+        *values, bad_ranks, count, skipped, stop, checkpoint, grad_norm = numbers
+        return _Reduced(
+            finite=bad_ranks == 0,
+            grad_norm=grad_norm,
+            sums=dict(zip(self.names, values, strict=True)),
+            samples=count,
+            skipped=int(skipped),
+            requests=RankRequests(stop > 0, checkpoint > 0),
+        )
+
+
+def _scale_loss(state: TrainingState, micro_batches: list[Batch]) -> float | Tensor:
+    """Return the factor of a sum over this rank's samples that makes the average over ranks a mean over all samples.
+
+    DDP averages over ranks. Damaged samples that are skipped do not count.
+    """
     if state.config.data.on_error == "raise":
-        return state.config.data.global_batch_size
-    count = torch.tensor([float(sum(batch.num_samples for batch in micro_batches))], device=state.ranks.device)
-    return max(state.ranks.all_reduce(count).item(), 1.0)
+        return state.ranks.world_size / state.config.data.global_batch_size
+    here = torch.tensor(float(sum(batch.num_samples for batch in micro_batches)))
+    count = state.ranks.all_reduce(copy_to_device(here, state.ranks.device)).clamp_(min=1.0)
+    return torch.full_like(count, state.ranks.world_size) / count
 
 
-def _backward(state: TrainingState, micro_batches: list[Batch], step: int, samples: float) -> dict[str, torch.Tensor]:
+def _backward(
+    state: TrainingState, micro_batches: list[Batch], step: int, loss_scale: float | Tensor
+) -> dict[str, Tensor]:
     """Accumulate the gradients of this rank's share; return the sum of each loss term over its samples."""
-    sums: dict[str, torch.Tensor] = {}
+    sums: dict[str, Tensor] = {}
     for number, batch in enumerate(micro_batches):
         last = number == len(micro_batches) - 1
         if batch.num_samples == 0 and not last:
             continue  # the last one must run, because its backward pass sums the gradients over the ranks
         torch.manual_seed(derive_seed(state.config.run.seed, "dropout", step, state.ranks.rank, number))
         with nullcontext() if last else state.accelerator.no_sync(state.model):
-            placed = _place(state, batch, step)
+            placed = batch.to(state.ranks.device)
             terms = state.task.losses(state.model, placed, training=True).terms
-            # DDP averages over ranks: times the world size over the global count it is the mean over samples.
-            loss = (terms["loss"] * placed.weights).sum() * (state.ranks.world_size / samples)
+            loss = (terms["loss"] * placed.weights).sum() * loss_scale
             state.accelerator.backward(loss)
         for name, term in terms.items():
             part = (term.detach().float() * placed.weights).sum()
@@ -123,40 +184,26 @@ def _backward(state: TrainingState, micro_batches: list[Batch], step: int, sampl
     return sums
 
 
-def _place(state: TrainingState, batch: Batch, step: int) -> Batch:
-    """Return a micro-batch on the device, augmented."""
-    data = state.config.data
-    if data.mirror != "none" or data.crop is not None:
-        batch = augment(batch, data, seed=state.config.run.seed, step=step)
-    return batch.to(state.ranks.device)
-
-
 def _reduce(
     state: TrainingState,
     micro_batches: list[Batch],
-    sums: dict[str, torch.Tensor],
-    grad_norm: torch.Tensor,
+    sums: dict[str, Tensor],
+    grad_norm: Tensor,
     requests: RankRequests,
-) -> _Reduced:
+) -> _Report:
     """Sum the task's buffers, the loss terms and the flags over all ranks, in one reduction."""
     names = sorted(sums)
     samples = sum(batch.num_samples for batch in micro_batches)
     skipped = sum(len(batch.skipped) for batch in micro_batches)
-    flags = [float(samples), float(skipped), float(requests.stop), float(requests.checkpoint)]
-    here = torch.stack([sums[name] for name in names])
-    bad = ~(here.isfinite().all() & grad_norm.isfinite())
-    report = torch.cat([here, bad.float().view(1), here.new_tensor(flags)])
+    flags = torch.tensor([float(samples), float(skipped), float(requests.stop), float(requests.checkpoint)])
+    here = torch.stack([*(sums[name] for name in names), grad_norm.float()])
+    terms, norm = here.split([len(names), 1])
+    bad = (~here.isfinite().all()).float()
+    values = torch.cat([terms, bad.view(1), copy_to_device(flags, here.device)])
     buffers = state.task.buffers_to_reduce()
     if state.ranks.world_size > 1:
-        flat = state.ranks.all_reduce(torch.cat([report, *(tensor.flatten() for tensor in buffers)]))
-        report, *parts = flat.split([len(report), *(tensor.numel() for tensor in buffers)])
+        flat = state.ranks.all_reduce(torch.cat([values, *(tensor.flatten() for tensor in buffers)]))
+        values, *parts = flat.split([len(values), *(tensor.numel() for tensor in buffers)])
         for tensor, part in zip(buffers, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
-    *values, bad_ranks, count, skipped_samples, stop, checkpoint = report.tolist()
-    return _Reduced(
-        finite=bad_ranks == 0,
-        sums=dict(zip(names, values, strict=True)),
-        samples=count,
-        skipped=int(skipped_samples),
-        requests=RankRequests(stop > 0, checkpoint > 0),
-    )
+    return _Report(names, values, norm)

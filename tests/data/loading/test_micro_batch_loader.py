@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from vqdist.data.augmentation import Augmentation
 from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.loading.micro_batch_loader import MicroBatchLoader
 from vqdist.data.loading.pipeline import SampleDecoder
@@ -52,6 +53,34 @@ def test_samples_without_label_and_slice_have_no_number(image_set: Path, monkeyp
     monkeypatch.setattr(ShardReader, "_parse_info", lambda *_: {"subject": "s", "label": None})
     batch = load(dataset, 0)
     assert (batch.label.tolist(), batch.slice.tolist()) == ([NO_NUMBER], [NO_NUMBER])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_only_the_crops_are_loaded(image_set: Path, tmp_path: Path, cached: bool) -> None:
+    augmentation = Augmentation("up-down", 16, 8, seed=5)
+    cache = SampleCache(tmp_path / "cache", 60, (1, 32, 32), np.uint8) if cached else None
+    dataset = open_dataset(image_set, augmentation=augmentation, cache=cache)
+    whole = load(open_dataset(image_set), 9, 2, 30)
+    changes = augmentation.draw(3, [109 % 8, 102 % 8, 130 % 8], (1, 32, 32))
+    expected = [change.apply(image) for change, image in zip(changes, whole.values.numpy(), strict=True)]
+    for _ in range(2):  # the second time from the cache
+        batch = load(dataset, 9, 2, 30)
+        assert np.array_equal(batch.values.numpy(), np.stack(expected))
+        assert batch.keys == whole.keys
+    if cached:
+        assert load(open_dataset(image_set, cache=cache), 9, 2, 30).values.equal(whole.values), (
+            "the cache has them whole"
+        )
+
+
+def test_damaged_samples_keep_the_crops_of_the_others(damaged_set: Path) -> None:
+    augmentation = Augmentation("left-right", 16, 8, seed=5)
+    batch = load(open_dataset(damaged_set, skip_damaged=True, augmentation=augmentation), 8, 0, 9)
+    intact = load(open_dataset(damaged_set, augmentation=augmentation), 8, 9)
+    assert batch.values.equal(intact.values)
+    blank = load(open_dataset(damaged_set, skip_damaged=True, augmentation=augmentation), 0, 1)
+    assert blank.values.shape == (1, 1, 16, 16)
+    assert not blank.values.any()
 
 
 def test_damaged_samples_raise_or_are_left_out(damaged_set: Path) -> None:

@@ -9,10 +9,12 @@ import torch
 
 from vqdist.config.loading import load_config
 from vqdist.config.schema import RunConfig
-from vqdist.data.loading.batch import Batch
+from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import load_manifest
+from vqdist.foundation.errors import DataError, UserError
+from vqdist.models.pixelcnn import PixelCNN
 from vqdist.plotting.image_grids import GAP_PIXELS as GAP
-from vqdist.training.tasks.pixelcnn import PixelCNNTask
+from vqdist.training.tasks.pixelcnn import PixelCNNTask, conditions_of
 from vqdist.training.tasks.vqvae import VQVAETask
 
 CPU = torch.device("cpu")
@@ -32,6 +34,27 @@ def test_a_prior_starts_from_the_codebook_of_its_vqvae(code_set: Path) -> None:
     codebook = task.vqvae.quantizer.codebook
     distances = torch.stack([torch.pdist(codebook), torch.pdist(model.embedding.weight.detach())])
     assert torch.corrcoef(distances)[0, 1].item() > 0.9999
+
+
+def test_conditions_are_checked_although_the_batch_is_on_a_device() -> None:
+    """A GPU would fail an assertion at a wrong label, and train on a wrong slice number without an error."""
+    model = PixelCNN(8, hidden=8, layers=1, condition="label+slice", num_labels=3, num_slices=20)
+
+    def place(label: list[int], slice: list[int]) -> Batch:
+        codes, positions = torch.zeros(2, 4, 4, dtype=torch.int64), torch.arange(2)
+        numbers = torch.tensor(label), torch.tensor(slice)
+        return Batch(1, True, codes, *numbers, positions, torch.ones(2), ["a", "b"]).to(torch.device("meta"))
+
+    found = conditions_of(model, place([0, 2], [19, 0]))
+    assert {name: value.device.type for name, value in found.items()} == {"label": "meta", "slice": "meta"}
+    with pytest.raises(DataError, match="sample b: found no label"):
+        conditions_of(model, place([0, NO_NUMBER], [1, 2]))
+    with pytest.raises(DataError, match="sample a: found no slice"):
+        conditions_of(model, place([0, 1], [NO_NUMBER, 2]))
+    with pytest.raises(UserError, match=r"label: found 3; expected a number in \[0, 3\)"):
+        conditions_of(model, place([3, 1], [1, 2]))
+    with pytest.raises(UserError, match=r"slice: found 20; expected a number in \[0, 20\)"):
+        conditions_of(model, place([2, 1], [1, 20]))
 
 
 @pytest.mark.parametrize("count", [3, 8])

@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 import torch
 
 NO_NUMBER = -1
+_TENSORS = ("values", "label", "slice", "positions", "weights")
 
 
 class SampleInfo(NamedTuple):
@@ -14,6 +15,13 @@ class SampleInfo(NamedTuple):
     key: str
     label: int
     slice: int
+
+
+class Conditions(NamedTuple):
+    """Label and slice number of each sample of a batch, on the CPU."""
+
+    label: torch.Tensor
+    slice: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Batch:
         weights: (B,) float32, 1 for a sample of the dataset and 0 for a blank one.
         keys: key of each sample of the dataset.
         skipped: a message for each damaged sample that was left out.
+        conditions: what they were before the batch was copied to a device; None for a batch on the CPU.
     """
 
     step: int
@@ -44,6 +53,7 @@ class Batch:
     weights: torch.Tensor
     keys: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    conditions: Conditions | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -53,12 +63,21 @@ class Batch:
         """Number of samples of the dataset, without blank ones."""
         return len(self.keys)
 
+    @property
+    def conditions_on_cpu(self) -> Conditions:
+        """Label and slice number of each sample, which can be checked without waiting for the device."""
+        return self.conditions or Conditions(self.label, self.slice)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return all tensors that `to` copies."""
+        return [getattr(self, name) for name in _TENSORS]
+
     def to(self, device: torch.device) -> Self:
         """Return the batch on a device. Images stay uint8."""
         if device.type == "cpu":
             return self
-        names = ("values", "label", "slice", "positions", "weights")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
+        return replace(self, conditions=self.conditions_on_cpu, **moved)
 
 
 def to_images(values: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vqdist.data.augmentation import Augmentation, Change
 from vqdist.data.loading.batch import NO_NUMBER, Batch, SampleInfo
 from vqdist.data.loading.plan import MicroBatchPlan
 from vqdist.data.loading.sample_cache import SampleCache
@@ -73,6 +74,7 @@ class MicroBatchLoader:
         dtype: type in which values are stored: uint8 for images, int32 for codes.
         global_batch_size: positions of the run, modulo this, are positions in a global batch.
         skip_damaged: leave damaged samples out and report them, instead of raising.
+        augmentation: of the images; None: load them as they are.
         cache: decoded samples; None: decode every time.
     """
 
@@ -85,6 +87,7 @@ class MicroBatchLoader:
         dtype: npt.DTypeLike,
         global_batch_size: int,
         skip_damaged: bool = False,
+        augmentation: Augmentation | None = None,
         cache: SampleCache | None = None,
     ) -> None:
         self.reader = reader
@@ -92,7 +95,13 @@ class MicroBatchLoader:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.global_batch_size = global_batch_size
         self.skip_damaged = skip_damaged
+        self.augmentation = augmentation
         self.cache = cache
+
+    @property
+    def loaded_shape(self) -> tuple[int, ...]:
+        """Shape of a loaded sample, with augmentation."""
+        return self.shape if self.augmentation is None else self.augmentation.shape(self.shape)
 
     def is_cached(self) -> bool:
         """Whether every sample is in the cache."""
@@ -100,7 +109,7 @@ class MicroBatchLoader:
 
     def load(self, plan: MicroBatchPlan, *, pin_memory: bool = False) -> Batch:
         """Load a micro-batch in this process."""
-        values = np.empty((max(len(plan.samples), 1), *self.shape), self.dtype)
+        values = np.empty((max(len(plan.samples), 1), *self.loaded_shape), self.dtype)
         loaded = self.load_into(plan, values)
         return loaded.to_batch(values[: loaded.num_rows], pin_memory=pin_memory)
 
@@ -111,12 +120,16 @@ class MicroBatchLoader:
             DamagedDataError: a sample differs from its index, and skip_damaged is not set.
         """
         positions = (plan.positions % self.global_batch_size).tolist()
-        if self.cache is not None and (infos := self.cache.take(plan.samples, values)) is not None:
+        changes = None
+        if self.augmentation is not None:
+            changes = self.augmentation.draw(plan.step, positions, self.shape)
+        if self.cache is not None and (infos := self.cache.take(plan.samples, values, changes)) is not None:
             return LoadedMicroBatch(plan.step, plan.last, infos, positions, [])
         loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [])
-        for position, index in zip(positions, plan.samples.tolist(), strict=True):
+        for number, (position, index) in enumerate(zip(positions, plan.samples.tolist(), strict=True)):
+            change = None if changes is None else changes[number]
             try:
-                loaded.infos.append(self._load_sample(index, values[len(loaded.infos) :][:1]))
+                loaded.infos.append(self._load_sample(index, change, values[len(loaded.infos) :][:1]))
             except DamagedDataError as error:
                 if not self.skip_damaged:
                     raise
@@ -127,15 +140,17 @@ class MicroBatchLoader:
             values[0] = 0
         return loaded
 
-    def _load_sample(self, index: int, out: Array) -> SampleInfo:
-        if self.cache is not None and (found := self.cache.take([index], out)) is not None:
+    def _load_sample(self, index: int, change: Change | None, out: Array) -> SampleInfo:
+        one = None if change is None else [change]
+        if self.cache is not None and (found := self.cache.take([index], out, one)) is not None:
             return found[0]
         sample = self.reader.read(index)
-        out[0] = self.decode(sample)
+        decoded = self.decode(sample).astype(self.dtype, copy=False)
+        out[0] = change.apply(decoded) if change else decoded
         fields = sample["json"]
         info = SampleInfo(sample["__key__"], _to_number(fields.get("label")), _to_number(fields.get("slice")))
         if self.cache is not None:
-            self.cache.put(index, out[0], info)
+            self.cache.put(index, decoded, info)
         return info
 
 

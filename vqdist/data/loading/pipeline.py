@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from vqdist.config.schema import DataSection
+from vqdist.data.augmentation import Augmentation
 from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.micro_batch_loader import MicroBatchLoader
 from vqdist.data.loading.plan import MicroBatchPlan, Plan, SplitPlan, TrainPlan
@@ -82,6 +83,7 @@ class DataPipeline:
         self._pin_memory = pin_memory
         self._caches = caches or {}
         self._prefetcher = prefetcher
+        self._augmentation = Augmentation.from_settings(settings, seed=seed)
         # The disk space of an evicted shard is freed only when the shard is closed.
         max_open = MAX_OPEN_SHARDS if gate is None else max(settings.window_shards, 2)
         self._readers = {
@@ -95,7 +97,7 @@ class DataPipeline:
         )
 
     def train_steps(self, step: int) -> Iterator[list[Batch]]:
-        """Yield this rank's micro-batches of each step, without end.
+        """Yield this rank's micro-batches of each step, augmented and without end.
 
         Args:
             step: optimizer updates so far; the first item belongs to step + 1.
@@ -110,7 +112,7 @@ class DataPipeline:
         )
         self._report_progress(step)
         micro_batches: list[Batch] = []
-        for batch in self._load("train", plan):
+        for batch in self._load("train", plan, self._augmentation):
             micro_batches.append(batch)
             if batch.last:
                 self._report_progress(batch.step - 1)
@@ -149,16 +151,16 @@ class DataPipeline:
         chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
         return self._dataset(name).load(MicroBatchPlan(0, chosen, chosen, last=True))
 
-    def _load(self, name: str, plan: Plan) -> Iterator[Batch]:
+    def _load(self, name: str, plan: Plan, augmentation: Augmentation | None = None) -> Iterator[Batch]:
         return load_batches(
-            self._dataset(name),
+            self._dataset(name, augmentation),
             plan,
             num_workers=self.settings.num_workers,
             timeout_s=self._timeout_s,
             pin_memory=self._pin_memory,
         )
 
-    def _dataset(self, name: str) -> MicroBatchLoader:
+    def _dataset(self, name: str, augmentation: Augmentation | None = None) -> MicroBatchLoader:
         return MicroBatchLoader(
             self._readers[name],
             SampleDecoder(self.manifest),
@@ -166,5 +168,6 @@ class DataPipeline:
             dtype=self.manifest.values_dtype,
             global_batch_size=self.settings.global_batch_size,
             skip_damaged=self.settings.on_error == "skip",
+            augmentation=augmentation,
             cache=self._caches.get(name),
         )

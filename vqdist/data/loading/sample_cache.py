@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.data.augmentation import Change
 from vqdist.data.cache_dir import MEMORY_FOLDER, free_bytes
 from vqdist.data.loading.batch import SampleInfo
 from vqdist.data.loading.shared_memory import Array, SharedRows
@@ -54,13 +55,23 @@ class SampleCache:
         """Whether every sample is cached."""
         return bool(self._complete.array.all())
 
-    def take(self, indexes: Sequence[int] | Indexes, out: Array) -> list[SampleInfo] | None:
-        """Copy samples to the first rows of `out` and return their infos; None unless all of them are cached."""
+    def take(
+        self, indexes: Sequence[int] | Indexes, out: Array, changes: Sequence[Change] | None = None
+    ) -> list[SampleInfo] | None:
+        """Copy samples to the first rows of `out` and return their infos; None unless all of them are cached.
+
+        Args:
+            changes: the augmentation of each sample; None: copy the samples as they are.
+        """
         chosen = np.asarray(indexes, dtype=np.int64)
         if not self._complete.array[chosen].all():
             return None
         self._complete.fence()
-        np.take(self._values.array, chosen, axis=0, out=out[: len(chosen)], mode="clip")
+        if changes is None:
+            np.take(self._values.array, chosen, axis=0, out=out[: len(chosen)], mode="clip")
+        else:
+            for row, index, change in zip(out[: len(chosen)], chosen, changes, strict=True):
+                row[...] = change.apply(self._values.array[index])
         return [self._read_head(self._heads.array[index].tobytes()) for index in chosen]
 
     def put(self, index: int, values: Array, info: SampleInfo) -> None:

@@ -56,7 +56,7 @@ def _until_cached(plan: Iterator[MicroBatchPlan], dataset: MicroBatchLoader) -> 
 def _load_by_workers(
     dataset: MicroBatchLoader, slots: "Slots", num_workers: int, timeout_s: float, pin_memory: bool
 ) -> Iterator[Batch]:
-    rows = SharedRows(slots.count * slots.max_samples, dataset.shape, dataset.dtype)
+    rows = SharedRows(slots.count * slots.max_samples, dataset.loaded_shape, dataset.dtype)
     loader = DataLoader(
         _SlotFiller(dataset, rows),
         sampler=slots,

@@ -113,12 +113,15 @@ def conditions_of(model: PixelCNN, batch: Batch) -> dict[str, Tensor]:
     """Return the conditions of a batch that a model is conditioned on.
 
     Raises:
-        DataError: a sample has none. Only checked for batches on the CPU: elsewhere it would wait for the device.
+        DataError: a sample has none.
+        UserError: the model has no such label or slice number.
     """
-    given = {"label": batch.label, "slice": batch.slice}
-    wanted = {name: values for name, values in given.items() if name in model.condition}
-    for name, values in wanted.items():
-        if values.device.type == "cpu" and (values == NO_NUMBER).any():
-            key = batch.keys[int((values == NO_NUMBER).int().argmax())]
+    wanted = [name for name in ("label", "slice") if name in model.condition]
+    on_cpu = batch.conditions_on_cpu._asdict()
+    for name in wanted:
+        if (missing := on_cpu[name] == NO_NUMBER).any():
+            key = batch.keys[int(missing.int().argmax())]
             raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
-    return wanted
+    if batch.conditions is not None:  # on a device, where the model does not check the ranges
+        model.check_conditions(len(batch), **{name: on_cpu.get(name) if name in wanted else None for name in on_cpu})
+    return {name: getattr(batch, name) for name in wanted}

@@ -51,7 +51,7 @@ class Task(ABC):
     Attributes:
         name: of the task in the configuration.
         config_type: the keys of the `model` section.
-        memory_format: of the model's weights on CPUs and GPUs.
+        memory_format: of the model's weights on CPUs; on GPUs it is channels_last.
         model: set by `build`.
     """
 
