@@ -42,7 +42,7 @@ prepare() {
     log "notice: ACCELERATE_USE_CPU=true is set in the environment: the GPUs of this job are not used"
   fi
   if [[ -n $per_node ]] && ((per_node < ${SLURM_GPUS_ON_NODE:-0})); then
-    log "notice: $per_node ranks for $SLURM_GPUS_ON_NODE GPUs of a node; without --ntasks and --ntasks-per-node each GPU gets one"
+    log "notice: ranks per node: $per_node, GPUs per node: $SLURM_GPUS_ON_NODE; without --ntasks and --ntasks-per-node each GPU gets one"
   fi
 }
 

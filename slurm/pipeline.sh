@@ -46,7 +46,7 @@ while (($# > 0)); do
   esac
   shift
 done
-((${#places[@]} == 2)) || { print_usage "$0" >&2; fail "found ${#places[@]} folders; expected SOURCE and OUT"; }
+((${#places[@]} == 2)) || { print_usage "$0" >&2; fail "found ${#places[@]} of the two arguments; expected SOURCE and OUT"; }
 source=${places[0]}
 if ! ((dry_run)) && [[ $source != demo && ! -d $source && ! -e ${places[1]}/slices/dataset.json ]]; then
   fail "SOURCE: found no folder $source; expected a source of vqdist.shard: a folder, or demo"
