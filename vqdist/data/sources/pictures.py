@@ -55,10 +55,19 @@ def load_picture(path: str | Path, *, image_size: int, channels: int) -> np.ndar
     Raises:
         DataError: no picture, a damaged one, an animation or stack, or more than 67 million pixels.
     """
+    return to_model_size(read_pixels(path, channels=channels), image_size)
+
+
+def read_pixels(path: str | Path, *, channels: int) -> np.ndarray:
+    """Read a picture in its own size, (H, W) uint8 or, with 3 channels, (H, W, 3); errors as in `load_picture`."""
     with _opened(path) as picture:
-        pixels = _to_uint8(picture, channels)
+        return _to_uint8(picture, channels)
+
+
+def to_model_size(pixels: np.ndarray, image_size: int) -> np.ndarray:
+    """Pad pixels, (H, W) or (H, W, 3), to a square and resize it to (C, image_size, image_size)."""
     square = resize(pad_to_square(pixels), (image_size, image_size))
-    return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
+    return square[None] if square.ndim == 2 else np.ascontiguousarray(square.transpose(2, 0, 1))
 
 
 def has_colour(path: str | Path) -> bool:
