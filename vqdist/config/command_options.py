@@ -156,6 +156,23 @@ class CompleteOptions(SliceOptions):
     top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
 
 
+class ScoreOptions(SliceOptions):
+    """Options of `vqdist score`."""
+
+    out: FilePath = key(..., "folder for scores.jsonl, maps and restored slices")
+    masks: FilePath | None = key(
+        None, "folder of masks of the lesions, named like the slices: report metrics; a slice without mask is healthy"
+    )
+    healthy: Text | None = key(
+        None, "DIR or DIR:SPLIT, dataset of healthy slices that the others are compared with; SPLIT: validate"
+    )
+    restorations: Int = key(15, "restorations of each slice", unit="restorations", ge=1)
+    restore_percentile: Real = key(
+        90.0, "codes that cost more bits than this percentile of the healthy codes are redrawn", unit="%", gt=0, lt=100
+    )
+    false_positive_rate: Real = key(0.05, "share of the healthy slices that are flagged", gt=0, lt=1)
+
+
 class EvaluateOptions(Options):
     """Options of `vqdist evaluate`."""
 
