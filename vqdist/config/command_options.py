@@ -168,7 +168,7 @@ class ScoreOptions(SliceOptions):
     )
     restorations: Int = key(15, "restorations of each slice", unit="restorations", ge=1)
     restore_percentile: Real = key(
-        90.0, "codes that cost more bits than this percentile of the healthy codes are redrawn", unit="%", gt=0, lt=100
+        80.0, "codes that cost more bits than this percentile of the healthy codes are redrawn", unit="%", gt=0, lt=100
     )
     false_positive_rate: Real = key(0.05, "share of the healthy slices that are flagged", gt=0, lt=1)
 

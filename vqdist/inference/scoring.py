@@ -3,7 +3,7 @@
 The result of a slice depends on the seed, the slice and the healthy slices, not on the number of ranks or of slices.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.maps import compute_excess, compute_score
 from vqdist.inference.anomaly.method import ScoringMethod
-from vqdist.inference.anomaly.reference import BitLimits
+from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
+from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts
 from vqdist.inference.conditions import Conditions
 from vqdist.inference.mask_files import is_mask_name
@@ -41,9 +42,6 @@ from vqdist.inference.slice_source import (
 )
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 
-DRAWS_PER_NUMBER = 4  # maps drawn from the prior for the limits of a slice number, if there are no healthy slices
-DARK = 0.1  # a decoded place with no brighter pixel is outside the brain
-
 
 @dataclass(frozen=True)
 class SliceSet:
@@ -56,6 +54,11 @@ class SliceSet:
         """Return the slice number: the one that the prior is conditioned on, else that of the slice."""
         numbers = self.conditions.slice
         return self.source.infos[index].slice if numbers is None else int(numbers[index])
+
+    def condition(self, index: int) -> Condition:
+        """Return label and slice number that the prior is conditioned on; None for one that it is not."""
+        found = self.conditions.describe(index)
+        return found["label"], found["slice"]
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,29 @@ class Scorer:
     slices: SliceSet
     healthy: SliceSet | None
 
-    def compute_limits(self, ranks: Ranks) -> BitLimits:
-        """Return the limits above which a code is redrawn. Must be called by all ranks."""
+    def draw(self, ranks: Ranks) -> dict[Condition, PriorDraws]:
+        """Draw slices of every condition that occurs. Must be called by all ranks."""
+        sets = [self.slices] if self.healthy is None else [self.slices, self.healthy]
+        conditions = {found.condition(index): None for found in sets for index in range(len(found.source))}
+        listed = list(conditions)
+
+        def work(condition: Condition) -> PriorDraws:
+            return draw_slices(self.models, condition, self.method.draws, self.options.seed)
+
+        drawn: list[PriorDraws] = []
+        with ProgressBar(len(listed), unit="conditions", label="expected slices") as shown:
+            for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
+                drawn.append(found)
+                shown.advance(1)
+        return dict(zip(listed, drawn, strict=True))
+
+    def compute_limits(self, draws: Mapping[Condition, PriorDraws], ranks: Ranks) -> BitLimits:
+        """Return the limits above which a code is redrawn, from the healthy slices or else from draws of the prior.
+
+        Must be called by all ranks.
+        """
         if self.healthy is None:
-            return draw_limits(self)
+            return BitLimits([found.bits for found in draws.values()], [number for _, number in draws], self.method)
         healthy, found, size = self.healthy, list[npt.NDArray[np.float32]](), MAPS_PER_PASS
         batches = split_in_batches(len(healthy.source), size)
         for bits in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], self._count):
@@ -115,7 +137,13 @@ class Scorer:
         return keep_inside(images, bits, self.models.vqvae.downsample, above=0.0)
 
     def compute_parts(
-        self, slices: SliceSet, limits: BitLimits, ranks: Ranks, *, label: str
+        self,
+        slices: SliceSet,
+        limits: BitLimits,
+        draws: Mapping[Condition, PriorDraws],
+        ranks: Ranks,
+        *,
+        label: str,
     ) -> Iterator[tuple[tuple[int, ...], SliceParts]]:
         """Yield the shape and the parts of each slice, on every rank. Must be called by all ranks."""
         h, w = self.models.grid
@@ -126,7 +154,8 @@ class Scorer:
             loaded = [self._load(slices, index) for index in batch]
             images = torch.stack([image for _, image in loaded]).to(self.models.device)
             bounds = torch.tensor([limits.find(slices.number(index)) for index in batch])
-            parts = compute_parts(self.models, images, bounds, slices.conditions.select(batch), noise, self.method)
+            conditions, drawn = slices.conditions.select(batch), [draws[slices.condition(index)] for index in batch]
+            parts = compute_parts(self.models, images, bounds, conditions, noise, drawn, self.method)
             return [(shape, part) for (shape, _), part in zip(loaded, parts, strict=True)]
 
         with ProgressBar(len(slices.source), unit="slices", label=label) as shown:
@@ -145,7 +174,7 @@ def score_slice(
 ) -> ScoredSlice:
     """Return the result of a slice from its parts."""
     info, number = scorer.slices.source.infos[index], scorer.slices.number(index)
-    usual = None if calibration is None else calibration.reference.statistics(number)
+    usual = ASSUMED if calibration is None else calibration.reference.statistics(number)
     excess = compute_excess(parts, usual, scorer.method)
     score = compute_score(excess, parts.brain, scorer.method)
     p_value = None if calibration is None else calibration.p_value(score)
@@ -206,36 +235,6 @@ def open_healthy(text: str, channels: int) -> SliceSource:
     if folder.is_dir() and not is_url(folder) and not (folder / MANIFEST).exists() and not find_tars(folder):
         return open_pictures(folder, list_pictures(folder), channels=channels)
     return open_split(folder, split, channels=channels)
-
-
-def draw_limits(scorer: Scorer) -> BitLimits:
-    """Return the limits of maps that the prior itself draws, for scoring without healthy slices."""
-    slices, models = scorer.slices, scorer.models
-    numbers = [slices.number(index) for index in range(len(slices.source))]
-    chosen = sorted({number: index for index, number in reversed(list(enumerate(numbers)))}.values())
-    indices = [index for index in chosen for _ in range(DRAWS_PER_NUMBER)]
-    (h, w), K = models.grid, models.prior.num_codes
-    bits = []
-    for start in range(0, len(indices), MAPS_PER_PASS):
-        part = indices[start : start + MAPS_PER_PASS]
-        noise = draw_noise(range(start, start + len(part)), h * w, K, scorer.options.seed)
-        conditions = slices.conditions.select(part)
-        labels, places = conditions.get("label"), conditions.get("slice")
-        codes = models.prior.sample(len(part), (h, w), noise, label=labels, slice=places)
-        found = models.count_bits(codes, conditions)
-        bits += keep_inside(models.vqvae.decode(codes), found, models.vqvae.downsample, above=DARK)
-    return BitLimits(bits, [numbers[index] for index in indices], scorer.method)
-
-
-def keep_inside(images: Tensor, bits: Tensor, downsample: int, *, above: float) -> list[npt.NDArray[np.float32]]:
-    """Return for each slice the bits of the places with a pixel above a grey value.
-
-    Args:
-        images: (B, C, S, S).
-        bits: (B, h, w).
-    """
-    brightest = torch.nn.functional.max_pool2d(images.amax(dim=1), downsample)
-    return [found[inside].cpu().numpy() for found, inside in zip(bits, brightest > above, strict=True)]
 
 
 def split_in_batches(count: int, size: int) -> list[range]:

@@ -1,7 +1,7 @@
 """The run of `vqdist score`: score all slices, write their files, measure them against masks, and draw figures."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.progress import print_message
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.maps import compute_excess, compute_score, to_map
+from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice
 from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
@@ -28,6 +29,7 @@ from vqdist.inference.slice_source import shorten
 from vqdist.inference.work_sharing import run_on_main
 
 Report = dict[str, Any]  # JSON values
+Draws = Mapping[Condition, PriorDraws]
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,14 @@ def read_kinds(folder: Path) -> dict[str, str]:
 def run_scoring(scorer: Scorer, masks: Masks | None, ranks: Ranks) -> Report:
     """Score all slices, write the results and return the report. Must be called by all ranks."""
     record = DetectionRecord(scorer.method, find_deviation(scorer)) if masks is not None and ranks.is_main else None
-    limits = scorer.compute_limits(ranks)
-    calibration = calibrate(scorer, limits, record, ranks)
+    draws = scorer.draw(ranks)
+    limits = scorer.compute_limits(draws, ranks)
+    calibration = calibrate(scorer, limits, draws, record, ranks)
     out = scorer.options.out
     with reporting_storage_errors(out):
         if ranks.is_main:
             clear_scores(out)
-        scored = score_all(scorer, limits, calibration, masks, record, ranks)
+        scored = score_all(scorer, limits, draws, calibration, masks, record, ranks)
         report: Report = {"out": str(out), "samples": len(scorer.slices.source)}
         if ranks.is_main:
             report |= describe(scored, calibration, record, out)
@@ -120,15 +123,19 @@ class Scored:
     examples: list[MapExample]
 
 
-def calibrate(scorer: Scorer, limits: BitLimits, record: DetectionRecord | None, ranks: Ranks) -> Calibration | None:
+def calibrate(
+    scorer: Scorer, limits: BitLimits, draws: Draws, record: DetectionRecord | None, ranks: Ranks
+) -> Calibration | None:
     """Compute the reference and the scores of the healthy slices; None without. Must be called by all ranks."""
     if scorer.healthy is None:
         return None
     slices: list[HealthySlice] = []
     kept = []  # the parts that the baselines need, only with masks
-    for index, (_, parts) in enumerate(scorer.compute_parts(scorer.healthy, limits, ranks, label="healthy slices")):
+    computed = scorer.compute_parts(scorer.healthy, limits, draws, ranks, label="healthy slices")
+    for index, (_, parts) in enumerate(computed):
         info, number = scorer.healthy.source.infos[index], scorer.healthy.number(index)
-        slices.append(HealthySlice(info.subject, number, parts.residual.half(), parts.bits, parts.brain))
+        maps = (parts.residual.half(), parts.deviation.half(), parts.bits, parts.brain)
+        slices.append(HealthySlice(info.subject, number, *maps))
         if record is not None:
             kept.append(parts)
     reference, scores = HealthyReference(slices, scorer.method), []
@@ -144,6 +151,7 @@ def calibrate(scorer: Scorer, limits: BitLimits, record: DetectionRecord | None,
 def score_all(
     scorer: Scorer,
     limits: BitLimits,
+    draws: Draws,
     calibration: Calibration | None,
     masks: Masks | None,
     record: DetectionRecord | None,
@@ -152,7 +160,7 @@ def score_all(
     """Score every slice; rank 0 writes its files and adds it to the record. Must be called by all ranks."""
     flagged, examples = 0, list[MapExample]()
     every = max(1, -(-len(scorer.slices.source) // MAX_ROWS))
-    for index, (shape, parts) in enumerate(scorer.compute_parts(scorer.slices, limits, ranks, label="score")):
+    for index, (shape, parts) in enumerate(scorer.compute_parts(scorer.slices, limits, draws, ranks, label="score")):
         if not ranks.is_main:
             continue
         found = score_slice(scorer, index, shape, parts, calibration)

@@ -11,22 +11,20 @@ from vqdist.inference.anomaly.reference import HealthySlice, PlaceStatistics
 from vqdist.inference.anomaly.restoration import SliceParts
 
 
-def compute_excess(parts: SliceParts | HealthySlice, usual: PlaceStatistics | None, method: ScoringMethod) -> Tensor:
+def compute_excess(parts: SliceParts | HealthySlice, usual: PlaceStatistics, method: ScoringMethod) -> Tensor:
     """Return how far each pixel exceeds what is usual, in healthy standard deviations, at least 0: (S, S).
 
-    The residual counts more where the codes cost more bits than usual.
-
-    Args:
-        usual: None without healthy slices: the residuals are compared with `residual_floor` only.
+    Residual and deviation add up, and count more where the codes cost more bits than usual.
     """
-    residual, bits = parts.residual.float(), parts.bits
-    if usual is not None:
-        residual, bits = residual - usual.residual_mean, bits - usual.bits_mean
-    residual_std = method.residual_floor + (0 if usual is None else usual.residual_std)
-    bits_std = method.bits_floor + (0 if usual is None else usual.bits_std)
-    unlikely = enlarge((bits / bits_std).clamp(min=0), residual.shape[-1])
-    excess = (residual / residual_std).clamp(min=0) * (1 + method.bits_weight * unlikely)
-    return torch.where(parts.brain, excess, 0.0)
+    residual = _standardise(parts.residual, usual.residual_mean, usual.residual_std + method.residual_floor)
+    deviation = _standardise(parts.deviation, usual.deviation_mean, usual.deviation_std + method.deviation_floor)
+    unlikely = _standardise(parts.bits, usual.bits_mean, usual.bits_std + method.bits_floor)
+    raised = 1 + method.bits_weight * enlarge(unlikely, residual.shape[-1])
+    return torch.where(parts.brain, (residual + method.deviation_weight * deviation) * raised, 0.0)
+
+
+def _standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return ((values.float() - mean) / std).clamp(min=0)
 
 
 def to_map(excess: Tensor, method: ScoringMethod) -> Tensor:

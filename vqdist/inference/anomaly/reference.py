@@ -18,12 +18,19 @@ from vqdist.metrics.smoothing import smooth
 
 
 class PlaceStatistics(NamedTuple):
-    """Mean and standard deviation over healthy slices: of the residuals (S, S) and of the bits (h, w)."""
+    """Mean and standard deviation over healthy slices: of residuals and deviations (S, S), and of the bits (h, w)."""
 
     residual_mean: Tensor
     residual_std: Tensor
+    deviation_mean: Tensor
+    deviation_std: Tensor
     bits_mean: Tensor
     bits_std: Tensor
+
+
+# Without healthy slices: small residuals, a normal distribution of the pixels around the draws of the prior, and the
+# bits of likely codes.
+ASSUMED = PlaceStatistics(*(torch.tensor(value) for value in (0.0, 0.03, 0.8, 0.6, 2.0, 2.0)))
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class HealthySlice:
 
     Attributes:
         number: slice number; None if unknown.
-        residual: (S, S) float16.
+        residual, deviation: (S, S) float16.
         bits: (h, w).
         brain: (S, S) bool.
     """
@@ -40,6 +47,7 @@ class HealthySlice:
     subject: str
     number: int | None
     residual: Tensor
+    deviation: Tensor
     bits: Tensor
     brain: Tensor
 
@@ -69,10 +77,10 @@ class HealthyReference:
         return self._cache[key]
 
     def _compute(self, slices: Sequence[HealthySlice]) -> PlaceStatistics:
-        residuals = torch.stack([found.residual for found in slices]).float()
-        bits = torch.stack([found.bits for found in slices]).float()
         share = self._method.reference_blur
-        return PlaceStatistics(*_describe(residuals, share), *_describe(bits, share))
+        kinds = ([getattr(found, name) for found in slices] for name in ("residual", "deviation", "bits"))
+        pairs = [_describe(torch.stack(maps).float(), share) for maps in kinds]
+        return PlaceStatistics(*(value for pair in pairs for value in pair))
 
 
 def _describe(maps: Tensor, blur: float) -> tuple[Tensor, Tensor]:

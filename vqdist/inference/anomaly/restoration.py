@@ -3,13 +3,14 @@
 Shapes: B slices, N restorations of each, S side of the image, h w code map.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vqdist.inference.anomaly.method import ScoringMethod
+from vqdist.inference.anomaly.prior_draws import PriorDraws
 from vqdist.inference.prior_and_vqvae import PriorAndVQVAE
 from vqdist.metrics.images import brain_mask
 from vqdist.metrics.smoothing import smooth
@@ -25,6 +26,7 @@ class SliceParts:
         brain: (S, S) bool, the pixels above 0.
         bits: (h, w) of the codes.
         residual: (S, S) smoothed difference between the slice and its restorations, in grey values.
+        deviation: (S, S) smoothed difference between the slice and the expected one, in standard deviations.
     """
 
     image: Tensor
@@ -33,6 +35,7 @@ class SliceParts:
     brain: Tensor
     bits: Tensor
     residual: Tensor
+    deviation: Tensor
 
 
 def compute_parts(
@@ -41,6 +44,7 @@ def compute_parts(
     limits: Tensor,
     conditions: Mapping[str, Tensor],
     noise: Tensor,
+    draws: Sequence[PriorDraws],
     method: ScoringMethod,
 ) -> list[SliceParts]:
     """Encode and restore slices. Must run in inference mode.
@@ -50,6 +54,7 @@ def compute_parts(
         limits: (B,) bits above which a code is redrawn.
         conditions: (B,) each.
         noise: (N, h * w, K), the same for every slice, so that a result does not depend on other slices.
+        draws: of the condition of each slice.
     """
     codes = models.vqvae.encode(images)
     bits = models.count_bits(codes, conditions)
@@ -58,10 +63,12 @@ def compute_parts(
     for index, image in enumerate(images):
         decoded = models.vqvae.decode(restored[index])
         recon = models.vqvae.decode(codes[index : index + 1])[0]
-        residual = compare(image, decoded, map_bits[index], codes[index].numel(), method)
+        residual = compare(image, recon, decoded, map_bits[index] / codes[index].numel(), method)
         likeliest = decoded[int(map_bits[index].argmin())]
         brain = brain_mask(image[None])[0, 0]
-        parts.append(SliceParts(*(value.cpu() for value in (image, recon, likeliest, brain, bits[index], residual))))
+        deviation = smooth(draws[index].measure(image.cpu()), method.blur * image.shape[-1])
+        values = (image, recon, likeliest, brain, bits[index], residual, deviation)
+        parts.append(SliceParts(*(value.cpu() for value in values)))
     return parts
 
 
@@ -88,15 +95,17 @@ def restore(
     return restored.view(len(codes), N, *codes.shape[1:]), bits.view(len(codes), N)
 
 
-def compare(image: Tensor, restored: Tensor, bits: Tensor, num_places: int, method: ScoringMethod) -> Tensor:
+def compare(image: Tensor, recon: Tensor, restored: Tensor, bits_per_code: Tensor, method: ScoringMethod) -> Tensor:
     """Return the smoothed mean difference between a slice and its restorations, weighted by their likelihood: (S, S).
 
+    It is the mean of the differences to the slice and to its reconstruction: the first sees details that the VQ-VAE
+    does not reconstruct, the second is 0 where the codes are kept.
+
     Args:
-        image: (C, S, S).
+        image, recon: (C, S, S).
         restored: (N, C, S, S).
-        bits: (N,) of the restored maps.
-        num_places: codes per map.
+        bits_per_code: (N,) of the restored maps.
     """
-    weights = torch.softmax(-method.likelihood_weight * bits / num_places, dim=0)
-    difference = (restored - image).abs().mean(dim=1)  # (N, S, S)
-    return smooth((weights[:, None, None] * difference).sum(dim=0), method.blur * image.shape[-1])
+    weights = torch.softmax(-method.likelihood_weight * bits_per_code, dim=0)
+    differences = ((restored - image).abs() + (restored - recon).abs()).mean(dim=1) / 2  # (N, S, S)
+    return smooth((weights[:, None, None] * differences).sum(dim=0), method.blur * image.shape[-1])
