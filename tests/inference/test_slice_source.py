@@ -9,7 +9,7 @@ from PIL import Image
 from support import write_images
 
 from vqdist.data.sources.pictures import load_picture
-from vqdist.foundation.errors import ConfigError, Problem, UserError
+from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.slice_source import (
     SliceInfo,
     choose_conditions,
@@ -36,6 +36,14 @@ def test_pictures(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         grey.read(1)[:, :5], load_picture(paths[1], image_size=7, channels=1)[:, :5, 1:6][:, :5]
     )
+
+
+def test_pictures_that_cannot_be_read_are_named_together(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(DataError) as error:
+        open_pictures(tmp_path, list_pictures(tmp_path), channels=1)
+    assert [problem.where for problem in error.value.problems] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
 
 
 def test_a_split_of_a_dataset(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def score_slice(
 ) -> ScoredSlice:
     """Return the result of a slice from its parts."""
     info, number = scorer.slices.source.infos[index], scorer.slices.number(index)
-    usual = ASSUMED if calibration is None else calibration.reference.statistics(number)
+    usual = ASSUMED if calibration is None else calibration.reference.statistics(number, without=info.subject)
     excess = compute_excess(parts, usual, scorer.method)
     score = compute_score(excess, parts.brain, scorer.method)
     p_value = None if calibration is None else calibration.p_value(score)

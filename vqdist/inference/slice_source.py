@@ -12,7 +12,7 @@ from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.open_dataset import open_dataset
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
 from vqdist.data.sources.pictures import read_pixels
-from vqdist.foundation.errors import ConfigError, Problem, UserError
+from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.compatibility import find_kind_problems
 from vqdist.inference.conditions import NAMES, Conditions
 from vqdist.inference.reconstruction import find_pictures
@@ -75,6 +75,8 @@ def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> Slic
     Args:
         folder: the keys are the paths inside it.
         channels: of the model, 1 or 3.
+    Raises:
+        DataError: pictures that cannot be read.
     """
     names = [path.relative_to(folder) if path != folder else Path(path.name) for path in paths]
     keys = build_keys(str(name.parent / stem(PurePosixPath(name.name))) for name in names)
@@ -87,6 +89,14 @@ def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> Slic
         pixels = read_pixels(paths[number], channels=channels)
         return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
+    problems: list[Problem] = []
+    for number in range(len(paths)):
+        try:
+            read(number)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(shorten(problems))
     return SliceSource(infos, read)
 
 
