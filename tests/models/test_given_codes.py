@@ -145,6 +145,18 @@ def test_bits_are_those_of_the_logits(condition: str, symmetry: str) -> None:
     torch.testing.assert_close(model.bits(codes, **given), expected)
 
 
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 0), (0.7, 3)])
+def test_a_restoration_returns_the_bits_of_its_codes(symmetry: str, temperature: float, top_k: int) -> None:
+    model = build_model(symmetry=symmetry, condition="slice")
+    codes, noise, slices = build_codes(3, (6, 5)), build_noise(3, 30), torch.tensor([0, 4, 8])
+    limits = build_limits(codes)
+    limits[:, 4:] = math.inf  # bits of rows that stay as they are, too
+    restored, bits = model.restore_with_bits(codes, limits, noise, temperature, top_k, slice=slices)
+    assert torch.equal(restored, model.restore(codes, limits, noise, temperature, top_k, slice=slices))
+    torch.testing.assert_close(bits, model.bits(restored, slice=slices))
+
+
 def test_probabilities_of_all_maps_sum_to_one() -> None:
     model = build_model()
     maps = torch.cartesian_prod(*[torch.arange(K)] * 3).reshape(-1, 1, 3)

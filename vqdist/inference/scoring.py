@@ -108,7 +108,8 @@ class Scorer:
         listed = list(conditions)
 
         def work(condition: Condition) -> PriorDraws:
-            return draw_slices(self.models, condition, self.method.draws, self.options.seed)
+            limits = self.healthy is None
+            return draw_slices(self.models, condition, self.method.draws, self.options.seed, with_bits=limits)
 
         drawn: list[PriorDraws] = []
         with ProgressBar(len(listed), unit="conditions", label="expected slices") as shown:

@@ -20,10 +20,13 @@ class GivenCodes:
     Attributes:
         codes: (B, h, w) int64.
         max_bits: (B, h, w); a code that costs more bits is redrawn. inf keeps a code, -inf redraws it in any case.
+        result_bits: (h, w, B), to which the pass writes the bits of the codes that it keeps or draws; None: it does
+            not compute bits that no decision needs, and skips the parts of the maps that stay as they are.
     """
 
     codes: Tensor
     max_bits: Tensor
+    result_bits: Tensor | None = None
 
     @classmethod
     def from_mask(cls, codes: Tensor, keep: Tensor) -> Self:
@@ -31,12 +34,18 @@ class GivenCodes:
         return cls(codes, torch.where(keep, math.inf, -math.inf))
 
     def list_rows(self, device: torch.device) -> "list[GivenRow]":
-        """Return the rows up to the last one with a code that may be redrawn. Waits for the device once."""
+        """Return the rows up to the last one with a code that may be redrawn, or all if bits are wanted.
+
+        Waits for the device once.
+        """
         limits = self.max_bits.to(device).permute(1, 2, 0).contiguous()  # (h, w, B)
         may_change = limits != math.inf
         columns = torch.arange(1, limits.shape[1] + 1, device=device)
         ends = (may_change.any(dim=2) * columns).amax(dim=1).tolist()
         needs_bits = (may_change & (limits != -math.inf)).any(dim=2).tolist()
+        if self.result_bits is not None:
+            h, w, _ = limits.shape
+            return [GivenRow(limits[y], w, needs_bits[y], self.result_bits[y]) for y in range(h)]
         height = max((y + 1 for y, end in enumerate(ends) if end), default=0)
         return [GivenRow(limits[y], ends[y], needs_bits[y]) for y in range(height)]
 
@@ -49,11 +58,13 @@ class GivenRow:
         max_bits: (w, B).
         end: the codes from this column on are kept in all maps.
         needs_bits: for each column, whether a code is kept or redrawn depends on its bits.
+        result_bits: (w, B); see GivenCodes.
     """
 
     max_bits: Tensor
     end: int
     needs_bits: list[bool]
+    result_bits: Tensor | None = None
 
     def find_redrawn(self, x: int, logits: Tensor, given: Tensor) -> Tensor:
         """Return for each map, (B,), whether the code of column x is redrawn.

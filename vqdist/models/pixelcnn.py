@@ -206,8 +206,28 @@ class PixelCNN(nn.Module):
         Raises:
             UserError: arguments out of range, of the wrong shape, or that do not fit the model; all of them.
         """
+        return self.restore_with_bits(codes, max_bits, noise, temperature, top_k, label, slice, with_bits=False)[0]
+
+    def restore_with_bits(
+        self,
+        codes: Tensor,
+        max_bits: float | Tensor,
+        noise: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        label: int | Tensor | None = None,
+        slice: int | Tensor | None = None,
+        *,
+        with_bits: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Restore codes as `restore` does, and return their `bits` too, which the same pass computes.
+
+        Returns:
+            (B, h, w) int64 codes and (B, h, w) float bits; 0 bits without `with_bits`.
+        """
         problems = find_code_problems(codes, self.num_codes)
-        limits = torch.as_tensor(max_bits, dtype=self.embedding.weight.dtype)
+        weight = self.embedding.weight
+        limits = torch.as_tensor(max_bits, dtype=weight.dtype)
         try:
             limits = limits.expand(codes.shape)
         except RuntimeError:
@@ -215,8 +235,11 @@ class PixelCNN(nn.Module):
             problems.append(Problem("max_bits", f"shape {tuple(limits.shape)}", expected))
         if problems:
             raise UserError(problems)
+        B, h, w = codes.shape
+        bits = weight.new_zeros(h, w, B, requires_grad=False)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(GivenCodes(codes, limits), options, label, slice)
+        given = GivenCodes(codes, limits, bits if with_bits else None)
+        return self._redraw(given, options, label, slice), bits.permute(2, 0, 1)
 
     def _redraw(
         self, given: GivenCodes, options: SamplingOptions, label: int | Tensor | None, slice: int | Tensor | None

@@ -179,7 +179,10 @@ class _Cache:
                 codes[x] = options.choose(logits, noise[:, x])
             else:
                 redrawn = given.find_redrawn(x, logits, codes[x])
+                nats = None if given.result_bits is None else logits.log_softmax(dim=1).neg_()
                 codes[x] = torch.where(redrawn, options.choose(logits, noise[:, x]), codes[x])
+                if nats is not None and given.result_bits is not None:
+                    given.result_bits[x] = nats.gather(1, codes[x][:, None])[:, 0] / math.log(2)
             self.layers[0].cell(x).copy_(F.embedding(codes[x], self.embedding))
         if len(steps) < len(codes):
             rest = slice(len(steps), len(codes))

@@ -35,10 +35,15 @@ class PriorDraws:
         return ((image - self.mean).abs() / self.std.clamp(min=STD_FLOOR)).mean(dim=0)
 
 
-def draw_slices(models: PriorAndVQVAE, condition: Condition, num: int, seed: int) -> PriorDraws:
+def draw_slices(
+    models: PriorAndVQVAE, condition: Condition, num: int, seed: int, *, with_bits: bool = True
+) -> PriorDraws:
     """Draw slices of a condition. A third each has the slice number before, the number and the one after.
 
     Slices of the same number differ in height between people, and more numbers make the mean smoother.
+
+    Args:
+        with_bits: False leaves out the bits.
     """
     label, slice_number = condition
     (h, w), prior = models.grid, models.prior
@@ -55,12 +60,13 @@ def draw_slices(models: PriorAndVQVAE, condition: Condition, num: int, seed: int
         noise = draw_noise(range(start, start + size), h * w, prior.num_codes, seed)
         codes = prior.sample(size, (h, w), noise, label=given.get("label"), slice=given.get("slice"))
         images = models.vqvae.decode(codes)
-        bits += keep_inside(images, models.count_bits(codes, given), models.vqvae.downsample, above=DARK)
+        if with_bits:
+            bits += keep_inside(images, models.count_bits(codes, given), models.vqvae.downsample, above=DARK)
         images = images.double().cpu()
         count, total, squares = count + size, total + images.sum(dim=0), squares + images.square().sum(dim=0)
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return PriorDraws(mean.float(), std.float(), np.concatenate(bits))
+    return PriorDraws(mean.float(), std.float(), np.concatenate([np.zeros(0, np.float32), *bits]))
 
 
 def keep_inside(images: Tensor, bits: Tensor, downsample: int, *, above: float) -> list[npt.NDArray[np.float32]]:

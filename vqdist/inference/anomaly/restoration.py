@@ -83,7 +83,7 @@ def restore(
     """Return N restorations of each map, (B, N, h, w), and the bits of each, (B, N); arguments as in compute_parts."""
     N = len(noise)
     repeated = {name: values.repeat_interleave(N) for name, values in conditions.items()}
-    restored = models.prior.restore(
+    restored, bits = models.prior.restore_with_bits(
         codes.repeat_interleave(N, dim=0),
         limits.repeat_interleave(N)[:, None, None],
         noise.to(codes.device).repeat(len(codes), 1, 1),
@@ -91,8 +91,7 @@ def restore(
         label=repeated.get("label"),
         slice=repeated.get("slice"),
     )
-    bits = models.count_bits(restored, repeated).sum(dim=(1, 2))
-    return restored.view(len(codes), N, *codes.shape[1:]), bits.view(len(codes), N)
+    return restored.view(len(codes), N, *codes.shape[1:]), bits.sum(dim=(1, 2)).view(len(codes), N)
 
 
 def compare(image: Tensor, recon: Tensor, restored: Tensor, bits_per_code: Tensor, method: ScoringMethod) -> Tensor:
