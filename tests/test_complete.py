@@ -158,10 +158,10 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with(
         "no white pixel; expected white where the slice is to be filled in", pictures=one, mask=tmp_path / "black"
     )
-    fails_with("2 slices, for example", "found a slice out of range", condition="slice=99")
+    fails_with("2 slices, for example", "found a slice number out of range", condition="slice=99")
     Image.fromarray(draw_brain(1, 3)).save(tmp_path / "black" / "unnumbered.png")
     fails_with(
-        "unnumbered.png: found no slice; expected name the pictures as",
+        "unnumbered.png: found no slice number; expected one; name the pictures as",
         pictures=tmp_path / "black" / "unnumbered.png",
         mask=tmp_path / "black" / "case_1_slice_3.png",
     )

@@ -80,7 +80,7 @@ def test_misfits_are_named() -> None:
         "--condition label",
         "7 slices, for example a0.png, a1.png, a2.png, a3.png, a4.png",
     ]
-    with pytest.raises(ConfigError, match=r"7 slices.*a0.png \(9\).*found a slice out of range.*in \[0, 9\)"):
+    with pytest.raises(ConfigError, match=r"7 slices.*a0.png \(9\).*found a slice number out of range.*in \[0, 9\)"):
         choose_conditions(prior, infos, {"slice": 9})
     assert parse_conditions(["slice=3", "label=0"]) == {"slice": 3, "label": 0}
     with pytest.raises(ConfigError) as error:

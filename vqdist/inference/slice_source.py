@@ -169,13 +169,13 @@ def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mappin
             continue
         values = [given.get(name, getattr(info, name)) for info in infos]
         pairs = list(zip(infos, values, strict=True))
-        advice = f"give --condition {name}=NUMBER for all slices"
+        word, advice = name, f"give --condition {name}=NUMBER for all slices"
         if name == "slice":
-            advice = f"name the pictures as in case_012_slice_3.png, or {advice}"
-        problems += _describe([info.source for info, value in pairs if value is None], f"no {name}", advice)
-        expected = f"a {name} in [0, {limit}), as in the training data; {advice}"
+            word, advice = "slice number", f"name the pictures as in case_012_slice_3.png, or {advice}"
+        problems += _describe([info.source for info, value in pairs if value is None], f"no {word}", f"one; {advice}")
+        expected = f"numbers in [0, {limit}), as in the training data; {advice}"
         outside = [f"{info.source} ({value})" for info, value in pairs if value is not None and value >= limit]
-        problems += _describe(outside, f"a {name} out of range", expected)
+        problems += _describe(outside, f"a {word} out of range", expected)
         columns[name] = torch.tensor([value or 0 for value in values])
     if problems:
         raise ConfigError(problems)
