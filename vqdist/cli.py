@@ -14,6 +14,8 @@ COMMANDS = {
     "train": "train a VQ-VAE, or a PixelCNN over its codes",
     "encode": "encode the images of a dataset to code maps",
     "sample": "sample new slices from a PixelCNN",
+    "complete": "fill in regions of slices with a PixelCNN",
+    "score": "measure how likely slices are, and map where they are unusual",
     "evaluate": "evaluate a trained model, its samples, or your own pictures",
     "doctor": "check a machine or a Slurm allocation for a configuration",
     "bench": "measure the speed of vqdist and of other packages on this machine",

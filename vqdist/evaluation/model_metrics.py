@@ -1,6 +1,6 @@
 """Metrics of a trained model on a split, as `vqdist evaluate` reports them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,11 @@ from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
+from vqdist.evaluation.membership import choose_train_samples, measure_membership
 from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.untrained_classes import UntrainedClasses
 from vqdist.foundation.progress import print_message
-from vqdist.inference.split_loader import SplitLoader
+from vqdist.inference.split_loader import Numbers, SplitLoader
 from vqdist.inference.work_sharing import map_batches, run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
 from vqdist.metrics.confidence_intervals import bootstrap_subjects
@@ -95,24 +96,39 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     subjects = split.subjects()
     metrics = summarize(values | {"bits_per_pixel": values["bits_per_code"] * rate}, subjects)
     metrics["uniform_bits_per_code"] = without_interval(uniform_bits(model.num_codes))
+    if split.name != "train":
+        train = SplitLoader(dataset, "train", batch_size=split.batch_size)
+        batches = choose_train_samples(len(train), split.batch_size)
+        train_bits = measure_samples(train, measure, ranks, batches)["bits_per_code"]
+        names = train.subjects()
+        chosen = [names[number] for number in np.concatenate(batches)]
+        metrics["membership_auc"] = measure_membership(train_bits, chosen, values["bits_per_code"], subjects)
     report = describe_split("pixelcnn", split.name, subjects, metrics)
     report["baselines"] = {"unigram_smoothing": SMOOTHING, "position_weight": baselines.weight}
     return Evaluation(report, values)
 
 
-def measure_samples(split: SplitLoader, measure: Callable[[Batch], dict[str, Tensor]], ranks: Ranks) -> SampleValues:
+def measure_samples(
+    split: SplitLoader,
+    measure: Callable[[Batch], dict[str, Tensor]],
+    ranks: Ranks,
+    batches: Sequence[Numbers] | None = None,
+) -> SampleValues:
     """Return the metrics of each sample of a split, on every rank. Must be called by all ranks.
 
     Args:
         measure: batch on the device -> metric -> (B,) values.
+        batches: numbers of the samples to measure, in batches; None for all.
     """
 
     def work(batch: Batch) -> SampleValues:
         return {name: value.cpu().double().numpy() for name, value in measure(batch.to(ranks.device)).items()}
 
-    label = f"evaluate {split.name}"
-    batches = map_batches(ranks, show_pass(split.load_all(ranks), len(split), ranks, label=label, size=len), work)
-    return {name: np.concatenate([values[name] for values in batches]) for name in batches[0]}
+    loaded = split.load_all(ranks) if batches is None else split.load_batches(batches, ranks)
+    total = len(split) if batches is None else sum(map(len, batches))
+    shown = show_pass(loaded, total, ranks, label=f"evaluate {split.name}", size=len)
+    found = map_batches(ranks, shown, work)
+    return {name: np.concatenate([values[name] for values in found]) for name in found[0]}
 
 
 def score_baselines(dataset: Dataset, split: SplitLoader) -> tuple[CodeBaselines, SampleValues]:

@@ -15,6 +15,7 @@ from vqdist.config.section import Int, build_section, key, takes_keys
 from vqdist.foundation.errors import Problem, UserError
 from vqdist.models.argument_checks import require_codes, require_grid
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
+from vqdist.models.given_codes import GivenCodes, find_code_problems
 from vqdist.models.sampler import SamplingOptions, sample_codes
 
 FIRST_LOGIT_STD = 0.01  # the first prediction is almost uniform: the loss starts at log K
@@ -164,6 +165,139 @@ class PixelCNN(nn.Module):
         labels, slices = _expand(label, num), _expand(slice, num)
         self.check_conditions(num, labels, slices)
         return sample_codes(self, num, grid, options, label=labels, slice=slices)
+
+    def complete(
+        self,
+        codes: Tensor,
+        keep: Tensor,
+        noise: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        label: int | Tensor | None = None,
+        slice: int | Tensor | None = None,
+    ) -> Tensor:
+        """Sample the codes of some places of code maps and keep the others.
+
+        A code is sampled given the codes before it in raster order, kept or sampled. Codes after it do not influence
+        it: draw several completions and compare the sums of their `bits` to find those that fit all kept codes.
+
+        Args:
+            codes: (B, h, w) int64 in [0, K).
+            keep: (B, h, w) bool; False where a code is to be sampled.
+            noise, temperature, top_k, label, slice: as in `sample`.
+        Returns:
+            (B, h, w) int64 codes, equal to the input where `keep` is True.
+        Raises:
+            UserError: arguments out of range, of the wrong shape, or that do not fit the model; all of them.
+        """
+        problems = find_code_problems(codes, self.num_codes)
+        if keep.dtype != torch.bool or keep.shape != codes.shape:
+            expected = f"torch.bool of shape {tuple(codes.shape)}, that of the codes"
+            problems.append(Problem("keep", f"{keep.dtype} of shape {tuple(keep.shape)}", expected))
+        if problems:
+            raise UserError(problems)
+        options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
+        return self._redraw(GivenCodes.from_mask(codes, keep), options, label, slice)
+
+    def restore(
+        self,
+        codes: Tensor,
+        max_bits: float | Tensor,
+        noise: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        label: int | Tensor | None = None,
+        slice: int | Tensor | None = None,
+    ) -> Tensor:
+        """Sample the codes that are unlikely given the codes before them, and keep the others.
+
+        The pass decides on a code when it reaches it, given the codes that it has kept or sampled before. A lesion
+        whose first codes have been replaced by likely ones does not make its other codes look likely.
+
+        Args:
+            codes: (B, h, w) int64 in [0, K).
+            max_bits: a code that costs more bits is sampled; a number, or values that broadcast to (B, h, w), with
+                inf for a code to keep and -inf for a code to sample.
+            noise, temperature, top_k, label, slice: as in `sample`. The bits do not depend on them, except for label
+                and slice.
+        Returns:
+            (B, h, w) int64 codes.
+        Raises:
+            UserError: arguments out of range, of the wrong shape, or that do not fit the model; all of them.
+        """
+        return self.restore_with_bits(codes, max_bits, noise, temperature, top_k, label, slice, with_bits=False)[0]
+
+    def restore_with_bits(
+        self,
+        codes: Tensor,
+        max_bits: float | Tensor,
+        noise: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        label: int | Tensor | None = None,
+        slice: int | Tensor | None = None,
+        *,
+        with_bits: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Restore codes as `restore` does, and return their `bits` too, which the same pass computes.
+
+        Returns:
+            (B, h, w) int64 codes and (B, h, w) float bits; 0 bits without `with_bits`.
+        """
+        problems = find_code_problems(codes, self.num_codes)
+        weight = self.embedding.weight
+        limits = torch.as_tensor(max_bits, dtype=weight.dtype)
+        try:
+            limits = limits.expand(codes.shape)
+        except RuntimeError:
+            expected = f"a number, or a shape that broadcasts to {tuple(codes.shape)}"
+            problems.append(Problem("max_bits", f"shape {tuple(limits.shape)}", expected))
+        if problems:
+            raise UserError(problems)
+        B, h, w = codes.shape
+        bits = weight.new_zeros(h, w, B, requires_grad=False)
+        options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
+        given = GivenCodes(codes, limits, bits if with_bits else None)
+        return self._redraw(given, options, label, slice), bits.permute(2, 0, 1)
+
+    def _redraw(
+        self, given: GivenCodes, options: SamplingOptions, label: int | Tensor | None, slice: int | Tensor | None
+    ) -> Tensor:
+        num, h, w = given.codes.shape
+        options.check(num, (h, w), self.num_codes)
+        labels, slices = _expand(label, num), _expand(slice, num)
+        self.check_conditions(num, labels, slices)
+        return sample_codes(self, num, (h, w), options, label=labels, slice=slices, given=given)
+
+    @torch.no_grad()
+    def bits(self, codes: Tensor, label: int | Tensor | None = None, slice: int | Tensor | None = None) -> Tensor:
+        """Return the bits of each code, -log2 of its probability given the codes before it, without dropout.
+
+        The sum over a map is -log2 of the probability of the map.
+
+        Args:
+            codes: (B, h, w) int64 in [0, K).
+            label, slice: as in `sample`.
+        Returns:
+            (B, h, w) float, on the device of the model.
+        Raises:
+            UserError: codes or conditions of the wrong shape or out of range; all of them.
+        """
+        if problems := find_code_problems(codes, self.num_codes):
+            raise UserError(problems)
+        device, training = self.embedding.weight.device, self.training
+        labels, slices = _expand(label, len(codes)), _expand(slice, len(codes))
+        self.check_conditions(len(codes), labels, slices)
+        conditions = {
+            name: values.to(device) for name, values in (("label", labels), ("slice", slices)) if values is not None
+        }
+        codes = codes.to(device)
+        try:
+            with torch.autocast(device.type, enabled=False):
+                logits = self.eval()(codes, **conditions)
+        finally:
+            self.train(training)
+        return F.cross_entropy(logits, codes, reduction="none") / math.log(2)
 
     def check_conditions(self, num: int, label: Tensor | None, slice: Tensor | None) -> None:
         """Raise UserError if the conditions are not those that the model was built for.

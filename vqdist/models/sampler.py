@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vqdist.foundation.errors import Problem, UserError
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
+from vqdist.models.given_codes import GivenCodes, GivenRow
 
 
 class SampledModel(Protocol):
@@ -89,23 +90,35 @@ def sample_codes(
     *,
     label: Tensor | None,
     slice: Tensor | None,
+    given: GivenCodes | None = None,
 ) -> Tensor:
-    """Sample code maps (num, h, w), one code at a time in raster order; arguments as in PixelCNN.sample."""
+    """Sample code maps (num, h, w), one code at a time in raster order; arguments as in PixelCNN.sample.
+
+    Args:
+        given: the codes to start from, which are kept unless their bits exceed their limits; None: all are sampled.
+    """
     weight = model.embedding.weight
     with torch.inference_mode(), torch.autocast(weight.device.type, enabled=False):
         label, slice = (None if value is None else value.to(weight.device) for value in (label, slice))
         h, w = grid
         cache = _Cache(model, num, w)
         codes = torch.empty(h, w, num, dtype=torch.int64, device=weight.device)
+        rows: list[GivenRow | None] = [None] * h
+        if given is not None:
+            codes.copy_(given.codes.permute(1, 2, 0))
+            rows = [*given.list_rows(weight.device)]
         middle, opposite = h - h // 2, None  # first row below the middle; its and the later rows' mirrored features
-        for y in range(h if num else 0):
+        for y, row in enumerate(rows if num else []):
             context = model.context.rows(h, w, first=y, last=y + 1, label=label, slice=slice)[:, 0]
             if model.opposite is not None and y == middle:
                 opposite = model.opposite(model.embedding(codes[: h - middle].permute(2, 0, 1)), drop=False)
             if opposite is not None:
                 context = context + opposite[:, y - middle]
             cache.advance_rows(y, context)
-            cache.sample_row(options, options.row_noise(y, (num, w, model.num_codes), weight), codes[y])
+            if row is not None and not row.end:
+                cache.skip_row(codes[y])
+                continue
+            cache.sample_row(options, options.row_noise(y, (num, w, model.num_codes), weight), codes[y], row)
     # Cloned outside of inference mode: the result is an ordinary tensor.
     return codes.permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
 
@@ -143,21 +156,37 @@ class _Cache:
         for layer in self.layers:
             newest = residual = layer.advance_rows(y, newest, residual)
 
-    def sample_row(self, options: SamplingOptions, noise: Tensor, codes: Tensor) -> None:
+    def skip_row(self, codes: Tensor) -> None:
+        """Take the codes of the current row, (w, B), as they are: only the vertical stack of later rows needs them."""
+        self.layers[0].sampled_row().copy_(F.embedding(codes.t(), self.embedding))
+
+    def sample_row(self, options: SamplingOptions, noise: Tensor, codes: Tensor, given: GivenRow | None = None) -> None:
         """Sample the codes of the current row, column after column.
 
         Args:
             noise: (B, w, K).
-            codes: (w, B) int64; overwritten.
+            codes: (w, B) int64; overwritten up to the end of `given`.
+            given: codes that are kept or redrawn; None: all are sampled.
         """
-        for x, layers in enumerate(self.steps):
+        steps = self.steps if given is None else self.steps[: given.end]
+        for x, layers in enumerate(steps):
             for window, kernel, features, values, gates, gated, out, residual, output in layers:
                 features.addmm_(window, kernel).sigmoid_()
                 torch.addcmul(gates, values, gates, value=-2, out=gated)
                 torch.addmm(residual, gated, out, out=output)
             logits = self.second(F.silu(self.first(F.silu(self.last[:, x]))))
-            codes[x] = options.choose(logits, noise[:, x])
+            if given is None:
+                codes[x] = options.choose(logits, noise[:, x])
+            else:
+                redrawn = given.find_redrawn(x, logits, codes[x])
+                nats = None if given.result_bits is None else logits.log_softmax(dim=1).neg_()
+                codes[x] = torch.where(redrawn, options.choose(logits, noise[:, x]), codes[x])
+                if nats is not None and given.result_bits is not None:
+                    given.result_bits[x] = nats.gather(1, codes[x][:, None])[:, 0] / math.log(2)
             self.layers[0].cell(x).copy_(F.embedding(codes[x], self.embedding))
+        if len(steps) < len(codes):
+            rest = slice(len(steps), len(codes))
+            self.layers[0].sampled_row()[:, rest] = F.embedding(codes[rest].t(), self.embedding)
 
 
 class _CachedLayer:

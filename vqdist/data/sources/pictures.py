@@ -74,11 +74,26 @@ def load_picture(
     Raises:
         DataError: no picture, a damaged one, an animation or stack, or more than 67 million pixels.
     """
+    return to_model_size(read_pixels(path, channels=channels, read_ranges=read_ranges, report=report), image_size)
+
+
+def read_pixels(
+    path: str | Path,
+    *,
+    channels: int,
+    read_ranges: Callable[[], GreyRanges] | None = None,
+    report: Callable[[str], None] = print_message,
+) -> np.ndarray:
+    """Read a picture in its own size, (H, W) uint8 or, with 3 channels, (H, W, 3); the rest as in `load_picture`."""
     with _opened(path) as picture:
         _check_checksums(picture, path)
-        pixels = _to_uint8(_turn_upright(picture, path, report), channels, read_ranges)
+        return _to_uint8(_turn_upright(picture, path, report), channels, read_ranges)
+
+
+def to_model_size(pixels: np.ndarray, image_size: int) -> np.ndarray:
+    """Pad pixels, (H, W) or (H, W, 3), to a square and resize it to (C, image_size, image_size)."""
     square = resize(pad_to_square(pixels), (image_size, image_size))
-    return square[None] if channels == 1 else np.ascontiguousarray(square.transpose(2, 0, 1))
+    return square[None] if square.ndim == 2 else np.ascontiguousarray(square.transpose(2, 0, 1))
 
 
 def measure_grey_range(path: str | Path) -> tuple[GreyKind, tuple[float, float] | None] | None:

@@ -1,0 +1,56 @@
+"""The healthy reference: neighbours, statistics without a subject, and limits of the bits."""
+
+import numpy as np
+import torch
+
+from vqdist.inference.anomaly.calibration import Calibration
+from vqdist.inference.anomaly.method import ScoringMethod
+from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice, find_neighbours
+
+METHOD = ScoringMethod(neighbours=1, reference_blur=0.0, restore_percentile=50)
+
+
+def build_slice(subject: str, number: int | None, value: float) -> HealthySlice:
+    residual, bits = torch.full((8, 8), value).half(), torch.full((2, 2), 10 * value)
+    return HealthySlice(subject, number, residual, residual * 2, bits, torch.ones(8, 8, dtype=torch.bool))
+
+
+def test_neighbours() -> None:
+    numbers = [0, 1, 2, None, 9]
+    assert find_neighbours(numbers, 1, 1).tolist() == [0, 1, 2]
+    assert find_neighbours(numbers, 9, 1).tolist() == [4]
+    assert find_neighbours(numbers, None, 1).tolist() == [0, 1, 2, 3, 4]
+    assert find_neighbours(numbers, 40, 1).tolist() == [0, 1, 2, 3, 4]  # none is near: all
+
+
+def test_statistics_of_the_neighbours_without_a_subject() -> None:
+    slices = [build_slice("a", 0, 1.0), build_slice("b", 1, 3.0), build_slice("c", 1, 5.0), build_slice("c", 7, 50.0)]
+    reference = HealthyReference(slices, METHOD)
+    usual = reference.statistics(0)
+    torch.testing.assert_close(usual.residual_mean, torch.full((8, 8), 3.0))
+    torch.testing.assert_close(usual.residual_std, torch.full((8, 8), np.std([1.0, 3.0, 5.0]), dtype=torch.float32))
+    torch.testing.assert_close(usual.bits_mean, torch.full((2, 2), 30.0))
+    torch.testing.assert_close(usual.deviation_mean, torch.full((8, 8), 6.0))
+    without = reference.statistics(0, without="c")
+    torch.testing.assert_close(without.residual_mean, torch.full((8, 8), 2.0))
+    only = reference.statistics(7, without="c")  # the only subject near this number stays
+    torch.testing.assert_close(only.residual_mean, torch.full((8, 8), 50.0))
+    torch.testing.assert_close(reference.statistics(0).residual_mean, torch.full((8, 8), 3.0))
+
+
+def test_limits_are_percentiles_over_neighbouring_slices() -> None:
+    bits = [np.array([1.0, 2.0, 3.0], np.float32), np.array([5.0], np.float32), np.array([100.0], np.float32)]
+    limits = BitLimits(bits, [0, 1, 8], METHOD)
+    assert limits.find(0) == np.percentile([1, 2, 3, 5], 50)
+    assert limits.find(8) == 100
+    assert limits.find(None) == 3
+    assert BitLimits([np.zeros(0, np.float32)], [0], METHOD).find(0) == np.inf
+
+
+def test_p_values_and_the_threshold() -> None:
+    reference = HealthyReference([build_slice("a", 0, 1.0)], METHOD)
+    calibration = Calibration.build(reference, np.arange(100.0)[::-1].tolist(), ScoringMethod(false_positive_rate=0.1))
+    assert (np.arange(100.0) > calibration.threshold).mean() == 0.1
+    assert calibration.p_value(1000.0) == 1 / 101
+    assert calibration.p_value(-1.0) == 1
+    assert calibration.p_value(90.0) == 11 / 101

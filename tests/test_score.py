@@ -1,0 +1,183 @@
+"""The command `vqdist score`."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support.lesions import draw_brain, plant_lesion
+
+from vqdist import load_model, score
+from vqdist.foundation.command import run_command
+
+KINDS = ("dark", "bright")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `prior` conditioned on the slice number, its `images`, and `pictures` with lesions and their `masks`."""
+    folder = tmp_path_factory.mktemp("score")
+    codes = write_codes(folder / "codes", save_vqvae(folder / "run"), write_images(folder / "images"))
+    save_prior(folder / "prior", codes, condition="slice")
+    for name in ("pictures", "masks"):
+        (folder / name).mkdir()
+    rows = []
+    for subject in (5, 6):
+        for index, number in enumerate((0, 10, 20)):
+            image, mask = plant_lesion(draw_brain(subject, number), number, value=(20, 255)[index % 2], radius=2.5)
+            stem = f"case_{subject}_slice_{number}"
+            Image.fromarray(image).save(folder / "pictures" / f"{stem}_lesion.png")
+            Image.fromarray(mask).save(folder / "masks" / f"{stem}_mask.png")
+            rows.append((f"{stem}_mask.png", KINDS[index % 2]))
+    with (folder / "masks" / "lesions.csv").open("w") as file:
+        csv.writer(file).writerows([("mask", "kind"), *rows])
+    return folder
+
+
+def words(options: dict[str, object]) -> list[str]:
+    return [str(part) for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+
+
+def run_score(folder: Path, out: Path, capsys: pytest.CaptureFixture[str], **options: object) -> dict[str, Any]:
+    given = {"prior": folder / "prior", "out": out, "restorations": 3, "device": "cpu"}
+    if "data" not in options:
+        given["pictures"] = folder / "pictures"
+    capsys.readouterr()
+    assert run_command(score.main, words(given | options)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def read_lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_files_and_bits_without_healthy_slices(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    report = run_score(folder, out, capsys)
+    assert report == {"out": str(out), "samples": 6, "figures": [str(out / "figures" / "slices.png")]}
+    lines = read_lines(out)
+    assert [line["key"] for line in lines] == sorted(line["key"] for line in lines)
+    prior = load_model(folder / "prior")
+    vqvae = load_model(folder / "prior" / "model" / "vqvae")
+    for line in lines:
+        picture = read(folder / "pictures" / f"{line['key']}.png")
+        codes = vqvae.encode(torch.from_numpy(picture.copy())[None, None].float() / 255)
+        bits = float(prior.bits(codes, slice=line["slice"]).double().sum())
+        assert line["bits"] == pytest.approx(bits, rel=1e-5)
+        assert line["bits_per_code"] == pytest.approx(bits / 64, rel=1e-5)
+        assert (line["flagged"], line["p_value"]) == (None, None)
+        assert line["slice"] == int(line["key"].split("_")[3])
+        exact, shown = np.load(out / "maps" / f"{line['key']}.npy"), read(out / "maps" / f"{line['key']}.png")
+        assert exact.dtype == np.float32
+        assert exact.shape == shown.shape == picture.shape
+        assert 0 <= exact.min() < exact.max() <= 1
+        np.testing.assert_allclose(shown, exact * 255, atol=0.51)
+        assert (exact[picture == 0] == 0).all()
+        assert read(out / "restored" / f"{line['key']}.png").shape == picture.shape
+    (out / "maps" / "mine.txt").touch()
+    one = folder / "pictures" / "case_5_slice_0_lesion.png"
+    run_score(folder, out, capsys, pictures=one)
+    assert sorted(path.name for path in (out / "maps").iterdir()) == [f"{one.stem}.npy", f"{one.stem}.png", "mine.txt"]
+
+
+def test_metrics_beside_the_baselines(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = run_score(folder, tmp_path / "out", capsys, masks=folder / "masks", healthy=f"{folder / 'images'}:test")
+    metrics = report["metrics"]
+    names = ("pixel_ap", "pixel_auroc", "best_dice", "dice_at_healthy_limit", "image_auroc")
+    methods = {"reconstruction_error", "reconstruction_error_blurred", "deviation", "deviation_blurred", "bits"}
+    assert set(metrics["baselines"]) == methods
+    for figures in (metrics, *metrics["baselines"].values(), metrics["per_kind"]["dark"]):
+        assert all(0 <= figures[name] <= 1 for name in names), figures
+    for name, interval in metrics["intervals"].items():
+        assert interval["low"] <= metrics[name] + 1e-3
+        assert interval["high"] >= metrics[name] - 1e-3
+    assert {kind: found["slices"] for kind, found in metrics["per_kind"].items()} == {"bright": 2, "dark": 4}
+    assert sum(found["slices"] for found in metrics["per_size"].values()) == 6
+    assert (metrics["lesion_slices"], metrics["image_negatives"]) == (6, "healthy")
+    assert metrics["baselines"]["deviation"]["pixel_auroc"] > 0.6  # the lesions are far from the training mean
+    assert len(report["figures"]) == 2
+    lines = read_lines(tmp_path / "out")
+    assert report["flagged"] == sum(line["flagged"] for line in lines)
+    assert all(0 < line["p_value"] <= 1 for line in lines)
+    assert all(line["flagged"] == (line["score"] > report["threshold"]) for line in lines)
+
+
+def test_healthy_slices_of_the_same_people_are_flagged_at_the_chosen_rate(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No slice is compared with slices of its own subject, whether it is scored or a healthy slice."""
+    images = folder / "images"
+    report = run_score(
+        folder, tmp_path / "out", capsys, data=images, split="train", healthy=f"{images}:train",
+        false_positive_rate=0.5,
+    )  # fmt: skip
+    assert report["healthy"] == report["samples"] == 12
+    assert report["flagged"] == 6
+
+
+def test_masks_in_the_folder_of_the_pictures_and_slices_without(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for path in (*(folder / "pictures").iterdir(), *(folder / "masks").glob("case_5*.png")):
+        (mixed / path.name).write_bytes(path.read_bytes())
+    report = run_score(folder, tmp_path / "out", capsys, pictures=mixed, masks=mixed)
+    assert report["samples"] == 6
+    assert (report["metrics"]["lesion_slices"], report["metrics"]["image_negatives"]) == (3, "scored")
+    assert report["metrics"]["dice_at_healthy_limit"] is None
+
+
+def test_a_picture_of_another_size(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(draw_brain(2, 9)[3:27]).resize((90, 70)).save(tmp_path / "wide.png")
+    run_score(folder, tmp_path / "out", capsys, pictures=tmp_path / "wide.png", condition="slice=9")
+    assert read(tmp_path / "out" / "maps" / "wide.png").shape == (70, 90)
+    assert read(tmp_path / "out" / "restored" / "wide.png").shape == (70, 90)
+
+
+@pytest.mark.ranks
+def test_two_ranks_write_the_same_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"masks": folder / "masks", "healthy": f"{folder / 'images'}:validate"}
+    alone = run_score(folder, tmp_path / "on-1", capsys, **given)
+    more = {"prior": folder / "prior", "pictures": folder / "pictures", "restorations": 3, "out": tmp_path / "on-2"}
+    outputs = run_on_ranks("score", *words(more | given), ranks=2).outputs
+    together = json.loads(outputs[0])
+    assert together["metrics"] == alone["metrics"]
+    assert outputs[1] == ""
+    files = ({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+             for out in (tmp_path / "on-1", tmp_path / "on-2"))  # fmt: skip
+    one, two = files
+    assert len(one) == 3 * 6 + 3
+    assert one == two
+
+
+def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails_with(*expected: str, **options: object) -> None:
+        given = {"prior": folder / "prior", "pictures": folder / "pictures", "out": tmp_path / "out", "device": "cpu"}
+        arguments = words({name: value for name, value in (given | options).items() if value is not None})
+        assert run_command(score.main, arguments) == 2
+        message = capsys.readouterr().err
+        assert all(part in message for part in expected), message
+        assert not (tmp_path / "out").exists()
+
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(other / "unrelated_7.png")
+    fails_with("--pictures and --data: found neither; expected one of them", pictures=None)
+    fails_with("kind: found vqvae; expected pixelcnn", prior=folder / "run")
+    fails_with("2 problems", "--restorations: found 0", "--restore-percentile", restorations=0, restore_percentile=100)
+    fails_with("2 problems", "slice number out of range", "nowhere", condition="slice=99", healthy=tmp_path / "nowhere")
+    fails_with("no mask of any of 6 slices", masks=other)
+    fails_with("a dataset of codes; expected a dataset of images", pictures=None, data=folder / "codes")

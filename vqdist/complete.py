@@ -1,0 +1,36 @@
+"""Complete slices: accelerate launch -m vqdist.complete --prior RUN --pictures DIR --mask FILE --out DIR."""
+
+import sys
+from collections.abc import Sequence
+
+from vqdist.config.command_line import parse_options
+from vqdist.config.command_options import CompleteOptions
+from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.errors import ConfigError, collect
+from vqdist.foundation.progress import print_message
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command. Must be called by all ranks."""
+    description = "Fill in regions of slices with what a PixelCNN considers likely; all other pixels stay."
+    parsed = parse_options("complete", description, CompleteOptions, argv)
+    options = parsed.options
+    if options is None or options.find_conflicts():
+        raise ConfigError(parsed.problems)
+
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.inference.completion import prepare_completion
+
+    ranks = init_process_group(options.device)
+    try:
+        (job,) = collect(lambda: prepare_completion(options, ranks), problems=parsed.problems)
+        count = job.run(ranks)
+        if ranks.is_main:
+            print_message(f"look at {options.out / 'grid.png'}")
+            emit({"out": str(options.out), "slices": count, "num": options.num})
+    finally:
+        destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

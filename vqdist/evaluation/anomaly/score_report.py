@@ -1,0 +1,221 @@
+"""The run of `vqdist score`: score all slices, write their files, measure them against masks, and draw figures."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqdist.config.command_options import ScoreOptions
+from vqdist.distributed.process_group import Ranks
+from vqdist.evaluation.anomaly.detection import DetectionRecord
+from vqdist.evaluation.anomaly.figures import MAX_ROWS, MapExample, draw_examples, draw_precision_recall
+from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation, find_training_images
+from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
+from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.progress import print_message
+from vqdist.inference.anomaly.calibration import Calibration
+from vqdist.inference.anomaly.maps import compute_excess, compute_score, to_map
+from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
+from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice
+from vqdist.inference.mask_files import find_masks, read_mask
+from vqdist.inference.picture_frame import PictureFrame
+from vqdist.inference.score_files import append_line, write_slice
+from vqdist.inference.scoring import ScoredSlice, Scorer, score_slice, split_healthy
+from vqdist.inference.slice_source import shorten
+from vqdist.inference.work_sharing import run_on_main
+
+Report = dict[str, Any]  # JSON values
+Draws = Mapping[Condition, PriorDraws]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of the scored slices.
+
+    Attributes:
+        paths: of each slice; None for a slice without a mask, which counts as healthy.
+        kinds: kind of the lesion of each mask, by the name of its file.
+    """
+
+    paths: list[Path | None]
+    kinds: dict[str, str]
+
+    def read(self, index: int, shape: tuple[int, ...], image_size: int) -> Tensor:
+        """Return the mask of a slice in the size of the model's images, (S, S) bool."""
+        path = self.paths[index]
+        if path is None:
+            return torch.zeros(image_size, image_size, dtype=torch.bool)
+        return PictureFrame(shape, image_size).mask_to_model(read_mask(path, shape))
+
+    def kind(self, index: int) -> str | None:
+        """Return the kind of the lesion of a slice, if a table names it."""
+        path = self.paths[index]
+        return None if path is None else self.kinds.get(path.name)
+
+
+def prepare_masks(options: ScoreOptions, scorer: Scorer, ranks: Ranks) -> Masks | None:
+    """Find and read the masks; None without --masks. Must be called by all ranks.
+
+    Raises:
+        DataError: no mask belongs to a slice, or masks are unreadable or of another size; every problem.
+    """
+    folder = options.masks
+    return None if folder is None else run_on_main(ranks, lambda: list_masks(folder, options, scorer))
+
+
+def list_masks(folder: Path, options: ScoreOptions, scorer: Scorer) -> Masks:
+    """Find the mask of each slice, and check the size of each."""
+    source = scorer.slices.source
+    names = [info.source if options.pictures is not None else info.key for info in source.infos]
+    paths = find_masks(folder, names, within=options.pictures)
+    problems: list[Problem] = []
+    for index, path in enumerate(paths):
+        try:
+            if path is not None:
+                read_mask(path, source.read(index).shape[1:])
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(shorten(problems))
+    if missing := [name for name, path in zip(names, paths, strict=True) if path is None]:
+        example = f"for example {missing[0]}"
+        print_message(f"{len(missing)} of {len(names)} slices have no mask, {example}: they count as healthy")
+    return Masks(paths, read_kinds(folder))
+
+
+def read_kinds(folder: Path) -> dict[str, str]:
+    """Return the kind of the lesion of each mask from the tables (CSV) of a folder with the columns mask and kind."""
+    kinds: dict[str, str] = {}
+    for table in sorted(folder.glob("*.csv")) if folder.is_dir() else []:
+        with table.open(newline="", encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                if row.get("mask") and row.get("kind"):
+                    kinds[Path(row["mask"]).name] = row["kind"]
+    return kinds
+
+
+def run_scoring(scorer: Scorer, masks: Masks | None, ranks: Ranks) -> Report:
+    """Score all slices, write the results and return the report. Must be called by all ranks."""
+    record = DetectionRecord(scorer.method, find_deviation(scorer)) if masks is not None and ranks.is_main else None
+    draws = scorer.draw(ranks)
+    limits = scorer.compute_limits(draws, ranks)
+    calibration = calibrate(scorer, limits, draws, record, ranks)
+    out = scorer.options.out
+    output = output_folder(out, overwrite=scorer.options.overwrite) if ranks.is_main else nullcontext(out)
+    with reporting_storage_errors(out), output as folder:
+        scored = score_all(scorer, limits, draws, calibration, masks, record, ranks, out=folder)
+        report: Report = {"out": str(out), "samples": len(scorer.slices.source)}
+        if ranks.is_main:
+            report |= describe(scored, calibration, record, folder)
+            report["figures"] = [str(out / path.relative_to(folder)) for path in report["figures"]]
+    return report
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is kept of all scored slices: how many are flagged, and the rows of the figure."""
+
+    flagged: int
+    examples: list[MapExample]
+
+
+def calibrate(
+    scorer: Scorer, limits: BitLimits, draws: Draws, record: DetectionRecord | None, ranks: Ranks
+) -> Calibration | None:
+    """Compute the reference and the scores of the healthy slices; None without. Must be called by all ranks."""
+    if scorer.healthy is None:
+        return None
+    slices: list[HealthySlice] = []
+    kept = []  # the parts that the baselines need, only with masks
+    computed = scorer.compute_parts(scorer.healthy, limits, draws, ranks, label="healthy slices")
+    for index, (_, parts) in enumerate(computed):
+        info, number = scorer.healthy.source.infos[index], scorer.healthy.number(index)
+        maps = (parts.residual.half(), parts.deviation.half(), parts.bits, parts.brain)
+        slices.append(HealthySlice(info.subject, number, *maps))
+        if record is not None:
+            kept.append(parts)
+    reference, scores = HealthyReference(slices, scorer.method), []
+    for index, found in enumerate(slices):
+        usual = reference.statistics(found.number, without=found.subject)
+        excess = compute_excess(found, usual, scorer.method)
+        scores.append(compute_score(excess, found.brain, scorer.method))
+        if record is not None:
+            record.add_healthy(kept[index], excess, subject=found.subject, number=found.number)
+    return Calibration.build(reference, scores, scorer.method)
+
+
+def score_all(
+    scorer: Scorer,
+    limits: BitLimits,
+    draws: Draws,
+    calibration: Calibration | None,
+    masks: Masks | None,
+    record: DetectionRecord | None,
+    ranks: Ranks,
+    *,
+    out: Path,
+) -> Scored:
+    """Score every slice; rank 0 writes its files to OUT and adds it to the record. Must be called by all ranks."""
+    flagged, examples = 0, list[MapExample]()
+    every = max(1, -(-len(scorer.slices.source) // MAX_ROWS))
+    for index, (shape, parts) in enumerate(scorer.compute_parts(scorer.slices, limits, draws, ranks, label="score")):
+        if not ranks.is_main:
+            continue
+        found = score_slice(scorer, index, shape, parts, calibration)
+        append_line(write_slice(found, out, scorer.method), out)
+        flagged += bool(found.flagged)
+        truth = None if masks is None else masks.read(index, shape, scorer.models.image_size)
+        if record is not None and masks is not None and truth is not None:
+            subject, kind = found.info.subject, masks.kind(index)
+            record.add(parts, found.excess, truth, subject=subject, number=found.number, kind=kind)
+        if index % every == 0:
+            examples.append(make_example(found, truth, scorer))
+    return Scored(flagged, examples)
+
+
+def make_example(found: ScoredSlice, truth: Tensor | None, scorer: Scorer) -> MapExample:
+    """Return the row of the figure for a slice."""
+    anomaly = to_map(found.excess, scorer.method)
+    return MapExample(found.info.key, found.parts.image, anomaly, found.parts.restored, truth)
+
+
+def describe(scored: Scored, calibration: Calibration | None, record: DetectionRecord | None, out: Path) -> Report:
+    """Draw the figures and return the results over all slices."""
+    figures = [draw_examples(scored.examples, out / "figures" / "slices.png")]
+    report: Report = {}
+    if calibration is not None:
+        report |= {"healthy": len(calibration.scores), "flagged": scored.flagged, "threshold": calibration.threshold}
+    if record is not None:
+        report["metrics"] = record.report()
+        figures.append(draw_precision_recall(record.curves(), out / "figures" / "precision-recall.png"))
+    return report | {"figures": figures}
+
+
+def find_deviation(scorer: Scorer) -> TrainingDeviation | None:
+    """Return the statistics of the training slices; None, with a message, if they are not found."""
+    options = scorer.options
+    named = [split_healthy(options.healthy)[0]] if options.healthy is not None else []
+    named += [options.data] if options.data is not None else []
+    sizes = {"image_size": scorer.models.image_size, "channels": scorer.models.vqvae.channels}
+    dataset = find_training_images(options.prior, named, **sizes)
+    if dataset is None:
+        print_message("no training images found: the metrics lack the deviation from the training mean as a baseline")
+        return None
+    return TrainingDeviation.fit(dataset)
+
+
+def list_metrics(report: Report) -> str:
+    """Return the main metrics as lines of text: the maps first, then the baselines."""
+    metrics = report["metrics"]
+    names = ("pixel_ap", "pixel_auroc", "best_dice", "image_auroc")
+    rows: Sequence[tuple[str, Report]] = [("map", metrics), *metrics["baselines"].items()]
+    lines = ["".join([f"{'':<30}", *(f"{name:>13}" for name in names)])]
+    for method, figures in rows:
+        values = ("-" if figures[name] is None else f"{figures[name]:.3f}" for name in names)
+        lines.append("".join([f"{method.replace('_', ' '):<30}", *(f"{value:>13}" for value in values)]))
+    return "\n".join(lines)

@@ -1,0 +1,246 @@
+"""Complete slices with a region missing: resample its codes and decode them; all ranks work, rank 0 writes.
+
+A completion depends only on the seed and the slice, not on the number of ranks or of slices.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqdist.config.command_options import CompleteOptions
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.atomic_files import find_output_problems, output_folder, reporting_storage_errors
+from vqdist.foundation.errors import DataError, Problem, collect
+from vqdist.foundation.progress import ProgressBar
+from vqdist.inference.conditions import Conditions
+from vqdist.inference.hole_filling import fill_hole, paste_without_seam
+from vqdist.inference.mask_files import find_masks, is_mask_name, read_mask
+from vqdist.inference.picture_frame import PictureFrame
+from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_files
+from vqdist.inference.sampling import draw_noise
+from vqdist.inference.slice_source import (
+    SliceSource,
+    choose_conditions,
+    list_pictures,
+    open_pictures,
+    open_split,
+    parse_conditions,
+    shorten,
+)
+from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+from vqdist.models.sampler import SamplingOptions
+from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
+
+GRID_SLICES = 16  # rows of grid.png
+HOLE_GREY = 0.5
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The completions of one slice, the one with the fewest bits first.
+
+    Attributes:
+        pictures: (num, C, H, W) uint8, in the size of the slice.
+        codes: (num, h, w).
+        bits: (num,) of the whole maps.
+        preview: (1 + num, C, image_size, image_size) uint8: the slice with its hole, and the completions.
+    """
+
+    pictures: npt.NDArray[np.uint8]
+    codes: npt.NDArray[np.int64]
+    bits: list[float]
+    preview: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CompletionJob:
+    """The checked inputs of a completion.
+
+    Attributes:
+        masks: path of the mask of each slice.
+    """
+
+    options: CompleteOptions
+    models: PriorAndVQVAE
+    slices: SliceSource
+    conditions: Conditions
+    masks: list[Path]
+
+    def run(self, ranks: Ranks) -> int:
+        """Complete and write all slices; return their number. Must be called by all ranks."""
+        self.models.to(ranks.device)
+        h, w = self.models.grid
+        noise = draw_noise(
+            range(self.options.num * self.options.draws), h * w, self.models.prior.num_codes, self.options.seed
+        )
+        work = partial(complete_slice, self, noise)
+        completed = map_in_rounds(ranks, range(ranks.rank, len(self.slices), ranks.world_size), work)
+        if ranks.is_main:
+            out, overwrite = self.options.out, self.options.overwrite
+            with reporting_storage_errors(out), output_folder(out, overwrite=overwrite) as folder:
+                write_completions(self, completed, folder)
+        else:
+            for _ in completed:
+                pass
+        return len(self.slices)
+
+
+def complete(options: CompleteOptions, ranks: Ranks) -> int:
+    """Complete slices and write the results; return the number of slices. Must be called by all ranks.
+
+    Raises:
+        ConfigError: every problem of the options, the model, the slices, the masks and the output folder.
+    """
+    (job,) = collect(lambda: prepare_completion(options, ranks), problems=options.find_conflicts())
+    return job.run(ranks)
+
+
+def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
+    """Read and check the inputs; nothing is written. Must be called by all ranks.
+
+    Raises:
+        ConfigError: every problem of the model, the slices, the masks and the output folder.
+    """
+    files, given = collect(
+        lambda: run_on_main(ranks, lambda: read_prior_files(options.prior)),
+        lambda: parse_conditions(options.condition),
+        problems=run_on_main(
+            ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
+        ),
+    )
+    models = PriorAndVQVAE.build(files)
+    sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
+    slices, _ = collect(
+        lambda: open_slices(options, models.vqvae.channels),
+        lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
+    )
+    conditions, masks = collect(
+        lambda: choose_conditions(models.prior, slices.infos, given),
+        lambda: run_on_main(ranks, lambda: list_masks(options, slices)),
+    )
+    return CompletionJob(options, models, slices, conditions, masks)
+
+
+def open_slices(options: CompleteOptions, channels: int) -> SliceSource:
+    """Return the slices to complete; masks in the folder of the pictures are not among them."""
+    if options.pictures is None:
+        assert options.data is not None, "a conflict of the options"
+        return open_split(options.data, options.split, channels=channels)
+    paths = list_pictures(options.pictures, without=[options.mask])
+    if options.pictures.resolve() == options.mask.resolve():
+        paths = [path for path in paths if not is_mask_name(path.name)]
+    return open_pictures(options.pictures, paths, channels=channels)
+
+
+def list_masks(options: CompleteOptions, slices: SliceSource) -> list[Path]:
+    """Return the mask of each slice, after reading all of them.
+
+    Raises:
+        DataError: slices without a mask; masks that are unreadable, black or of another size.
+    """
+    names = [info.source if options.pictures is not None else info.key for info in slices.infos]
+    masks = find_masks(options.mask, names, within=options.pictures)
+    missing = [name for name, mask in zip(names, masks, strict=True) if mask is None]
+    if missing:
+        found = f"no mask of {len(missing)} of {len(names)} slices, for example {missing[0]}"
+        raise DataError.of(str(options.mask), found, "a mask for each slice, named like it")
+    paths = [mask for mask in masks if mask is not None]
+    problems: list[Problem] = []
+    for number, path in enumerate(paths):
+        try:
+            if not read_mask(path, slices.read(number).shape[1:]).any():
+                problems.append(Problem(str(path), "no white pixel", "white where the slice is to be filled in"))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(shorten(problems))
+    return paths
+
+
+def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
+    """Draw completions of a slice and return the most likely ones.
+
+    The hole is filled smoothly before the slice is encoded, because the codes next to it depend on its pixels too.
+
+    Args:
+        noise: (draws, h * w, K).
+    """
+    options, models, path = job.options, job.models, job.masks[number]
+    pixels = job.slices.read(number)
+    mask = read_mask(path, pixels.shape[1:])
+    frame = PictureFrame(mask.shape, models.image_size)
+    image, hole = frame.to_model(pixels)[None].to(models.device), frame.mask_to_model(mask).to(models.device)
+    codes = models.vqvae.encode(fill_hole(image, hole))
+    keep = ~F.max_pool2d(hole[None].float(), models.vqvae.downsample).bool()
+    draws = draw_completions(job, codes, keep, noise, number)
+    conditions = job.conditions.select([number] * len(draws))
+    bits = models.count_bits(draws, conditions).double().sum(dim=(1, 2))
+    best = bits.argsort(stable=True)[: options.num]
+    decoded = models.vqvae.decode(draws[best])
+    pictures = paste_pixels(pixels, frame.from_model(decoded), mask)
+    preview = torch.cat([torch.where(hole, HOLE_GREY, image), paste_without_seam(image, decoded, hole)])
+    return Completed(pictures, draws[best].cpu().numpy(), bits[best].tolist(), to_uint8(preview))
+
+
+def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Tensor, number: int) -> Tensor:
+    """Return the code maps of all draws for a slice: (draws, h, w).
+
+    Args:
+        codes, keep: (1, h, w).
+    """
+    options = job.options
+    draws: list[Tensor] = []
+    for part in noise.split(MAPS_PER_PASS):
+        size = (len(part), *codes.shape[1:])
+        conditions = job.conditions.select([number] * len(part))
+        given = (codes.expand(size), keep.expand(size), part)
+        sampled = job.models.prior.complete(*given, temperature=options.temperature, top_k=options.top_k, **conditions)
+        draws.append(sampled)
+    return torch.cat(draws)
+
+
+def paste_pixels(pixels: npt.NDArray[np.uint8], content: Tensor, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Return the pixels (C, H, W) of a slice with each content (B, C, H, W) of the hole, and no others changed."""
+    image = torch.tensor(pixels).float()[None] / 255
+    joined = to_uint8(paste_without_seam(image, content.cpu(), torch.from_numpy(mask)))
+    return np.where(mask, joined, pixels)
+
+
+def write_completions(job: CompletionJob, completed: Iterable[Completed], out: Path) -> None:
+    """Write NAME-0.png ..., NAME-codes.npy of each slice, grid.png of the first ones and, last, completions.json."""
+    options = job.options
+    described: list[dict[str, Any]] = []
+    rows: list[npt.NDArray[np.uint8]] = []
+    with ProgressBar(len(job.slices), unit="slices", label="complete") as shown:
+        for number, result in enumerate(completed):
+            info = job.slices.infos[number]
+            names = [f"{info.key}-{place}.png" for place in range(options.num)]
+            for name, pixels in zip(names, result.pictures, strict=True):
+                save_png(pixels, out / name)
+            np.save(out / f"{info.key}-codes.npy", result.codes, allow_pickle=False)
+            if number < GRID_SLICES:
+                rows.append(result.preview)
+            files = [{"file": name, "bits": bits} for name, bits in zip(names, result.bits, strict=True)]
+            about = {"key": info.key, "source": info.source, "mask": str(job.masks[number])}
+            described.append(about | job.conditions.describe(number) | {"completions": files})
+            shown.advance(1)
+    grid = torch.from_numpy(np.concatenate(rows)).float() / 255
+    save_grid(grid, out / "grid.png", columns=1 + options.num)
+    description = {
+        "prior": str(options.prior),
+        "seed": options.seed,
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "draws": options.num * options.draws,
+        "slices": described,
+    }
+    (out / "completions.json").write_text(json.dumps(description, indent=1) + "\n")

@@ -1,0 +1,66 @@
+"""A PixelCNN with the VQ-VAE of its codes: from images to codes, their bits, and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.models.vqvae import VQVAE
+
+# Every pass has about this many maps: fewer use a CPU badly, more need much memory.
+MAPS_PER_PASS = 64
+
+
+@dataclass(frozen=True)
+class PriorAndVQVAE:
+    """The two models.
+
+    Attributes:
+        image_size: side of the images that the VQ-VAE was trained on; pictures are resized to it.
+        class_names: names of the labels.
+    """
+
+    prior: PixelCNN
+    vqvae: VQVAE
+    image_size: int
+    class_names: tuple[str, ...] = ()
+
+    @classmethod
+    def build(cls, files: tuple[ModelFiles, ModelFiles]) -> "PriorAndVQVAE":
+        """Build the models of the files that `read_prior_files` returns."""
+        prior, vqvae = files
+        size = max(vqvae.image_size)
+        return cls(build_pixelcnn(prior), build_vqvae(vqvae), size, tuple(prior.card.data.class_names))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The size (h, w) of a code map."""
+        return self.vqvae.grid(self.image_size, self.image_size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.prior.embedding.weight.device
+
+    def to(self, device: torch.device) -> None:
+        """Move both models to a device."""
+        self.prior.to(device)
+        self.vqvae.to(device)
+
+    def count_bits(self, codes: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        """Return the bits of each code, (B, h, w), computed for at most MAPS_PER_PASS maps at a time."""
+        parts = [
+            self.prior.bits(part, **{name: values[start : start + len(part)] for name, values in conditions.items()})
+            for start, part in zip(range(0, len(codes), MAPS_PER_PASS), codes.split(MAPS_PER_PASS), strict=True)
+        ]
+        return torch.cat(parts)
+
+
+def read_prior_files(prior: Path) -> tuple[ModelFiles, ModelFiles]:
+    """Read a PixelCNN and the VQ-VAE that is saved with it."""
+    files = read_model_files(prior, kind="pixelcnn")
+    return files, read_vqvae_of(files)

@@ -1,0 +1,245 @@
+"""Score slices with a PixelCNN: bits, anomaly maps and restored slices; all ranks compute, rank 0 writes.
+
+The result of a slice depends on the seed, the slice and the healthy slices, not on the number of ranks or of slices.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vqdist.config.command_options import ScoreOptions
+from vqdist.data.remote.download import is_url
+from vqdist.data.shards.manifest import MANIFEST, SPLITS
+from vqdist.data.shards.shard_files import find_shards
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.atomic_files import find_output_problems
+from vqdist.foundation.errors import collect
+from vqdist.foundation.progress import ProgressBar
+from vqdist.inference.anomaly.calibration import Calibration
+from vqdist.inference.anomaly.maps import compute_excess, compute_score
+from vqdist.inference.anomaly.method import ScoringMethod
+from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
+from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
+from vqdist.inference.anomaly.restoration import SliceParts, compute_parts
+from vqdist.inference.conditions import Conditions
+from vqdist.inference.mask_files import is_mask_name
+from vqdist.inference.picture_frame import PictureFrame
+from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_files
+from vqdist.inference.sampling import draw_noise
+from vqdist.inference.slice_source import (
+    SliceInfo,
+    SliceSource,
+    choose_conditions,
+    list_pictures,
+    open_pictures,
+    open_split,
+    parse_conditions,
+)
+from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+
+
+@dataclass(frozen=True)
+class SliceSet:
+    """Slices with their conditions."""
+
+    source: SliceSource
+    conditions: Conditions
+
+    def number(self, index: int) -> int | None:
+        """Return the slice number: the one that the prior is conditioned on, else that of the slice."""
+        numbers = self.conditions.slice
+        return self.source.infos[index].slice if numbers is None else int(numbers[index])
+
+    def condition(self, index: int) -> Condition:
+        """Return label and slice number that the prior is conditioned on; None for one that it is not."""
+        found = self.conditions.describe(index)
+        return found["label"], found["slice"]
+
+
+@dataclass(frozen=True)
+class ScoredSlice:
+    """The result of a slice.
+
+    Attributes:
+        shape: (H, W) of the picture; `parts` and `excess` have the size of the model's images.
+        excess: (S, S) how far each pixel exceeds what is usual; see `compute_excess`.
+        p_value: share of healthy slices with at least this score; None without healthy slices.
+        flagged: None without healthy slices.
+    """
+
+    info: SliceInfo
+    number: int | None
+    shape: tuple[int, ...]
+    parts: SliceParts
+    excess: Tensor
+    score: float
+    p_value: float | None
+    flagged: bool | None
+
+    @property
+    def bits(self) -> float:
+        """The bits of the whole map."""
+        return float(self.parts.bits.double().sum())
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The checked inputs of a scoring.
+
+    Attributes:
+        healthy: None without.
+    """
+
+    options: ScoreOptions
+    method: ScoringMethod
+    models: PriorAndVQVAE
+    slices: SliceSet
+    healthy: SliceSet | None
+
+    def draw(self, ranks: Ranks) -> dict[Condition, PriorDraws]:
+        """Draw slices of every condition that occurs. Must be called by all ranks."""
+        sets = [self.slices] if self.healthy is None else [self.slices, self.healthy]
+        conditions = {found.condition(index): None for found in sets for index in range(len(found.source))}
+        listed = list(conditions)
+
+        def work(condition: Condition) -> PriorDraws:
+            limits = self.healthy is None
+            return draw_slices(self.models, condition, self.method.draws, self.options.seed, with_bits=limits)
+
+        drawn: list[PriorDraws] = []
+        with ProgressBar(len(listed), unit="conditions", label="expected slices") as shown:
+            for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
+                drawn.append(found)
+                shown.advance(1)
+        return dict(zip(listed, drawn, strict=True))
+
+    def compute_limits(self, draws: Mapping[Condition, PriorDraws], ranks: Ranks) -> BitLimits:
+        """Return the limits above which a code is redrawn, from the healthy slices or else from draws of the prior.
+
+        Must be called by all ranks.
+        """
+        if self.healthy is None:
+            return BitLimits([found.bits for found in draws.values()], [number for _, number in draws], self.method)
+        healthy, found, size = self.healthy, list[npt.NDArray[np.float32]](), MAPS_PER_PASS
+        batches = split_in_batches(len(healthy.source), size)
+        for bits in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], self._count):
+            found += bits
+        return BitLimits(found, [healthy.number(index) for index in range(len(found))], self.method)
+
+    def _count(self, batch: range) -> list[npt.NDArray[np.float32]]:
+        assert self.healthy is not None
+        images = torch.stack([self._load(self.healthy, index)[1] for index in batch]).to(self.models.device)
+        bits = self.models.count_bits(self.models.vqvae.encode(images), self.healthy.conditions.select(batch))
+        return keep_inside(images, bits, self.models.vqvae.downsample, above=0.0)
+
+    def compute_parts(
+        self,
+        slices: SliceSet,
+        limits: BitLimits,
+        draws: Mapping[Condition, PriorDraws],
+        ranks: Ranks,
+        *,
+        label: str,
+    ) -> Iterator[tuple[tuple[int, ...], SliceParts]]:
+        """Yield the shape and the parts of each slice, on every rank. Must be called by all ranks."""
+        h, w = self.models.grid
+        noise = draw_noise(range(self.method.restorations), h * w, self.models.prior.num_codes, self.options.seed)
+        batches = split_in_batches(len(slices.source), max(1, MAPS_PER_PASS // self.method.restorations))
+
+        def work(batch: range) -> list[tuple[tuple[int, ...], SliceParts]]:
+            loaded = [self._load(slices, index) for index in batch]
+            images = torch.stack([image for _, image in loaded]).to(self.models.device)
+            bounds = torch.tensor([limits.find(slices.number(index)) for index in batch])
+            conditions, drawn = slices.conditions.select(batch), [draws[slices.condition(index)] for index in batch]
+            parts = compute_parts(self.models, images, bounds, conditions, noise, drawn, self.method)
+            return [(shape, part) for (shape, _), part in zip(loaded, parts, strict=True)]
+
+        with ProgressBar(len(slices.source), unit="slices", label=label) as shown:
+            for results in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], work):
+                yield from results
+                shown.advance(len(results))
+
+    def _load(self, slices: SliceSet, index: int) -> tuple[tuple[int, ...], Tensor]:
+        pixels = slices.source.read(index)
+        shape = pixels.shape[1:]
+        return shape, PictureFrame(shape, self.models.image_size).to_model(pixels)
+
+
+def score_slice(
+    scorer: Scorer, index: int, shape: tuple[int, ...], parts: SliceParts, calibration: Calibration | None
+) -> ScoredSlice:
+    """Return the result of a slice from its parts."""
+    info, number = scorer.slices.source.infos[index], scorer.slices.number(index)
+    usual = ASSUMED if calibration is None else calibration.reference.statistics(number, without=info.subject)
+    excess = compute_excess(parts, usual, scorer.method)
+    score = compute_score(excess, parts.brain, scorer.method)
+    p_value = None if calibration is None else calibration.p_value(score)
+    flagged = None if calibration is None else score > calibration.threshold
+    return ScoredSlice(info, number, shape, parts, excess, score, p_value, flagged)
+
+
+def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
+    """Read and check the inputs; nothing is written. Must be called by all ranks.
+
+    Raises:
+        ConfigError: every problem of the model, the slices, the healthy slices and the output folder.
+    """
+    files, given = collect(
+        lambda: run_on_main(ranks, lambda: read_prior_files(options.prior)),
+        lambda: parse_conditions(options.condition),
+        problems=run_on_main(
+            ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
+        ),
+    )
+    models = PriorAndVQVAE.build(files)
+    channels = models.vqvae.channels
+
+    def prepare(source: SliceSource) -> SliceSet:
+        return SliceSet(source, choose_conditions(models.prior, source.infos, given))
+
+    slices, healthy = collect(
+        lambda: prepare(open_slices(options, channels)),
+        lambda: None if options.healthy is None else prepare(open_healthy(options.healthy, channels)),
+    )
+    method = ScoringMethod(
+        restorations=options.restorations,
+        restore_percentile=options.restore_percentile,
+        false_positive_rate=options.false_positive_rate,
+    )
+    models.to(ranks.device)
+    return Scorer(options, method, models, slices, healthy)
+
+
+def open_slices(options: ScoreOptions, channels: int) -> SliceSource:
+    """Return the slices to score; masks in the folder of the pictures are not among them."""
+    if options.pictures is None:
+        assert options.data is not None, "a conflict of the options"
+        return open_split(options.data, options.split, channels=channels)
+    paths = list_pictures(options.pictures)
+    if options.masks is not None and options.pictures.resolve() == options.masks.resolve():
+        paths = [path for path in paths if not is_mask_name(path.name)]
+    return open_pictures(options.pictures, paths, channels=channels)
+
+
+def split_healthy(text: str) -> tuple[Path, str]:
+    """Return folder and split of --healthy, DIR or DIR:SPLIT."""
+    folder, colon, split = text.rpartition(":")
+    return (Path(folder), split) if colon and split in SPLITS else (Path(text), "validate")
+
+
+def open_healthy(text: str, channels: int) -> SliceSource:
+    """Return the healthy slices: of a dataset, or the pictures of a folder."""
+    folder, split = split_healthy(text)
+    if folder.is_dir() and not is_url(folder) and not (folder / MANIFEST).exists() and not find_shards(folder).tars:
+        return open_pictures(folder, list_pictures(folder), channels=channels)
+    return open_split(folder, split, channels=channels)
+
+
+def split_in_batches(count: int, size: int) -> list[range]:
+    """Return consecutive numbers from 0 in batches."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,201 @@
+"""The slices that `vqdist complete` and `vqdist score` work on: pictures of a folder, or a split of a dataset."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vqdist.data.loading.batch import NO_NUMBER
+from vqdist.data.open_dataset import open_dataset
+from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
+from vqdist.data.sources.pictures import read_pixels
+from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
+from vqdist.inference.compatibility import find_kind_problems
+from vqdist.inference.conditions import NAMES, Conditions
+from vqdist.inference.reconstruction import find_pictures
+from vqdist.inference.split_loader import SplitLoader
+from vqdist.models.pixelcnn import PixelCNN
+
+EXAMPLES = 5  # names that a message lists
+READ_TOGETHER = 64
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SliceInfo:
+    """What is known of a slice besides its pixels.
+
+    Attributes:
+        key: its name in the results.
+        source: the path of the picture, or the key of the sample; names the slice in messages.
+        subject: the key if the subject is unknown.
+        label, slice: None if unknown.
+    """
+
+    key: str
+    source: str
+    subject: str
+    label: int | None = None
+    slice: int | None = None
+
+
+@dataclass(frozen=True)
+class SliceSource:
+    """Slices with their pixels.
+
+    Attributes:
+        infos: of each slice.
+        read: number of a slice -> (C, H, W) uint8 in the size of the picture.
+    """
+
+    infos: tuple[SliceInfo, ...]
+    read: Callable[[int], Pixels]
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+
+def list_pictures(folder: Path, *, without: Collection[Path] = ()) -> list[Path]:
+    """Return the pictures of a folder and its subfolders, or a single one; some can be left out.
+
+    Raises:
+        DataError: no pictures.
+    """
+    left_out = {path.resolve() for path in without}
+    return [path for path in find_pictures(folder) if path.resolve() not in left_out]
+
+
+def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> SliceSource:
+    """Return the pictures as slices. Subject and slice number are read from the names: case_012_slice_3.png.
+
+    Args:
+        folder: the keys are the paths inside it.
+        channels: of the model, 1 or 3.
+    Raises:
+        DataError: pictures that cannot be read.
+    """
+    names = [path.relative_to(folder) if path != folder else Path(path.name) for path in paths]
+    keys = build_keys(str(name.parent / stem(PurePosixPath(name.name))) for name in names)
+    infos = tuple(
+        SliceInfo(key, str(path), parse_subject(str(name)) or key, slice=parse_slice_number(name.name))
+        for key, path, name in zip(keys, paths, names, strict=True)
+    )
+
+    def read(number: int) -> Pixels:
+        pixels = read_pixels(paths[number], channels=channels)
+        return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    problems: list[Problem] = []
+    for number in range(len(paths)):
+        try:
+            read(number)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(shorten(problems))
+    return SliceSource(infos, read)
+
+
+def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
+    """Return the slices of a split of a dataset of images.
+
+    Raises:
+        UserError: no dataset of images with these channels, or no samples in the split.
+    """
+    dataset = open_dataset(path)
+    if problems := find_kind_problems(dataset, "images", "this command"):
+        raise UserError(problems)
+    if dataset.manifest.channels != channels:
+        found, expected = dataset.manifest.channels, f"{channels}, the channels of the VQ-VAE"
+        raise UserError.of(f"{path}: channels", found, expected)
+    loader = SplitLoader(dataset, split, batch_size=READ_TOGETHER)
+    subjects, infos = loader.subjects(), []
+    for batch in loader.load_all():
+        numbers = zip(batch.positions.tolist(), batch.keys, batch.label.tolist(), batch.slice.tolist(), strict=True)
+        infos += [
+            SliceInfo(key, f"{path}, {split}, {key}", subjects[number], *(_known(value) for value in values))
+            for number, key, *values in numbers
+        ]
+
+    def read(number: int) -> Pixels:
+        return loader.load(np.array([number], np.int64)).values[0].numpy()
+
+    return SliceSource(tuple(infos), read)
+
+
+def _known(value: int) -> int | None:
+    return None if value == NO_NUMBER else value
+
+
+def parse_conditions(texts: Sequence[str]) -> dict[str, int]:
+    """Parse the words of --condition, NAME=VALUE each.
+
+    Raises:
+        ConfigError: an unknown name, or no whole number of at least 0; every problem.
+    """
+    found: dict[str, int] = {}
+    problems = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if name not in NAMES or not equals or not value.isdecimal():
+            expected = " or ".join(f"{name}=NUMBER" for name in NAMES)
+            problems.append(Problem("--condition", repr(text), expected))
+        else:
+            found[name] = int(value)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int]) -> Conditions:
+    """Return the conditions of each slice that the prior is conditioned on: the given ones, or those of the slices.
+
+    Args:
+        given: values for all slices, by name.
+    Raises:
+        ConfigError: a condition is unknown, unexpected or out of range; every problem.
+    """
+    problems: list[Problem] = []
+    columns: dict[str, torch.Tensor | None] = dict.fromkeys(NAMES)
+    for name, limit in (("label", prior.num_labels), ("slice", prior.num_slices)):
+        if name not in prior.condition:
+            if name in given:
+                expected = f"none, as the prior is not conditioned on the {name}"
+                problems.append(Problem(f"--condition {name}", str(given[name]), expected))
+            continue
+        values = [given.get(name, getattr(info, name)) for info in infos]
+        pairs = list(zip(infos, values, strict=True))
+        word, advice = name, f"give --condition {name}=NUMBER for all slices"
+        if name == "slice":
+            word, advice = "slice number", f"name the pictures as in case_012_slice_3.png, or {advice}"
+        problems += _describe([info.source for info, value in pairs if value is None], f"no {word}", f"one; {advice}")
+        expected = f"numbers in [0, {limit}), as in the training data; {advice}"
+        outside = [f"{info.source} ({value})" for info, value in pairs if value is not None and value >= limit]
+        problems += _describe(outside, f"a {word} out of range", expected)
+        columns[name] = torch.tensor([value or 0 for value in values])
+    if problems:
+        raise ConfigError(problems)
+    return Conditions(**columns)
+
+
+def _describe(names: Sequence[str], found: str, expected: str) -> list[Problem]:
+    if not names:
+        return []
+    where = names[0] if len(names) == 1 else f"{len(names)} slices, for example {name_examples(names)}"
+    return [Problem(where, found, expected)]
+
+
+def name_examples(names: Sequence[str]) -> str:
+    """Return the first names as text, at most EXAMPLES."""
+    return ", ".join(names[:EXAMPLES])
+
+
+def shorten(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the first problems, at most EXAMPLES, and one that counts the others."""
+    rest = len(problems) - EXAMPLES
+    more = [Problem("more files", f"{rest} with similar problems", "none")] if rest > 0 else []
+    return [*problems[:EXAMPLES], *more]

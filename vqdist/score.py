@@ -1,0 +1,40 @@
+"""Score slices: accelerate launch -m vqdist.score --prior RUN --pictures DIR --out DIR [--healthy DIR:SPLIT]."""
+
+import sys
+from collections.abc import Sequence
+
+from vqdist.config.command_line import parse_options
+from vqdist.config.command_options import ScoreOptions
+from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.errors import ConfigError, collect
+from vqdist.foundation.progress import print_message
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command. Must be called by all ranks."""
+    description = "Measure how likely slices are under a PixelCNN, map where they are unusual, and restore them."
+    parsed = parse_options("score", description, ScoreOptions, argv)
+    options = parsed.options
+    if options is None or options.find_conflicts():
+        raise ConfigError(parsed.problems)
+
+    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.evaluation.anomaly.score_report import list_metrics, prepare_masks, run_scoring
+    from vqdist.inference.scoring import prepare_scoring
+
+    ranks = init_process_group(options.device)
+    try:
+        (scorer,) = collect(lambda: prepare_scoring(options, ranks), problems=parsed.problems)
+        (masks,) = collect(lambda: prepare_masks(options, scorer, ranks))
+        report = run_scoring(scorer, masks, ranks)
+        if ranks.is_main:
+            if "metrics" in report:
+                print_message(list_metrics(report))
+            print_message(f"look at {report['figures'][0]}")
+            emit(report)
+    finally:
+        destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
