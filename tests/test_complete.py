@@ -70,9 +70,8 @@ def test_files_of_the_completions(folder: Path, tmp_path: Path, capsys: pytest.C
         assert (filled[:, mask] != picture[mask]).any(axis=1).all()
         outside = ~mask.reshape(8, 4, 8, 4).any(axis=(1, 3))
         assert (codes[:, outside] == codes[:1, outside]).all()  # only the codes of the hole are sampled
-    (out / "notes.txt").touch()
-    run_complete(folder, out, num=1, pictures=folder / "pictures" / "case_1_slice_3.png")
-    expected = ["case_1_slice_3-0.png", "case_1_slice_3-codes.npy", "grid.png", "completions.json", "notes.txt"]
+    run_complete(folder, out, num=1, pictures=folder / "pictures" / "case_1_slice_3.png", overwrite="true")
+    expected = ["case_1_slice_3-0.png", "case_1_slice_3-codes.npy", "grid.png", "completions.json"]
     assert sorted(path.name for path in out.iterdir()) == sorted(expected)
 
 
@@ -130,6 +129,14 @@ def test_two_ranks_write_the_same_files(folder: Path, tmp_path: Path) -> None:
     alone, together = ({path.name: path.read_bytes() for path in out.iterdir()} for out in sorted(tmp_path.iterdir()))
     assert len(alone) == 8
     assert alone == together
+
+
+def test_a_used_folder_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").touch()
+    given = {"prior": folder / "prior", "pictures": folder / "pictures", "out": tmp_path, "mask": folder / "masks"}
+    assert run_command(complete.main, words(given)) == 2
+    assert "found a folder that is not empty; expected an empty or new one, or --overwrite" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,10 +86,9 @@ def test_files_and_bits_without_healthy_slices(
         np.testing.assert_allclose(shown, exact * 255, atol=0.51)
         assert (exact[picture == 0] == 0).all()
         assert read(out / "restored" / f"{line['key']}.png").shape == picture.shape
-    (out / "maps" / "mine.txt").touch()
     one = folder / "pictures" / "case_5_slice_0_lesion.png"
-    run_score(folder, out, capsys, pictures=one)
-    assert sorted(path.name for path in (out / "maps").iterdir()) == [f"{one.stem}.npy", f"{one.stem}.png", "mine.txt"]
+    run_score(folder, out, capsys, pictures=one, overwrite="true")
+    assert sorted(path.name for path in (out / "maps").iterdir()) == [f"{one.stem}.npy", f"{one.stem}.png"]
 
 
 def test_metrics_beside_the_baselines(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +160,14 @@ def test_two_ranks_write_the_same_files(folder: Path, tmp_path: Path, capsys: py
     one, two = files
     assert len(one) == 3 * 6 + 3
     assert one == two
+
+
+def test_a_used_folder_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").touch()
+    given = {"prior": folder / "prior", "pictures": folder / "pictures", "out": tmp_path}
+    assert run_command(score.main, words(given)) == 2
+    assert "found a folder that is not empty; expected an empty or new one, or --overwrite" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

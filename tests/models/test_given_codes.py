@@ -13,7 +13,8 @@ from vqdist.models.given_codes import GivenCodes
 from vqdist.models.pixelcnn import PixelCNN
 
 LABELS, SLICES, K = 4, 9, 11
-CONDITIONS, SYMMETRIES = (get_args(PixelCNNConfig.model_fields[name].annotation) for name in ("condition", "symmetry"))
+CONDITIONS = get_args(PixelCNNConfig.model_fields["condition"].annotation)
+SYMMETRIES = ("none", "up-down")
 GRIDS = [(1, 1), (1, 6), (6, 1), (2, 2), (7, 4), (9, 12)]
 
 

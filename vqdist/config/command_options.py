@@ -210,6 +210,7 @@ class SliceOptions(Options):
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
 
     def find_conflicts(self) -> list[Problem]:
+        """Return a problem unless exactly one of --pictures and --data is given."""
         if (self.data is None) == (self.pictures is None):
             return [Problem("--pictures and --data", "neither" if self.data is None else "both", "one of them")]
         return []
