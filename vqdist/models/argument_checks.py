@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqdist.foundation.errors import UserError
+from vqdist.foundation.errors import Problem, UserError
 
 
 def require_images(images: Any, *, channels: int, weight: Tensor) -> None:
@@ -34,15 +34,23 @@ def require_latents(latents: Any, *, code_dim: int) -> None:
 
 def require_codes(codes: Any, *, num_codes: int) -> None:
     """Check that codes are (B, h, w) int64 and, on a CPU, in [0, K)."""
-    _require_tensor("codes", codes, "an int64 tensor (B, h, w)")
+    if problems := find_code_problems(codes, num_codes):
+        raise UserError(problems)
+
+
+def find_code_problems(codes: Any, num_codes: int) -> list[Problem]:
+    """Return a problem unless codes are (B, h, w) int64 and, on a CPU, in [0, K)."""
+    if not isinstance(codes, Tensor):
+        return [Problem("codes", type(codes).__name__, "an int64 tensor (B, h, w)")]
     if codes.dtype not in (torch.int64, torch.int32):
-        raise UserError.of("codes", codes.dtype, "torch.int64")
+        return [Problem("codes", str(codes.dtype), "torch.int64")]
     if codes.ndim != 3:
-        raise UserError.of("codes", f"shape {tuple(codes.shape)}", "(B, h, w)")
+        return [Problem("codes", f"shape {tuple(codes.shape)}", "(B, h, w)")]
     if codes.device.type == "cpu" and not torch.compiler.is_compiling() and codes.numel():
         low, high = (int(value) for value in codes.aminmax())
         if low < 0 or high >= num_codes:
-            raise UserError.of("codes", f"{low if low < 0 else high}", f"numbers in [0, {num_codes})")
+            return [Problem("codes", str(low if low < 0 else high), f"numbers in [0, {num_codes})")]
+    return []
 
 
 def require_grid(grid: Any) -> tuple[int, int]:
@@ -50,6 +58,41 @@ def require_grid(grid: Any) -> tuple[int, int]:
     if isinstance(grid, list | tuple) and len(grid) == 2 and all(isinstance(side, int) for side in grid):
         return grid[0], grid[1]
     raise UserError.of("grid", repr(grid), "two whole numbers (h, w)")
+
+
+def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit: int, required: bool) -> list[Problem]:
+    """Return a problem unless a condition is (num,) numbers below the limit, or None if the model has no such condition.
+
+    """Return a problem unless a condition is (num,) numbers below the limit, or None for a model without it.
+        name: label or slice.
+        required: whether the model is conditioned on it.
+    """
+    if values is None:
+        expected = f"{num} numbers in [0, {limit}), as the model is conditioned on {name}"
+        return [Problem(name, "none", expected)] if required else []
+    if not required:
+        return [Problem(name, "a value", f"none, as the model is not conditioned on {name}")]
+    if not isinstance(values, Tensor):
+        return [Problem(name, type(values).__name__, f"an int64 tensor of shape ({num},)")]
+    if values.shape != (num,) or values.is_floating_point():
+        found = f"{values.dtype} of shape {tuple(values.shape)}"
+        return [Problem(name, found, f"int64 of shape ({num},)")]
+    if values.device.type == "cpu" and not torch.compiler.is_compiling() and num > 0:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= limit:
+            return [Problem(name, str(low if low < 0 else high), f"a number in [0, {limit})")]
+    return []
+
+
+def expand_condition(value: int | Tensor | None, num: int) -> Tensor | None:
+    """Return one value per map, on the CPU, where its range can be checked without waiting for a device."""
+    if value is None:
+        return None
+    try:
+        values = torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError.of("label or slice", repr(value), "a whole number, or one for each map") from error
+    return values.expand(num) if values.ndim == 0 else values
 
 
 def _require_tensor(name: str, values: Any, expected: str) -> None:

@@ -10,8 +10,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vqdist.foundation.errors import Problem
-
 
 @dataclass(frozen=True)
 class GivenCodes:
@@ -77,14 +75,3 @@ class GivenRow:
             return self.max_bits[x] < 0
         bits = (logits.logsumexp(dim=1) - logits.gather(1, given[:, None])[:, 0]) / math.log(2)
         return bits > self.max_bits[x]
-
-
-def find_code_problems(codes: Tensor, num_codes: int) -> list[Problem]:
-    """Return a problem unless codes are (B, h, w) int64 in [0, K). Ranges are checked on the CPU only."""
-    if codes.dtype != torch.int64 or codes.ndim != 3:
-        return [Problem("codes", f"{codes.dtype} of shape {tuple(codes.shape)}", "torch.int64 of shape (B, h, w)")]
-    if codes.device.type == "cpu" and codes.numel():
-        low, high = int(codes.min()), int(codes.max())
-        if low < 0 or high >= num_codes:
-            return [Problem("codes", str(low if low < 0 else high), f"numbers in [0, {num_codes})")]
-    return []

@@ -13,9 +13,15 @@ from torch import Tensor, nn
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.section import Int, build_section, key, takes_keys
 from vqdist.foundation.errors import Problem, UserError
-from vqdist.models.argument_checks import require_codes, require_grid
+from vqdist.models.argument_checks import (
+    expand_condition,
+    find_code_problems,
+    find_condition_problems,
+    require_codes,
+    require_grid,
+)
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
-from vqdist.models.given_codes import GivenCodes, find_code_problems
+from vqdist.models.given_codes import GivenCodes
 from vqdist.models.sampler import SamplingOptions, sample_codes
 
 FIRST_LOGIT_STD = 0.01  # the first prediction is almost uniform: the loss starts at log K
@@ -162,7 +168,7 @@ class PixelCNN(nn.Module):
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
         grid = require_grid(grid)
         options.check(num, grid, self.num_codes)
-        labels, slices = _expand(label, num), _expand(slice, num)
+        labels, slices = expand_condition(label, num), expand_condition(slice, num)
         self.check_conditions(num, labels, slices)
         return sample_codes(self, num, grid, options, label=labels, slice=slices)
 
@@ -265,7 +271,7 @@ class PixelCNN(nn.Module):
     ) -> Tensor:
         num, h, w = given.codes.shape
         options.check(num, (h, w), self.num_codes)
-        labels, slices = _expand(label, num), _expand(slice, num)
+        labels, slices = expand_condition(label, num), expand_condition(slice, num)
         self.check_conditions(num, labels, slices)
         return sample_codes(self, num, (h, w), options, label=labels, slice=slices, given=given)
 
@@ -286,7 +292,7 @@ class PixelCNN(nn.Module):
         if problems := find_code_problems(codes, self.num_codes):
             raise UserError(problems)
         device, training = self.embedding.weight.device, self.training
-        labels, slices = _expand(label, len(codes)), _expand(slice, len(codes))
+        labels, slices = expand_condition(label, len(codes)), expand_condition(slice, len(codes))
         self.check_conditions(len(codes), labels, slices)
         conditions = {
             name: values.to(device) for name, values in (("label", labels), ("slice", slices)) if values is not None
@@ -306,40 +312,9 @@ class PixelCNN(nn.Module):
         """
         problems: list[Problem] = []
         for name, values, limit in (("label", label, self.num_labels), ("slice", slice, self.num_slices)):
-            problems += _find_condition_problems(name, values, num=num, limit=limit, required=name in self.condition)
+            problems += find_condition_problems(name, values, num=num, limit=limit, required=name in self.condition)
         if problems:
             raise UserError(problems)
-
-
-def _find_condition_problems(
-    name: str, values: Tensor | None, *, num: int, limit: int, required: bool
-) -> list[Problem]:
-    if values is None:
-        expected = f"{num} numbers in [0, {limit}), as the model is conditioned on {name}"
-        return [Problem(name, "none", expected)] if required else []
-    if not required:
-        return [Problem(name, "a value", f"none, as the model is not conditioned on {name}")]
-    if not isinstance(values, Tensor):
-        return [Problem(name, type(values).__name__, f"an int64 tensor of shape ({num},)")]
-    if values.shape != (num,) or values.is_floating_point():
-        found = f"{values.dtype} of shape {tuple(values.shape)}"
-        return [Problem(name, found, f"int64 of shape ({num},)")]
-    if values.device.type == "cpu" and not torch.compiler.is_compiling() and num > 0:
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= limit:
-            return [Problem(name, str(low if low < 0 else high), f"a number in [0, {limit})")]
-    return []
-
-
-def _expand(value: int | Tensor | None, num: int) -> Tensor | None:
-    """Return one value per map, on the CPU, where its range can be checked without waiting for a device."""
-    if value is None:
-        return None
-    try:
-        values = torch.as_tensor(value).cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError.of("label or slice", repr(value), "a whole number, or one for each map") from error
-    return values.expand(num) if values.ndim == 0 else values
 
 
 def _project(vectors: Tensor, size: int) -> Tensor:
