@@ -61,9 +61,9 @@ def require_grid(grid: Any) -> tuple[int, int]:
 
 
 def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit: int, required: bool) -> list[Problem]:
-    """Return a problem unless a condition is (num,) numbers below the limit, or None if the model has no such condition.
-
     """Return a problem unless a condition is (num,) numbers below the limit, or None for a model without it.
+
+    Args:
         name: label or slice.
         required: whether the model is conditioned on it.
     """
