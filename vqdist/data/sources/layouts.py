@@ -39,6 +39,7 @@ _OASIS_PNG = re.compile(r"case_\d+_slice_\d+(\.nii)?\.png$", re.IGNORECASE)
 _OASIS1 = re.compile(r"OAS1_\d{4}_MR\d+[^/]*_t88_masked_gfc\.(hdr|img)$", re.IGNORECASE)
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _EXPECTED = {
+    "any": "CLASS/picture.png, volumes that end in .nii or .nii.gz, or another layout of `vqdist shard --help`",
     "imagefolder": "CLASS/picture.png, perhaps below train/, validate/ and test/",
     "oasis-png": "keras_png_slices_{train,validate,test}/case_NNN_slice_M.nii.png",
     "oasis1": "disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}",
@@ -143,8 +144,9 @@ def open_source(
     if not root.is_dir():
         raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
     names = select_included(sorted(_walk(root), key=natural_key), include, where=str(root))
-    layout = _detect_layout(names, root) if layout == "auto" else layout
-    taken, passed_over = _select(names, layout, root)
+    detected = layout == "auto"
+    layout = _detect_layout(names, root) if detected else layout
+    taken, passed_over = _select(names, layout, root, detected=detected)
     masks = (
         find_masks(taken, include, pictures=layout == "imagefolder") if layout in ("imagefolder", "nifti") else set()
     )
@@ -281,13 +283,13 @@ def _detect_layout(names: Sequence[str], root: Path) -> str:
     return found[0] if found else "imagefolder"
 
 
-def _select(names: Sequence[str], layout: str, root: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Split names into those of the layout and all others; of an Analyze pair, return the header."""
+def _select(names: Sequence[str], layout: str, root: Path, *, detected: bool) -> tuple[list[str], tuple[str, ...]]:
+    """Split names into those of the layout, given or detected, and all others; of an Analyze pair, return the header."""
     taken = [name for name in names if _matches(name, layout)]
     if not taken:
         check_formats(names, root)
         inside = f"{len(names)} files, such as {names[0]}" if names else "an empty folder"
-        raise DataError.of(str(root), inside, _EXPECTED[layout])
+        raise DataError.of(str(root), inside, _EXPECTED["any" if detected else layout])
     passed_over = tuple(name for name in names if not _matches(name, layout))
     if layout == "oasis1":
         headers = {name[:-4] for name in taken if name.lower().endswith(".hdr")}
