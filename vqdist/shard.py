@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     doubts = [*source.doubts, *find_untrained_classes(labelled, source.class_names)]
     if doubts and options.strict:
         raise DataError(doubts)
-    for doubt in doubts:
+    for doubt in (*doubts, *source.mixed_kinds):
         print_message(f"WARNING: {doubt}")
     try:
         manifest, skipped = write_source(

@@ -7,16 +7,17 @@ slices of one file.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_number
-from vqdist.data.sources.file_selection import find_masks, select_included
+from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
 from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
+from vqdist.data.sources.mask_doubts import find_mask_doubts
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
@@ -29,6 +30,7 @@ from vqdist.data.sources.subjects import (
     identify_subjects,
 )
 from vqdist.data.sources.unsupported_formats import check_formats
+from vqdist.data.sources.volume_kinds import find_kind_doubts
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.printable_text import printable
@@ -93,7 +95,8 @@ class Source:
         read: returns the slices of a file; raises DataError, which names the file, if it cannot be read.
         masks: segmentation masks in the folder, which are left out.
         subject_summary: one line that says how the subjects were identified.
-        doubts: signs that subjects or classes were misunderstood.
+        doubts: signs that subjects or classes were misunderstood, or that masks are among the files.
+        mixed_kinds: a problem if subjects have several kinds of volumes; --strict accepts them.
     """
 
     layout: str
@@ -105,6 +108,7 @@ class Source:
     masks: tuple[str, ...] = ()
     subject_summary: str = ""
     doubts: tuple[Problem, ...] = ()
+    mixed_kinds: tuple[Problem, ...] = ()
 
     @property
     def by_volume(self) -> bool:
@@ -143,7 +147,7 @@ def open_source(
     root = Path(source)
     if not root.is_dir():
         raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
-    names = select_included(sorted(_walk(root), key=natural_key), include, where=str(root))
+    names = select_included(sorted(walk_files(root), key=natural_key), include, where=str(root))
     detected = layout == "auto"
     layout = _detect_layout(names, root) if detected else layout
     taken, passed_over = _select(names, layout, root, detected=detected)
@@ -161,10 +165,15 @@ def open_source(
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
         read = _picture_reader(root, files, channels, image_size=image_size)
-    doubts = [*find_class_doubts(class_names), *find_subject_doubts(placed, found)]
+    doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
+    if layout in ("imagefolder", "nifti"):
+        doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
+    mixed = find_kind_doubts(placed, found, include) if layout == "nifti" else []
     summary = describe_subjects(found)
     classes = tuple(map(printable, class_names))
-    return Source(layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts))
+    return Source(
+        layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts), tuple(mixed)
+    )
 
 
 def _identify(
@@ -250,24 +259,6 @@ def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: in
     ]
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Yield the paths of all files that are not hidden; follow symbolic links, but each folder once."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError.of(str(error.filename), error.strerror or str(error), "a folder that can be read")
-
-    seen: set[str] = set()
-    for where, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        inside = PurePosixPath(Path(where).relative_to(root).as_posix())
-        yield from (str(inside / name) for name in names if not name.startswith("."))
-
-
 def _matches(name: str, layout: str) -> bool:
     if layout == "imagefolder":
         return os.path.splitext(name)[1].lower() in picture_extensions()
@@ -284,7 +275,7 @@ def _detect_layout(names: Sequence[str], root: Path) -> str:
 
 
 def _select(names: Sequence[str], layout: str, root: Path, *, detected: bool) -> tuple[list[str], tuple[str, ...]]:
-    """Split names into those of the layout, given or detected, and all others; of an Analyze pair, return the header."""
+    """Split names into those of the layout and all others; of an Analyze pair, return the header."""
     taken = [name for name in names if _matches(name, layout)]
     if not taken:
         check_formats(names, root)
