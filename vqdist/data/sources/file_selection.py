@@ -97,6 +97,8 @@ def _find_picture_masks(names: Sequence[str]) -> set[str]:
 
 def _has_partner(name: str, others: set[str]) -> bool:
     partner, word = strip_last_word(name)
+    if word.isdecimal():  # a second mask of the same picture
+        partner, word = strip_last_word(partner)
     return has_mask_word(word) and partner in others
 
 
