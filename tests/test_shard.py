@@ -257,7 +257,7 @@ def test_masks_alone_are_doubted(capsys: pytest.CaptureFixture[str], tmp_path: P
     words = (source, tmp_path / "d", "--image-size", 8)
     code, _, said = shard(capsys, *words, "--strict")
     assert code == 2
-    assert "masks: found 6 of 6 files that look like segmentation masks (case_0/mask_0.png, " in said
+    assert "masks: found 6 of 6 files that look like segmentation masks, such as case_0/mask_0.png; " in said
     code, _, said = shard(capsys, *words)
     assert code == 0
     assert "WARNING: masks: found 6 of 6 files" in said

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from vqdist.data.sources.file_names import stem
 from vqdist.data.sources.file_selection import matches_glob
 from vqdist.data.sources.generic_names import folder_role, has_mask_word, strip_counter
-from vqdist.foundation.errors import Problem, list_examples
+from vqdist.foundation.errors import Problem
 from vqdist.foundation.progress import count_noun
 
 
@@ -23,12 +23,12 @@ def find_mask_doubts(names: Sequence[str], patterns: Sequence[str], *, root_name
     if not found or any(_takes_only(found, names, pattern) for pattern in patterns):
         return []
     some = f"{len(found):,} of {count_noun(len(names), 'file')} that look like segmentation masks"
-    examples = list_examples([name for name in names if name in found])
+    example = next(name for name in names if name in found)
     if len(found) == len(names):
         expected = "images; to take masks, pass --include '*'"
     else:
         expected = "images only; pass --include with patterns of the images, or with one that matches only masks"
-    return [Problem("masks", f"{some} ({examples})", expected)]
+    return [Problem("masks", f"{some}, such as {example}", expected)]
 
 
 def _takes_only(masks: set[str], names: Sequence[str], pattern: str) -> bool:
