@@ -245,10 +245,25 @@ def test_equal_names_in_the_folders_of_patients(capsys: pytest.CaptureFixture[st
     assert code == 0
     assert "subjects: 4 in 8 files, identified by folder: 0, 1, 2, ..." in said
     assert "left out: 4 segmentation masks, such as 0/T1_mask.nii.gz" in said
+    assert "WARNING: volumes: found several kinds of volumes (T1, T2) in 4 of 4 subjects; expected one kind" in said
     assert all(len(splits) == 1 for splits in splits_of_folders(tmp_path / "d", result["splits"]).values())
     keys = [sample["__key__"] for split in result["splits"] for sample in read_all(tmp_path / "d", split)]
     assert len(keys) == len(set(keys)) == 40
     assert "0-T1_slice_000" in keys
+
+
+def test_masks_alone_are_doubted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", *(f"case_{case}/mask_{n}.png" for case in range(3) for n in range(2)))
+    words = (source, tmp_path / "d", "--image-size", 8)
+    code, _, said = shard(capsys, *words, "--strict")
+    assert code == 2
+    assert "masks: found 6 of 6 files that look like segmentation masks, such as case_0/mask_0.png; " in said
+    code, _, said = shard(capsys, *words)
+    assert code == 0
+    assert "WARNING: masks: found 6 of 6 files" in said
+    code, _, said = shard(capsys, *words, "--strict", "--overwrite", "--include", "*")
+    assert code == 0
+    assert "WARNING" not in said
 
 
 def test_doubts_are_warnings_or_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -299,7 +314,7 @@ def test_wrong_selections_come_in_one_message(capsys: pytest.CaptureFixture[str]
     code, _, said = shard(capsys, source, tmp_path / "d", "--subject-pattern", "(", "--subject-from", "file")
     assert code == 2
     assert "--subject-pattern: found '('; expected a regular expression (missing )" in said
-    assert "--subject-from: found 'file'; expected name or folder" in said
+    assert "--subject-from: found 'file'; expected name, folder or null" in said
     code, _, said = shard(capsys, source, tmp_path / "d", "--subject-pattern", ".", "--subject-from", "name")
     assert code == 2
     assert "--subject-from: found name beside --subject-pattern; expected one of them" in said

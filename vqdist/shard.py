@@ -24,9 +24,9 @@ SOURCE is the word demo, or a folder in one of these layouts:
   nifti        *.nii and *.nii.gz
 Splits of the folders are kept. Otherwise the subjects are split, never the slices of a subject. The subject comes from
 the file name (OAS1_0101, sub-12, case_012, patient_7, ...) or, if that identifies no person, from the folder
-(12/T1.nii.gz, patient_a/001.png); a picture without either is its own subject. The command prints how it identified
-the subjects; --subject-pattern and --subject-from override it. Segmentation masks are left out. OUT is written
-atomically."""
+(12/T1.nii.gz, patient_a/001.png); 100_left.png and 100_right.png are one subject; any other picture without either is
+its own subject. The command prints how it identified the subjects; --subject-pattern and --subject-from override it.
+Segmentation masks beside images are left out. OUT is written atomically."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     doubts = [*source.doubts, *find_untrained_classes(labelled, source.class_names)]
     if doubts and options.strict:
         raise DataError(doubts)
-    for doubt in doubts:
+    for doubt in (*doubts, *source.mixed_kinds):
         print_message(f"WARNING: {doubt}")
     try:
         manifest, skipped = write_source(

@@ -48,11 +48,25 @@ def test_a_boolean_is_a_switch_or_takes_a_value(words: list[str], small: bool) -
     assert parse(*words, "--num", "2").options.small is small
 
 
+def test_a_boolean_may_have_the_python_spelling() -> None:
+    assert parse("--small", "True").options.small is True
+    assert parse("--small", "False", "--num", "2").options.small is False
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [("--split 0.8,0.2", "0.8,0.2"), ("--split=1", "1"), ("--split 1 0", "1 0")]
+)
+def test_a_list_of_the_wrong_length_is_shown_as_given(given: str, found: str) -> None:
+    (problem,) = parse(*given.split(" ")).problems
+    expected = "3 values separated by spaces, such as 0.8 0.1 0.1"
+    assert str(problem) == f"--split: found '{found}'; expected {expected}"
+
+
 def test_every_wrong_value_is_reported_and_has_its_default() -> None:
     bad = parse("--num", "ten", "--rate", "nan", "--small=yes", "--out=", "--nmu", "3", "word")
     assert (bad.options.num, bad.options.rate, bad.options.small, bad.options.out) == (3, 1.5, False, None)
     assert sorted(map(str, bad.problems)) == [
-        "--nmu: found an unknown option; expected did you mean --num?",
+        "--nmu: found an unknown option; expected an option that --help lists; did you mean --num?",
         "--num: found 'ten'; expected int",
         "--out: found nothing; expected text",
         "--rate: found nan; expected a finite number",

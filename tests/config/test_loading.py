@@ -63,6 +63,27 @@ def test_every_problem_is_told_at_once_and_near_keys_are_named(tmp_path: Path) -
     assert config.optim.lr == 1e-3
 
 
+def test_the_python_spelling_is_read_from_flags() -> None:
+    flags = [("train.patience", "None"), ("train.preview_every", "None"), ("train.compile", "True"), ("run.seed", "3")]
+    config, problems = load_config(None, flags)
+    assert not problems
+    assert (config.train.patience, config.train.preview_every, config.train.compile) == (None, None, True)
+    assert load_config(None, [("train.compile", "False")])[0].train.compile is False
+
+
+def test_a_value_that_may_be_null_says_so() -> None:
+    flags = [("train.patience", "none"), ("train.preview_every", "0"), ("optim.weight_ema", "x"), ("run.seed", "none")]
+    _, problems = load_config(None, flags)
+    assert sorted(map(str, problems)) == [
+        "optim.weight_ema: found 'x'; expected float or null",
+        "run.seed: found 'none'; expected int",
+        "train.patience: found 'none'; expected int or null",
+        "train.preview_every: found 0; expected at least 1 or null",
+    ]
+    _, problems = load_config(None, [("train.compile", "yes")])
+    assert str(problems[0]) == "train.compile: found 'yes'; expected true or false"
+
+
 @pytest.mark.parametrize(
     ("text", "key", "message"),
     [

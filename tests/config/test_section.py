@@ -38,6 +38,7 @@ def test_all_problems_are_reported_together() -> None:
     assert "model.width: found 65; expected at most 64" in reported
     assert all(f"model.{name}: " in reported for name in ("rate", "deep", "kind", "widht"))
     assert "did you mean" in reported
+    assert "model.kind: found 'c'; expected a, b or null" in reported
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin
 from vqdist.config.loading import parse_flag_value, shipped_configs
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
 from vqdist.config.schema import list_keys
-from vqdist.config.section import Bool, Key, Section, key, list_fields, validate
+from vqdist.config.section import TRUE_OR_FALSE, Bool, Key, Section, key, list_fields, validate
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.help_text import OPTION_INDENT, wrap_text
 
@@ -100,13 +100,17 @@ def _read_flag(words: _Words, word: str, kind: type[Options], *, takes_config: b
             words.take_values(0 if equals else 1)
         return
     if kind.model_fields[name].annotation is bool and not equals:
-        is_value = bool(words.left) and words.left[0] in {"true", "false"}
+        is_value = bool(words.left) and words.left[0] in TRUE_OR_FALSE
         words.values[name] = words.left.pop(0) if is_value else True
         return
     length = _list_length(kind, name)
     texts = [text] if equals else words.take_values(length)
     if not texts:
         words.problems.append(Problem(flag, "no value", "a value after it"))
+    elif _is_list(kind, name) and len(texts) < length < sys.maxsize:
+        example = show_value(kind.model_fields[name].default)
+        expected = f"{length} values separated by spaces, such as {example}"
+        words.problems.append(Problem(flag, repr(" ".join(texts)), expected))
     elif _is_list(kind, name):
         # A list of any length may be given by several flags.
         before = words.values.get(name, []) if length == sys.maxsize else []
@@ -120,7 +124,8 @@ def _unknown_flag(flag: str, kind: type[Options], *, takes_config: bool) -> Prob
     if takes_config:
         known += [f"--{found.name}" for task in MODEL_CONFIGS for found in list_keys(task)]
     near = difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
-    return Problem(flag, "an unknown option", f"did you mean {near[0]}?" if near else "an option that --help lists")
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return Problem(flag, "an unknown option", f"an option that --help lists{hint}")
 
 
 def _flag(kind: type[Options], name: str) -> str:

@@ -69,8 +69,11 @@ def shipped_configs() -> list[str]:
 
 
 def parse_flag_value(text: str) -> Any:
-    """Return the value of a flag's text: null is None, [a, b] a list; the schema parses everything else."""
-    if text == "null":
+    """Return the value of a flag's text: null is None, [a, b] a list; the schema parses everything else.
+
+    The Python spelling None is null too, because the sweeps of W&B write it.
+    """
+    if text in ("null", "None"):
         return None
     if text.startswith("["):
         try:

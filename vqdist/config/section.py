@@ -7,7 +7,7 @@ imports torch, so that `--help` returns at once.
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -26,6 +26,20 @@ _KINDS = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+_NUMBERS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "int"),
+    **dict.fromkeys(("float_parsing", "float_type"), "float"),
+}
+# error of pydantic -> name of the limit in its context, and the words for it
+_BOUNDS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+_OF_VALUES = {*_NUMBERS, *_BOUNDS, "literal_error"}  # errors for which it helps to know that null is a value too
+# Texts of a boolean; the sweeps of W&B write the Python spelling.
+TRUE_OR_FALSE = {"true": True, "True": True, "false": False, "False": False}
 S = TypeVar("S", bound="Section")
 C = TypeVar("C", bound=type)
 
@@ -39,8 +53,8 @@ def _refuse_boolean(value: Any) -> Any:
 def _parse_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         return value
-    if value in ("true", "false"):
-        return value == "true"
+    if value in TRUE_OR_FALSE:
+        return TRUE_OR_FALSE[value]
     raise ValueError("true or false")
 
 
@@ -144,7 +158,12 @@ def validate(
         details = error.errors()
     for detail in details:
         _remove(values, *detail["loc"][:2])
-    problems = {name_of(detail["loc"]): _describe_error(name_of(detail["loc"]), detail) for detail in reversed(details)}
+    problems = {}
+    for detail in reversed(details):
+        name = name_of(detail["loc"])
+        problem = _describe_error(name, detail)
+        takes_null = detail["type"] in _OF_VALUES and _takes_null(section, detail["loc"])
+        problems[name] = _add_null(problem) if takes_null else problem
     try:
         return section.model_validate(values), list(reversed(problems.values()))
     except ValidationError:
@@ -159,22 +178,34 @@ def _remove(values: dict[Any, Any], first: int | str, second: int | str | None =
         inner.pop(second, None)
 
 
+def _takes_null(section: type[Section], location: tuple[int | str, ...]) -> bool:
+    annotation: Any = section
+    for name in location:
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            break
+        field = annotation.model_fields.get(str(name))
+        annotation = None if field is None else field.annotation
+    return type(None) in get_args(annotation)
+
+
+def _add_null(problem: Problem) -> Problem:
+    """Return the problem with null as one more of the expected values: "a, b or null"."""
+    return replace(problem, expected=f"{problem.expected.replace(' or ', ', ')} or null")
+
+
 def _describe_error(name: str, detail: ErrorDetails) -> Problem:
     found, context = detail["input"], detail.get("ctx", {})
     shown = show_found(found)
-    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
-    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     match detail["type"]:
-        case kind if kind in bounds:
-            return Problem(name, str(found), f"{words[bounds[kind]]} {context[bounds[kind]]}")
+        case kind if kind in _BOUNDS:
+            limit, words = _BOUNDS[kind]
+            return Problem(name, str(found), f"{words} {context[limit]}")
         case "missing":
             return Problem(name, "nothing", "a value: it is required")
         case "literal_error":
             return Problem(name, shown, str(context["expected"]).replace("'", ""))
-        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
-            return Problem(name, shown, "int")
-        case "float_parsing" | "float_type":
-            return Problem(name, shown, "float")
+        case kind if kind in _NUMBERS:
+            return Problem(name, shown, _NUMBERS[kind])
         case "finite_number":
             return Problem(name, str(found), "a finite number")
         case "string_too_short":

@@ -49,6 +49,8 @@ def test_masks_of_volumes() -> None:
 
 def test_a_picture_is_a_mask_only_beside_a_picture_that_it_belongs_to() -> None:
     assert find_masks(["p/a_1.tif", "p/a_1_mask.tif", "p/b_mask.tif"], [], pictures=True) == {"p/a_1_mask.tif"}
+    second = ["p/a (1).png", "p/a (1)_mask.png", "p/a (1)_mask_1.png", "p/a (1)_2.png"]
+    assert find_masks(second, [], pictures=True) == set(second[1:3])
     assert find_masks(["images/1.png", "masks/1.png"], [], pictures=True) == {"masks/1.png"}
     assert find_masks(["x/train_images/1.png", "x/train_masks/1.png"], [], pictures=True) == {"x/train_masks/1.png"}
     for classes in (["with_mask/1.png", "without_mask/1.png"], ["mask/1.png", "no_mask/1.png"]):

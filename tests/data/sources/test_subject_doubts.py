@@ -50,9 +50,13 @@ def test_one_person_under_two_names_is_found_by_the_shared_stem() -> None:
     assert doubts("colin27_head.nii", "colin27_brain.nii", "OAS1_0001_MR1.nii", "anna.nii") == [
         "different subjects whose names share a stem, which may be one person: colin27_brain and colin27_head"
     ]
-    assert doubts("anna_left.png", "anna_right.png", "bob.png") == [
-        "different subjects whose names share a stem, which may be one person: anna_left and anna_right"
+    assert doubts("anna_front.png", "anna_back.png", "bob.png") == [
+        "different subjects whose names share a stem, which may be one person: anna_back and anna_front"
     ]
+
+
+def test_both_sides_of_a_person_leave_no_doubt() -> None:
+    assert doubts("anna_left.png", "anna_right.png", "bob.png") == []
 
 
 def test_a_pattern_of_the_user_leaves_no_doubt() -> None:

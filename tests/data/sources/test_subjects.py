@@ -86,6 +86,16 @@ def test_pictures_without_any_id_are_subjects_of_their_own() -> None:
     assert pictures(*names) == names
 
 
+def test_both_sides_of_a_person_are_one_subject() -> None:
+    names = ("100_left{0}", "100_right{0}", "101_left{0}")
+    assert pictures(*(name.format(".png") for name in names)) == ["100", "100", "101"]
+    assert pictures("ill/100_left.png", "healthy/100_right.png", "ill/101_right.png") == ["100", "100", "101"]
+    assert volumes(*(name.format(".nii") for name in names)) == ["100", "100", "101"]
+    named = SubjectOptions(origin="name")
+    assert pictures(*(name.format(".png") for name in names), options=named) == ["100", "100", "101"]
+    assert pictures("100_left_slice_1.png", "100_right_slice_1.png") == ["100", "100"]
+
+
 def test_volumes_without_any_id_have_their_names() -> None:
     assert volumes("colin27_head.nii", "a/001.nii", "a/002.nii", "b/003.nii") == ["colin27_head", "001", "002", "003"]
     assert volumes("T1.nii", "T2.nii") == ["source"] * 2

@@ -139,4 +139,13 @@ def test_other_files_beside_pictures_are_passed_over(tmp_path: Path) -> None:
 
 def test_unknown_files_keep_the_general_message(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt", "b.hdr")
-    assert "2 files, such as a.txt; expected CLASS/picture.png" in message(tmp_path)
+    assert "2 files, such as a.txt; expected CLASS/picture.png, volumes that end in .nii or .nii.gz" in message(
+        tmp_path
+    )
+
+
+def test_an_empty_folder_may_be_of_any_layout(tmp_path: Path) -> None:
+    layouts = "CLASS/picture.png, volumes that end in .nii or .nii.gz, or another layout of `vqdist shard --help`"
+    assert message(tmp_path).endswith(f"found an empty folder; expected {layouts}")
+    with pytest.raises(DataError, match=r"expected CLASS/picture\.png, perhaps below train/"):
+        open_source(tmp_path, layout="imagefolder")

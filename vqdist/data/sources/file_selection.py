@@ -1,13 +1,32 @@
-"""Selection of the files of a source: patterns of --include, and segmentation masks, which are left out."""
+"""The files of a source and their selection: patterns of --include, and segmentation masks, which are left out."""
 
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from vqdist.data.sources.file_names import stem
 from vqdist.data.sources.generic_names import folder_role, has_mask_word, strip_last_word
 from vqdist.foundation.errors import DataError
+
+
+def walk_files(root: Path) -> Iterator[str]:
+    """Yield the paths of all files that are not hidden; follow symbolic links, but each folder once."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError.of(str(error.filename), error.strerror or str(error), "a folder that can be read")
+
+    seen: set[str] = set()
+    for where, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        inside = PurePosixPath(Path(where).relative_to(root).as_posix())
+        yield from (str(inside / name) for name in names if not name.startswith("."))
 
 
 def matches_glob(path: str, pattern: str) -> bool:
@@ -78,6 +97,8 @@ def _find_picture_masks(names: Sequence[str]) -> set[str]:
 
 def _has_partner(name: str, others: set[str]) -> bool:
     partner, word = strip_last_word(name)
+    if word.isdecimal():  # a second mask of the same picture
+        partner, word = strip_last_word(partner)
     return has_mask_word(word) and partner in others
 
 

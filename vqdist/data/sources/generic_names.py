@@ -16,6 +16,7 @@ _DATE = r"(?:19|20)\d\d[-_]?(?:0[1-9]|1[0-2])[-_]?(?:0[1-9]|[12]\d|3[01])"
 _SLICE = r"(?:slice|slc|sl|frame|z)[-_]?\d+"
 _SEPARATOR = re.compile(r"[-_. +]+")
 
+_VISIT = re.compile(rf"(?:^|(?<=[-_. ]))(?:{_SESSION}|{_DATE})(?=[-_. ]|$)", re.IGNORECASE)
 _ENDING = re.compile(rf"(?:^|[-_. ]+)(?:{_MODALITY}|{_SESSION}|{_SLICE})$|slice[-_]?\d+$", re.IGNORECASE)
 _BEGINNING = re.compile(rf"^{_MODALITY}[-_. ]+", re.IGNORECASE)
 _SLICE_ENDING = re.compile(rf"(?:(?:^|[-_. ]+){_SLICE}|slice[-_]?\d+)$", re.IGNORECASE)
@@ -62,6 +63,22 @@ def reduce_name(name: str, *, folder: str = "") -> str:
     while (shorter := _BEGINNING.sub("", _ENDING.sub("", name))) != name:
         name = shorter
     return name.strip("-_. ")
+
+
+def strip_visits(name: str) -> str:
+    """Return a file's name without sessions, runs and dates."""
+    return _VISIT.sub(" ", name)
+
+
+def find_modality(name: str) -> str:
+    """Return the last word for a modality in the name of a file or folder, as it is spelled; empty for none."""
+    return next((word for word in reversed(_SEPARATOR.split(name)) if word.lower() in _MODALITIES), "")
+
+
+def find_channel(name: str, folder: str) -> str:
+    """Return the number of the channel in the name of a file in nnU-Net's imagesTr, such as _0001; empty for none."""
+    found = _CHANNEL.search(name) if _CHANNEL_FOLDER.fullmatch(folder.rpartition("/")[2]) else None
+    return found[0] if found else ""
 
 
 def strip_slice(name: str) -> str | None:

@@ -7,16 +7,17 @@ slices of one file.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_number
-from vqdist.data.sources.file_selection import find_masks, select_included
+from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
 from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
+from vqdist.data.sources.mask_doubts import find_mask_doubts
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
@@ -29,6 +30,7 @@ from vqdist.data.sources.subjects import (
     identify_subjects,
 )
 from vqdist.data.sources.unsupported_formats import check_formats
+from vqdist.data.sources.volume_kinds import find_kind_doubts
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.printable_text import printable
@@ -39,6 +41,7 @@ _OASIS_PNG = re.compile(r"case_\d+_slice_\d+(\.nii)?\.png$", re.IGNORECASE)
 _OASIS1 = re.compile(r"OAS1_\d{4}_MR\d+[^/]*_t88_masked_gfc\.(hdr|img)$", re.IGNORECASE)
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _EXPECTED = {
+    "any": "CLASS/picture.png, volumes that end in .nii or .nii.gz, or another layout of `vqdist shard --help`",
     "imagefolder": "CLASS/picture.png, perhaps below train/, validate/ and test/",
     "oasis-png": "keras_png_slices_{train,validate,test}/case_NNN_slice_M.nii.png",
     "oasis1": "disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}",
@@ -92,7 +95,8 @@ class Source:
         read: returns the slices of a file; raises DataError, which names the file, if it cannot be read.
         masks: segmentation masks in the folder, which are left out.
         subject_summary: one line that says how the subjects were identified.
-        doubts: signs that subjects or classes were misunderstood.
+        doubts: signs that subjects or classes were misunderstood, or that masks are among the files.
+        mixed_kinds: a problem if subjects have several kinds of volumes; --strict accepts them.
     """
 
     layout: str
@@ -104,6 +108,7 @@ class Source:
     masks: tuple[str, ...] = ()
     subject_summary: str = ""
     doubts: tuple[Problem, ...] = ()
+    mixed_kinds: tuple[Problem, ...] = ()
 
     @property
     def by_volume(self) -> bool:
@@ -142,9 +147,10 @@ def open_source(
     root = Path(source)
     if not root.is_dir():
         raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
-    names = select_included(sorted(_walk(root), key=natural_key), include, where=str(root))
-    layout = _detect_layout(names, root) if layout == "auto" else layout
-    taken, passed_over = _select(names, layout, root)
+    names = select_included(sorted(walk_files(root), key=natural_key), include, where=str(root))
+    detected = layout == "auto"
+    layout = _detect_layout(names, root) if detected else layout
+    taken, passed_over = _select(names, layout, root, detected=detected)
     masks = (
         find_masks(taken, include, pictures=layout == "imagefolder") if layout in ("imagefolder", "nifti") else set()
     )
@@ -159,10 +165,15 @@ def open_source(
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
         read = _picture_reader(root, files, channels, image_size=image_size)
-    doubts = [*find_class_doubts(class_names), *find_subject_doubts(placed, found)]
+    doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
+    if layout in ("imagefolder", "nifti"):
+        doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
+    mixed = find_kind_doubts(placed, found, include) if layout == "nifti" else []
     summary = describe_subjects(found)
     classes = tuple(map(printable, class_names))
-    return Source(layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts))
+    return Source(
+        layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts), tuple(mixed)
+    )
 
 
 def _identify(
@@ -248,24 +259,6 @@ def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: in
     ]
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Yield the paths of all files that are not hidden; follow symbolic links, but each folder once."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError.of(str(error.filename), error.strerror or str(error), "a folder that can be read")
-
-    seen: set[str] = set()
-    for where, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        inside = PurePosixPath(Path(where).relative_to(root).as_posix())
-        yield from (str(inside / name) for name in names if not name.startswith("."))
-
-
 def _matches(name: str, layout: str) -> bool:
     if layout == "imagefolder":
         return os.path.splitext(name)[1].lower() in picture_extensions()
@@ -281,13 +274,13 @@ def _detect_layout(names: Sequence[str], root: Path) -> str:
     return found[0] if found else "imagefolder"
 
 
-def _select(names: Sequence[str], layout: str, root: Path) -> tuple[list[str], tuple[str, ...]]:
+def _select(names: Sequence[str], layout: str, root: Path, *, detected: bool) -> tuple[list[str], tuple[str, ...]]:
     """Split names into those of the layout and all others; of an Analyze pair, return the header."""
     taken = [name for name in names if _matches(name, layout)]
     if not taken:
         check_formats(names, root)
         inside = f"{len(names)} files, such as {names[0]}" if names else "an empty folder"
-        raise DataError.of(str(root), inside, _EXPECTED[layout])
+        raise DataError.of(str(root), inside, _EXPECTED["any" if detected else layout])
     passed_over = tuple(name for name in names if not _matches(name, layout))
     if layout == "oasis1":
         headers = {name[:-4] for name in taken if name.lower().endswith(".hdr")}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal
 
+from vqdist.data.sources.body_sides import find_paired_names
 from vqdist.data.sources.file_names import parse_local_subject, parse_subject
 from vqdist.data.sources.folders import PlacedFile
 from vqdist.data.sources.generic_names import (
@@ -79,7 +80,8 @@ def identify_subjects(
     if options.pattern is not None:
         found = _find_by_pattern(files, options.pattern)
     elif options.origin == "name":
-        found = [_find_in_name(file, pictures=pictures) for file in files]
+        persons = find_paired_names({file.path: file.stem for file in files})
+        found = [_find_in_name(file, persons.get(file.path), pictures=pictures) for file in files]
     elif options.origin == "folder":
         found = _find_in_folders(files)
     else:
@@ -116,9 +118,13 @@ def _find_by_pattern(files: Sequence[PlacedFile], pattern: str) -> list[Subject]
     return [Subject(name, "pattern") for name in found]
 
 
-def _find_in_name(file: PlacedFile, *, pictures: bool) -> Subject:
-    """Return the subject by the file's name alone; in a picture's name, the number at its end counts slices."""
-    name = parse_subject(file.name) or parse_local_subject(file.name)
+def _find_in_name(file: PlacedFile, person: str | None, *, pictures: bool) -> Subject:
+    """Return the subject by the file's name alone; in a picture's name, the number at its end counts slices.
+
+    Args:
+        person: the part of the name that the files of a left and a right side share, or None.
+    """
+    name = parse_subject(file.name) or parse_local_subject(file.name) or person
     if name is None:
         reduced = reduce_name(file.stem, folder=file.parent.rpartition("/")[2])
         without_counter = strip_counter(reduced) if pictures else None
@@ -159,9 +165,10 @@ def _find_in_paths(files: Sequence[PlacedFile], *, pictures: bool, root_name: st
         if file.informative_folders and (len(places[name.lower()]) > 1 or is_generic_name(name, numbers=pictures))
     ])  # fmt: skip
     groups = _find_numbered_names(left) if pictures else {}
+    groups |= find_paired_names({file.path: file.stem for file in left})
     others = iter(
         [
-            _find_unknown(file, name, units, groups) if pictures else _name_volume(file, name, units, root_name)
+            _find_unknown(file, name, units, groups) if pictures else _name_volume(file, name, units, groups, root_name)
             for file, name in zip(left, reduced, strict=True)
         ]
     )
@@ -187,19 +194,23 @@ def _find_unknown(file: PlacedFile, reduced: str, units: "SubjectUnits", groups:
         return Subject(unit, "folder")
     if local := _find_local(file):
         return local
-    if strip_slice(file.stem) is not None and not is_generic_name(reduced, numbers=True):
-        return Subject(reduced, "name")
     if file.path in groups:
         return Subject(groups[file.path], "name")
+    if strip_slice(file.stem) is not None and not is_generic_name(reduced, numbers=True):
+        return Subject(reduced, "name")
     return Subject(file.path, "file", certain=False)
 
 
-def _name_volume(file: PlacedFile, reduced: str, units: "SubjectUnits", root_name: str) -> Subject:
+def _name_volume(
+    file: PlacedFile, reduced: str, units: "SubjectUnits", groups: dict[str, str], root_name: str
+) -> Subject:
     """Return the subject of a volume without an id of a known form."""
     if unit := units.find(file.informative_folders):
         return Subject(unit, "folder")
     if local := _find_local(file):
         return local
+    if file.path in groups:
+        return Subject(groups[file.path], "name")
     if reduced:
         return Subject(reduced, "name", certain=False)
     return Subject((*file.informative_folders, root_name)[0], "folder")
