@@ -18,7 +18,7 @@ from vqdist.foundation.errors import DataError
         ),
         ("set/x.tar.gz", "found a file, which is compressed; expected a folder of shards that are not compressed"),
         ("set/dataset.json", "found a file; expected its folder"),
-        ("set/pictures.zip", "found a file; expected a folder: a dataset that vqdist.shard wrote, or third-party"),
+        ("set/pictures.zip", "found a file; expected a folder: a dataset of `vqdist shard`, or third-party"),
         (
             "set/train-{000..001}.tar",
             r"found a pattern of file names; expected the folder of the shards, such as .*set:",

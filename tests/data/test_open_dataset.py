@@ -60,7 +60,7 @@ def test_the_users_cache_folder_is_the_default(
 def test_a_folder_without_dataset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.png").touch()
-    expected = r"mine: found no dataset\.json and no shards; expected a dataset: `python -m vqdist\.shard`"
+    expected = r"mine: found no dataset\.json and no shards; expected a dataset: `vqdist shard`"
     with pytest.raises(DataError, match=expected):
         open_dataset(tmp_path / "mine", tmp_path / "cache")
     with pytest.raises(DataError, match="no such folder"):

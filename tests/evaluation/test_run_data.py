@@ -1,14 +1,19 @@
 """The dataset of a run is evaluated where --data is not given."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from support import ALONE, save_vqvae
+from PIL import Image
+from support import ALONE, save_prior, save_vqvae, write_codes, write_images
+from support.datasets import FEW, write_image_set
 
 from vqdist.config.command_options import EvaluateOptions
+from vqdist.data.open_dataset import open_dataset
 from vqdist.evaluation.inputs import read_inputs
-from vqdist.evaluation.run_data import report_changed_data
+from vqdist.evaluation.run_data import describe_doubt, report_run_data
 from vqdist.foundation.errors import ConfigError
 from vqdist.models.model_card import DataDescription, ModelCard
 
@@ -55,10 +60,51 @@ def test_a_saved_model_without_its_run_needs_data(vqvae: Path) -> None:
     assert str(problem).startswith("--data and --pictures: found neither; expected one of them")
 
 
-def test_changed_data_are_reported(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("given", [False, True])
+def test_changed_data_are_reported(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: bool
+) -> None:
     run = write_config(save_vqvae(tmp_path / "run"), images)
-    dataset = read_inputs(EvaluateOptions(run=run), ALONE).dataset
-    capsys.readouterr()
+    options = EvaluateOptions(run=run, data=images if given else None)
+    dataset = read_inputs(options, ALONE).dataset
+    warning = f"WARNING: {images} has changed since {run} was trained on it: its test split may contain training images"
     for fingerprint, changed in ((dataset.manifest.fingerprint, False), ("0" * 64, True), (None, False)):
-        report_changed_data(dataset, ModelCard("vqvae", {}, 0, "", data=DataDescription(fingerprint)))
-        assert ("has changed since the run was trained on it" in capsys.readouterr().err) is changed
+        capsys.readouterr()
+        report_run_data(dataset, ModelCard("vqvae", {}, 0, "", data=DataDescription(fingerprint)), options)
+        assert (warning in capsys.readouterr().err.splitlines()) is changed
+
+
+def test_data_of_another_place_need_no_warning(
+    images: Path, vqvae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = ModelCard("vqvae", {}, 0, "", data=DataDescription("0" * 64))
+    run = write_config(save_vqvae(tmp_path / "run"), tmp_path / "other")
+    for path in (run, vqvae):  # the other one is a saved model without its run
+        report_run_data(open_dataset(images), card, EvaluateOptions(run=path, data=images))
+    assert capsys.readouterr().err == ""
+
+
+def test_images_that_were_split_again_are_reported(
+    vqvae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = write_images(tmp_path / "images")
+    codes = write_codes(tmp_path / "codes", vqvae, images)
+    prior = save_prior(tmp_path / "prior", codes)
+    for name in ("a.png", "b.png"):
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    options = EvaluateOptions(run=prior, data=codes, samples=tmp_path, split="validate")
+    read_inputs(options, ALONE)
+    assert "WARNING" not in capsys.readouterr().err
+    shutil.rmtree(images)
+    write_image_set(images, slices=replace(FEW, subjects={"train": range(4, 8), "validate": range(3), "test": [3]}))
+    read_inputs(options, ALONE)
+    doubt = "its validate split may contain training images"
+    assert f"WARNING: {images} has changed since {codes} was encoded from it: {doubt}\n" in capsys.readouterr().err
+    images.rename(tmp_path / "moved")
+    read_inputs(options.model_copy(update={"images": tmp_path / "moved"}), ALONE)
+    found = f"WARNING: {tmp_path / 'moved'} differs from the images that {codes} was encoded from: {doubt}\n"
+    assert found in capsys.readouterr().err
+
+
+def test_the_train_split_of_changed_data_may_hold_other_images() -> None:
+    assert describe_doubt("train") == "its train split may contain images that were not in training"

@@ -142,6 +142,8 @@ def test_repeated_steps_are_not_sent_twice_and_lost_ones_are_missing(run_dir: Ru
     rows = [to_event(record) for record in read_metrics(run_dir.metrics)]
     missing = find_missing(run_dir, rows, set(counts))
     assert {(event["do"], event["step"]) for event in missing} == {("row", 12), ("row", 14), ("picture", 12)}
+    without = find_missing(run_dir, rows, set(counts), images=False)
+    assert {(event["do"], event["step"]) for event in without} == {("row", 12), ("row", 14)}
 
 
 def test_a_run_that_is_still_written_waits(

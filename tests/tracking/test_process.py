@@ -32,7 +32,7 @@ from vqdist.foundation.atomic_files import write_atomic
 from vqdist.foundation.errors import OwnershipError
 from vqdist.runs.run_dir import RunDir
 from vqdist.tracking import process
-from vqdist.tracking.process import read_events, send
+from vqdist.tracking.process import describe_images, read_events, send
 from vqdist.tracking.state import TrackingState
 from vqdist.tracking.tracker import Tracker
 
@@ -245,7 +245,29 @@ def test_an_online_run_goes_on_online_with_every_step_once_after_an_error(
     (lines,) = server.history.values()
     assert [json.loads(line)["global_step"] for line in lines] == list(range(1, 30))
     assert server.states == [75]
-    assert capfd.readouterr().err.count(f"W&B: online, {server.url}") == 2
+    written = capfd.readouterr().err
+    assert written.count(f"W&B: online, {server.url}") == 2
+    assert written.count(f"W&B: {describe_images(has_ended=False)}\n") == 1
+
+
+def test_no_notice_of_pictures_that_are_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        tracker = start(tmp_path, "auto", images=False)
+        tracker.finish("finished", 0)
+        server.shutdown()
+    written = capfd.readouterr().err
+    assert f"W&B: online, {server.url}" in written
+    assert "picture" not in written
+
+
+def test_the_notice_names_the_switch_that_applies() -> None:
+    assert "--tracking.images false" in describe_images(has_ended=False)
+    assert "WANDB_MODE=disabled" in describe_images(has_ended=True)  # evaluate has no configuration keys
 
 
 @pytest.mark.parametrize("key", [None, "a" * 40])

@@ -100,6 +100,16 @@ def test_the_histogram_keeps_every_count(tmp_path: Path, num_codes: int) -> None
 
 
 @pytest.mark.usefixtures("no_process")
+@pytest.mark.parametrize("images", [True, False])
+def test_pictures_are_logged_unless_the_configuration_excludes_them(tmp_path: Path, images: bool) -> None:
+    tracker = start(tmp_path, images=images)
+    tracker.log_pictures(3, {"previews": tmp_path / "a.png"})
+    tracker.log_row({"a": 1.0})
+    tracker.finish("finished", 0)
+    assert [event["do"] for event in read_events(tmp_path)] == ["picture"] * images + ["row", "finish"]
+
+
+@pytest.mark.usefixtures("no_process")
 def test_an_attempt_removes_the_events_of_a_killed_one(tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "events-0.jsonl").write_text("{}\n")

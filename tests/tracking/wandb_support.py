@@ -34,17 +34,19 @@ def limit_finish(monkeypatch: pytest.MonkeyPatch, limit_s: float = 120.0) -> Non
     monkeypatch.setattr(tracker_module, "FINISH_LIMIT_S", dict.fromkeys(("finished", "stopped", "failed"), limit_s))
 
 
-def build_config(path: Path, mode: str = "offline") -> RunConfig:
+def build_config(path: Path, mode: str = "offline", *, images: bool = True) -> RunConfig:
     """Return the configuration of a run in the directory `path`."""
     flags = [("run.dir", str(path.parent)), ("run.name", path.name), ("tracking.mode", mode)]
-    config, problems = load_config(None, [*flags, ("tracking.project", "vqdist-tests")])
+    config, problems = load_config(
+        None, [*flags, ("tracking.project", "vqdist-tests"), ("tracking.images", str(images).lower())]
+    )
     assert config is not None, problems
     return config
 
 
-def start(path: Path, mode: str = "offline") -> Tracker:
+def start(path: Path, mode: str = "offline", *, images: bool = True) -> Tracker:
     """Start an attempt of a run as rank 0 does: claim the directory, then track it."""
-    return Tracker(RunDir.claim(path), build_config(path, mode))
+    return Tracker(RunDir.claim(path), build_config(path, mode, images=images))
 
 
 def train_line(step: int) -> dict[str, object]:

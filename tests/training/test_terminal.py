@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vqdist.foundation import progress
-from vqdist.training.terminal import TrainingTerminal, describe_metrics
+from vqdist.training.terminal import TrainingTerminal, choose_codes_folder, describe_metrics
 
 PROGRAM = """
 import sys, time
@@ -147,9 +147,9 @@ def test_other_ranks_are_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("environment", "launcher"),
     [
-        ({}, "python -m"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "accelerate launch -m"),
-        ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch -m"),
+        ({}, "vqdist "),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "accelerate launch -m vqdist."),
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch -m vqdist."),
     ],
 )
 def test_the_summary_tells_the_best_and_the_next_command(
@@ -169,18 +169,28 @@ def test_the_summary_tells_the_best_and_the_next_command(
     assert rest[0] == "  validate  loss 0.3, SSIM 0.9"
     assert rest[1] == "  best      step 40: loss 0.2, SSIM 0.95"
     assert rest[2] == f"  model     {run_dir / 'model'}"
-    assert rest[3].startswith(f"  next      {launcher} vqdist.evaluate --run '{run_dir}' --data 'some data'")
-    assert "vqdist.encode" in rest[4]
+    assert rest[3].startswith(f"  next      {launcher}evaluate --run '{run_dir}' --data 'some data'")
+    assert f"{launcher}encode --run" in rest[4]
     terminal.close("finished")
 
 
 @pytest.mark.parametrize(
     ("task", "state", "expected"),
-    [("vqvae", "stopped", "vqdist.train"), ("vqvae", "finished", "vqdist.encode"), ("pixelcnn", "finished", "sample")],
+    [("vqvae", "stopped", "vqdist train"), ("vqvae", "finished", "vqdist encode"), ("pixelcnn", "finished", "sample")],
 )
 def test_the_next_command_follows_from_task_and_state(tmp_path: Path, task: str, state: str, expected: str) -> None:
     terminal = build(tmp_path, task=task, shown=False)
     assert any(expected in command for command in terminal.propose_commands(state))
+
+
+def test_the_codes_are_named_by_the_run(tmp_path: Path) -> None:
+    data, run_dir = tmp_path / "data" / "mine", tmp_path / "runs" / "second"
+    data.mkdir(parents=True)
+    assert choose_codes_folder(run_dir, f"{data}/") == tmp_path / "data" / "second-codes"
+    for elsewhere in ("s3://bucket/mine", f"{data}/train-{{000..003}}.tar"):
+        assert choose_codes_folder(run_dir, elsewhere) == tmp_path / "runs" / "second-codes"
+    terminal = TrainingTerminal(run_dir, task="vqvae", data_path=str(data), first_step=0, last_step=9, shown=False)
+    assert terminal.propose_commands("finished")[1].endswith(f" --out {tmp_path / 'data' / 'second-codes'}")
 
 
 def test_a_run_that_was_told_where_to_stop_is_told_to_go_on(tmp_path: Path) -> None:

@@ -150,6 +150,9 @@ class TrackingSection(Section):
     entity: str | None = key(None, "W&B team or user; null: the default of the API key")
     group: str | None = key(None, "W&B group, for example one per pipeline")
     tags: tuple[str, ...] = key((), "W&B tags")
+    images: bool = key(
+        True, "W&B receives previews, reconstructions and samples; false: no pictures, only numbers and artifacts"
+    )
 
 
 class RunConfig(Section):

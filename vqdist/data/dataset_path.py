@@ -57,7 +57,7 @@ def _describe_file(path: Path) -> Problem:
         return Problem(str(path), "a file", f"its folder, {path.parent}: all shards below it are read, {LAYOUT}")
     if path.name == MANIFEST:
         return Problem(str(path), "a file", f"its folder, {path.parent}")
-    return Problem(str(path), "a file", "a folder: a dataset that vqdist.shard wrote, or third-party shards")
+    return Problem(str(path), "a file", "a folder: a dataset of `vqdist shard`, or third-party shards")
 
 
 def find_folder_problem(folder: Path, shards: ShardFiles) -> Problem | None:

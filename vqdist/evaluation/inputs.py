@@ -7,8 +7,9 @@ from pathlib import Path
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
-from vqdist.evaluation.run_data import open_run_data, report_changed_data
+from vqdist.evaluation.run_data import open_run_data, report_changed_images, report_run_data
 from vqdist.evaluation.samples.sample_folder import SampleFolder
+from vqdist.evaluation.samples.single_conditions import report_single_conditions
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
@@ -64,8 +65,7 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
         lambda: None if options.samples is None else SampleFolder.open(options.samples),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
-    if data is None:
-        report_changed_data(dataset, (prior_files or vqvae_files).card)
+    report_run_data(dataset, (prior_files or vqvae_files).card, options)
     prior = None if prior_files is None else build_pixelcnn(prior_files)
     vqvae, others = build_vqvae(vqvae_files), {name: build_vqvae(files) for name, files in beside.items()}
     if prior is None:
@@ -80,6 +80,8 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
         lambda: None if samples is None else find_real_slices(given_images, dataset, options),
         problems=list(dict.fromkeys(problems)),
     )
+    if samples is not None:
+        report_single_conditions(samples, real[0].manifest)
     return EvaluationInputs(options, prior, vqvae, dataset, split, others, samples, real)
 
 
@@ -135,6 +137,7 @@ def find_real_slices(
         images = open_images(str(path), options, codes.manifest.source.get("images_source") or {})
     if problems := find_kind_problems(images, "images", "the comparison with samples"):
         raise UserError(problems)
+    report_changed_images(images, codes, options.split)
     train, test = (SplitLoader(images, name, batch_size=options.batch_size) for name in ("train", options.split))
     for split in (train, test):
         if len(split) < 2:

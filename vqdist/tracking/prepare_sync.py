@@ -49,13 +49,15 @@ def read_wandb_file(path: Path) -> tuple[Points, bool]:
     return points, any(record["type"] == "exit" for record in records)
 
 
-def find_missing(run_dir: RunDir, rows: Sequence[dict[str, Any]], points: Points) -> list[dict[str, Any]]:
-    """Return the events of the rows and previews that are not among the points."""
+def find_missing(
+    run_dir: RunDir, rows: Sequence[dict[str, Any]], points: Points, *, images: bool = True
+) -> list[dict[str, Any]]:
+    """Return the events of the rows and, with `images`, of the previews that are not among the points."""
     missing = []
     for event in rows:
         if points.isdisjoint((chart, event["step"]) for chart in event["row"].keys() - {GLOBAL_STEP, "samples"}):
             missing.append(event)
-    for path in sorted(run_dir.previews.glob("step-*.png")):
+    for path in sorted(run_dir.previews.glob("step-*.png")) if images else []:
         stream, step = "pictures/previews", int(path.stem.removeprefix("step-"))
         if (stream, step) not in points:
             missing.append({"do": "picture", "stream": stream, "step": step, "path": str(path)})
@@ -65,8 +67,9 @@ def find_missing(run_dir: RunDir, rows: Sequence[dict[str, Any]], points: Points
 def fill_in(run_dir: RunDir, state: TrackingState, points: Points) -> None:
     """Write one more .wandb file with what is not among the points, if there is anything."""
     rows = [to_event(record) for record in (read_metrics(run_dir.metrics) if run_dir.metrics.exists() else [])]
-    if missing := find_missing(run_dir, rows, points):
-        print_from_any_rank(f"{run_dir.path}: {len(missing)} missing rows and previews are filled in")
+    if missing := find_missing(run_dir, rows, points, images=state.images):
+        names = "rows and previews" if state.images else "rows"
+        print_from_any_rank(f"{run_dir.path}: {len(missing)} missing {names} are filled in")
         run = open_run(run_dir, state, mode="offline", program=__file__, config=None)
         for event in missing:
             send(run, event)

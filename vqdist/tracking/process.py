@@ -112,6 +112,18 @@ def read_events(run_dir: RunDir, path: Path, training_pid: int, state: TrackingS
         time.sleep(POLL_S)
 
 
+def describe_images(*, has_ended: bool) -> str:
+    """Return a notice that pictures are sent, and how to prevent it.
+
+    Args:
+        has_ended: the run has ended, and `vqdist evaluate` adds its report.
+    """
+    if has_ended:
+        return "the figures of the report, with pictures of the data, are sent there; WANDB_MODE=disabled sends nothing"
+    pictures = "pictures of the data (previews, reconstructions, samples)"
+    return f"{pictures} are sent there; --tracking.images false sends none"
+
+
 def exit_after(training_pid: int) -> None:
     """Exit some time after training, even while a W&B call hangs."""
     while os.getppid() == training_pid:
@@ -134,16 +146,20 @@ def main(run_path: Path, events_path: Path, training_pid: int) -> int:
     start = JsonLinesFollower(events_path).read()[0]
     run_dir = RunDir(run_path, start["token"])
     state = TrackingState.load(run_dir.wandb)
-    state.start = start["placement"]
+    state.start, state.images = start["placement"], start["images"]
     mode = "offline" if start["mode"] == "offline" else "online"
     events = read_events(run_dir, events_path, training_pid, state)
     event: dict[str, Any] = {}
+    is_continued = False
     for _ in range(MAX_TRIES):
         run, failed, event = None, event, {}
         try:
             run = open_run(run_dir, state, mode=mode, program=start["program"], config=start["config"])
             if mode == "online":
                 notify(f"online, {run.url}")
+                if state.images and not is_continued:
+                    notify(describe_images(has_ended=start["config"] is None))
+                is_continued = True
             send(run, failed)
             for event in events:
                 send(run, event)

@@ -14,12 +14,13 @@ from vqdist.foundation.atomic_files import write_atomic
 
 @dataclass
 class TrackingState:
-    """The id and the placement of a run in W&B, and the last step sent of each stream."""
+    """The id and the placement of a run in W&B, whether it may send pictures, and the last step sent of each stream."""
 
     id: str
     start: dict[str, Any] = field(default_factory=dict)  # project, entity, group, tags, run_name, job_type
     job_ids: list[str] = field(default_factory=list)  # of Slurm
     writer: dict[str, Any] = field(default_factory=dict)  # host and pid of the process that saved last
+    images: bool = True  # tracking.images
     sent: dict[str, int] = field(default_factory=dict)  # train, validate or a chart -> step
     format_version: int = 1
 

@@ -35,6 +35,7 @@ class Tracker:
 
     def __init__(self, run_dir: RunDir, config: RunConfig | None, *, has_ended: bool = False) -> None:
         self._run_dir, self._has_ended = RunDir(run_dir.path.resolve(), run_dir.token), has_ended
+        self._sends_images = config is not None and config.tracking.images
         self.active = False
         if config is not None and config.tracking.mode != "disabled":
             try:
@@ -54,7 +55,8 @@ class Tracker:
         names = {"run_name": config.run_dir.name, "job_type": config.task}
         start = {
             "mode": config.tracking.mode,
-            "placement": config.tracking.model_dump(exclude={"mode"}) | names,
+            "placement": config.tracking.model_dump(exclude={"mode", "images"}) | names,
+            "images": config.tracking.images,
             "config": None if self._has_ended else config.model_dump(mode="json"),
             "program": sys.argv[0],
             "token": self._run_dir.token,
@@ -84,7 +86,9 @@ class Tracker:
                 print_message(line.decode().rstrip())
 
     def log_pictures(self, step: int, pictures: Mapping[str, Path]) -> None:
-        """Log PNG files (name -> path), which must stay where they are."""
+        """Log PNG files (name -> path), which must stay where they are; none if `tracking.images` is false."""
+        if not self._sends_images:
+            return
         for name, path in pictures.items():
             stream = name if "/" in name else f"pictures/{name}"
             self._append("picture", stream=stream, step=step, path=path)

@@ -112,17 +112,17 @@ class TrainingTerminal:
         if state != "finished":
             # At its last step a run stops because of train.stop_at_step, and would stop there again.
             on = ["--train.stop_at_step", "null"] if state == "stopped" and self._step >= self._last_step else []
-            return [join(launch, "vqdist.train", "--config", str(RunDir(self._run_dir).config), *on)]
+            return [join(launch, "train", "--config", str(RunDir(self._run_dir).config), *on)]
         if self._task == "pixelcnn":
             samples = str(self._run_dir / "samples")
             return [
-                join(launch, "vqdist.sample", "--prior", run, "--num", "64", "--out", samples),
-                join(launch, "vqdist.evaluate", "--run", run, "--data", self._data_path),
+                join(launch, "sample", "--prior", run, "--num", "64", "--out", samples),
+                join(launch, "evaluate", "--run", run, "--data", self._data_path),
             ]
-        codes = self._data_path.rstrip("/") + "-codes"
+        codes = str(choose_codes_folder(self._run_dir, self._data_path))
         return [
-            join(launch, "vqdist.evaluate", "--run", run, "--data", self._data_path),
-            join(launch, "vqdist.encode", "--run", run, "--data", self._data_path, "--out", codes),
+            join(launch, "evaluate", "--run", run, "--data", self._data_path),
+            join(launch, "encode", "--run", run, "--data", self._data_path, "--out", codes),
         ]
 
     def _describe_short(self) -> str:
@@ -155,12 +155,21 @@ def is_better(record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
     return record["loss"] is not None and (not best or record["loss"] < best["loss"])
 
 
+def choose_codes_folder(run_dir: Path, data_path: str) -> Path:
+    """Return a folder for the codes of a run: named by the run, as several runs may encode the same dataset.
+
+    It is beside the dataset; for a URL, a single shard or a pattern of shards, beside the run.
+    """
+    data = Path(data_path)
+    return (data if data.is_dir() else run_dir).parent / f"{run_dir.name}-codes"
+
+
 def choose_launcher() -> str:
-    """Return the launcher that this run was started with; one process needs none."""
+    """Return what precedes the name of a command, for the launcher of this run; one process needs none."""
     alone = read_world_size() == 1 and "ACCELERATE_MIXED_PRECISION" not in os.environ
-    return "python -m" if alone else "accelerate launch -m"
+    return "vqdist " if alone else "accelerate launch -m vqdist."
 
 
 def join(launcher: str, *words: str) -> str:
     """Return a command line with its words quoted for the shell."""
-    return f"{launcher} {shlex.join(words)}"
+    return launcher + shlex.join(words)

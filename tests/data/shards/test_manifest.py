@@ -86,9 +86,9 @@ def test_an_invalid_manifest_is_refused(noise_set: Path, key: str, value: object
 
 
 def test_a_missing_dataset_is_an_error_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder.*vqdist\.shard"):
+    with pytest.raises(DataError, match=r"no such folder.*`vqdist shard`"):
         load_manifest(tmp_path / "none")
-    with pytest.raises(DataError, match=rf"no {MANIFEST} and no shards.*vqdist\.shard"):
+    with pytest.raises(DataError, match=rf"no {MANIFEST} and no shards.*`vqdist shard`"):
         load_manifest(tmp_path)
 
 

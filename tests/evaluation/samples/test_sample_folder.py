@@ -21,11 +21,12 @@ def write_slices(folder: Path, *names: str) -> None:
 
 def test_samples_json_lists_the_slices(tmp_path: Path) -> None:
     write_slices(tmp_path, "b.png", "a.png", "grid.png", "other.png")
-    samples = [{"file": "b.png", "slice": 7}, {"file": "a.png", "slice": None}]
+    samples = [{"file": "b.png", "slice": 7, "label": 2}, {"file": "a.png", "slice": None, "label": 2**70}]
     (tmp_path / "samples.json").write_text(json.dumps({"samples": samples}))
     folder = SampleFolder.open(tmp_path)
     assert [path.name for path in folder.paths] == ["b.png", "a.png"]
     assert folder.slice_numbers.tolist() == [7, -1]
+    assert folder.labels.tolist() == [2, -1]
     images = folder.read(np.array([1, 0, 1]), REAL)
     assert images.shape == (3, 1, 32, 32)
     assert (images[:, 0, 0, 0] * 255).tolist() == [1, 0, 1]
@@ -35,7 +36,7 @@ def test_other_folders_have_slices_without_numbers(tmp_path: Path) -> None:
     write_slices(tmp_path, "b.png", "a.png", "grid.png")
     folder = SampleFolder.open(tmp_path)
     assert [path.name for path in folder.paths] == ["a.png", "b.png"]
-    assert folder.slice_numbers.tolist() == [-1, -1]
+    assert folder.slice_numbers.tolist() == folder.labels.tolist() == [-1, -1]
 
 
 def test_unusable_folders_are_named(tmp_path: Path) -> None:

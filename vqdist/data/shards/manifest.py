@@ -165,9 +165,9 @@ def load_manifest(path: str | Path) -> Manifest:
     if is_leftover(folder.resolve()):
         raise DataError.of(str(folder), "a temporary folder of a killed command", "a finished dataset")
     if not folder.is_dir():
-        raise DataError.of(str(folder), "no such folder", "a dataset: create one with `python -m vqdist.shard`")
+        raise DataError.of(str(folder), "no such folder", "a dataset: create one with `vqdist shard`")
     if not (folder / MANIFEST).exists():
-        expected = "a dataset: `python -m vqdist.shard` creates one from a folder of pictures"
+        expected = "a dataset: `vqdist shard` creates one from a folder of pictures"
         raise DataError.of(str(folder), f"no {MANIFEST} and no shards", expected)
     return Manifest.from_json(load_json(folder / MANIFEST, MAX_MANIFEST_BYTES), where=str(folder / MANIFEST))
 

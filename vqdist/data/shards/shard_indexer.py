@@ -206,7 +206,7 @@ def choose_picture(names: Mapping[str, str], settings: IndexSettings, where: str
         raise DataError.of(where, found, _describe_choice(pictures))
     if not pictures or pictures[0].rpartition(".")[2] not in READABLE:
         expected = (
-            f"a picture, {', '.join(READABLE[:-1])} or {READABLE[-1]}; `python -m vqdist.shard` converts extracted "
+            f"a picture, {', '.join(READABLE[:-1])} or {READABLE[-1]}; `vqdist shard` converts extracted "
             "pictures of other formats; on_error skip leaves out samples without a picture"
         )
         raise DataError.of(where, list_examples(names.values()), expected)

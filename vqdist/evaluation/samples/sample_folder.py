@@ -1,8 +1,9 @@
-"""A folder of sampled slices: the PNG files, and the slice number that each was sampled for."""
+"""A folder of sampled slices: the PNG files, and the class and slice number that each was sampled for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,12 @@ class SampleFolder:
 
     Attributes:
         paths: the PNG files.
-        slice_numbers: (N,) slice number that each was sampled for, NO_NUMBER if none was given.
+        slice_numbers, labels: (N,) slice number and class that each was sampled for, NO_NUMBER if there is none.
     """
 
     paths: list[Path]
     slice_numbers: Integers
+    labels: Integers
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -42,12 +44,14 @@ class SampleFolder:
         folder = Path(folder)
         description = folder / "samples.json"
         names = sorted(path.name for path in folder.glob("*.png"))
-        numbers = _read_slice_numbers(description) if description.is_file() else dict.fromkeys(names, NO_NUMBER)
+        unknown = dict.fromkeys(names, (NO_NUMBER, NO_NUMBER))
+        numbers = _read_conditions(description) if description.is_file() else unknown
         numbers.pop("grid.png", None)
         if len(numbers) < 2:
             expected = "at least two slices, as vqdist sample writes them"
             raise DataError.of(str(folder), f"{len(numbers)} PNGs", expected)
-        return cls([folder / name for name in numbers], np.array(list(numbers.values())))
+        slice_numbers, labels = np.array(list(numbers.values()), np.int64).T
+        return cls([folder / name for name in numbers], slice_numbers, labels)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -70,15 +74,19 @@ class SampleFolder:
         return to_images(torch.from_numpy(np.stack(pixels)))
 
 
-def _read_slice_numbers(path: Path) -> dict[str, int]:
-    """Return file name -> slice number of each sample in a samples.json. Names must not leave the folder."""
+def _read_conditions(path: Path) -> dict[str, tuple[int, int]]:
+    """Return file name -> slice number and label of each sample in a samples.json. Names must not leave the folder."""
     match load_json(path, _MAX_JSON_BYTES):
         case {"samples": list(samples)} if all(isinstance(sample, dict) for sample in samples):
             names = [sample.get("file") for sample in samples]
             if all(isinstance(name, str) and Path(name).name == name for name in names):
-                numbers = [sample.get("slice") for sample in samples]
                 return {
-                    name: number if type(number) is int else NO_NUMBER
-                    for name, number in zip(names, numbers, strict=True)
+                    name: (_read_number(sample, "slice"), _read_number(sample, "label"))
+                    for name, sample in zip(names, samples, strict=True)
                 }
     raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
+
+
+def _read_number(sample: Mapping[str, Any], name: str) -> int:
+    number = sample.get(name)
+    return number if type(number) is int and 0 <= number < 2**63 else NO_NUMBER
