@@ -183,7 +183,7 @@ def test_a_dry_run_checks_every_stage_and_quotes_its_commands(tmp_path: Path) ->
     assert result.returncode == 0, result.stderr
     assert "SBATCH_ACCOUNT='my project'" in result.stderr
     assert "PIPELINE_TRAIN=(--nodes=2)" in result.stderr
-    assert "vqvae              ok    valid, ranks: 8" in result.stderr
+    assert "vqvae          ok    valid, ranks: 8" in result.stderr
     shard, vqvae, *others = result.stdout.splitlines()
     assert shard.startswith("shard: env -u SBATCH_CPUS_PER_GPU -u SBATCH_GPUS_PER_NODE -u SBATCH_GRES sbatch ")
     assert " -t 60 --nodes=1 " in shard
@@ -212,7 +212,7 @@ def test_a_dry_run_lists_the_problems_of_all_stages(tmp_path: Path) -> None:
     [
         (["--vqvae"], "--vqvae: found no value"),
         (["--unknown", "1", "demo"], "--unknown: found an unknown option"),
-        (["demo"], "found 1 folders; expected SOURCE and OUT"),
+        (["demo"], "found 1 of the two arguments; expected SOURCE and OUT"),
         (["--shard-args", "'open", "demo", "out"], "--shard-args: found 'open; expected closed quotes"),
     ],
 )

@@ -172,10 +172,10 @@ def limited_train(words: list[str], first: int, last: int) -> int:
 
     real = loop.train_step
 
-    def step(session: Any, *rest: Any) -> Any:
+    def step(session: Any, *rest: Any, **options: Any) -> Any:
         limit = 1500 if first <= session.progress.step < last else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-        return real(session, *rest)
+        return real(session, *rest, **options)
 
     loop.train_step = step
     return run_command(main, words)
