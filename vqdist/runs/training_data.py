@@ -57,9 +57,10 @@ def finished_data_problems(config: RunConfig) -> list[Problem]:
 
 def name_data_source(config: RunConfig, problems: list[Problem]) -> list[Problem]:
     """Return problems of data that cannot be read, with the configuration file that gives their path, if one does."""
-    file, before = config.find_file("data.path"), _read_path(config)
+    file = config.find_file("data.path")
     if file is None or Path(file).absolute() == RunDir(config.run_dir).config.absolute():
         return problems
+    before = _read_path(config)
     data = "DIR for other data" if before is None or before == config.data.path else f"{before}, the data of the run"
     source = f"; the configuration {file} gives this path: pass --data.path {data}"
     return [replace(problem, expected=problem.expected + source) for problem in problems]
