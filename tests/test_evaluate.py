@@ -1,6 +1,7 @@
 """The command `vqdist evaluate`."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def test_report_and_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert "test: 9 samples of 3 subjects; mean, 95 % interval over subjects\n" in table
     assert f"look at the figures in {figures}\n" in table
+
+
+def test_the_table_of_pictures_has_no_metrics_inside_the_brain(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(folder / "images", tmp_path / "pictures")
+    manifest = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(manifest | {"source": {"layout": "imagefolder"}}))
+    report, table = run_evaluate(capsys, run=folder / "run", data=data, figures="null")
+    assert {"ssim_brain", "psnr_brain"} < report["metrics"].keys()
+    assert "  ssim " in table
+    assert "_brain" not in table
 
 
 def test_samples_have_rows_in_the_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

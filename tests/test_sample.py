@@ -87,7 +87,7 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
         assert all(part in message for part in expected), message
         assert not (tmp_path / "out").exists()
 
-    fails_with("kind: found vqvae; expected pixelcnn", prior=folder / "run")
+    fails_with("kind: found vqvae; expected pixelcnn: pass the run of the PixelCNN", prior=folder / "run")
     fails_with("temperature: found -1.0", temperature=-1)
     fails_with("2 problems\n  - --num: found 0; expected at least 1\n  - --top-k: found -1", num=0, top_k=-1)
     fails_with("2 problems\n  - slice: found 99", "top_k: found 17", top_k=17, slice=99)

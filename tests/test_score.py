@@ -183,7 +183,7 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     other.mkdir()
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(other / "unrelated_7.png")
     fails_with("--pictures and --data: found neither; expected one of them", pictures=None)
-    fails_with("kind: found vqvae; expected pixelcnn", prior=folder / "run")
+    fails_with("kind: found vqvae; expected pixelcnn: pass the run of the PixelCNN", prior=folder / "run")
     fails_with("2 problems", "--restorations: found 0", "--restore-percentile", restorations=0, restore_percentile=100)
     fails_with("2 problems", "slice number out of range", "nowhere", condition="slice=99", healthy=tmp_path / "nowhere")
     fails_with("no mask of any of 6 slices", masks=other)

@@ -204,7 +204,7 @@ def test_weights_of_another_run_start_a_new_one_unless_they_do_not_fit(
     new = [*flags_of(finished), "--run.dir", str(tmp_path), "--run.name", "new", "--train.max_steps", "2"]
     weights = finished / "checkpoints" / "step-00000006"
     message = refused(capsys, *new, "--checkpoint.resume", weights, "--model.hidden", "10")
-    assert "weights: found 13 more problems like these" in message
+    assert "decoder.mix.weight" in message
     assert "another architecture" in message or "expected shape" in message
     assert run_command(train.main, [*new, "--run.name", "newer", "--checkpoint.resume", str(weights)]) == 0
 

@@ -20,6 +20,7 @@ def main(argv: Sequence[str]) -> None:
 
     sources = [options.run, options.pictures or options.data, options.samples]
     print_message(f"evaluate: loading {', '.join(str(path) for path in sources if path is not None)} ...")
+    from vqdist.data.orientation import shows_pictures
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
@@ -30,12 +31,12 @@ def main(argv: Sequence[str]) -> None:
     try:
         if options.pictures is None:
             (inputs,) = collect(lambda: read_inputs(options, ranks), problems=parsed.problems)
-            report = evaluate_model(inputs, ranks)
+            report, shows_brains = evaluate_model(inputs, ranks), not shows_pictures(inputs.dataset.manifest)
         else:
             collect(lambda: check_picture_inputs(options, ranks), problems=parsed.problems)
-            report = evaluate_pictures(options, ranks)
+            report, shows_brains = evaluate_pictures(options, ranks), True
         if ranks.is_main:
-            print_message(describe_report(report))
+            print_message(describe_report(report, shows_brains=shows_brains))
             emit(report, options.out)
         if ranks.is_main and options.pictures is None:
             publish(options.run, report)

@@ -7,6 +7,7 @@ device. Exit codes: 0 finished; 75 stopped with a checkpoint, run the same comma
 configuration or data; 1 anything else.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,9 +16,11 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import TrainOptions
 from vqdist.config.loading import load_config
 from vqdist.config.model_config import MODEL_CONFIGS
+from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.stop_requests import StopRequest, handling_stop_requests
 from vqdist.foundation.command import run_command
-from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.errors import ConfigError, collect
+from vqdist.runs.early_checks import find_early_problems, needs_torch
 
 if TYPE_CHECKING:
     from vqdist.training.tasks.task import Task
@@ -43,8 +46,15 @@ def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = No
     problems = parsed.problems + problems
     if config is None:
         raise ConfigError(problems)
+    mode = config.tracking.mode
+    tracking_flag = mode if dict(parsed.keys).get("tracking.mode") else None
+    if problems and not needs_torch(config):
+        collect(  # raises
+            lambda: resolve_mode(tracking_flag, os.environ, mode),
+            problems=problems + find_early_problems(config, problems),
+        )
 
-    # Torch is imported from here on, so that --help returns at once.
+    # Torch is imported from here on, so that --help and a wrong configuration end at once.
     from vqdist.distributed.process_group import destroy_process_group
     from vqdist.training.preflight import check_run
     from vqdist.training.resolve import resolve_config
@@ -52,7 +62,7 @@ def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = No
     from vqdist.training.tasks import TASKS
 
     try:
-        config = resolve_config(config, dict(parsed.keys).get("tracking.mode") and config.tracking.mode)
+        config = resolve_config(config, tracking_flag)
     except ConfigError as error:
         problems += error.problems
         config = resolve_config(config, "disabled")

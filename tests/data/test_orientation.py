@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vqdist.data.orientation import choose_mirror, find_layout
+from vqdist.data.orientation import choose_mirror, find_layout, shows_pictures
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.sources.layouts import DEMO, LAYOUTS
 
@@ -17,6 +17,7 @@ def build_manifest(kind: str, source: dict[str, Any]) -> Manifest:
 def test_brain_slices_are_mirrored_up_down_and_pictures_are_not(layout: str) -> None:
     expected = "none" if layout == "imagefolder" else "up-down"
     images = {"path": "somewhere", "layout": layout, "seed": 0}
+    assert shows_pictures(build_manifest("images", images)) is (layout == "imagefolder")
     assert choose_mirror(build_manifest("images", images)) == expected
     assert choose_mirror(build_manifest("codes", {"command": "vqdist.encode", "images_source": images})) == expected
 
@@ -26,4 +27,5 @@ def test_images_of_unknown_origin_are_not_mirrored(source: dict[str, Any]) -> No
     for kind in ("images", "codes"):
         manifest = build_manifest(kind, source)
         assert find_layout(manifest) is None
+        assert not shows_pictures(manifest)
         assert choose_mirror(manifest) == "none"

@@ -21,6 +21,15 @@ def test_table_of_a_split() -> None:
     ]
 
 
+def test_metrics_inside_the_brain_are_shown_for_brains_only() -> None:
+    metrics = {name: {"mean": 0.5, "low": None, "high": None} for name in ("ssim", "ssim_brain", "psnr", "psnr_brain")}
+    report = {"split": "test", "samples": 9, "subjects": 2, "metrics": metrics}
+    names = [line.split()[0] for line in describe_report(report).splitlines()[1:]]
+    assert names == ["ssim", "ssim_brain", "psnr", "psnr_brain"]
+    assert describe_report(report, shows_brains=False).splitlines()[1:] == ["  ssim      0.5", "  psnr      0.5"]
+    assert report["metrics"].keys() == metrics.keys()
+
+
 def test_table_of_samples() -> None:
     realism = {
         "samples": 64,

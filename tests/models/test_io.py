@@ -137,7 +137,7 @@ def test_any_flipped_or_cut_byte_of_the_weights_is_refused(tmp_path: Path) -> No
 
 def test_a_model_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     io.save_model(PixelCNN(8, hidden=8, layers=1), tmp_path / "m")
-    with pytest.raises(CheckpointError, match="kind: found pixelcnn; expected vqvae"):
+    with pytest.raises(CheckpointError, match="kind: found pixelcnn; expected vqvae: pass the run of the VQ-VAE"):
         io.save_model(PixelCNN(8, hidden=8, layers=1), tmp_path / "n", vqvae_dir=tmp_path / "m")
     assert not (tmp_path / "n").exists()
 

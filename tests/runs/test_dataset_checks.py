@@ -17,15 +17,19 @@ def test_a_batch_has_at_most_the_samples_of_train(image_set: Path) -> None:
     samples = manifest.splits["train"].samples
     assert sample_count_problems(configure(samples), manifest, "data") == []
     (problem,) = sample_count_problems(configure(samples + 1), manifest, "data")
-    assert str(problem).startswith(
-        f"data.global_batch_size: found {samples + 1} for {samples} samples of train in data"
+    assert str(problem) == (
+        f"data.global_batch_size: found {samples + 1} for {samples} samples of train in data; expected at most "
+        f"{samples}: pass --data.global_batch_size {samples}, or use more data"
     )
 
 
 def test_a_batch_has_at_least_a_sample_per_rank() -> None:
     assert rank_count_problems(configure(8), 8) == []
     (problem,) = rank_count_problems(configure(8), 9)
-    assert str(problem).startswith("data.global_batch_size: found 8 samples for 9 ranks")
+    assert str(problem) == (
+        "data.global_batch_size: found 8 samples for 9 ranks; expected at least one sample per rank: "
+        "pass --data.global_batch_size 9, or use fewer ranks"
+    )
 
 
 def test_the_kind_of_the_dataset_is_that_of_the_task(image_set: Path) -> None:

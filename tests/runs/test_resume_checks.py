@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support import read_metrics, tiny_flags, train
 
+from vqdist.config.loading import load_config
 from vqdist.config.model_config import PixelCNNConfig, VQVAEConfig
 from vqdist.config.schema import run_config_type
 from vqdist.runs.resume_checks import resume_problems
@@ -33,6 +34,26 @@ def test_a_refused_change_names_both_values_and_what_to_do() -> None:
         "or choose a new --run.name",
         "this run uses optim.grad_clip null, which cannot change; you gave 2.0: remove it, or choose a new --run.name",
         "this run uses optim.lr 0.003, which cannot change; you gave 0.001: remove it, or choose a new --run.name",
+    ]
+
+
+def test_a_value_of_the_configuration_file_is_not_called_given(tmp_path: Path) -> None:
+    saved = run_config_type("pixelcnn", PixelCNNConfig)(model={"condition": "label"}, data={"path": "codes"})
+    flags = [("data.path", "codes"), ("model.kernel", "5")]
+    file = tmp_path / "prior.yaml"
+    file.write_text("task: pixelcnn\nmodel: {condition: slice, kernel: 3}\n")
+    requested, problems = load_config(file, flags)
+    assert (requested is None, problems) == (False, [])
+    assert list(map(str, resume_problems(saved, requested))) == [
+        f"this run uses model.condition label, which cannot change; the configuration {file} gives slice: "
+        "add --model.condition label, or choose a new --run.name"
+    ]
+    given, _ = load_config(file, [*flags, ("model.condition", "none")])
+    assert "you gave none: remove it" in str(resume_problems(saved, given)[0])
+    images = run_config_type("vqvae", VQVAEConfig)()
+    assert list(map(str, resume_problems(images, requested))) == [
+        f"this run uses task vqvae, which cannot change; the configuration {file} gives pixelcnn: "
+        "choose a new --run.name"
     ]
 
 

@@ -14,7 +14,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import Problem
-from vqdist.runs.training_data import changed_data_problems, describe_shape, finished_data_problems
+from vqdist.runs.training_data import changed_data_problems, describe_shape, finished_data_problems, name_data_source
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +134,26 @@ def test_the_command_refuses_other_data_and_changes_nothing(folder: Path, capsys
     assert "finished before, nothing to do" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
+
+
+def test_a_path_of_the_configuration_file_is_not_called_given(folder: Path) -> None:
+    file, gone = folder / "own.yaml", folder / "gone"
+    file.write_text(f"data: {{path: {gone}}}\n")
+    flags = [("run.dir", str(folder)), ("run.name", "run")]
+    config, _ = load_config(file, flags)
+    assert config is not None
+    assert texts(finished_data_problems(config)) == [
+        f"{folder / 'run'} was trained on {folder / 'data'}; the configuration {file} gives {gone}: "
+        f"add --data.path {folder / 'data'}, or choose another --run.name"
+    ]
+    missing = [Problem("data.path", "no such folder", "a dataset")]
+    source = f"; the configuration {file} gives this path: pass --data.path"
+    (problem,) = name_data_source(config, missing)
+    assert problem.expected == f"a dataset{source} {folder / 'data'}, the data of the run"
+    (problem,) = name_data_source(config.replace("run", name="new"), missing)
+    assert problem.expected == f"a dataset{source} DIR for other data"
+    given = load_config(file, [*flags, ("data.path", str(gone))])[0]
+    own = load_config(folder / "run" / "config.yaml", flags)[0]
+    for other in (given, own):
+        assert other is not None
+        assert name_data_source(other, missing) == missing

@@ -9,7 +9,7 @@ from support import TINY_VQVAE, tiny_flags, train, write_image_set
 from support.third_party_shards import encode_picture, write_tar
 
 from vqdist.config.loading import load_config
-from vqdist.config.schema import RunConfig
+from vqdist.config.schema import RunConfig, dump_yaml
 from vqdist.models.io import save_model
 from vqdist.models.vqvae import VQVAE
 from vqdist.runs.resume_checks import is_finished
@@ -123,6 +123,20 @@ def test_a_run_from_weights_goes_on_wherever_it_is_started(
     assert "which contains a run" in problems_of(*new, "--checkpoint.resume", "model")
 
 
+def test_a_condition_that_cannot_be_kept_is_refused_once(code_set: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(code_set, tmp_path / "codes")
+    manifest = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(manifest | {"num_slices": None}))
+    words = ["--task", "pixelcnn", "--data.path", data, "--run.dir", tmp_path, "--model.condition"]
+    refused = "model.condition: found slice; the codes have no slice"
+    assert problems_of(*words, "slice").startswith(refused)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(dump_yaml(config_of(*words, "none", "--run.name", "run")))
+    assert problems_of(*words, "slice", "--run.name", "run") == (
+        "this run uses model.condition none, which cannot change; you gave slice: remove it, or choose a new --run.name"
+    )
+
+
 def test_compiling_without_a_compiler_is_refused(image_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     found = problems_of("--data.path", image_set, "--train.compile", "true")
@@ -144,6 +158,6 @@ def test_third_party_shards_without_train_or_with_two_pictures_are_refused(tmp_p
     )
     assert problems_of("--data.path", tmp_path / "b", *cache, "--data.image_key", "png") == ""
     assert problems_of("--data.path", tmp_path / "b", *cache, "--data.on_error", "skip") == (
-        f"data.global_batch_size: found 16 for 15 samples of train in {tmp_path / 'b'}; expected at most the number of "
-        "samples, or more data"
+        f"data.global_batch_size: found 16 for 15 samples of train in {tmp_path / 'b'}; expected at most 15: pass "
+        "--data.global_batch_size 15, or use more data"
     )

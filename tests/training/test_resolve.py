@@ -1,5 +1,6 @@
 """Resolving a configuration: every open key gets a value, and the first attempt's value is kept."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from vqdist.config.schema import RunConfig, dump_yaml
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import ConfigError
 from vqdist.training import resolve
-from vqdist.training.resolve import agree_on_precision, describe_extension, resolve_config
+from vqdist.training.resolve import agree_on_precision, describe_length_change, resolve_config
 
 
 def configure(run_dir: Path, **keys: object) -> RunConfig:
@@ -42,26 +43,65 @@ def test_the_values_of_the_first_attempt_are_kept(tmp_path: Path, monkeypatch: p
     assert (new.optim.decay_steps, new.train.precision) == (90, "fp32")
 
 
-def test_steps_after_the_schedule_are_warned_of(tmp_path: Path) -> None:
-    def describe(**keys: object) -> str | None:
-        return describe_extension(resolve_config(configure(tmp_path, **keys), environ={}))
+def start(run_dir: Path, *, finished: bool = False, **keys: object) -> None:
+    """Write the files that a run of 30 steps leaves behind."""
+    run = run_dir / "run"
+    run.mkdir(exist_ok=True)
+    (run / "config.yaml").write_text(dump_yaml(resolve_config(configure(run_dir, **keys), environ={})))
+    (run / "status.json").write_text(json.dumps({"state": "finished" if finished else "stopped", "step": 30}))
 
-    assert describe() is None, "a new run"
-    (tmp_path / "run").mkdir()
+
+def describe(run_dir: Path, **keys: object) -> list[str]:
+    return describe_length_change(resolve_config(configure(run_dir, **keys), environ={}))
+
+
+def test_steps_after_the_schedule_are_warned_of(tmp_path: Path) -> None:
+    assert describe(tmp_path) == [], "a new run"
     for schedule, warned in (("cosine", True), ("linear", True), ("constant", False)):
-        first = resolve_config(configure(tmp_path, **{"optim.schedule": schedule, "optim.lr": 0.002}), environ={})
-        (tmp_path / "run" / "config.yaml").write_text(dump_yaml(first))
         keys = {"optim.schedule": schedule, "optim.lr": 0.002}
-        assert describe(**keys) is None, "the same number of steps"
-        longer = describe(**keys, **{"train.max_steps": 90})
-        assert (longer is not None) is warned
-    keys = {"optim.decay_steps": 90}
-    (tmp_path / "run" / "config.yaml").write_text(dump_yaml(resolve_config(configure(tmp_path, **keys), environ={})))
-    assert describe(**{"train.max_steps": 90}) is None, "the schedule is as long"
-    longer = describe(**{"train.max_steps": 100})
-    assert longer is not None
+        start(tmp_path, **keys)
+        assert describe(tmp_path, **keys) == [], "the same number of steps"
+        assert len(describe(tmp_path, **keys, **{"train.max_steps": 90})) == warned
+    start(tmp_path, **{"optim.decay_steps": 90})
+    assert describe(tmp_path, **{"train.max_steps": 90}) == [], "the schedule is as long"
+    (longer,) = describe(tmp_path, **{"train.max_steps": 100})
     assert "ends at step 90, and cannot change; all later steps up to 100 train at 1e-05, 1 % of optim.lr." in longer
     assert longer.endswith(f"start a new run from these weights: --run.name NEW --checkpoint.resume {tmp_path / 'run'}")
+
+
+def test_a_run_that_ends_before_its_schedule_is_warned_of(tmp_path: Path) -> None:
+    start(tmp_path)
+    (shorter,) = describe(tmp_path, **{"train.max_steps": 15})
+    assert shorter == (
+        f"warning: {tmp_path / 'run'}: train.max_steps 15 ends the run before its schedule of the learning rate, which "
+        "ends at step 30 and cannot change: the last step trains at 0.000505, not at 1e-05. For a whole schedule of 15 "
+        "steps, choose a new --run.name"
+    )
+    start(tmp_path, **{"optim.schedule": "constant"})
+    assert describe(tmp_path, **{"optim.schedule": "constant", "train.max_steps": 15}) == []
+    start(tmp_path, **{"train.max_steps": 15, "optim.decay_steps": 30})
+    assert describe(tmp_path, **{"train.max_steps": 15}) == [], "said by an earlier attempt, or asked for"
+
+
+def test_a_finished_run_that_continues_by_a_forgotten_flag_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    file.write_text("train: {max_steps: 3300}\n")
+
+    def describe_without_flag(config: Path | None) -> list[str]:
+        loaded, _ = load_config(config, [("run.dir", str(tmp_path)), ("run.name", "run")])
+        assert loaded is not None
+        return describe_length_change(resolve_config(loaded, environ={}))
+
+    start(tmp_path, finished=True)
+    assert describe_without_flag(file)[0] == (
+        f"warning: {tmp_path / 'run'} finished at step 30; train.max_steps is now 3,300, from the configuration "
+        f"{file}: to leave the run as it is, stop now and pass --train.max_steps 30"
+    )
+    assert "train.max_steps is now 400, its default: to leave" in describe_without_flag(None)[0]
+    asked = describe(tmp_path, **{"train.max_steps": 90})
+    assert [text for text in asked if "to leave" in text] == [], "the flag asks for more steps"
+    start(tmp_path)
+    assert [text for text in describe_without_flag(file) if "to leave" in text] == [], "not finished"
 
 
 def test_a_checkpoint_to_start_from_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

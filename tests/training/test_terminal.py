@@ -193,6 +193,19 @@ def test_the_codes_are_named_by_the_run(tmp_path: Path) -> None:
     assert terminal.propose_commands("finished")[1].endswith(f" --out {tmp_path / 'data' / 'second-codes'}")
 
 
+def test_a_stopped_run_names_its_checkpoint(tmp_path: Path) -> None:
+    terminal = build(tmp_path / "run", shown=False)
+    terminal.advance(1)
+    first, second, *_ = terminal.summarize("stopped")
+    assert first.startswith("run: stopped at step 1, 1 step in ")
+    assert second.startswith("  next "), "there is no checkpoint"
+    for step in (2, 13):
+        (tmp_path / "run" / "checkpoints" / f"step-{step:08}").mkdir(parents=True)
+    resumes = f"  resumes   from the checkpoint {tmp_path / 'run' / 'checkpoints' / 'step-00000013'}"
+    for state, is_named in (("stopped", True), ("failed", True), ("finished", False)):
+        assert (resumes in terminal.summarize(state)) is is_named
+
+
 def test_a_run_that_was_told_where_to_stop_is_told_to_go_on(tmp_path: Path) -> None:
     terminal = build(tmp_path, shown=False)
     terminal.advance(60)

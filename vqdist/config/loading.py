@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
-from vqdist.config.schema import CONFIGS, RunConfig, list_keys, run_config_type
+from vqdist.config.schema import CONFIGS, ConfigFile, RunConfig, list_keys, run_config_type
 from vqdist.config.section import validate
 from vqdist.foundation.errors import ConfigError, Problem, list_examples
 from vqdist.foundation.shown_values import show_found, show_type
@@ -32,6 +32,7 @@ def load_config(
     """
     problems: list[Problem] = []
     values = {} if path is None else _read_yaml(path, problems)
+    file = ConfigFile(None if path is None else str(path), _list_set_keys(values) - {name for name, _ in flags})
     for name, text in flags:
         _set(values, name, parse_flag_value(text), problems)
     task = values.get("task", next(iter(models)))
@@ -47,7 +48,7 @@ def load_config(
         return None, problems
     if config.run.name is None:
         config = config.replace("run", name="demo" if path is None else _name_after(path))
-    return config, problems + config.find_conflicts()
+    return config.with_file(file), problems + config.find_conflicts()
 
 
 def find_config(path: str | Path) -> Path:
@@ -111,6 +112,13 @@ def _read_yaml(path: str | Path, problems: list[Problem]) -> dict[str, Any]:
         problems.append(Problem(str(path), show_type(values), "a mapping of sections"))
         return {}
     return values
+
+
+def _list_set_keys(values: Mapping[str, Any]) -> frozenset[str]:
+    """Return section.key of each value of a file."""
+    sections = {name: keys for name, keys in values.items() if isinstance(keys, dict)}
+    inner = {f"{name}.{key}" for name, keys in sections.items() for key in keys}
+    return frozenset(inner | {str(name) for name in values.keys() - sections.keys()})
 
 
 def _set(values: dict[str, Any], name: str, value: Any, problems: list[Problem]) -> None:

@@ -1,13 +1,13 @@
 """The configuration of one run: its sections and keys. `vqdist.config.loading` fills it from a file and flags."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import create_model
+from pydantic import PrivateAttr, create_model
 
 from vqdist.config.augmentation import AUTO_CROP, CropKey, MirrorKey
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
@@ -155,6 +155,19 @@ class TrackingSection(Section):
     )
 
 
+@dataclass(frozen=True)
+class ConfigFile:
+    """The file that a configuration was loaded from, for messages; configurations of any two files compare equal.
+
+    Attributes:
+        path: as the user gave it; None for no file.
+        keys: section.key of the values that the file gives and no flag overrides.
+    """
+
+    path: str | None = field(default=None, compare=False)
+    keys: frozenset[str] = field(default=frozenset(), compare=False)
+
+
 class RunConfig(Section):
     """The whole configuration of one run; `run_config_type` narrows `task` and `model` to those of a task."""
 
@@ -166,6 +179,17 @@ class RunConfig(Section):
     train: TrainSection = TrainSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
+    _file: ConfigFile = PrivateAttr(default=ConfigFile())
+
+    def with_file(self, file: ConfigFile) -> Self:
+        """Return the configuration with the file that it was loaded from."""
+        loaded = self.model_copy()
+        loaded._file = file
+        return loaded
+
+    def find_file(self, key: str) -> str | None:
+        """Return the configuration file that gives the value of section.key; None for a flag or the default."""
+        return self._file.path if key in self._file.keys else None
 
     def replace(self, section: str, **keys: Any) -> Self:
         """Return a configuration that differs in some keys of one section."""
@@ -202,9 +226,9 @@ def run_config_type(task: str, model: type[ModelConfig]) -> type[RunConfig]:
 def list_keys(task: str, models: Mapping[str, type[ModelConfig]] = MODEL_CONFIGS) -> list[Key]:
     """Return every key of a task as section.key, in order."""
     keys = [Key("task", "|".join(models), "", task, "which stage to train")]
-    for section, field in run_config_type(task, models[task]).model_fields.items():
+    for section, found in run_config_type(task, models[task]).model_fields.items():
         if section != "task":
-            keys += [replace(inner, name=f"{section}.{inner.name}") for inner in list_fields(type(field.default))]
+            keys += [replace(inner, name=f"{section}.{inner.name}") for inner in list_fields(type(found.default))]
     return keys
 
 

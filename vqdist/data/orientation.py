@@ -1,4 +1,4 @@
-"""Which mirroring gives a plausible image, by the layout that a dataset was made from."""
+"""What the layout that a dataset was made from says of its images: whether they are brains, and how to mirror them."""
 
 from typing import Any, Literal
 
@@ -12,6 +12,11 @@ def find_layout(manifest: Manifest) -> str | None:
     source: Any = manifest.source if manifest.kind == "images" else manifest.source.get("images_source")
     layout = source.get("layout") if isinstance(source, dict) else None
     return layout if isinstance(layout, str) else None
+
+
+def shows_pictures(manifest: Manifest) -> bool:
+    """Return whether a dataset was made from a folder of pictures of any content, and not from brain slices."""
+    return find_layout(manifest) == _PICTURES
 
 
 def choose_mirror(manifest: Manifest) -> Literal["none", "up-down"]:

@@ -13,6 +13,7 @@ from vqdist.data.shards.shard_files import ShardFiles, find_shards
 from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, limit_problems
+from vqdist.runs.training_data import name_data_source
 
 MAX_SYNC_S = 1.0
 MAX_CLOCK_SKEW_S = 2.0
@@ -82,7 +83,7 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
     if "://" in path:
         return unwritable or [Check(name, "note", f"{path}: a remote dataset is checked when the run starts")], None
     if problem := find_path_problem(path):
-        return checks_from_problems(name, [problem]), None
+        return checks_from_problems(name, name_data_source(config, [problem])), None
     try:
         manifest = load_manifest(path)
     except DataError as error:
@@ -96,7 +97,7 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
                 return checks_from_problems(name, [problem]), None
             note = Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")
             return unwritable or [note], None
-        return checks_from_problems(name, error.problems), None
+        return checks_from_problems(name, name_data_source(config, error.problems)), None
     problems = []
     for shard in (shard for split in manifest.splits.values() for shard in split.shards if compare_sizes):
         file = Path(path) / shard.name

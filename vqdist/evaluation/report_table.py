@@ -8,19 +8,21 @@ from vqdist.foundation.progress import count_noun
 from vqdist.inference.reconstruction import PAIRS_FOLDER
 
 
-def describe_report(report: Mapping[str, Any]) -> str:
+def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> str:
     """Return a table of the metrics, name, mean and 95 % interval, of the samples, and the paths of the figures.
 
     Args:
         report: of a split, whose metrics have an interval, or of pictures, whose metrics are means.
+        shows_brains: False to leave out the metrics inside the brain, which mean nothing for other pictures.
     """
     if "pictures" in report:
         lines = [count_noun(report["pictures"], "picture")]
     else:
         counts = f"{count_noun(report['samples'], 'sample')} of {count_noun(report['subjects'], 'subject')}"
         lines = [f"{report['split']}: {counts}; mean, 95 % interval over subjects"]
-    width = max(map(len, report["metrics"]), default=0)
-    for name, value in report["metrics"].items():
+    metrics = {name: value for name, value in report["metrics"].items() if shows_brains or not name.endswith("_brain")}
+    width = max(map(len, metrics), default=0)
+    for name, value in metrics.items():
         summary = value if isinstance(value, dict) else {"mean": value, "low": None, "high": None}
         low, high = summary["low"], summary["high"]
         interval = "" if low is None else f"  {format_figure(low)} to {format_figure(high)}"

@@ -30,6 +30,7 @@ from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
 MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": PixelCNN}
+_TITLES = {"vqvae": "VQ-VAE", "pixelcnn": "PixelCNN"}
 # In a dataset of codes, and beside the weights of a PixelCNN: the VQ-VAE that encoded the codes.
 VQVAE_FOLDER = "vqvae"
 MAX_CARD_BYTES = 16 * 2**20
@@ -194,7 +195,8 @@ def read_model_files(path: str | Path, *, kind: str | None = None) -> ModelFiles
     card_text, weights = _read_consistently(folder)
     card = ModelCard.from_json(card_text, str(folder / "config.json"))
     if kind is not None and card.kind != kind:
-        raise CheckpointError.of(f"{folder / 'config.json'}: kind", card.kind, kind)
+        expected = f"{kind}: pass the run of the {_TITLES[kind]}"
+        raise CheckpointError.of(f"{folder / 'config.json'}: kind", card.kind, expected)
     where = str(folder / "model.safetensors")
     if len(weights) != card.weights_bytes:
         raise CheckpointError.of(where, f"{len(weights)} bytes", f"{card.weights_bytes} bytes")

@@ -25,7 +25,8 @@ def sample_count_problems(config: RunConfig, manifest: Manifest, path: str) -> l
     if samples >= config.data.global_batch_size:
         return []
     found = f"{config.data.global_batch_size} for {samples} samples of train in {path}"
-    return [Problem("data.global_batch_size", found, "at most the number of samples, or more data")]
+    expected = f"at most {samples}: pass --data.global_batch_size {samples}, or use more data"
+    return [Problem("data.global_batch_size", found, expected)]
 
 
 def rank_count_problems(config: RunConfig, world_size: int) -> list[Problem]:
@@ -33,4 +34,5 @@ def rank_count_problems(config: RunConfig, world_size: int) -> list[Problem]:
     if config.data.global_batch_size >= world_size:
         return []
     found = f"{config.data.global_batch_size} samples for {world_size} ranks"
-    return [Problem("data.global_batch_size", found, "at least one sample per rank")]
+    expected = f"at least one sample per rank: pass --data.global_batch_size {world_size}, or use fewer ranks"
+    return [Problem("data.global_batch_size", found, expected)]

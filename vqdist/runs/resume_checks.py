@@ -100,23 +100,31 @@ def resume_problems(saved: RunConfig, requested: RunConfig) -> list[Problem]:
         names = tuple(name for name in names if name != "model")  # the models of two tasks have different keys
     before, now = (_list_values(config.model_dump(mode="json"), names) for config in (saved, requested))
     return [
-        _refuse_change(key, before.get(key), now.get(key), is_given=_is_given(requested, key))
+        _refuse_change(
+            key, before.get(key), now.get(key), is_given=_is_given(requested, key), file=requested.find_file(key)
+        )
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
 
 
-def _refuse_change(key: str, before: Any, now: Any, *, is_given: bool) -> Contradiction:
+def _refuse_change(key: str, before: Any, now: Any, *, is_given: bool, file: str | None) -> Contradiction:
     """Return the problem of a fixed key whose value differs from that of the run.
 
     Args:
         is_given: a flag or the configuration file sets the key; otherwise it has its default.
+        file: the configuration file, if it sets the key.
     """
+    keep = (
+        "choose a new --run.name" if key == "task" else f"add --{key} {show_value(before)}, or choose a new --run.name"
+    )
     kept = f"this run uses {key} {show_value(before)}, which cannot change"
+    if file is not None:
+        return Contradiction(key, f"{kept}; the configuration {file} gives {show_value(now)}", keep)
     if is_given:
         return Contradiction(key, f"{kept}; you gave {show_value(now)}", "remove it, or choose a new --run.name")
     found = f"{kept}; without the key it would be {show_value(now)}"
-    return Contradiction(key, found, f"add --{key} {show_value(before)}, or choose a new --run.name")
+    return Contradiction(key, found, keep)
 
 
 def _is_given(config: RunConfig, key: str) -> bool:

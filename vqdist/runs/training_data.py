@@ -1,6 +1,7 @@
 """Whether the data of a configuration are those that its run was trained on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,21 @@ def finished_data_problems(config: RunConfig) -> list[Problem]:
     if manifest is not None:
         matches = _is_fingerprint_of(config, manifest)
         is_same = is_same if matches is None else matches
-    return [] if is_same else [_describe_change(config, NEW_RUN), *problems]
+    if is_same:
+        return []
+    # A path that the user did not give need not be corrected.
+    return [_describe_change(config, NEW_RUN), *([] if config.find_file("data.path") else problems)]
+
+
+def name_data_source(config: RunConfig, problems: list[Problem]) -> list[Problem]:
+    """Return problems of data that cannot be read, with the configuration file that gives their path, if one does."""
+    file = config.find_file("data.path")
+    if file is None or Path(file).absolute() == RunDir(config.run_dir).config.absolute():
+        return problems
+    before = _read_path(config)
+    data = "DIR for other data" if before is None or before == config.data.path else f"{before}, the data of the run"
+    source = f"; the configuration {file} gives this path: pass --data.path {data}"
+    return [replace(problem, expected=problem.expected + source) for problem in problems]
 
 
 def _describe_change(config: RunConfig, advice: str, *, shapes: tuple[str, str] = ("", "")) -> Contradiction:
@@ -59,7 +74,11 @@ def _describe_change(config: RunConfig, advice: str, *, shapes: tuple[str, str] 
         changed = f"from {old[2:]} to {new[2:]}" if old else "since"
         found = f"{config.run_dir} was trained on {_name(before)}, whose contents have changed {changed}"
         return Contradiction("data.path", found, f"restore them, or {advice}")
-    found = f"{config.run_dir} was trained on {_name(before)}{old}; you gave {_name(now)}{new}"
+    file = config.find_file("data.path")
+    giver = "you gave" if file is None else f"the configuration {file} gives"
+    found = f"{config.run_dir} was trained on {_name(before)}{old}; {giver} {_name(now)}{new}"
+    if file is not None:
+        advice = f"add --data.path {'null' if before is None else before}, or {advice}"
     return Contradiction("data.path", found, advice)
 
 

@@ -17,8 +17,8 @@ from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserEr
 from vqdist.foundation.launcher_environment import read_world_size
 from vqdist.models.io import VQVAE_FOLDER, fingerprint
 from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
-from vqdist.runs.resume_checks import is_finished, run_dir_problems
-from vqdist.runs.training_data import changed_data_problems, finished_data_problems
+from vqdist.runs.resume_checks import Contradiction, is_finished, run_dir_problems
+from vqdist.runs.training_data import changed_data_problems, finished_data_problems, name_data_source
 from vqdist.training.dataset_choices import choose_for_dataset
 from vqdist.training.precision_support import precision_problems
 from vqdist.training.state import find_mismatches, read_weights
@@ -45,7 +45,9 @@ def check_run(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Datas
     problems += rank_count_problems(config, read_world_size())
     problems += precision_problems(config.train.precision, config.run.device) + _compiler_problems(config)
     found_problems, dataset = check_data(config, task)
-    return problems + found_problems, dataset
+    # A value that cannot be kept is refused once, not also for what is wrong with it.
+    refused = {problem.where for problem in problems if isinstance(problem, Contradiction)}
+    return problems + [problem for problem in found_problems if problem.where not in refused], dataset
 
 
 def _compiler_problems(config: RunConfig) -> list[Problem]:
@@ -73,7 +75,8 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
         config = choose_for_dataset(config, dataset.manifest)
         problems = _dataset_problems(config, task, dataset, path)
     except (DataError, CheckpointError) as error:
-        return _prefix("data.path", error.problems) + _weights_problems(config, task, None), None
+        unreadable = name_data_source(config, _prefix("data.path", error.problems))
+        return unreadable + _weights_problems(config, task, None), None
     problems += _weights_problems(config, task, None if problems else dataset)
     return problems, None if problems else dataset
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from vqdist.config.schema import RunConfig
 from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.progress import count_noun
 from vqdist.runs.resume_checks import keep_chosen_values, load_saved_config
-from vqdist.training.optim import FINAL_LR_SHARE
+from vqdist.runs.run_dir import read_status
+from vqdist.training.optim import FINAL_LR_SHARE, compute_lr
 from vqdist.training.precision_support import choose_precision
 
 
@@ -44,17 +46,56 @@ def agree_on_precision(config: RunConfig, ranks: Ranks) -> RunConfig:
     return config.replace("train", precision=ranks.broadcast_object(config.train.precision))
 
 
-def describe_extension(config: RunConfig) -> str | None:
-    """Return a warning if a run gets more steps than before, after the end of its schedule; None if it does not.
+def describe_length_change(config: RunConfig) -> list[str]:
+    """Return warnings about a run that gets another number of steps than before.
 
     Args:
         config: resolved; the run directory still has the configuration of the attempt before.
     """
     saved, _ = load_saved_config(config)
+    if saved is None:
+        return []
+    changes = (
+        _describe_unrequested_steps(config, saved),
+        _describe_late_steps(config, saved),
+        _describe_early_end(config, saved),
+    )
+    return [change for change in changes if change is not None]
+
+
+def _describe_unrequested_steps(config: RunConfig, saved: RunConfig) -> str | None:
+    """Return a warning if a finished run continues because the flag that set its length is not given again."""
+    steps, before, file = config.train.max_steps, saved.train.max_steps, config.find_file("train.max_steps")
+    is_flag = file is None and "max_steps" in config.train.model_fields_set
+    status = read_status(config.run_dir)
+    if is_flag or steps <= before or status.get("state") != "finished":
+        return None
+    source = "its default" if file is None else f"from the configuration {file}"
+    return (
+        f"warning: {config.run_dir} finished at step {status.get('step', before):,}; train.max_steps is now {steps:,}, "
+        f"{source}: to leave the run as it is, stop now and pass --train.max_steps {before}"
+    )
+
+
+def _describe_early_end(config: RunConfig, saved: RunConfig) -> str | None:
+    """Return a warning if a run now ends before its schedule does."""
     optim, steps = config.optim, config.train.max_steps
     assert optim.decay_steps is not None, "resolved"
-    is_longer = saved is not None and steps > max(saved.train.max_steps, optim.decay_steps)
-    if optim.schedule == "constant" or not is_longer:
+    if optim.schedule == "constant" or steps >= min(saved.train.max_steps, optim.decay_steps):
+        return None
+    return (
+        f"warning: {config.run_dir}: train.max_steps {steps:,} ends the run before its schedule of the learning rate, "
+        f"which ends at step {optim.decay_steps:,} and cannot change: the last step trains at "
+        f"{compute_lr(steps, optim):.3g}, not at {compute_lr(optim.decay_steps, optim):.3g}. For a whole schedule of "
+        f"{count_noun(steps, 'step')}, choose a new --run.name"
+    )
+
+
+def _describe_late_steps(config: RunConfig, saved: RunConfig) -> str | None:
+    """Return a warning if a run gets more steps than before, after the end of its schedule."""
+    optim, steps = config.optim, config.train.max_steps
+    assert optim.decay_steps is not None, "resolved"
+    if optim.schedule == "constant" or steps <= max(saved.train.max_steps, optim.decay_steps):
         return None
     return (
         f"warning: {config.run_dir}: the schedule of the learning rate ends at step {optim.decay_steps:,}, and cannot "

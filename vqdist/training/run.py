@@ -22,7 +22,7 @@ from vqdist.training.loop import Run, train
 from vqdist.training.precision_support import find_slow_precision
 from vqdist.training.preflight import check_data, demo_folder
 from vqdist.training.recorder import Recorder
-from vqdist.training.resolve import agree_on_precision, describe_extension
+from vqdist.training.resolve import agree_on_precision, describe_length_change
 from vqdist.training.start_line import describe_start
 from vqdist.training.state import TrainingProgress, TrainingState, resume
 from vqdist.training.tasks.task import Task
@@ -49,8 +49,8 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
     if ranks.broadcast_object(is_finished(config)):
         print_message(f"{config.run_dir}: finished before, nothing to do")
         return 0
-    if ranks.is_main and (warning := describe_extension(config)):
-        print_message(warning)
+    if ranks.is_main and (warnings := describe_length_change(config)):
+        print_message("\n".join(warnings))
     dataset = dataset or _make_demo_dataset(config, task_type, ranks)
     if chosen := describe_choices(config, dataset.manifest):
         print_message(chosen)

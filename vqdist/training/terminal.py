@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vqdist.foundation.launcher_environment import read_world_size
-from vqdist.foundation.progress import ProgressBar, format_duration, format_rate, print_message
+from vqdist.foundation.progress import ProgressBar, count_noun, format_duration, format_rate, print_message
+from vqdist.runs.checkpoint import list_checkpoints
 from vqdist.runs.run_dir import RunDir
 
 FIRST_LOSS_STEPS = 10  # after so many steps a log has a line with the loss, if it had none before
@@ -92,9 +93,11 @@ class TrainingTerminal:
         """Return the lines of the summary."""
         done = self._step - self._first_step
         elapsed_s = time.monotonic() - self._started_s
-        lines = [
-            f"{self._run_dir.name}: {state} at step {self._step:,}, {done:,} steps in {format_duration(elapsed_s)}"
-        ]
+        steps = f"{count_noun(done, 'step')} in {format_duration(elapsed_s)}"
+        lines = [f"{self._run_dir.name}: {state} at step {self._step:,}, {steps}"]
+        written = list_checkpoints(RunDir(self._run_dir).checkpoints)
+        if state != "finished" and written:
+            lines.append(f"  resumes   from the checkpoint {written[-1]}")
         if self._validate:
             lines.append(f"  validate  {describe_metrics(self._validate)}")
         if self._best and self._best["step"] != self._validate["step"]:
