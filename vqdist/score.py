@@ -9,11 +9,17 @@ from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import print_message
 
+DESCRIPTION = """\
+Measure how likely slices are under a PixelCNN, map where they are unusual, and restore them.
+
+OUT/scores.jsonl has a line for each slice: bits (-log2 of the probability of its codes) and score, which is higher the
+more unusual the most unusual part of the slice is. With --healthy, p_value is the share of healthy slices with at least
+that score, and flagged is true above the limit of --false-positive-rate; without it both are null."""
+
 
 def main(argv: Sequence[str]) -> None:
     """Run the command. Must be called by all ranks."""
-    description = "Measure how likely slices are under a PixelCNN, map where they are unusual, and restore them."
-    parsed = parse_options("score", description, ScoreOptions, argv)
+    parsed = parse_options("score", DESCRIPTION, ScoreOptions, argv)
     options = parsed.options
     if options is None or options.find_conflicts():
         raise ConfigError(parsed.problems)

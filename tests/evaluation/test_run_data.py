@@ -13,7 +13,7 @@ from support.datasets import FEW, write_image_set
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import open_dataset
 from vqdist.evaluation.inputs import read_inputs
-from vqdist.evaluation.run_data import describe_doubt, report_run_data
+from vqdist.evaluation.run_data import report_run_data
 from vqdist.foundation.errors import ConfigError
 from vqdist.models.model_card import DataDescription, ModelCard
 
@@ -104,7 +104,3 @@ def test_images_that_were_split_again_are_reported(
     read_inputs(options.model_copy(update={"images": tmp_path / "moved"}), ALONE)
     found = f"WARNING: {tmp_path / 'moved'} differs from the images that {codes} was encoded from: {doubt}\n"
     assert found in capsys.readouterr().err
-
-
-def test_the_train_split_of_changed_data_may_hold_other_images() -> None:
-    assert describe_doubt("train") == "its train split may contain images that were not in training"

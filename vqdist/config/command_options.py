@@ -281,7 +281,8 @@ class EvaluateOptions(Options):
         if self.data is not None and self.pictures is not None:
             problems.append(Problem("--data and --pictures", "both", "one of them"))
         if self.data is None and self.pictures is None and not self.is_run:
-            expected = f"one of them: {self.run} is not the folder of a run, which names its dataset"
+            kind = "is not the folder of a run, which names its dataset" if self.run.exists() else "does not exist"
+            expected = f"one of them: {self.run} {kind}"
             problems.append(Problem("--data and --pictures", "neither", expected))
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))

@@ -7,11 +7,12 @@ from pathlib import Path
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
-from vqdist.evaluation.run_data import open_run_data, report_changed_images, report_run_data
+from vqdist.evaluation.run_data import open_run_data, report_run_data
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.single_conditions import report_single_conditions
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
+from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
 from vqdist.inference.open_images import open_images
 from vqdist.inference.reconstruction import find_pictures

@@ -24,6 +24,7 @@ from vqdist.foundation.atomic_files import check_output, reporting_storage_error
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.augmented_views import Views
+from vqdist.inference.changed_data import report_changed_data
 from vqdist.inference.compatibility import find_vqvae_problems
 from vqdist.inference.open_images import open_images
 from vqdist.inference.saved_models import build_vqvae
@@ -86,6 +87,8 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
         lambda: open_images(options.data, options),
         lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
     )
+    doubt = "its validate and test splits may contain images that the VQ-VAE was trained on"
+    report_changed_data(images, files.card, options.run, doubt=doubt)
     model, size = build_vqvae(files), images.manifest.image_size
     problems = find_vqvae_problems(model, images)
     mirror = choose_mirror(images.manifest) if options.mirror == "auto" else options.mirror

@@ -14,7 +14,7 @@ def doubts(*names: str, include: tuple[str, ...] = (), root: str = "source") -> 
 def test_a_source_of_masks() -> None:
     assert doubts(*CASES) == [
         "masks: found 100 of 100 files that look like segmentation masks, such as case_0/mask_0.png; "
-        "expected images; to take masks, pass --include '*'"
+        "expected images; they are written as images, and --include '*' says that this is intended"
     ]
     assert doubts(*CASES, include=("*",)) == []
 

@@ -25,7 +25,7 @@ def find_mask_doubts(names: Sequence[str], patterns: Sequence[str], *, root_name
     some = f"{len(found):,} of {count_noun(len(names), 'file')} that look like segmentation masks"
     example = next(name for name in names if name in found)
     if len(found) == len(names):
-        expected = "images; to take masks, pass --include '*'"
+        expected = "images; they are written as images, and --include '*' says that this is intended"
     else:
         expected = "images only; pass --include with patterns of the images, or with one that matches only masks"
     return [Problem("masks", f"{some}, such as {example}", expected)]

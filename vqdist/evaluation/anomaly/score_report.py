@@ -14,7 +14,7 @@ from vqdist.config.command_options import ScoreOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.anomaly.detection import DetectionRecord
 from vqdist.evaluation.anomaly.figures import MAX_ROWS, MapExample, draw_examples, draw_precision_recall
-from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation, find_training_images
+from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation, find_training_images, report_changed_slices
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.progress import print_message
@@ -101,6 +101,8 @@ def read_kinds(folder: Path) -> dict[str, str]:
 
 def run_scoring(scorer: Scorer, masks: Masks | None, ranks: Ranks) -> Report:
     """Score all slices, write the results and return the report. Must be called by all ranks."""
+    if scorer.options.data is not None and ranks.is_main:
+        report_changed_slices(scorer.options.prior, scorer.options.data, scorer.options.split)
     record = DetectionRecord(scorer.method, find_deviation(scorer)) if masks is not None and ranks.is_main else None
     draws = scorer.draw(ranks)
     limits = scorer.compute_limits(draws, ranks)

@@ -9,6 +9,7 @@ from torch import Tensor
 from vqdist.data.loading.batch import to_images
 from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.foundation.errors import UserError
+from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.runs.run_dir import read_run_config
 
@@ -77,6 +78,16 @@ def find_training_images(prior: Path, candidates: list[Path], *, image_size: int
         if fits and train is not None and train.samples > 1:
             return dataset
     return None
+
+
+def report_changed_slices(prior: Path, images: Path, split: str) -> None:
+    """Print a warning if a dataset is the one that the codes of a prior were encoded from, and has changed."""
+    try:
+        codes = open_dataset(read_run_config(prior)["data"]["path"])
+        if Path(codes.manifest.source["images"]).resolve() == images.resolve():
+            report_changed_images(open_dataset(images), codes, split)
+    except (OSError, UserError, KeyError, TypeError):
+        return  # not the run that trained the prior, or its codes are gone
 
 
 def _list_recorded_images(prior: Path) -> list[Path]:

@@ -43,7 +43,7 @@ class PixelCNNTask(Task):
         assert isinstance(config.model, PixelCNNConfig)
         condition = config.model.condition
         missing = [
-            Problem("model.condition", f"{condition}; the codes have no {name}", "a condition that the codes have")
+            Problem("model.condition", f"{condition}; the codes have no {name}", _describe_conditions(manifest))
             for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices))
             if name in condition and not count
         ]
@@ -94,6 +94,13 @@ class PixelCNNTask(Task):
         conditions: dict[str, Any] = {name: values[:num] for name, values in conditions_of(self.model, batch).items()}
         codes = self.model.sample(num, grid, noise.to(batch.values.device), **conditions)
         return build_grid(self.vqvae.decode(codes), columns=PREVIEW_MAPS)
+
+
+def _describe_conditions(manifest: Manifest) -> str:
+    """Return the values of model.condition that a dataset of codes allows."""
+    names = [name for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices)) if count]
+    joined = ["label+slice"] if len(names) == 2 else []
+    return f"a condition that the codes have: --model.condition {' or '.join(['none', *names, *joined])}"
 
 
 def _find_label_problems(manifest: Manifest) -> list[Problem]:
