@@ -12,7 +12,7 @@ from support import ALONE, run_on_ranks, save_prior, save_vqvae, write_codes, wr
 from support.lesions import draw_brain, draw_disc
 
 from vqdist import complete, load_model
-from vqdist.config.command_options import CompleteOptions
+from vqdist.config.slice_options import CompleteOptions
 from vqdist.foundation.command import run_command
 from vqdist.inference.completion import complete as complete_slices
 

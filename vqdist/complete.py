@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from vqdist.config.command_line import parse_options
-from vqdist.config.command_options import CompleteOptions
+from vqdist.config.slice_options import CompleteOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import print_message

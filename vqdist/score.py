@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from vqdist.config.command_line import parse_options
-from vqdist.config.command_options import ScoreOptions
+from vqdist.config.slice_options import ScoreOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import print_message
@@ -12,8 +12,8 @@ from vqdist.foundation.progress import print_message
 DESCRIPTION = """\
 Measure how likely slices are under a PixelCNN, map where they are unusual, and restore them.
 
-OUT/scores.jsonl has a line for each slice: bits (-log2 of the probability of its codes) and score, which is higher the
-more unusual the most unusual part of the slice is. With --healthy, p_value is the share of healthy slices with at least
+OUT/scores.jsonl has a line for each slice: bits (-log2 of the probability of its codes) and score (mean over the most
+unusual part of the brain; higher is more unusual). With --healthy, p_value is the share of healthy slices with at least
 that score, and flagged is true above the limit of --false-positive-rate; without it both are null."""
 
 

@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator
 
@@ -127,23 +127,31 @@ def _to_float(text: str) -> float:
         return math.nan
 
 
+def _image_key() -> Any:
+    return key(
+        None,
+        "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
+        "data.image_key of the run",
+        min_length=1,
+    )
+
+
+def _on_error() -> Any:
+    return key(
+        None,
+        "a sample of third-party shards that cannot be used ends the command, or is left out and counted; null: "
+        "data.on_error of the run",
+    )
+
+
 class EncodeOptions(Options):
     """Options of `vqdist encode`."""
 
     run: FilePath = key(..., "run of the VQ-VAE, or the folder of a saved model")
     data: FilePath = key(..., "dataset of images")
     out: FilePath = key(..., "folder of the dataset of codes; new or empty")
-    image_key: str | None = key(
-        None,
-        "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
-        "data.image_key of the run",
-        min_length=1,
-    )
-    on_error: Literal["raise", "skip"] | None = key(
-        None,
-        "a sample of third-party shards that cannot be used ends the command, or is left out and counted; null: "
-        "data.on_error of the run",
-    )
+    image_key: str | None = _image_key()
+    on_error: Literal["raise", "skip"] | None = _on_error()
     overwrite: Bool = key(False, "replace the contents of --out")
     views: Int = key(
         1, "code maps per train slice: the slice, then mirrored and shifted copies of it", unit="maps", ge=1
@@ -194,58 +202,6 @@ class SampleOptions(Options):
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
 
 
-class SliceOptions(Options):
-    """Options of the commands that work on slices with a PixelCNN: `vqdist complete` and `vqdist score`."""
-
-    prior: FilePath = key(..., "run of the PixelCNN, or the folder of a saved model")
-    pictures: FilePath | None = key(None, "picture or folder of pictures; either this or --data")
-    data: FilePath | None = key(None, "dataset of images")
-    split: str = key("test", "split of --data: train, validate or test")
-    condition: tuple[str, ...] = key(
-        (),
-        "label=NUMBER or slice=NUMBER, for all slices; default: from --data, or from names such as case_1_slice_12.png",
-    )
-    seed: Int = key(0, "seed of the noise")
-    overwrite: Bool = key(False, "replace the contents of --out")
-    device: Device = key("auto", "auto: cuda, else mps, else cpu")
-
-    def find_conflicts(self) -> list[Problem]:
-        """Return a problem unless exactly one of --pictures and --data is given."""
-        if (self.data is None) == (self.pictures is None):
-            return [Problem("--pictures and --data", "neither" if self.data is None else "both", "one of them")]
-        return []
-
-
-class CompleteOptions(SliceOptions):
-    """Options of `vqdist complete`."""
-
-    mask: FilePath = key(..., "mask of all slices, or a folder of masks named like the slices; white is filled in")
-    out: FilePath = key(..., "folder for the completions, grid.png and completions.json")
-    num: Int = key(4, "completions of each slice", unit="completions", ge=1)
-    draws: Int = key(
-        4, "draws for each completion; of all draws for a slice, the --num with the fewest bits are kept", ge=1
-    )
-    temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
-    top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
-
-
-class ScoreOptions(SliceOptions):
-    """Options of `vqdist score`."""
-
-    out: FilePath = key(..., "folder for scores.jsonl, maps and restored slices")
-    masks: FilePath | None = key(
-        None, "folder of masks of the lesions, named like the slices: report metrics; a slice without mask is healthy"
-    )
-    healthy: Text | None = key(
-        None, "DIR or DIR:SPLIT, dataset of healthy slices that the others are compared with; SPLIT: validate"
-    )
-    restorations: Int = key(15, "restorations of each slice", unit="restorations", ge=1)
-    restore_percentile: Real = key(
-        80.0, "codes that cost more bits than this percentile of the healthy codes are redrawn", unit="%", gt=0, lt=100
-    )
-    false_positive_rate: Real = key(0.05, "share of the healthy slices that are flagged", gt=0, lt=1)
-
-
 class EvaluateOptions(Options):
     """Options of `vqdist evaluate`."""
 
@@ -254,17 +210,8 @@ class EvaluateOptions(Options):
         None, "dataset of images for a VQ-VAE, of codes for a PixelCNN; null: the one that the run was trained on"
     )
     split: str = key("test", "split to evaluate: train, validate or test")
-    image_key: str | None = key(
-        None,
-        "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
-        "data.image_key of the run",
-        min_length=1,
-    )
-    on_error: Literal["raise", "skip"] | None = key(
-        None,
-        "a sample of third-party shards that cannot be used ends the command, or is left out and counted; null: "
-        "data.on_error of the run",
-    )
+    image_key: str | None = _image_key()
+    on_error: Literal["raise", "skip"] | None = _on_error()
     samples: FilePath | None = key(None, "folder of samples to compare with the real slices of train and of the split")
     images: FilePath | None = key(
         None, "for --samples of a PixelCNN: dataset of real images; null: the one of its codes"

@@ -16,24 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqdist.config.command_options import CompleteOptions
+from vqdist.config.slice_options import CompleteOptions
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import find_output_problems, output_folder, reporting_storage_errors
+from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem, collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.conditions import Conditions
 from vqdist.inference.hole_filling import fill_hole, paste_without_seam
-from vqdist.inference.mask_files import find_masks, is_mask_name, read_mask
+from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
-from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_files
+from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
 from vqdist.inference.slice_source import (
     SliceSource,
     choose_conditions,
-    list_pictures,
-    open_pictures,
-    open_split,
-    parse_conditions,
+    open_slices,
     shorten,
 )
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
@@ -110,17 +107,11 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
     Raises:
         ConfigError: every problem of the model, the slices, the masks and the output folder.
     """
-    files, given = collect(
-        lambda: run_on_main(ranks, lambda: read_prior_files(options.prior)),
-        lambda: parse_conditions(options.condition),
-        problems=run_on_main(
-            ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
-        ),
-    )
+    files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
     slices, _ = collect(
-        lambda: open_slices(options, models.vqvae.channels),
+        lambda: open_slices(options, options.mask, channels=models.vqvae.channels, without=[options.mask]),
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(
@@ -128,17 +119,6 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
         lambda: run_on_main(ranks, lambda: list_masks(options, slices)),
     )
     return CompletionJob(options, models, slices, conditions, masks)
-
-
-def open_slices(options: CompleteOptions, channels: int) -> SliceSource:
-    """Return the slices to complete; masks in the folder of the pictures are not among them."""
-    if options.pictures is None:
-        assert options.data is not None, "a conflict of the options"
-        return open_split(options.data, options.split, channels=channels)
-    paths = list_pictures(options.pictures, without=[options.mask])
-    if options.pictures.resolve() == options.mask.resolve():
-        paths = [path for path in paths if not is_mask_name(path.name)]
-    return open_pictures(options.pictures, paths, channels=channels)
 
 
 def list_masks(options: CompleteOptions, slices: SliceSource) -> list[Path]:

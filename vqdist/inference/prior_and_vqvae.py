@@ -7,7 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vqdist.config.slice_options import SliceOptions
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.atomic_files import find_output_problems
+from vqdist.foundation.errors import collect
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.inference.slice_source import parse_conditions
+from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
@@ -64,3 +70,21 @@ def read_prior_files(prior: Path) -> tuple[ModelFiles, ModelFiles]:
     """Read a PixelCNN and the VQ-VAE that is saved with it."""
     files = read_model_files(prior, kind="pixelcnn")
     return files, read_vqvae_of(files)
+
+
+def read_prior_and_conditions(
+    options: SliceOptions, ranks: Ranks
+) -> tuple[tuple[ModelFiles, ModelFiles], dict[str, int]]:
+    """Read the files of the models and the given conditions, and check the output folder. Must be called by all ranks.
+
+    Raises:
+        ConfigError: every problem of the models, the conditions and the output folder.
+    """
+    files, given = collect(
+        lambda: run_on_main(ranks, lambda: read_prior_files(options.prior)),
+        lambda: parse_conditions(options.condition),
+        problems=run_on_main(
+            ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
+        ),
+    )
+    return files, given

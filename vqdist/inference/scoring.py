@@ -12,12 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqdist.config.command_options import ScoreOptions
+from vqdist.config.slice_options import ScoreOptions
 from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import MANIFEST, SPLITS
 from vqdist.data.shards.shard_files import find_shards
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import find_output_problems
 from vqdist.foundation.errors import collect
 from vqdist.foundation.progress import ProgressBar
 from vqdist.inference.anomaly.calibration import Calibration
@@ -27,9 +26,8 @@ from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_sli
 from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts
 from vqdist.inference.conditions import Conditions
-from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.picture_frame import PictureFrame
-from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_files
+from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
 from vqdist.inference.slice_source import (
     SliceInfo,
@@ -37,10 +35,10 @@ from vqdist.inference.slice_source import (
     choose_conditions,
     list_pictures,
     open_pictures,
+    open_slices,
     open_split,
-    parse_conditions,
 )
-from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+from vqdist.inference.work_sharing import map_in_rounds
 
 
 @dataclass(frozen=True)
@@ -189,13 +187,7 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     Raises:
         ConfigError: every problem of the model, the slices, the healthy slices and the output folder.
     """
-    files, given = collect(
-        lambda: run_on_main(ranks, lambda: read_prior_files(options.prior)),
-        lambda: parse_conditions(options.condition),
-        problems=run_on_main(
-            ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
-        ),
-    )
+    files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     channels = models.vqvae.channels
 
@@ -203,7 +195,7 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
         return SliceSet(source, choose_conditions(models.prior, source.infos, given))
 
     slices, healthy = collect(
-        lambda: prepare(open_slices(options, channels)),
+        lambda: prepare(open_slices(options, options.masks, channels=channels)),
         lambda: None if options.healthy is None else prepare(open_healthy(options.healthy, channels)),
     )
     method = ScoringMethod(
@@ -213,17 +205,6 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     )
     models.to(ranks.device)
     return Scorer(options, method, models, slices, healthy)
-
-
-def open_slices(options: ScoreOptions, channels: int) -> SliceSource:
-    """Return the slices to score; masks in the folder of the pictures are not among them."""
-    if options.pictures is None:
-        assert options.data is not None, "a conflict of the options"
-        return open_split(options.data, options.split, channels=channels)
-    paths = list_pictures(options.pictures)
-    if options.masks is not None and options.pictures.resolve() == options.masks.resolve():
-        paths = [path for path in paths if not is_mask_name(path.name)]
-    return open_pictures(options.pictures, paths, channels=channels)
 
 
 def split_healthy(text: str) -> tuple[Path, str]:

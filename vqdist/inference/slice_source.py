@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vqdist.config.slice_options import SliceOptions
 from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.open_dataset import open_dataset
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
@@ -15,6 +16,7 @@ from vqdist.data.sources.pictures import read_pixels
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.compatibility import find_kind_problems
 from vqdist.inference.conditions import NAMES, Conditions
+from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.models.pixelcnn import PixelCNN
@@ -129,6 +131,24 @@ def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
 
 def _known(value: int) -> int | None:
     return None if value == NO_NUMBER else value
+
+
+def open_slices(
+    options: SliceOptions, masks: Path | None, *, channels: int, without: Collection[Path] = ()
+) -> SliceSource:
+    """Return the slices of --data or --pictures; masks in the folder of the pictures are not among them.
+
+    Args:
+        masks: folder of the masks, or the one mask; None without.
+        without: pictures to leave out.
+    """
+    if options.pictures is None:
+        assert options.data is not None, "a conflict of the options"
+        return open_split(options.data, options.split, channels=channels)
+    paths = list_pictures(options.pictures, without=without)
+    if masks is not None and options.pictures.resolve() == masks.resolve():
+        paths = [path for path in paths if not is_mask_name(path.name)]
+    return open_pictures(options.pictures, paths, channels=channels)
 
 
 def parse_conditions(texts: Sequence[str]) -> dict[str, int]:

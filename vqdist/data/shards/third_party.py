@@ -218,7 +218,7 @@ class _SplitIndex:
         return digest, entries
 
     def write(self, path: Path, digest: str, entries: list[dict[str, Any]]) -> None:
-        """Write the index of a shard, and a link to the shard beside it."""
+        """Write the index of a shard and, next to it, a link to the shard."""
         name = f"{self.name}/shard-{len(self.shards):06d}.tar"
         data = encode_index({"format_version": INDEX_VERSION, "shard": path.name, "samples": entries})
         link = self.folder / name

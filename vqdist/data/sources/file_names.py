@@ -96,7 +96,7 @@ def parse_split_folder(folder: str) -> str | None:
 
 
 def parse_split(folder: str) -> str | None:
-    """Return the split in a folder's name: as `parse_split_folder`, or its last word as in keras_png_slices_test."""
+    """Return the split of a folder by its name or by the last word of it, such as keras_png_slices_test; or None."""
     return parse_split_folder(folder) or _SPLIT_WORDS.get(folder.lower().rpartition("_")[2])
 
 

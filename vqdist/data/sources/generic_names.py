@@ -71,7 +71,7 @@ def strip_visits(name: str) -> str:
 
 
 def find_modality(name: str) -> str:
-    """Return the last word for a modality in the name of a file or folder, as it is spelled; empty for none."""
+    """Return the last modality (T1w, FLAIR, ...) in the name of a file or folder, unchanged; empty if there is none."""
     return next((word for word in reversed(_SEPARATOR.split(name)) if word.lower() in _MODALITIES), "")
 
 
@@ -94,7 +94,7 @@ def strip_counter(name: str) -> str | None:
 
 
 def strip_last_word(name: str) -> tuple[str, str]:
-    """Return a name without its last word, and that word; ("", name) for a name of one word."""
+    """Split a name into everything before its last word, and its last word: ("", name) if it has one word."""
     words = _SEPARATOR.split(name)
     return (name[: -len(words[-1])].rstrip("-_. +"), words[-1]) if len(words) > 1 else ("", name)
 
@@ -118,7 +118,7 @@ def is_generic_folder(name: str) -> bool:
 
 
 def has_mask_word(name: str) -> bool:
-    """Whether the first or the last word of a file's name, without its number, is a word for segmentation masks."""
+    """Return whether the first or last word of a file name, without its number, means a segmentation mask."""
     words = [word.rstrip("0123456789") for word in _SEPARATOR.split(name.lower())]
     words = [word for word in words if word]
     return bool(words) and (words[0] in _MASK_WORDS or words[-1] in _MASK_WORDS)

@@ -88,7 +88,7 @@ def _find_repeated_stems(files: Sequence[PlacedFile]) -> Iterable[str]:
 
 
 def _find_shared_stems(names: Iterable[str]) -> list[Problem]:
-    """Return a problem if subjects differ only in the last word of their names, as colin27_head and colin27_brain."""
+    """Return a problem if names of subjects differ only in their last word, such as colin27_head and colin27_brain."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         shorter, word = strip_last_word(reduce_name(name.rpartition("/")[2]))

@@ -188,14 +188,21 @@ def _find_known(file: PlacedFile) -> Subject | None:
     return None
 
 
-def _find_unknown(file: PlacedFile, reduced: str, units: "SubjectUnits", groups: dict[str, str]) -> Subject:
-    """Return the subject of a picture without an id of a known form."""
+def _find_in_group(file: PlacedFile, units: "SubjectUnits", groups: dict[str, str]) -> Subject | None:
+    """Return the subject of a file by its folders, or by the names of several files."""
     if unit := units.find(file.informative_folders):
         return Subject(unit, "folder")
     if local := _find_local(file):
         return local
     if file.path in groups:
         return Subject(groups[file.path], "name")
+    return None
+
+
+def _find_unknown(file: PlacedFile, reduced: str, units: "SubjectUnits", groups: dict[str, str]) -> Subject:
+    """Return the subject of a picture without an id of a known form."""
+    if found := _find_in_group(file, units, groups):
+        return found
     if strip_slice(file.stem) is not None and not is_generic_name(reduced, numbers=True):
         return Subject(reduced, "name")
     return Subject(file.path, "file", certain=False)
@@ -205,12 +212,8 @@ def _name_volume(
     file: PlacedFile, reduced: str, units: "SubjectUnits", groups: dict[str, str], root_name: str
 ) -> Subject:
     """Return the subject of a volume without an id of a known form."""
-    if unit := units.find(file.informative_folders):
-        return Subject(unit, "folder")
-    if local := _find_local(file):
-        return local
-    if file.path in groups:
-        return Subject(groups[file.path], "name")
+    if found := _find_in_group(file, units, groups):
+        return found
     if reduced:
         return Subject(reduced, "name", certain=False)
     return Subject((*file.informative_folders, root_name)[0], "folder")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqdist.config.command_options import ScoreOptions
+from vqdist.config.slice_options import ScoreOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.anomaly.detection import DetectionRecord
 from vqdist.evaluation.anomaly.figures import MAX_ROWS, MapExample, draw_examples, draw_precision_recall

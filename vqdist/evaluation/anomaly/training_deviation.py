@@ -66,7 +66,7 @@ def find_training_images(prior: Path, candidates: list[Path], *, image_size: int
         candidates: datasets that the user named.
         image_size, channels: of the VQ-VAE.
     """
-    paths = [*candidates, *_list_recorded_images(prior)]
+    paths = [*candidates, *_list_recorded_images(_open_recorded_codes(prior))]
     for path in paths:
         try:
             dataset = open_dataset(path)
@@ -82,18 +82,20 @@ def find_training_images(prior: Path, candidates: list[Path], *, image_size: int
 
 def report_changed_slices(prior: Path, images: Path, split: str) -> None:
     """Print a warning if a dataset is the one that the codes of a prior were encoded from, and has changed."""
-    try:
-        codes = open_dataset(read_run_config(prior)["data"]["path"])
-        if Path(codes.manifest.source["images"]).resolve() == images.resolve():
-            report_changed_images(open_dataset(images), codes, split)
-    except (OSError, UserError, KeyError, TypeError):
-        return  # not the run that trained the prior, or its codes are gone
+    codes = _open_recorded_codes(prior)
+    if codes is not None and any(path.resolve() == images.resolve() for path in _list_recorded_images(codes)):
+        report_changed_images(open_dataset(images), codes, split)
 
 
-def _list_recorded_images(prior: Path) -> list[Path]:
-    """Return the images of the codes that the configuration of a run names, if both still exist."""
+def _open_recorded_codes(prior: Path) -> Dataset | None:
+    """Return the codes that the configuration of a run names, if they still exist."""
     try:
-        codes = open_dataset(read_run_config(prior)["data"]["path"])
-        return [Path(codes.manifest.source["images"])]
+        return open_dataset(read_run_config(prior)["data"]["path"])
     except (OSError, UserError, KeyError, TypeError):
-        return []
+        return None
+
+
+def _list_recorded_images(codes: Dataset | None) -> list[Path]:
+    """Return the path of the images that codes were encoded from, if it is recorded."""
+    path = None if codes is None else codes.manifest.source.get("images")
+    return [Path(path)] if isinstance(path, str) else []

@@ -1,0 +1,59 @@
+"""Options of the commands that work on slices with a PixelCNN: `vqdist complete` and `vqdist score`."""
+
+from vqdist.config.command_line import Options
+from vqdist.config.command_options import Device, Text
+from vqdist.config.section import Bool, FilePath, Int, Real, key
+from vqdist.foundation.errors import Problem
+
+
+class SliceOptions(Options):
+    """Options that both commands have."""
+
+    prior: FilePath = key(..., "run of the PixelCNN, or the folder of a saved model")
+    pictures: FilePath | None = key(None, "picture or folder of pictures; either this or --data")
+    data: FilePath | None = key(None, "dataset of images")
+    split: str = key("test", "split of --data: train, validate or test")
+    condition: tuple[str, ...] = key(
+        (),
+        "label=NUMBER or slice=NUMBER, for all slices; default: from --data, or from names such as case_1_slice_12.png",
+    )
+    out: FilePath = key(..., "folder for the results")
+    seed: Int = key(0, "seed of the noise")
+    overwrite: Bool = key(False, "replace the contents of --out")
+    device: Device = key("auto", "auto: cuda, else mps, else cpu")
+
+    def find_conflicts(self) -> list[Problem]:
+        """Return a problem unless exactly one of --pictures and --data is given."""
+        if (self.data is None) == (self.pictures is None):
+            return [Problem("--pictures and --data", "neither" if self.data is None else "both", "one of them")]
+        return []
+
+
+class CompleteOptions(SliceOptions):
+    """Options of `vqdist complete`."""
+
+    mask: FilePath = key(..., "mask of all slices, or a folder of masks named like the slices; white is filled in")
+    out: FilePath = key(..., "folder for the completions, grid.png and completions.json")
+    num: Int = key(4, "completions of each slice", unit="completions", ge=1)
+    draws: Int = key(
+        4, "draws for each completion; of all draws for a slice, the --num with the fewest bits are kept", ge=1
+    )
+    temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
+    top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
+
+
+class ScoreOptions(SliceOptions):
+    """Options of `vqdist score`."""
+
+    out: FilePath = key(..., "folder for scores.jsonl, maps and restored slices")
+    masks: FilePath | None = key(
+        None, "folder of masks of the lesions, named like the slices: report metrics; a slice without mask is healthy"
+    )
+    healthy: Text | None = key(
+        None, "DIR or DIR:SPLIT, dataset of healthy slices that the others are compared with; SPLIT: validate"
+    )
+    restorations: Int = key(15, "restorations of each slice", unit="restorations", ge=1)
+    restore_percentile: Real = key(
+        80.0, "codes that cost more bits than this percentile of the healthy codes are redrawn", unit="%", gt=0, lt=100
+    )
+    false_positive_rate: Real = key(0.05, "share of the healthy slices that are flagged", gt=0, lt=1)
