@@ -27,7 +27,7 @@ print("" if value is None else value)' "$2" <"$1"
 prepare() {
   ((${#cleared[@]} == 0)) || log "notice: cleared variables of the job in which sbatch was called: $(describe_cleared)"
   unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT SRUN_CPUS_PER_TASK
-  unset TORCHELASTIC_RUN_ID ACCELERATE_MIXED_PRECISION
+  unset TORCHELASTIC_RUN_ID ACCELERATE_MIXED_PRECISION VQDIST_STAGED_DATA
   # With sbatch --export=NONE it would keep the variables that are set here from the ranks.
   unset SLURM_EXPORT_ENV
   local site

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submits the whole pipeline, from source images to new slices, as a chain of dependent jobs.
 #
-#     slurm/pipeline.sh [--dry-run] [OPTION VALUE ...] SOURCE OUT
+#     slurm/pipeline.sh [--dry-run|--no-check] [OPTION VALUE ...] SOURCE OUT
 #
 #     SOURCE                 source of vqdist.shard: a folder, or `demo`
 #     OUT                    folder for all results: slices, vqvae, codes, pixelcnn, evaluate-*.json, samples
@@ -11,9 +11,11 @@
 #                            --evaluate-args, --sample-args
 #     --encode-args WORDS    the same for vqdist.encode        (default: --views 4 --shift 4)
 #     --dry-run              check every stage and print the chain without submitting it
+#     --no-check             submit without the check
 #
-# --dry-run prints the settings of the site, what is wrong with the arguments, configurations and ranks of each stage
-# (exit code 2), and the commands. Datasets and runs that earlier stages will make may be missing.
+# --dry-run prints the settings of the site, the commands, and what is wrong with the arguments, configurations and ranks
+# of each stage (exit code 2). Datasets and runs that earlier stages will make may be missing. The same check runs before
+# the chain is submitted; --no-check leaves it out, for a login node on which vqdist cannot run.
 #
 # Run it again to continue: finished stages are skipped and queued jobs are kept. If a job fails, Slurm cancels the jobs
 # that depend on it (reason DependencyNeverSatisfied).
@@ -30,12 +32,13 @@ fail() {
   exit 2
 }
 
-dry_run=0 places=()
+dry_run=0 check=1 places=() arguments=("$@")
 declare -A configs=([--vqvae]=vqvae_oasis [--pixelcnn]=pixelcnn_oasis)
 declare -A words=([--encode-args]='--views 4 --shift 4')
 while (($# > 0)); do
   case $1 in
   --dry-run) dry_run=1 ;;
+  --no-check) check=0 ;;
   -h | --help) answer_help "$1" ;;
   --vqvae | --pixelcnn) (($# > 1)) || fail "$1: found no value; expected a configuration"; configs[$1]=$2; shift ;;
   --shard-args | --vqvae-args | --encode-args | --pixelcnn-args | --evaluate-args | --sample-args)
@@ -54,6 +57,7 @@ fi
 out=$(realpath --canonicalize-missing "${places[1]}")
 if ! ((dry_run)); then
   command -v sbatch >/dev/null || fail "found no sbatch on the PATH; expected a login node of a cluster with Slurm"
+  ((!check)) || "$home/slurm/pipeline.sh" --dry-run "${arguments[@]}" >/dev/null || exit
   mkdir -p "$out/jobs"
 fi
 
@@ -206,7 +210,7 @@ choose_interpreter
 run_module vqdist.doctor --help >/dev/null 2>&1 ||
   fail "\`${container[*]+${container[*]} }$VQDIST_PYTHON -m vqdist.doctor\` found no working environment; expected the one" \
     "of \`bash launch/environment.sh\`, or VQDIST_PYTHON"
+printf '%s\n' "${chain[@]}" # before the table of problems, which has to stay on the screen
 printf '%s\n' "${chain[@]}" | run_module vqdist.diagnosis.pipeline_plan "$out" >&2 || code=$?
-printf '%s\n' "${chain[@]}"
 ((code == 0)) || echo "pipeline.sh: error: the stages cannot be submitted like this: see the table above" >&2
 exit "$code"

@@ -140,3 +140,30 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with("--beside: found runs beside --pictures; expected --data", run=run, pictures=images, beside=run)
     fails_with("--data and --pictures: found neither", run=run)
     fails_with("--run: found nothing; expected a value: it is required", data=images)
+
+
+def test_a_saved_model_without_figures_says_so(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = folder / "run" / "model"
+    report, said = run_evaluate(capsys, run=model, data=folder / "images")
+    assert "figures" not in report
+    assert f"no figures: {model} is a saved model and not a run; --figures FOLDER draws them" in said
+    _, said = run_evaluate(capsys, run=model, data=folder / "images", figures="null")
+    assert "no figures" not in said
+
+
+def test_photographs_have_no_brain_in_the_table_of_pictures(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (32, 32), 90).save(tmp_path / "a.png")
+    run = save_vqvae(tmp_path / "run")
+    images = tmp_path / "images"
+    shutil.copytree(folder / "images", images)
+    (run / "config.yaml").write_text(f"task: vqvae\ndata: {{path: {images}}}\n")
+    for layout, shown in (("imagefolder", False), ("oasis-png", True)):
+        manifest = json.loads((images / "dataset.json").read_text())
+        (images / "dataset.json").write_text(json.dumps(manifest | {"source": {"layout": layout}}))
+        report, said = run_evaluate(capsys, run=run, pictures=tmp_path / "a.png")
+        assert ("ssim_brain" in said) is shown
+        assert "ssim_brain" in report["metrics"]

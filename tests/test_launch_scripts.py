@@ -229,3 +229,26 @@ def test_an_interpreter_without_the_package_is_named(tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert "expected the one of `bash launch/environment.sh`" in result.stderr
+
+
+def test_the_problems_of_a_dry_run_are_last(tmp_path: Path) -> None:
+    words = ("--vqvae-args", "--optim.lrr 1", "demo", tmp_path / "out")
+    script = 'exec slurm/pipeline.sh --dry-run "$@" 2>&1'
+    lines = bash(script, *words, VQDIST_SITE="/dev/null", VQDIST_PYTHON=sys.executable).stdout.splitlines()
+    chain = [number for number, line in enumerate(lines) if " slurm/" in line or ".sbatch" in line]
+    assert len(chain) == 7
+    assert all("optim.lrr" in line or "sbatch" not in line for line in lines[max(chain) + 1 :])
+    assert lines[-1] == "pipeline.sh: error: the stages cannot be submitted like this: see the table above"
+
+
+@pytest.mark.parametrize(("words", "submits"), [((), False), (("--no-check",), True)])
+def test_stages_are_checked_before_they_are_submitted(tmp_path: Path, words: tuple[str, ...], submits: bool) -> None:
+    add_program(tmp_path, "sbatch", f"echo 7; echo \"$@\" >>'{tmp_path}/submitted'")
+    add_program(tmp_path, "squeue", "true")
+    words = (*words, "--vqvae-args", "--optim.lrr 1", "demo", str(tmp_path / "out"))
+    variables = {"VQDIST_SITE": "/dev/null", "VQDIST_PYTHON": sys.executable}
+    result = bash('exec slurm/pipeline.sh "$@"', *words, path=tmp_path, **variables)
+    assert result.returncode == (0 if submits else 2)
+    assert ("optim.lrr: an unknown key" in result.stderr) is not submits
+    assert (tmp_path / "submitted").exists() is submits
+    assert (tmp_path / "out").exists() is submits

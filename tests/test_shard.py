@@ -16,7 +16,7 @@ from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.command import run_command
-from vqdist.shard import main
+from vqdist.shard import describe_size, main
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -241,11 +241,14 @@ def splits_of_folders(folder: Path, splits: Iterable[str]) -> dict[str, set[str]
 def test_equal_names_in_the_folders_of_patients(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     names = [f"{patient}/{name}.nii.gz" for patient in range(4) for name in ("T1", "T2", "T1_mask")]
     source = save_volumes(tmp_path / "s", *names)
-    code, result, said = shard(capsys, source, tmp_path / "d", "--image-size", 8, "--strict")
+    words = (source, tmp_path / "d", "--image-size", 8)
+    assert shard(capsys, *words, "--strict")[0] == 2
+    code, result, said = shard(capsys, *words)
     assert code == 0
     assert "subjects: 4 in 8 files, identified by folder: 0, 1, 2, ..." in said
     assert "left out: 4 segmentation masks, such as 0/T1_mask.nii.gz" in said
     assert "WARNING: volumes: found several kinds of volumes (T1, T2) in 4 of 4 subjects; expected one kind" in said
+    assert said.rstrip().endswith("1 WARNING above; --strict true refuses such data")
     assert all(len(splits) == 1 for splits in splits_of_folders(tmp_path / "d", result["splits"]).values())
     keys = [sample["__key__"] for split in result["splits"] for sample in read_all(tmp_path / "d", split)]
     assert len(keys) == len(set(keys)) == 40
@@ -405,3 +408,18 @@ def test_real_volumes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert code == 2
     assert "1 subject for 3 shares above zero" in said
     assert shard(capsys, SHARED / "oasis_discs", tmp_path / "o", *words, "--split", 0, 0, 1)[0] == 0
+
+
+def test_one_contrast_of_several_passes_strict(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_volumes(tmp_path / "s", *(f"sub-{n}/{name}.nii.gz" for n in range(3) for name in ("T1", "FLAIR")))
+    words = (source, tmp_path / "d", "--image-size", 8, "--strict")
+    code, _, said = shard(capsys, *words)
+    assert code == 2
+    assert "several kinds of volumes (FLAIR, T1) in 3 of 3 subjects" in said
+    assert shard(capsys, *words, "--include", "*T1*")[0] == 0
+
+
+@pytest.mark.parametrize(("size", "nearest"), [(60, 64), (50, 48), (3, 8), (64, None)])
+def test_sizes_that_the_recommended_configurations_need(size: int, nearest: int | None) -> None:
+    assert describe_size(size).endswith(f"the nearest is --image-size {nearest}" if nearest else "")
+    assert bool(describe_size(size)) is (nearest is not None)

@@ -25,6 +25,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report_table import describe_report
+    from vqdist.evaluation.run_data import is_of_brains
     from vqdist.evaluation.wandb_logging import publish
 
     ranks = init_process_group(options.device)
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
             report, shows_brains = evaluate_model(inputs, ranks), not shows_pictures(inputs.dataset.manifest)
         else:
             collect(lambda: check_picture_inputs(options, ranks), problems=parsed.problems)
-            report, shows_brains = evaluate_pictures(options, ranks), True
+            report, shows_brains = evaluate_pictures(options, ranks), is_of_brains(options.run)
         if ranks.is_main:
             print_message(describe_report(report, shows_brains=shows_brains))
             emit(report, options.out)

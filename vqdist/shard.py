@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import ShardOptions
+from vqdist.config.model_config import VQVAEConfig
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, DataError, VqdistError, collect, list_examples
 from vqdist.foundation.progress import count_noun, print_message
@@ -60,6 +61,8 @@ def main(argv: Sequence[str]) -> None:
     for left in find_leftovers(options.out):
         print_message(f"{left} is a temporary folder of a killed command, or of one that runs now; it is not a dataset")
     describe_source(source)
+    if message := describe_size(options.image_size):
+        print_message(message)
     shares = dict(zip(("train", "validate", "test"), options.shares, strict=True))
     given = [(file.subject, file.split) for file in source.files]
     splits = assign_splits(given, shares, fill="split" in options.model_fields_set, seed=options.seed)
@@ -67,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     doubts = [*source.doubts, *find_untrained_classes(labelled, source.class_names)]
     if doubts and options.strict:
         raise DataError(doubts)
-    for doubt in (*doubts, *source.mixed_kinds):
+    for doubt in doubts:
         print_message(f"WARNING: {doubt}")
     try:
         manifest, skipped = write_source(
@@ -105,6 +108,16 @@ def describe_source(source: "Source") -> None:
     if source.passed_over:
         many = count_noun(len(source.passed_over), "file")
         print_message(f"ignored, not of this layout: {many}, such as {source.passed_over[0]}")
+
+
+def describe_size(image_size: int) -> str:
+    """Return a message about a size that the default downsampling does not divide; empty for others."""
+    default = VQVAEConfig()
+    nearest = default.nearest_size(image_size)
+    if nearest == image_size:
+        return ""
+    needed = f"the recommended configurations need a multiple of {default.downsample}"
+    return f"--image-size {image_size}: {needed}, model.downsample; the nearest is --image-size {nearest}"
 
 
 def warn(manifest: "Manifest", shares: dict[str, float], *, given_splits: bool) -> None:

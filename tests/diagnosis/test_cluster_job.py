@@ -71,7 +71,7 @@ def test_job_whose_controller_does_not_answer(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("has_key", "reason", "state", "found"),
     [
-        (False, "", "note", "no API key: offline"),
+        (False, "", "ok", "offline, because there is no API key; with `wandb login` runs are online"),
         (True, "refused", "note", "http://server does not answer (refused): offline"),
         (True, "", "ok", "online, http://server answers"),
     ],

@@ -74,4 +74,12 @@ def test_a_split_of_one_slice_has_no_distances(images: Path, vqvae: Path, tmp_pa
                 sample = reader.read(number)
                 writer.write(split, sample["__key__"], sample["png"], sample["json"])
                 (samples / f"{number}.png").write_bytes(sample["png"])
-    fails_with(f"{few}, test: found 1 slices; expected at least two", run=vqvae, data=few, samples=samples)
+    fails_with(f"{few}, test: found 1 slice; expected at least two", run=vqvae, data=few, samples=samples)
+
+
+def test_a_wrong_split_is_the_only_message(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = save_vqvae(tmp_path / "run")
+    (run / "config.yaml").write_text(f"task: vqvae\ndata: {{path: {images}}}\n")
+    fails_with("found no split 'val'; expected train or validate or test; did you mean validate?", run=run, split="val")
+    fails_with("found no split 'other'; expected train or validate or test", run=run, split="other")
+    assert capsys.readouterr().err == ""

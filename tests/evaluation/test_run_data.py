@@ -1,5 +1,6 @@
 """The dataset of a run is evaluated where --data is not given."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from support.datasets import FEW, write_image_set
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import open_dataset
 from vqdist.evaluation.inputs import read_inputs
-from vqdist.evaluation.run_data import report_run_data
+from vqdist.evaluation.run_data import is_of_brains, report_run_data
 from vqdist.foundation.errors import ConfigError
 from vqdist.models.model_card import DataDescription, ModelCard
 
@@ -104,3 +105,16 @@ def test_images_that_were_split_again_are_reported(
     read_inputs(options.model_copy(update={"images": tmp_path / "moved"}), ALONE)
     found = f"WARNING: {tmp_path / 'moved'} differs from the images that {codes} was encoded from: {doubt}\n"
     assert found in capsys.readouterr().err
+
+
+def test_only_runs_on_brain_slices_are_known_to_be_of_brains(tmp_path: Path, images: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(images, copy)
+    run = write_config(save_vqvae(tmp_path / "run"), copy)
+    for layout, expected in (("imagefolder", False), ("nifti", True), (None, False)):
+        manifest = json.loads((copy / "dataset.json").read_text())
+        manifest["source"] = {"layout": layout} if layout else {}
+        (copy / "dataset.json").write_text(json.dumps(manifest))
+        assert is_of_brains(run) is expected
+    assert not is_of_brains(run / "model")
+    assert not is_of_brains(write_config(save_vqvae(tmp_path / "other"), "nowhere"))

@@ -105,3 +105,11 @@ def test_a_line_can_be_written_before_it_is_due(capfd: pytest.CaptureFixture[str
         bar.write_line()
         assert bar.lines == 1
     assert capfd.readouterr().err.startswith("demo: 3 of 10 steps (30%), ")
+
+
+@pytest.mark.parametrize(("done", "expected"), [(1, "demo: 1 step, in"), (2, "demo: 2 steps, in")])
+def test_one_is_no_plural(done: int, expected: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert len(list(progress(range(done), unit="steps", label="demo"))) == done
+    assert capfd.readouterr().err.startswith(expected)
+    bar = ProgressBar(1, unit="steps", label="demo", shown=False)
+    assert bar.describe().startswith("demo: 0 of 1 step (0%)")

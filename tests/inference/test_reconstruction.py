@@ -11,7 +11,7 @@ from support import save_vqvae
 from vqdist import load_model
 from vqdist.data.sources.pictures import load_picture
 from vqdist.foundation.errors import UserError
-from vqdist.inference.reconstruction import reconstruct_pictures
+from vqdist.inference.reconstruction import find_pictures, reconstruct_pictures
 from vqdist.plotting.image_grids import GAP_PIXELS as GAP
 
 
@@ -61,3 +61,17 @@ def test_missing_and_broken_pictures_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         reconstruct_pictures(tmp_path / "no-run", tmp_path / "nowhere", tmp_path / "out")
     assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.nii.gz", "NIfTI"), ("a.mgz", "FreeSurfer"), ("IM0001", "DICOM")])
+def test_volumes_are_refused_with_the_way_to_slice_them(tmp_path: Path, name: str, kind: str) -> None:
+    folder = tmp_path / "vol umes"
+    folder.mkdir()
+    (folder / name).write_bytes(bytes(128) + b"DICM")
+    for source in (folder, folder / name):
+        with pytest.raises(UserError) as error:
+            find_pictures(source)
+        assert f"found {kind} " in str(error.value)
+        assert f"run `vqdist shard '{folder}' DATA` and give `--data DATA`" in str(error.value)
+    Image.new("L", (4, 4)).save(folder / "preview.png")
+    assert find_pictures(folder) == [folder / "preview.png"]

@@ -84,8 +84,22 @@ def test_misfits_are_named() -> None:
         choose_conditions(prior, infos, {"slice": 9})
     assert parse_conditions(["slice=3", "label=0"]) == {"slice": 3, "label": 0}
     with pytest.raises(ConfigError) as error:
-        parse_conditions(["slice=x", "age=3", "slice=-1", "slice"])
-    assert len(error.value.problems) == 4
+        parse_conditions(["slice=x", "age=3", "slice=-1", "slice", "label=", "label=-1"])
+    assert len(error.value.problems) == 6
+
+
+def test_a_label_may_be_the_name_of_a_class() -> None:
+    prior = PixelCNN(4, hidden=4, layers=1, condition="label", num_labels=2)
+    infos = [SliceInfo("a", "a.png", "a")]
+    given = parse_conditions(["label=dots"])
+    assert given == {"label": "dots"}
+    assert torch.equal(choose_conditions(prior, infos, given, ["cells", "dots"]).label, torch.tensor([1]))
+    with pytest.raises(ConfigError, match="--condition label: found 'cats'; expected a class: 0 cells, 1 dots"):
+        choose_conditions(prior, infos, {"label": "cats"}, ["cells", "dots"])
+    with pytest.raises(ConfigError, match=r"give --condition label=CLASS .*; the classes are 0 cells, 1 dots"):
+        choose_conditions(prior, infos, {}, ["cells", "dots"])
+    with pytest.raises(ConfigError, match=r"give --condition label=NUMBER for all slices$"):
+        choose_conditions(prior, infos, {})
 
 
 def test_long_lists_are_shortened() -> None:
@@ -93,3 +107,11 @@ def test_long_lists_are_shortened() -> None:
     assert [problem.where for problem in shorten(problems)] == ["0", "1", "2", "3", "4", "more files"]
     assert shorten(problems)[-1].found == "4 with similar problems"
     assert shorten(problems[:5]) == problems[:5]
+
+
+def test_equal_problems_are_one_with_a_count() -> None:
+    problems = [Problem("mask.png", "no white pixel", "white"), Problem("b", "x", "y")]
+    assert [str(problem) for problem in shorten([problems[0]] * 40 + problems[1:])] == [
+        "mask.png: found no white pixel, for 40 slices; expected white",
+        "b: found x; expected y",
+    ]

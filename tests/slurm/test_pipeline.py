@@ -84,7 +84,11 @@ def test_in_one_go_then_again(jobs: Jobs) -> None:
     assert len(list((chain.out / "samples").glob("sample-*.png"))) == 64
     for stage in ("vqvae", "pixelcnn"):
         config = yaml.safe_load((chain.out / stage / "config.yaml").read_text())
-        assert config["data"]["path"] == f"/mnt/scratch/vqdist-{chain.job(stage)}"
+        assert config["data"]["path"] == str(chain.out / {"vqvae": "slices", "pixelcnn": "codes"}[stage])
+        assert f"are in /mnt/scratch/vqdist-{chain.job(stage)}" in chain.log(stage)
+        assert (
+            f"read from /mnt/scratch/vqdist-{chain.job(stage)}" in (chain.out / stage / "logs/rank-0.log").read_text()
+        )
     assert not list(Path(f"/proc/{jobs.cluster.nodes['node1'].pid}/root/mnt/scratch").iterdir())
     assert chain.submit().splitlines() == [f"{stage}: done" for stage in STAGES]
 

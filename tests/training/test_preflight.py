@@ -161,3 +161,35 @@ def test_third_party_shards_without_train_or_with_two_pictures_are_refused(tmp_p
         f"data.global_batch_size: found 16 for 15 samples of train in {tmp_path / 'b'}; expected at most 15: pass "
         "--data.global_batch_size 15, or use more data"
     )
+
+
+def test_the_ranks_read_the_copy_of_a_node_but_name_the_original(
+    image_set: Path, code_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(image_set, copy)
+    monkeypatch.setenv("VQDIST_STAGED_DATA", str(copy))
+    config = config_of("--data.path", image_set)
+    problems, dataset = check_run(config, TASKS[config.task])
+    assert dataset is not None, problems
+    assert (dataset.path, dataset.folder) == (str(image_set), copy)
+    assert capsys.readouterr().err == f"{image_set}: read from {copy}, its copy on this node\n"
+    monkeypatch.setenv("VQDIST_STAGED_DATA", str(code_set))
+    assert "VQDIST_STAGED_DATA: found" in problems_of("--data.path", image_set)
+
+
+@pytest.mark.parametrize(
+    ("size", "keys", "expected"),
+    [
+        ([60, 60], (), "shard again with --image-size 64, or pass --model.downsample 4"),
+        ([60, 60], ("--model.patch", 4, "--model.fine_layers", 1), "64, or pass --model.downsample 4 --model.patch 2"),
+        ([50, 50], (), "a divisor of both sides: shard again with --image-size 48"),
+    ],
+)
+def test_sizes_that_fit_are_proposed(
+    image_set: Path, tmp_path: Path, size: list[int], keys: tuple, expected: str
+) -> None:
+    manifest = json.loads((image_set / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(manifest | {"image_size": size}))
+    found = problems_of("--data.path", tmp_path, "--model.downsample", 8, "--data.crop", "null", *keys)
+    assert found.splitlines()[0].endswith(expected)

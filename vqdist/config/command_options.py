@@ -86,7 +86,8 @@ class ShardOptions(Options):
         None, "what identifies the subject of a file; null: its name or its folder, whichever does"
     )
     strict: Bool = key(
-        False, "doubts about subjects, classes or masks end the command with exit code 2; false: they are warnings"
+        False,
+        "doubts about subjects, classes, masks or contrasts end the command with exit code 2; false: they are warnings",
     )
     overwrite: Bool = key(False, "replace the contents of OUT")
 

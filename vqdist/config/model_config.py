@@ -4,7 +4,7 @@ Configuration files, flags, `--help`, the key table, the constructors of the mod
 classes.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from vqdist.config.augmentation import SymmetryKey
 from vqdist.config.section import Bool, Int, IntChoice, Real, Section, key
@@ -12,6 +12,9 @@ from vqdist.foundation.errors import Problem
 
 if TYPE_CHECKING:
     from vqdist.config.schema import RunConfig
+
+
+Downsample = Literal[4, 8, 16]
 
 
 class ModelConfig(Section):
@@ -50,7 +53,7 @@ class VQVAEConfig(ModelConfig, QuantizerConfig):
     residual_hidden: Int = key(32, "channels inside a residual block", ge=1)
     residual_layers: Int = key(2, "residual blocks in the encoder and in the decoder", ge=0, le=1000)
     fine_layers: Int = key(0, "residual blocks at each resolution finer than the code map", ge=0, le=1000)
-    downsample: Annotated[Literal[4, 8, 16], IntChoice] = key(8, "image side divided by the side of the code map")
+    downsample: Annotated[Downsample, IntChoice] = key(8, "image side divided by the side of the code map")
     patch: Annotated[Literal[1, 2, 4], IntChoice] = key(
         1, "side of the pixel squares folded into channels first; above 1, widths halve per finer resolution", unit="px"
     )
@@ -62,6 +65,22 @@ class VQVAEConfig(ModelConfig, QuantizerConfig):
             found = f"{self.fine_layers}, with patches of {self.patch} pixels, as coarse as the code map"
             return [Problem("model.fine_layers", found, "0, or a smaller model.patch")]
         return []
+
+    def advise_size(self, image_size: tuple[int, ...]) -> str:
+        """Return what fits images whose sides are no multiples of downsample; empty if they are multiples."""
+        if not any(side % self.downsample for side in image_size):
+            return ""
+        expected = f"a divisor of both sides: shard again with --image-size {self.nearest_size(max(image_size))}"
+        finer = [value for value in get_args(Downsample) if value < self.downsample]
+        fitting = max((value for value in finer if not any(side % value for side in image_size)), default=None)
+        if fitting is None:
+            return expected
+        patch = f" --model.patch {fitting // 2}" if self.fine_layers and self.patch >= fitting else ""
+        return f"{expected}, or pass --model.downsample {fitting}{patch}"
+
+    def nearest_size(self, side: int) -> int:
+        """Return the multiple of downsample that is nearest to a side."""
+        return max(round(side / self.downsample), 1) * self.downsample
 
     def find_run_conflicts(self, run: "RunConfig") -> list[Problem]:
         crop = run.data.crop

@@ -19,6 +19,11 @@ def shows_pictures(manifest: Manifest) -> bool:
     return find_layout(manifest) == _PICTURES
 
 
+def shows_brains(manifest: Manifest) -> bool:
+    """Return whether a dataset is known to be made from brain slices; False for third-party shards."""
+    return find_layout(manifest) not in (None, _PICTURES)
+
+
 def choose_mirror(manifest: Manifest) -> Literal["none", "up-down"]:
     """Return up-down for brain slices, where it exchanges left and right, and none for pictures of any content."""
-    return "none" if find_layout(manifest) in (None, _PICTURES) else "up-down"
+    return "up-down" if shows_brains(manifest) else "none"

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from vqdist.foundation.launcher_environment import (
     read_world_size,
     world_problems,
 )
+from vqdist.foundation.progress import print_from_any_rank
+
+ANNOUNCE_AFTER_S = 10.0  # ranks of one job start within seconds of each other
 
 
 @contextmanager
@@ -170,7 +174,7 @@ def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ra
             os.environ.pop(name, None)
     from accelerate import PartialState
 
-    with warnings.catch_warnings():
+    with announcing_wait(describe_meeting(world_size), shown=world_size > 1), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
         state = PartialState(cpu=wants_cpu(device), timeout=timedelta(seconds=timeout_s))
     if state.num_processes != world_size:
@@ -178,6 +182,28 @@ def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ra
     local_rank = max(state.local_process_index, 0)
     allow_tf32(state.device)
     return Ranks(state.process_index, state.num_processes, local_rank, state.device)
+
+
+@contextmanager
+def announcing_wait(text: str, *, shown: bool = True, after_s: float = ANNOUNCE_AFTER_S) -> Iterator[None]:
+    """Print a message, from every rank, if the body takes longer than some seconds."""
+    timer = threading.Timer(after_s, print_from_any_rank, (text,))
+    timer.daemon = True
+    if shown:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def describe_meeting(world_size: int, environ: Mapping[str, str] = os.environ) -> str:
+    """Return what a rank that joins the process group waits for."""
+    rank, address = (environ.get(name, "?") for name in ("RANK", "MASTER_ADDR"))
+    where = f"{address}:{environ.get('MASTER_PORT', '?')} (MASTER_ADDR, MASTER_PORT)"
+    if rank == "0":
+        return f"rank 0 on {socket.gethostname()}: waiting for all {world_size:,} ranks to connect to {where}"
+    return f"rank {rank} on {socket.gethostname()}: waiting for rank 0 and all {world_size:,} ranks at {where}"
 
 
 def destroy_process_group() -> None:

@@ -68,6 +68,8 @@ def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
     if out is not None:
         print_message("evaluate: drawing the figures ...")
         report["figures"] = run_on_main(ranks, lambda: draw_figures(inputs, evaluation, report, sample_report, out))
+    elif inputs.options.figures is not None:
+        print_message(f"no figures: {inputs.options.run} is a saved model and not a run; --figures FOLDER draws them")
     return report
 
 

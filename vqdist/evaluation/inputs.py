@@ -12,6 +12,7 @@ from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.single_conditions import report_single_conditions
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
+from vqdist.foundation.progress import count_noun
 from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
 from vqdist.inference.open_images import open_images
@@ -66,7 +67,6 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
         lambda: None if options.samples is None else SampleFolder.open(options.samples),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
-    report_run_data(dataset, (prior_files or vqvae_files).card, options)
     prior = None if prior_files is None else build_pixelcnn(prior_files)
     vqvae, others = build_vqvae(vqvae_files), {name: build_vqvae(files) for name, files in beside.items()}
     if prior is None:
@@ -81,6 +81,7 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
         lambda: None if samples is None else find_real_slices(given_images, dataset, options),
         problems=list(dict.fromkeys(problems)),
     )
+    report_run_data(dataset, (prior_files or vqvae_files).card, options)
     if samples is not None:
         report_single_conditions(samples, real[0].manifest)
     return EvaluationInputs(options, prior, vqvae, dataset, split, others, samples, real)
@@ -143,5 +144,5 @@ def find_real_slices(
     for split in (train, test):
         if len(split) < 2:
             expected = "at least two, to compare the samples with"
-            raise DataError.of(f"{images.path}, {split.name}", f"{len(split)} slices", expected)
+            raise DataError.of(f"{images.path}, {split.name}", count_noun(len(split), "slice"), expected)
     return train, test

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import Dataset
+from vqdist.data.orientation import shows_brains
 from vqdist.data.remote.download import is_url
+from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.errors import UserError
 from vqdist.foundation.progress import print_message
 from vqdist.inference.changed_data import choose_data_path, describe_doubt, read_data_section, report_changed_data
@@ -29,6 +31,15 @@ def open_run_data(options: EvaluateOptions) -> Dataset:
         found = f"{path}, which is not a folder seen from {Path.cwd()}"
         raise UserError.of(where, found, "the dataset of the run: give its folder with --data")
     return open_images(path, options, cache_dir=data.get("cache_dir"))
+
+
+def is_of_brains(run: Path) -> bool:
+    """Return whether a model is known to be trained on brain slices: the dataset of its run is here and says so."""
+    try:
+        path = choose_data_path(read_data_section(run), run)
+        return shows_brains(load_manifest(path))
+    except UserError:  # a saved model, or a run whose dataset is not on this machine
+        return False
 
 
 def report_run_data(dataset: Dataset, card: ModelCard, options: EvaluateOptions) -> None:

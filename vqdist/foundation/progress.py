@@ -132,9 +132,9 @@ class ProgressBar:
     def describe(self, *, ended: bool = False) -> str:
         """Return the state of the work as one line of a log."""
         known = self.total is not None and not (ended and self.done == self.total)
-        share = (
-            f" of {self.total:,} {self.unit} ({self.done / max(self.total or 0, 1):.0%})" if known else f" {self.unit}"
-        )
+        one = (self.total if known else self.done) == 1 and len(self.unit) > 1  # the unit may be s
+        unit = self.unit.removesuffix("s") if one else self.unit
+        share = f" of {self.total:,} {unit} ({self.done / max(self.total or 0, 1):.0%})" if known else f" {unit}"
         steady_s, rate = self._measure()
         times = self._describe_time_left(steady_s, rate)
         if ended:

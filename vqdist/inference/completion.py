@@ -20,7 +20,7 @@ from vqdist.config.slice_options import CompleteOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem, collect
-from vqdist.foundation.progress import ProgressBar
+from vqdist.foundation.progress import ProgressBar, count_noun
 from vqdist.inference.conditions import Conditions
 from vqdist.inference.hole_filling import fill_hole, paste_without_seam
 from vqdist.inference.mask_files import find_masks, read_mask
@@ -115,7 +115,7 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(
-        lambda: choose_conditions(models.prior, slices.infos, given),
+        lambda: choose_conditions(models.prior, slices.infos, given, models.class_names),
         lambda: run_on_main(ranks, lambda: list_masks(options, slices)),
     )
     return CompletionJob(options, models, slices, conditions, masks)
@@ -131,7 +131,7 @@ def list_masks(options: CompleteOptions, slices: SliceSource) -> list[Path]:
     masks = find_masks(options.mask, names, within=options.pictures)
     missing = [name for name, mask in zip(names, masks, strict=True) if mask is None]
     if missing:
-        found = f"no mask of {len(missing)} of {len(names)} slices, for example {missing[0]}"
+        found = f"no mask of {len(missing)} of {count_noun(len(names), 'slice')}, for example {missing[0]}"
         raise DataError.of(str(options.mask), found, "a mask for each slice, named like it")
     paths = [mask for mask in masks if mask is not None]
     problems: list[Problem] = []

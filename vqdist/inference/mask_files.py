@@ -10,6 +10,7 @@ import numpy.typing as npt
 from vqdist.data.sources.file_names import stem
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.progress import count_noun
 from vqdist.inference.reconstruction import find_pictures
 
 # Words of file names that say what a picture shows, not which slice it is.
@@ -57,7 +58,7 @@ def find_masks(folder: Path, pictures: Sequence[str], *, within: Path | None = N
             raise DataError.of(name, f"{len(paths)} masks, for example {paths[0]} and {paths[1]}", "one mask")
     if not any(found):
         expected = f"masks named like the slices, for example {_stem(pictures[0])}.png"
-        raise DataError.of(str(folder), f"no mask of any of {len(pictures)} slices", expected)
+        raise DataError.of(str(folder), f"no mask of any of {count_noun(len(pictures), 'slice')}", expected)
     return [paths[0] if paths else None for paths in found]
 
 

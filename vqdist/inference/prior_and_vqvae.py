@@ -74,7 +74,7 @@ def read_prior_files(prior: Path) -> tuple[ModelFiles, ModelFiles]:
 
 def read_prior_and_conditions(
     options: SliceOptions, ranks: Ranks
-) -> tuple[tuple[ModelFiles, ModelFiles], dict[str, int]]:
+) -> tuple[tuple[ModelFiles, ModelFiles], dict[str, int | str]]:
     """Read the files of the models and the given conditions, and check the output folder. Must be called by all ranks.
 
     Raises:

@@ -4,6 +4,7 @@ from vqdist.inference.reconstruction import reconstruct_pictures
 reconstruct_pictures("runs/vqvae_oasis", "my-pictures", "my-reconstructions")
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from vqdist.data.loading.batch import to_images
 from vqdist.data.sources.pictures import load_picture, picture_extensions
+from vqdist.data.sources.unsupported_formats import name_volumes
 from vqdist.foundation.errors import DataError, collect
 from vqdist.foundation.progress import progress
 from vqdist.inference.saved_models import build_vqvae
@@ -31,13 +33,25 @@ def find_pictures(source: str | Path) -> list[Path]:
         DataError: no pictures.
     """
     source = Path(source)
-    if source.is_file():
-        return [source]
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in picture_extensions())
+    paths = [source] if source.is_file() else []
+    paths = paths or sorted(path for path in source.rglob("*") if path.suffix.lower() in picture_extensions())
+    if all(path.suffix.lower() not in picture_extensions() for path in paths):
+        _refuse_volumes(source)
     if not paths:
         found = "no pictures" if source.is_dir() else "nothing"
         raise DataError.of(str(source), found, "a picture or a folder of pictures")
     return paths
+
+
+def _refuse_volumes(source: Path) -> None:
+    """Raise a DataError if a file, or a file of a folder, is a volume: only `vqdist shard` reads volumes."""
+    for path in [source] if source.is_file() else sorted(source.rglob("*")):
+        if path.is_file() and (noun := name_volumes(path)):
+            folder = source.parent if source.is_file() else source
+            expected = (
+                f"pictures; for volumes, run `vqdist shard {shlex.quote(str(folder))} DATA` and give `--data DATA`"
+            )
+            raise DataError.of(str(source), noun if path == source else f"{noun}, such as {path.name}", expected)
 
 
 def reconstruct_pictures(

@@ -5,7 +5,7 @@ A slice depends only on the seed and on its number, not on the number of ranks o
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from vqdist.foundation.atomic_files import find_output_problems, output_folder, 
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
+from vqdist.inference.class_labels import find_label, list_classes
 from vqdist.inference.conditions import Conditions, draw_conditions, find_untrained_label
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
@@ -29,7 +30,6 @@ from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
 GRID_SLICES = 64
-LISTED_CLASSES = 5
 # Every batch has this size, and surplus maps of the last one are discarded: floating-point results may depend on the
 # batch size.
 MAPS_PER_BATCH = 16
@@ -139,35 +139,6 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
     conditions, _ = collect(choose_conditions, lambda: sampling.check(options.num, files.grid, prior.num_codes))
     return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, conditions)
-
-
-def find_label(label: int | str | None, names: Sequence[str]) -> int | None:
-    """Return the number of a class that is given by its number or its name.
-
-    Args:
-        names: name of each class; empty for classes without names.
-    Raises:
-        UserError: no class has the name.
-    """
-    if not isinstance(label, str):
-        return label
-    if label in names:
-        return names.index(label)
-    expected = f"a class: {describe_classes(names)}" if names else "the number of a class: the classes have no names"
-    raise UserError.of("--label", repr(label), expected)
-
-
-def describe_classes(names: Sequence[str]) -> str:
-    """Return numbers and names of the first classes, and how many there are."""
-    listed = ", ".join(f"{label} {name}" for label, name in enumerate(names[:LISTED_CLASSES]))
-    return listed if len(names) <= LISTED_CLASSES else f"{listed}, ... ({len(names)} classes)"
-
-
-def list_classes(problem: Problem, names: Sequence[str]) -> Problem:
-    """Return a problem of the label with the names of the classes added, if there are any."""
-    if problem.where != "label" or not names:
-        return problem
-    return replace(problem, expected=f"{problem.expected}: {describe_classes(names)}")
 
 
 def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int) -> Tensor:

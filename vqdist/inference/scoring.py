@@ -110,10 +110,11 @@ class Scorer:
             return draw_slices(self.models, condition, self.method.draws, self.options.seed, with_bits=limits)
 
         drawn: list[PriorDraws] = []
-        with ProgressBar(len(listed), unit="conditions", label="expected slices") as shown:
+        each = self.method.draws
+        with ProgressBar(len(listed) * each, unit="slices", label="draw slices of the prior") as shown:
             for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
                 drawn.append(found)
-                shown.advance(1)
+                shown.advance(each)
         return dict(zip(listed, drawn, strict=True))
 
     def compute_limits(self, draws: Mapping[Condition, PriorDraws], ranks: Ranks) -> BitLimits:
@@ -192,7 +193,7 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     channels = models.vqvae.channels
 
     def prepare(source: SliceSource) -> SliceSet:
-        return SliceSet(source, choose_conditions(models.prior, source.infos, given))
+        return SliceSet(source, choose_conditions(models.prior, source.infos, given, models.class_names))
 
     slices, healthy = collect(
         lambda: prepare(open_slices(options, options.masks, channels=channels)),

@@ -1,7 +1,8 @@
 """The slices that `vqdist complete` and `vqdist score` work on: pictures of a folder, or a split of a dataset."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,6 +15,7 @@ from vqdist.data.open_dataset import open_dataset
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
+from vqdist.inference.class_labels import describe_classes, find_label
 from vqdist.inference.compatibility import find_kind_problems
 from vqdist.inference.conditions import NAMES, Conditions
 from vqdist.inference.mask_files import is_mask_name
@@ -151,31 +153,35 @@ def open_slices(
     return open_pictures(options.pictures, paths, channels=channels)
 
 
-def parse_conditions(texts: Sequence[str]) -> dict[str, int]:
-    """Parse the words of --condition, NAME=VALUE each.
+def parse_conditions(texts: Sequence[str]) -> dict[str, int | str]:
+    """Parse the words of --condition, NAME=VALUE each; a label may be the name of a class.
 
     Raises:
         ConfigError: an unknown name, or no whole number of at least 0; every problem.
     """
-    found: dict[str, int] = {}
+    found: dict[str, int | str] = {}
     problems = []
     for text in texts:
-        name, equals, value = text.partition("=")
-        if name not in NAMES or not equals or not value.isdecimal():
-            expected = " or ".join(f"{name}=NUMBER" for name in NAMES)
-            problems.append(Problem("--condition", repr(text), expected))
-        else:
+        name, _, value = text.partition("=")
+        if value.isdecimal() and name in NAMES:
             found[name] = int(value)
+        elif value and name == "label" and not value.removeprefix("-").isdecimal():
+            found[name] = value
+        else:
+            problems.append(Problem("--condition", repr(text), "label=NUMBER, label=CLASS or slice=NUMBER"))
     if problems:
         raise ConfigError(problems)
     return found
 
 
-def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int]) -> Conditions:
+def choose_conditions(
+    prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int | str], class_names: Sequence[str] = ()
+) -> Conditions:
     """Return the conditions of each slice that the prior is conditioned on: the given ones, or those of the slices.
 
     Args:
-        given: values for all slices, by name.
+        given: values for all slices, by name; a label may be the name of a class.
+        class_names: name of each label; empty if unknown.
     Raises:
         ConfigError: a condition is unknown, unexpected or out of range; every problem.
     """
@@ -187,19 +193,36 @@ def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mappin
                 expected = f"none, as the prior is not conditioned on the {name}"
                 problems.append(Problem(f"--condition {name}", str(given[name]), expected))
             continue
-        values = [given.get(name, getattr(info, name)) for info in infos]
-        pairs = list(zip(infos, values, strict=True))
-        word, advice = name, f"give --condition {name}=NUMBER for all slices"
-        if name == "slice":
-            word, advice = "slice number", f"name the pictures as in case_012_slice_3.png, or {advice}"
-        problems += _describe([info.source for info, value in pairs if value is None], f"no {word}", f"one; {advice}")
-        expected = f"numbers in [0, {limit}), as in the training data; {advice}"
-        outside = [f"{info.source} ({value})" for info, value in pairs if value is not None and value >= limit]
-        problems += _describe(outside, f"a {word} out of range", expected)
+        try:
+            value = find_label(given.get(name), class_names, where=f"--condition {name}")
+        except UserError as error:
+            problems += error.problems
+            continue
+        values = [getattr(info, name) if value is None else value for info in infos]
+        problems += _find_condition_problems(name, limit, infos, values, class_names)
         columns[name] = torch.tensor([value or 0 for value in values])
     if problems:
         raise ConfigError(problems)
     return Conditions(**columns)
+
+
+def _find_condition_problems(
+    name: str, limit: int, infos: Sequence[SliceInfo], values: Sequence[int | None], class_names: Sequence[str]
+) -> list[Problem]:
+    """Return problems of the slices that have no value of a condition, or one out of range."""
+    if name == "slice":
+        word, advice = "slice number", "give --condition slice=NUMBER for all slices"
+        missing = f"one; name the pictures as in case_012_slice_3.png, or {advice}"
+    else:
+        kind = "CLASS" if class_names else "NUMBER"
+        word, advice = "label", f"give --condition label={kind} for all slices"
+        advice += f"; the classes are {describe_classes(class_names)}" if class_names else ""
+        missing = f"one; {advice}"
+    pairs = list(zip(infos, values, strict=True))
+    problems = _describe([info.source for info, value in pairs if value is None], f"no {word}", missing)
+    outside = [f"{info.source} ({value})" for info, value in pairs if value is not None and value >= limit]
+    expected = f"numbers in [0, {limit}), as in the training data; {advice}"
+    return problems + _describe(outside, f"a {word} out of range", expected)
 
 
 def _describe(names: Sequence[str], found: str, expected: str) -> list[Problem]:
@@ -215,7 +238,12 @@ def name_examples(names: Sequence[str]) -> str:
 
 
 def shorten(problems: Sequence[Problem]) -> list[Problem]:
-    """Return the first problems, at most EXAMPLES, and one that counts the others."""
+    """Return the first problems, at most EXAMPLES, and one that counts the others; equal ones are one with a count."""
+    counts = Counter(problems)
+    problems = [
+        problem if count == 1 else replace(problem, found=f"{problem.found}, for {count:,} slices")
+        for problem, count in counts.items()
+    ]
     rest = len(problems) - EXAMPLES
     more = [Problem("more files", f"{rest} with similar problems", "none")] if rest > 0 else []
     return [*problems[:EXAMPLES], *more]

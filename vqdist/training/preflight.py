@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,10 +13,11 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import compute_cache_budget
-from vqdist.data.shards.manifest import MANIFEST, Manifest
+from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
 from vqdist.foundation.errors import CheckpointError, DataError, Problem, UserError, limit_problems
 from vqdist.foundation.launcher_environment import read_world_size
+from vqdist.foundation.progress import print_message
 from vqdist.models.io import VQVAE_FOLDER, fingerprint
 from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
 from vqdist.runs.resume_checks import Contradiction, is_finished, run_dir_problems
@@ -25,6 +28,7 @@ from vqdist.training.state import find_mismatches, read_weights
 from vqdist.training.tasks.task import Task
 
 DEMO_FOLDER = "demo-data"
+STAGED_DATA = "VQDIST_STAGED_DATA"
 
 
 def demo_folder(config: RunConfig) -> Path:
@@ -72,6 +76,7 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
             image_key=config.data.image_key,
             skip_unusable=config.data.on_error == "skip",
         )
+        dataset = use_staged_copy(dataset)
         config = choose_for_dataset(config, dataset.manifest)
         problems = _dataset_problems(config, task, dataset, path)
     except (DataError, CheckpointError) as error:
@@ -79,6 +84,22 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
         return unreadable + _weights_problems(config, task, None), None
     problems += _weights_problems(config, task, None if problems else dataset)
     return problems, None if problems else dataset
+
+
+def use_staged_copy(dataset: Dataset, environ: Mapping[str, str] = os.environ) -> Dataset:
+    """Return the dataset with the folder of its copy on a disk of this node, if slurm/train.sbatch has made one.
+
+    Its path stays that of the original, because the copy is deleted when the job ends.
+
+    Raises:
+        DataError: the copy is gone, or is of another dataset.
+    """
+    if not (copy := environ.get(STAGED_DATA)):
+        return dataset
+    if load_manifest(copy).fingerprint != dataset.manifest.fingerprint:
+        raise DataError.of(STAGED_DATA, f"{copy}, another dataset than {dataset.path}", "its copy, or no value")
+    print_message(f"{dataset.path}: read from {copy}, its copy on this node")
+    return replace(dataset, folder=Path(copy))
 
 
 def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, path: str) -> list[Problem]:

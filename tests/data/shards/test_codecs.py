@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from support.noise_images import NOISE_SIZE, make_noise
 
-from vqdist.data.shards.codecs import decode_codes, decode_png, encode_codes, encode_png, read_picture_size
+from vqdist.data.shards.codecs import decode_codes, decode_png, encode_codes, encode_png, is_turned, read_picture_size
 from vqdist.foundation.errors import DamagedDataError
 
 
@@ -79,3 +79,14 @@ def test_npy_files_that_are_no_map_are_refused() -> None:
             decode_codes(data, grid=(2, 2), num_codes=num_codes, where="here")
     with pytest.raises(DamagedDataError):
         decode_codes(good, grid=(4, 1), num_codes=16)
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(None, False), (1, False), (3, True), (6, True), (99, False)])
+def test_the_orientation_of_a_jpeg_is_read(orientation: int | None, turned: bool) -> None:
+    stream, exif = io.BytesIO(), Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.new("L", (8, 6)).save(stream, "JPEG", exif=exif)
+    assert is_turned(stream.getvalue()) is turned
+    assert not is_turned(encode_png(make_noise(0)))
+    assert not is_turned(stream.getvalue()[:30])

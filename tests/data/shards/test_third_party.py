@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.noise_images import read_all
 from support.third_party_shards import encode_picture, write_tar
 
+from vqdist.data.open_dataset import open_dataset
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest, load_manifest
 from vqdist.data.shards.shard_files import find_shards
@@ -398,3 +400,13 @@ def test_a_subject_in_two_splits_and_a_label_of_another_name_are_reported(tmp_pa
             "p1 in train and test",
         ),
     ]
+
+
+def test_turned_jpegs_are_counted(tmp_path: Path) -> None:
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(stream, "JPEG", exif=exif)
+    write_tar(tmp_path / "in" / "train.tar", {"a.jpg": stream.getvalue(), "b.jpg": encode_picture(1, "JPEG")})
+    (note,) = open_dataset(tmp_path / "in", tmp_path / "cache").manifest.source["notes"]
+    assert note.startswith("1 JPEG has an EXIF orientation and is used as it is stored")
+    assert note.endswith(": a.jpg")

@@ -149,3 +149,22 @@ def test_an_empty_folder_may_be_of_any_layout(tmp_path: Path) -> None:
     assert message(tmp_path).endswith(f"found an empty folder; expected {layouts}")
     with pytest.raises(DataError, match=r"expected CLASS/picture\.png, perhaps below train/"):
         open_source(tmp_path, layout="imagefolder")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("scan.dcm", b"", "found DICOM files (1), such as scan.dcm; expected NIfTI volumes (.nii, .nii.gz): convert"),
+        ("IM0001", bytes(128) + b"DICM", "found DICOM files (1), such as IM0001"),
+        (
+            "a.nii.gz",
+            b"",
+            "found a single file; expected its folder, {root}; `--include a.nii.gz` takes this",
+        ),
+        ("b c.png", b"", "found a single file; expected its folder, {root}; `--include 'b c.png'` takes this file"),
+        ("notes.txt", b"", "found a file; expected a folder: CLASS/picture.png"),
+    ],
+)
+def test_a_single_file_is_no_source(tmp_path: Path, name: str, data: bytes, expected: str) -> None:
+    touch(tmp_path, name, data=data)
+    assert message(tmp_path / name).startswith(f"{tmp_path / name}: {expected.format(root=tmp_path)}")

@@ -104,5 +104,5 @@ def write_source(
         for split in sorted(set(splits.values()) - written):
             raise DataError.of(f"split {split}", "no readable file", "at least one")
     if skipped:
-        print_message(f"skipped {len(skipped)} of {len(source.files)} files")
+        print_message(f"skipped {len(skipped)} of {count_noun(len(source.files), 'file')}")
     return load_manifest(out), skipped

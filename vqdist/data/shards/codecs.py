@@ -7,6 +7,7 @@ bytes cannot request gigabytes.
 import io
 import re
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -23,6 +24,8 @@ _GREY_OR_RGB = "8 bits, grey or RGB; `vqdist shard` converts a folder of other p
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with transparency", 6: "RGB with transparency"}
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_EXIF_WITHIN = 2**17  # bytes; the EXIF segment comes before the picture
+_ORIENTATION_TAG = 0x0112
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _NPY_HEADER = re.compile(
     r"\{'descr': '(\|u1|<u2|<i4)', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \} *\n"
@@ -104,6 +107,19 @@ def _read_jpeg_size(data: bytes, where: str) -> tuple[tuple[int, int], int]:
             break
         at += 2 + length if length >= 2 else len(data)
     raise DamagedDataError.of(where, "a JPEG without a supported frame", _GREY_OR_RGB)
+
+
+def is_turned(data: bytes) -> bool:
+    """Return whether a picture is a JPEG with an EXIF orientation other than upright, which `decode_png` ignores."""
+    from PIL import Image
+
+    if data[:3] != _JPEG_MAGIC or b"Exif\0\0" not in data[:_EXIF_WITHIN]:
+        return False
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            return picture.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)
+    except PICTURE_ERRORS:  # of the EXIF data; those of the pixels are found where they are decoded
+        return False
 
 
 def encode_codes(codes: np.ndarray, num_codes: int) -> bytes:

@@ -37,6 +37,12 @@ NOTES = {
         "subject is in several splits, so validation and test are not independent of train",
         "subjects are in several splits, so validation and test are not independent of train",
     ),
+    "turned": (
+        "JPEG has an EXIF orientation and is used as it is stored, turned or mirrored; `vqdist shard` makes a dataset "
+        "of upright pictures from the same tars",
+        "JPEGs have an EXIF orientation and are used as they are stored, turned or mirrored; `vqdist shard` makes a "
+        "dataset of upright pictures from the same tars",
+    ),
     "no extension": (
         "member without an extension was ignored",
         "members without an extension were ignored",

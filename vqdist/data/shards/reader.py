@@ -12,6 +12,7 @@ import numpy as np
 
 from vqdist.data.shards.index import BLOCK, ShardIndex, index_path, is_sound_header, max_index_bytes, parse_index
 from vqdist.data.shards.manifest import Manifest
+from vqdist.data.sources.file_names import parse_split
 from vqdist.foundation.errors import DamagedDataError, DataError, list_examples
 from vqdist.foundation.json_validation import decode_json
 from vqdist.foundation.shown_values import show_type
@@ -53,7 +54,9 @@ class ShardReader:
     ) -> None:
         if split not in manifest.splits:
             expected = list_examples(manifest.splits, separator=" or ") or "a split"
-            raise DataError.of(str(root), f"no split {split!r}", expected)
+            meant = parse_split(split)
+            hint = f"; did you mean {meant}?" if meant in manifest.splits else ""
+            raise DataError.of(str(root), f"no split {split!r}", expected + hint)
         self.root = Path(root)
         self.extension = manifest.extension
         self.shards = manifest.splits[split].shards

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vqdist.data.shards.codecs import read_picture_size
+from vqdist.data.shards.codecs import is_turned, read_picture_size
 from vqdist.data.shards.findings import Findings
 from vqdist.data.shards.png import check_png_chunks
 from vqdist.data.shards.sample_fields import SIMILAR_TO_LABEL, read_fields
@@ -151,6 +151,8 @@ def _read_sample(
         check_png_chunks(io.BytesIO(payload))
     except ValueError as error:
         raise DataError.of(where, f"a damaged picture ({error})", "a whole picture") from error
+    if is_turned(payload):
+        findings.note("turned", members[extension].name[:80])
     data = {name: _read(file, members[name]) if name in members else None for name in ("json", "cls")}
     fields = read_fields(data["json"], data["cls"], where=where)
     for name, value in fields.not_understood.items():

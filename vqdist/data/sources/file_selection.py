@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from vqdist.data.sources.file_names import stem
 from vqdist.data.sources.generic_names import folder_role, has_mask_word, strip_last_word
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.progress import count_noun
 
 
 def walk_files(root: Path) -> Iterator[str]:
@@ -50,7 +51,7 @@ def select_included(names: Sequence[str], patterns: Sequence[str], *, where: str
         return list(names)
     for pattern in patterns:
         if not any(matches_glob(name, pattern) for name in names):
-            some = f"{len(names)} files, such as {', '.join(names[:3])}" if names else "no file"
+            some = f"{count_noun(len(names), 'file')}, such as {', '.join(names[:3])}" if names else "no file"
             raise DataError.of(
                 f"--include {pattern}", f"no match in {where}, which has {some}", "a pattern of file names"
             )

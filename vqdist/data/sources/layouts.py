@@ -29,11 +29,12 @@ from vqdist.data.sources.subjects import (
     describe_subjects,
     identify_subjects,
 )
-from vqdist.data.sources.unsupported_formats import check_formats
+from vqdist.data.sources.unsupported_formats import check_formats, explain_file
 from vqdist.data.sources.volume_kinds import find_kind_doubts
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.printable_text import printable
+from vqdist.foundation.progress import count_noun
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
 DEMO = "demo"
@@ -95,8 +96,8 @@ class Source:
         read: returns the slices of a file; raises DataError, which names the file, if it cannot be read.
         masks: segmentation masks in the folder, which are left out.
         subject_summary: one line that says how the subjects were identified.
-        doubts: signs that subjects or classes were misunderstood, or that masks are among the files.
-        mixed_kinds: a problem if subjects have several kinds of volumes; --strict accepts them.
+        doubts: signs that subjects or classes were misunderstood, that masks are among the files, or that subjects
+            have several kinds of volumes.
     """
 
     layout: str
@@ -108,7 +109,6 @@ class Source:
     masks: tuple[str, ...] = ()
     subject_summary: str = ""
     doubts: tuple[Problem, ...] = ()
-    mixed_kinds: tuple[Problem, ...] = ()
 
     @property
     def by_volume(self) -> bool:
@@ -145,6 +145,8 @@ def open_source(
     if str(source) == DEMO:
         return _open_demo(image_size, channels or 1, num_slices, num_subjects, seed)
     root = Path(source)
+    if root.is_file():
+        raise explain_file(root, _EXPECTED["any"], is_read=any(_matches(root.name, layout) for layout in LAYOUTS))
     if not root.is_dir():
         raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
     names = select_included(sorted(walk_files(root), key=natural_key), include, where=str(root))
@@ -168,12 +170,10 @@ def open_source(
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
-    mixed = find_kind_doubts(placed, found, include) if layout == "nifti" else []
+    doubts += find_kind_doubts(placed, found, include) if layout == "nifti" else []
     summary = describe_subjects(found)
     classes = tuple(map(printable, class_names))
-    return Source(
-        layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts), tuple(mixed)
-    )
+    return Source(layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts))
 
 
 def _identify(
@@ -279,7 +279,7 @@ def _select(names: Sequence[str], layout: str, root: Path, *, detected: bool) ->
     taken = [name for name in names if _matches(name, layout)]
     if not taken:
         check_formats(names, root)
-        inside = f"{len(names)} files, such as {names[0]}" if names else "an empty folder"
+        inside = f"{count_noun(len(names), 'file')}, such as {names[0]}" if names else "an empty folder"
         raise DataError.of(str(root), inside, _EXPECTED["any" if detected else layout])
     passed_over = tuple(name for name in names if not _matches(name, layout))
     if layout == "oasis1":

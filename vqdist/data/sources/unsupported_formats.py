@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from vqdist.foundation.errors import DataError
@@ -116,13 +116,9 @@ def check_formats(names: Sequence[str], root: Path, *, is_picture: Callable[[str
     found: dict[_Format, list[str]] = {}
     opened = 0
     for name in names:
-        extension = _extension(name)
-        kind = _BY_EXTENSION.get(extension)
-        if kind is None and extension == ".hdr":
-            kind = _recognise_pair(root / name)
-        elif kind is None and opened < _MAX_OPENED_FILES and not (is_picture and is_picture(name)):
-            opened += 1
-            kind = _DICOM if _is_dicom(root / name) else None
+        opens = opened < _MAX_OPENED_FILES and not (is_picture and is_picture(name))
+        opened += opens and _extension(name) not in _BY_EXTENSION
+        kind = _recognise(root / name, opens=opens)
         if kind is not None and (not pictures or kind.is_volume):
             found.setdefault(kind, []).append(name)
     if not found:
@@ -130,6 +126,41 @@ def check_formats(names: Sequence[str], root: Path, *, is_picture: Callable[[str
     kind, examples = max(found.items(), key=lambda item: len(item[1]))
     if pictures <= _PREVIEWS_PER_VOLUME * len(examples):
         raise DataError.of(str(root), *_describe(kind, examples, root, pictures))
+
+
+def explain_file(path: Path, expected: str, *, is_read: bool) -> DataError:
+    """Return the error for a single file as the source: how to convert it, or how to take it from its folder.
+
+    Args:
+        expected: the files that a folder may have.
+        is_read: whether files with this name are read from a folder.
+    """
+    try:
+        check_formats([path.name], path.parent)
+    except DataError as error:
+        return DataError([replace(problem, where=str(path)) for problem in error.problems])
+    if not is_read:
+        return DataError.of(str(path), "a file", f"a folder: {expected}")
+    folder, include = printable(str(path.parent)), f"`--include {shlex.quote(printable(path.name))}`"
+    advice = f"its folder, {folder}; {include} takes this file only, and `--split 1 0 0` makes it training data"
+    return DataError.of(str(path), "a single file", advice)
+
+
+def name_volumes(path: Path) -> str | None:
+    """Return what volumes in the format of a file are called, whether they are read or not; None for other files."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return "NIfTI volumes"
+    kind = _recognise(path, opens=True)
+    return kind.noun if kind is not None and kind.is_volume else None
+
+
+def _recognise(path: Path, *, opens: bool) -> _Format | None:
+    """Return the format of a file by its extension, or else by its content if that may be read."""
+    extension = _extension(path.name)
+    kind = _BY_EXTENSION.get(extension)
+    if kind is None and extension == ".hdr":
+        return _recognise_pair(path)
+    return _DICOM if kind is None and opens and _is_dicom(path) else kind
 
 
 def _describe(kind: _Format, names: Sequence[str], root: Path, pictures: int) -> tuple[str, str]:

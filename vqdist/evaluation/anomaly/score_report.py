@@ -17,7 +17,7 @@ from vqdist.evaluation.anomaly.figures import MAX_ROWS, MapExample, draw_example
 from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation, find_training_images, report_changed_slices
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem
-from vqdist.foundation.progress import print_message
+from vqdist.foundation.progress import count_noun, print_message
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.maps import compute_excess, compute_score, to_map
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
@@ -84,7 +84,9 @@ def list_masks(folder: Path, options: ScoreOptions, scorer: Scorer) -> Masks:
         raise DataError(shorten(problems))
     if missing := [name for name, path in zip(names, paths, strict=True) if path is None]:
         example = f"for example {missing[0]}"
-        print_message(f"{len(missing)} of {len(names)} slices have no mask, {example}: they count as healthy")
+        print_message(
+            f"without a mask: {len(missing)} of {count_noun(len(names), 'slice')}, {example}; counted as healthy"
+        )
     return Masks(paths, read_kinds(folder))
 
 

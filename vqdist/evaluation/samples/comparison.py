@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
+from vqdist.data.orientation import shows_pictures
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_distance_ratios, find_nearest
@@ -65,8 +66,9 @@ def compare_samples(
         "copies": {**count_copies(nearest), "nearest": list_nearest(samples, train, nearest)},
         "grey_values": compare_grey_values(statistics),
         "power_spectrum": compare_spectra(statistics),
-        "anatomy_by_slice": compare_positions(statistics),
     }
+    if not shows_pictures(train.manifest):
+        report["anatomy_by_slice"] = compare_positions(statistics)
     return SampleReport(report, statistics, nearest, samples, train)
 
 

@@ -40,9 +40,8 @@ class VQVAETask(Task):
         assert isinstance(config.model, VQVAEConfig)
         size, smallest = " x ".join(map(str, manifest.image_size)), min(manifest.image_size)
         problems = []
-        if any(side % config.model.downsample for side in manifest.image_size):
-            found = f"{config.model.downsample} for images of {size}"
-            problems.append(Problem("model.downsample", found, "a divisor of both sides"))
+        if advice := config.model.advise_size(manifest.image_size):
+            problems.append(Problem("model.downsample", f"{config.model.downsample} for images of {size}", advice))
         crop = config.data.crop
         if isinstance(crop, int) and not MIN_SSIM_SIZE <= crop <= smallest:
             sides = f"{MIN_SSIM_SIZE} to {smallest} pixels: the window of SSIM to the side of the images"
