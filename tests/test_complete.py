@@ -160,7 +160,7 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "black" / "case_1_slice_3.png")
     Image.fromarray(np.ones((9, 9), np.uint8)).save(tmp_path / "small" / "all.png")
     fails_with("no mask of 1 of 2 slices, for example", "case_1_slice_12.png", mask=tmp_path / "black")
-    fails_with("2 problems", "found 9 x 9 pixels; expected 32 x 32 pixels", mask=tmp_path / "small" / "all.png")
+    fails_with("found 9 x 9 pixels, for 2 slices; expected 32 x 32 pixels", mask=tmp_path / "small" / "all.png")
     one = folder / "pictures" / "case_1_slice_3.png"
     fails_with(
         "no white pixel; expected white where the slice is to be filled in", pictures=one, mask=tmp_path / "black"

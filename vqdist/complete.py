@@ -9,11 +9,16 @@ from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import print_message
 
+DESCRIPTION = """\
+Fill in regions of slices with what a PixelCNN considers likely; all other pixels stay.
+
+Example:
+  vqdist complete --prior runs/mine-prior --pictures slices --mask mask.png --out completed"""
+
 
 def main(argv: Sequence[str]) -> None:
     """Run the command. Must be called by all ranks."""
-    description = "Fill in regions of slices with what a PixelCNN considers likely; all other pixels stay."
-    parsed = parse_options("complete", description, CompleteOptions, argv)
+    parsed = parse_options("complete", DESCRIPTION, CompleteOptions, argv)
     options = parsed.options
     if options is None or options.find_conflicts():
         raise ConfigError(parsed.problems)

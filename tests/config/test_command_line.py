@@ -2,12 +2,14 @@
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from vqdist import cli
+from vqdist import cli, complete, score
 from vqdist.config.command_line import CommandLine, Options, build_help, describe_keys, parse_options
 from vqdist.config.section import Bool, FilePath, Int, Real, key
+from vqdist.config.slice_options import CompleteOptions, ScoreOptions
 from vqdist.foundation.help_text import MAX_COLUMNS
 
 
@@ -130,3 +132,12 @@ def test_the_table_of_keys_has_a_row_for_every_key() -> None:
     table = describe_keys()
     assert "| `model.downsample` | 4 \\| 8 \\| 16 | `8` |" in table
     assert "| **with --task pixelcnn** | | | |" in table
+
+
+@pytest.mark.parametrize(("module", "kind"), [(complete, CompleteOptions), (score, ScoreOptions)])
+def test_the_example_in_the_help_is_valid(module: ModuleType, kind: type[Options]) -> None:
+    (line,) = (line for line in module.DESCRIPTION.splitlines() if line.startswith("  vqdist "))
+    _, command, *words = line.split()
+    parsed = parse_options(command, "", kind, words)
+    assert command == module.__name__.rpartition(".")[2]
+    assert (parsed.problems, parsed.options is None) == ([], False)

@@ -20,6 +20,7 @@ from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures
 from vqdist.data.sources.mask_doubts import find_mask_doubts
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
+from vqdist.data.sources.site_doubts import find_site_doubts
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
 from vqdist.data.sources.subject_pictures import SubjectPictures
 from vqdist.data.sources.subjects import (
@@ -170,7 +171,8 @@ def open_source(
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
-    doubts += find_kind_doubts(placed, found, include) if layout == "nifti" else []
+    if layout == "nifti":
+        doubts += find_site_doubts(placed, found) + find_kind_doubts(placed, found, include)
     summary = describe_subjects(found)
     classes = tuple(map(printable, class_names))
     return Source(layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts))
