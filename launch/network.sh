@@ -26,14 +26,14 @@ interface_to() { # HOST...
   ip -4 -oneline address show scope global up | awk '{ print $2; exit }'
 }
 
-# Sets the interface for gloo and NCCL, unless the environment already does.
+# Sets the interface for gloo, unless the environment already does. NCCL chooses by itself, because it finds the fast
+# networks of a node, of which the one that leads to MASTER_ADDR often is none.
 choose_interface() { # HOST...
   command -v ip >/dev/null || return 0
   local interface
   interface=$(interface_to "$@")
   [[ -n $interface ]] || return 0
   export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface}
-  export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-=$interface}
 }
 
 # If MASTER_ADDR does not resolve, torch waits without a message until its timeout.

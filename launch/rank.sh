@@ -54,8 +54,6 @@ if ((${WORLD_SIZE:-1} > 1)); then
     export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} # one machine: its own name may not resolve
   fi
   has_gpu || export ACCELERATE_USE_CPU=true # Accelerate then uses gloo; without it each process would run on its own
-  # If Slurm shows each task only its own GPU (a number, a UUID or MIG-...), that GPU is device 0 for every task.
-  [[ -z ${CUDA_VISIBLE_DEVICES:-} || $CUDA_VISIBLE_DEVICES == -1* || $CUDA_VISIBLE_DEVICES == *,* ]] || export LOCAL_RANK=0
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 else
   unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE # a single process needs no process group

@@ -42,8 +42,23 @@ prepare() {
     log "notice: ACCELERATE_USE_CPU=true is set in the environment: the GPUs of this job are not used"
   fi
   if [[ -n $per_node ]] && ((per_node < ${SLURM_GPUS_ON_NODE:-0})); then
-    log "notice: ranks per node: $per_node, GPUs per node: $SLURM_GPUS_ON_NODE; without --ntasks and --ntasks-per-node each GPU gets one"
+    log "warning: ranks per node: found $per_node for $SLURM_GPUS_ON_NODE GPUs, of which the others are idle; expected" \
+      "one per GPU: submit without --ntasks and --ntasks-per-node, or with --ntasks-per-node=$SLURM_GPUS_ON_NODE"
   fi
+  share_gpus "$per_node"
+}
+
+# With --gpus-per-task each task would see its own GPU only, which hides the others from NCCL, and the launcher of a node
+# would get the GPU of one task. Instead every task sees all GPUs of the job on its node.
+share_gpus() { # RANKS_PER_NODE: empty if nodes differ, whose tasks keep their own GPU
+  local shared=()
+  [[ -n ${SLURM_GPUS_PER_TASK:-} || ${SLURM_TRES_PER_TASK:-} == *gpu* ]] || return 0
+  [[ -n $1 && -n ${SLURM_GPUS_ON_NODE:-} ]] || return 0
+  unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK SLURM_GPU_BIND SLURM_TRES_BIND
+  shared=(--gpus-per-node="$SLURM_GPUS_ON_NODE")
+  # It unsets CUDA_VISIBLE_DEVICES; without device cgroups the ranks would then also see the GPUs of other jobs.
+  [[ ! $(scontrol show config 2>/dev/null) =~ ConstrainDevices[[:space:]]*=[[:space:]]*yes ]] || shared+=(--gpu-bind=none)
+  run_flags=("${shared[@]}" ${run_flags[@]+"${run_flags[@]}"})
 }
 
 # Prints the number of ranks per node: the requested tasks, else one per GPU, else one.
@@ -88,9 +103,13 @@ start_ranks() {
   else
     if [[ -z ${SLURM_NTASKS:-} ]]; then
       per_node=$(ranks_per_node)
+      if ((SLURM_CPUS_ON_NODE < per_node)); then
+        log "error: CPUs per node: found $SLURM_CPUS_ON_NODE for $per_node GPUs; expected one or more per GPU: --cpus-per-gpu=8"
+        exit 2
+      fi
       unset SLURM_CPUS_PER_GPU # conflicts with the --cpus-per-task set below
       flags+=(--ntasks=$((per_node * SLURM_JOB_NUM_NODES)) --ntasks-per-node="$per_node")
-      flags+=(--cpus-per-task=$((SLURM_CPUS_ON_NODE > per_node ? SLURM_CPUS_ON_NODE / per_node : 1)))
+      flags+=(--cpus-per-task=$((SLURM_CPUS_ON_NODE / per_node)))
     fi
     srun "${flags[@]}" "$home/launch/rank.sh" "$@" &
   fi
@@ -120,7 +139,7 @@ show_logs() { # FOLDER: print the last lines of the first eight rank logs
   local log
   for log in $(find "$1" -name 'rank-*.log' | sort -V | head -n 8); do
     echo "--- $log"
-    tail -n 8 "$log"
+    tail -n 16 "$log"
   done
 }
 

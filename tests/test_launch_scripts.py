@@ -75,16 +75,6 @@ def test_gpus_are_found_without_nvidia_smi(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
 
 
-@pytest.mark.parametrize(
-    ("devices", "local_rank"), [("3", "0"), ("MIG-1-2", "0"), ("GPU-a-b", "0"), ("0,1", "1"), ("", "1"), ("-1", "1")]
-)
-def test_the_only_visible_device_is_device_0(tmp_path: Path, devices: str, local_rank: str) -> None:
-    add_program(tmp_path, "python", 'echo "$LOCAL_RANK"')
-    variables = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
-    result = bash("exec launch/rank.sh vqdist.train", path=tmp_path, CUDA_VISIBLE_DEVICES=devices, **variables)
-    assert (result.stdout, result.stderr) == (f"{local_rank}\n", "")
-
-
 @pytest.mark.parametrize("name", ["train", "command", "sweep"])
 def test_a_batch_script_that_does_not_know_its_path_says_how_to_submit_it(name: str, tmp_path: Path) -> None:
     add_program(tmp_path, "scontrol", 'echo "JobId=7 JobName=wrap"; echo "   Command=(null)"')

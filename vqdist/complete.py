@@ -23,18 +23,15 @@ def main(argv: Sequence[str]) -> None:
     if options is None or options.find_conflicts():
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.distributed.process_group import process_group
     from vqdist.inference.completion import prepare_completion
 
-    ranks = init_process_group(options.device)
-    try:
+    with process_group(options.device) as ranks:
         (job,) = collect(lambda: prepare_completion(options, ranks), problems=parsed.problems)
         count = job.run(ranks)
         if ranks.is_main:
             print_message(f"look at {options.out / 'grid.png'}")
             emit({"out": str(options.out), "slices": count, "num": options.num})
-    finally:
-        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -17,18 +17,15 @@ def main(argv: Sequence[str]) -> None:
     if options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.distributed.process_group import process_group
     from vqdist.inference.encoding import prepare_encoding
 
-    ranks = init_process_group(options.device)
-    try:
+    with process_group(options.device) as ranks:
         (job,) = collect(lambda: prepare_encoding(options, ranks), problems=parsed.problems)
         samples = job.run(ranks)
         if ranks.is_main:
             print_message(f"wrote {count_noun(samples, 'code map')} to {options.out}")
             emit({"out": str(options.out), "samples": samples})
-    finally:
-        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -21,15 +21,14 @@ def main(argv: Sequence[str]) -> None:
     sources = [options.run, options.pictures or options.data, options.samples]
     print_message(f"evaluate: loading {', '.join(str(path) for path in sources if path is not None)} ...")
     from vqdist.data.orientation import shows_pictures
-    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.distributed.process_group import process_group
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report_table import describe_report
     from vqdist.evaluation.run_data import is_of_brains
     from vqdist.evaluation.wandb_logging import publish
 
-    ranks = init_process_group(options.device)
-    try:
+    with process_group(options.device) as ranks:
         if options.pictures is None:
             (inputs,) = collect(lambda: read_inputs(options, ranks), problems=parsed.problems)
             report, shows_brains = evaluate_model(inputs, ranks), not shows_pictures(inputs.dataset.manifest)
@@ -41,8 +40,6 @@ def main(argv: Sequence[str]) -> None:
             emit(report, options.out)
         if ranks.is_main and options.pictures is None:
             publish(options.run, report)
-    finally:
-        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -18,18 +18,15 @@ def main(argv: Sequence[str]) -> None:
     if options is None:
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.distributed.process_group import process_group
     from vqdist.inference.sampling import prepare_sampling
 
-    ranks = init_process_group(options.device)
-    try:
+    with process_group(options.device) as ranks:
         (job,) = collect(lambda: prepare_sampling(options, ranks), problems=parsed.problems)
         job.run(ranks)
         if ranks.is_main:
             print_message(f"wrote {count_noun(options.num, 'slice')}; look at {options.out / 'grid.png'}")
             emit({"out": str(options.out), "num": options.num})
-    finally:
-        destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -27,12 +27,11 @@ def main(argv: Sequence[str]) -> None:
     if options is None or options.find_conflicts():
         raise ConfigError(parsed.problems)
 
-    from vqdist.distributed.process_group import destroy_process_group, init_process_group
+    from vqdist.distributed.process_group import process_group
     from vqdist.evaluation.anomaly.score_report import list_metrics, prepare_masks, run_scoring
     from vqdist.inference.scoring import prepare_scoring
 
-    ranks = init_process_group(options.device)
-    try:
+    with process_group(options.device) as ranks:
         (scorer,) = collect(lambda: prepare_scoring(options, ranks), problems=parsed.problems)
         (masks,) = collect(lambda: prepare_masks(options, scorer, ranks))
         report = run_scoring(scorer, masks, ranks)
@@ -41,8 +40,6 @@ def main(argv: Sequence[str]) -> None:
                 print_message(list_metrics(report))
             print_message(f"look at {report['figures'][0]}")
             emit(report)
-    finally:
-        destroy_process_group()
 
 
 if __name__ == "__main__":

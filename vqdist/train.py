@@ -70,10 +70,9 @@ def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = No
     found, dataset = check_run(config, task)
     if problems + found:
         raise ConfigError(problems + found)
-    try:
-        return run(config, task, dataset, stop)
-    finally:
-        destroy_process_group()
+    code = run(config, task, dataset, stop)
+    destroy_process_group()
+    return code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The process group: collective operations, ranks that die or hang, and wrong environments."""
 
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +12,6 @@ from support import on_ranks, wait_until
 
 from vqdist.distributed.process_group import (
     Ranks,
-    announcing_wait,
-    describe_meeting,
     destroy_process_group,
     device_problems,
     init_process_group,
@@ -183,22 +180,3 @@ def join_alone() -> list[Any]:
 @pytest.mark.ranks
 def test_a_single_process_needs_no_main_address() -> None:
     assert on_ranks(join_alone, ranks=1, timeout_s=100.0) == [[0, 1, False]]
-
-
-def test_a_long_wait_is_announced_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with announcing_wait("waiting for rank 0", after_s=3600.0):
-        pass
-    with announcing_wait("waiting for rank 0", shown=False, after_s=0.0):
-        time.sleep(0.05)
-    assert capsys.readouterr().err == ""
-    with announcing_wait("waiting for rank 0", after_s=0.0):
-        deadline_s = time.monotonic() + 60
-        while not (said := capsys.readouterr().err) and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-    assert said == "waiting for rank 0\n"
-
-
-def test_a_rank_says_where_it_waits() -> None:
-    text = describe_meeting(8, {"RANK": "3", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"})
-    assert text.endswith("waiting for rank 0 and all 8 ranks at node1:29500 (MASTER_ADDR, MASTER_PORT)")
-    assert "waiting for all 8 ranks to connect to ?:?" in describe_meeting(8, {"RANK": "0"})

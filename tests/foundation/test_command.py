@@ -1,13 +1,18 @@
 """Running a command: from an error to a message and an exit code."""
 
+import atexit
 import json
+import multiprocessing
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from support import is_alive, start, wait_until
 
-from vqdist.foundation.command import MAX_PROBLEMS, emit, format_list, run_command
-from vqdist.foundation.errors import ConfigError, DataError, Problem, StalledError, StorageError
+from vqdist.foundation import command
+from vqdist.foundation.command import MAX_PROBLEMS, emit, format_list, reporting_at_once, run_command
+from vqdist.foundation.errors import ConfigError, DataError, Extent, Problem, StalledError, StorageError, UserError
 
 
 def fail_with(error: BaseException) -> object:
@@ -51,15 +56,62 @@ def test_a_package_that_is_not_installed_is_named(capsys: pytest.CaptureFixture[
         run_command(fail_with(ModuleNotFoundError("No module named 'vqdist.nothing'", name="vqdist.nothing")), [])
 
 
-def test_rank_0_alone_reports_what_all_ranks_find(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def run_as_rank(error: UserError, monkeypatch: pytest.MonkeyPatch, **variables: str) -> int:
+    """Run a command that fails on a rank of four on two machines."""
+    monkeypatch.setattr(command, "end_process", lambda code: code)
+    for name, value in ({"WORLD_SIZE": "4"} | variables).items():
+        monkeypatch.setenv(name, value)
+    return run_command(fail_with(error), [])
+
+
+@pytest.mark.parametrize(
+    ("extent", "speakers"), [("rank", ["0", "1", "2", "3"]), ("machine", ["0", "2"]), ("all", ["0"])]
+)
+def test_an_error_of_several_ranks_is_reported_by_one_of_them(
+    extent: Extent, speakers: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RANK", "1")
+    for rank in ("0", "1", "2", "3"):
+        error = DataError.of("a", "b", "c")
+        error.extent = extent
+        assert run_as_rank(error, monkeypatch, RANK=rank, LOCAL_RANK=str(int(rank) % 2)) == 2
+        prefix = "" if rank == "0" else f"[rank {rank}] "
+        assert capsys.readouterr().err == (f"{prefix}error: a: found b; expected c\n" if rank in speakers else "")
+    assert (DataError([]).extent, ConfigError([]).extent) == ("rank", "machine")
+
+
+def test_an_error_is_reported_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(_: object) -> int:
+        with reporting_at_once():
+            raise DataError.of("a", "b", "c")
+
+    assert run_command(fail, []) == 2
+    assert capsys.readouterr().err == "error: a: found b; expected c\n"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_command(fail_with(ConfigError.of("a", "b", "c")), []) == 2
-    assert capsys.readouterr().err == ""
-    assert run_command(fail_with(DataError.of("a", "b", "c")), []) == 2
-    assert capsys.readouterr().err == "[rank 1] error: a: found b; expected c\n"
+    monkeypatch.setattr(command, "end_process", lambda code: code)
+    assert run_command(fail, []) == 2
+    assert capsys.readouterr().err == "error: a: found b; expected c\n"
+
+
+def leave_a_worker(folder: str) -> int:
+    """Fail on a rank with a child process, a full buffer and an exit that never ends."""
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=[3600], daemon=True)
+    worker.start()
+    (Path(folder) / "worker").write_text(str(worker.pid))
+    atexit.register(time.sleep, 3600)
+    sys.stdout.write("the end")
+    return run_command(fail_with(ZeroDivisionError("a bug")), [])
+
+
+@pytest.mark.ranks
+def test_an_error_of_one_of_several_ranks_ends_its_process(tmp_path: Path) -> None:
+    environment = {"WORLD_SIZE": "2", "RANK": "1"}
+    with start(leave_a_worker, str(tmp_path), environment=environment) as started:
+        ended = started.wait()
+    assert (ended.code, ended.outputs) == (1, ["the end"])
+    assert ended.logs[0].startswith("[rank 1] Traceback")
+    assert ended.logs[0].endswith("ZeroDivisionError: a bug\n\n")
+    worker = int((tmp_path / "worker").read_text())
+    wait_until(lambda: not is_alive(worker))
 
 
 def test_a_terminal_shows_no_json(

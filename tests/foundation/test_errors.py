@@ -1,6 +1,7 @@
 """Errors: all problems together, pickling with every problem, exit codes, and faults of loader workers."""
 
 import pickle
+from functools import partial
 
 import pytest
 
@@ -8,6 +9,7 @@ from vqdist.foundation.errors import (
     ConfigError,
     DamagedDataError,
     DataError,
+    Extent,
     Problem,
     StalledError,
     UserError,
@@ -70,3 +72,20 @@ def test_problems_of_a_kind_are_limited_and_the_others_counted() -> None:
     assert limit_problems(problems[:6], "folder")[5:] == [Problem("folder", "1 more problem like these", "y")]
     assert limit_problems(problems, "folder") == [*problems[:5], Problem("folder", "3 more problems like these", "y")]
     assert limit_problems(problems[:5], "folder", 2005)[5].found == "2,000 more problems like these"
+
+
+@pytest.mark.parametrize(
+    ("extents", "expected"), [([], "machine"), (["all"], "all"), (["all", "machine"], "machine"), (["rank"], "rank")]
+)
+def test_collected_errors_are_those_of_the_fewest_ranks(extents: list[Extent], expected: Extent) -> None:
+    """A rank that alone has an error must report it, also if it becomes a ConfigError."""
+
+    def fail(extent: Extent) -> None:
+        error = DataError.of("a", "b", "c")
+        error.extent = extent
+        raise error
+
+    with pytest.raises(ConfigError) as raised:
+        collect(*(partial(fail, extent) for extent in extents), problems=[Problem("d", "e", "f")])
+    assert raised.value.extent == expected
+    assert [problem.where for problem in raised.value.problems] == ["d", *("a" for _ in extents)]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 NETWORK = "10.143.57"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare", "nsenter", "setpriv")
+NUM_GPUS = 4  # of each node, which no program can use
 FINAL_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "DEADLINE")
 
 # Short limits, so that a fault is noticed in seconds (the defaults are minutes). No cgroups, no accounting,
@@ -43,6 +44,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 MpiDefault=none
+GresTypes=gpu
 PropagateResourceLimits=NONE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
@@ -221,11 +223,14 @@ class Cluster:
         key.touch(0o600)
         key.write_bytes(os.urandom(128))
         nodes = "".join(
-            f"NodeName={name} NodeAddr={self.address(name)} CPUs={self._cpus} RealMemory=3000 State=UNKNOWN\n"
+            f"NodeName={name} NodeAddr={self.address(name)} CPUs={self._cpus} RealMemory=3000 Gres=gpu:{NUM_GPUS} "
+            "State=UNKNOWN\n"
             for name in self.names
         )
         conf = SLURM_CONF.format(network=NETWORK, root=self.root)
         (self.root / "slurm.conf").write_text(conf.replace("PartitionName=main", nodes + "PartitionName=main", 1))
+        # Slurm accepts any device files as GPUs; nothing opens them.
+        (self.root / "gres.conf").write_text(f"Name=gpu File=/dev/tty[0-{NUM_GPUS - 1}]\n")
         # Set explicitly, because slurmd's search for a cgroup plugin fails in namespaces and containers.
         (self.root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         for name in ("hub", *self.names):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -64,6 +65,38 @@ def test_first_node_that_does_not_resolve(jobs: Jobs) -> None:
         assert "MASTER_ADDR: found 'node1', which does not resolve on node2" in jobs.log(job)
     finally:
         jobs.cluster.write_hosts("node2")
+
+
+# Prints what a rank is given in place of running it, and behaves like Python otherwise.
+PROBE = """#!/bin/bash
+[[ ${2:-} == probe ]] || exec PYTHON "$@"
+place="${LOCAL_RANK:-0} of ${LOCAL_WORLD_SIZE:-1} on $(uname -n)"
+echo "rank ${RANK:-0} of ${WORLD_SIZE:-1}: $place, GPUs $CUDA_VISIBLE_DEVICES"
+"""
+WARNING = "warning: ranks per node: found 1 for 4 GPUs, of which the others are idle; expected one per GPU"
+
+
+@pytest.mark.parametrize("form", ["rank", "accelerate"])
+def test_each_rank_sees_the_gpus_of_its_node(jobs: Jobs, form: str) -> None:
+    """Whatever option requests the GPUs, no rank is bound to one of them, and idle GPUs are reported."""
+    probe = jobs.folder / "probe"
+    probe.write_text(PROBE.replace("PYTHON", sys.executable))
+    probe.chmod(0o755)
+    variables = {"VQDIST_PYTHON": str(probe), "VQDIST_LAUNCH": form}
+    script = str(ROOT / "slurm/command.sbatch")
+    cases = {
+        "--nodes=2 --gpus-per-node=2 --cpus-per-gpu=2": (2, 2, "0,1"),
+        "--nodes=2 --ntasks-per-node=2 --gpus-per-task=1": (2, 2, "0,1"),
+        "--nodes=1 --ntasks-per-node=1 --gpus-per-node=4": (1, 1, "0,1,2,3"),
+    }
+    submitted = [(jobs.submit(script, "probe", flags=flags, **variables), case) for flags, case in cases.items()]
+    for job, (nodes, per_node, gpus) in submitted:
+        jobs.assert_completed(job)
+        log = jobs.log(job)
+        for rank in range(nodes * per_node):
+            ranks = f"rank {rank} of {nodes * per_node}: {rank % per_node} of {per_node} on node"
+            assert re.search(rf"{ranks}\d, GPUs {gpus}\n", log), log
+        assert (WARNING in log) == (per_node == 1)
 
 
 def test_two_jobs_on_the_same_nodes_and_a_taken_port(jobs: Jobs) -> None:

@@ -73,7 +73,7 @@ def train_with_nonfinite_steps(
             loss = loss + (loss - loss).sqrt()  # 0, whose gradient is NaN
         return dataclasses.replace(found, terms=found.terms | {"loss": loss})
 
-    _replace_losses(losses)
+    replace_losses(losses)
     return train_and_save_state(words, folder)
 
 
@@ -87,7 +87,7 @@ def train_and_block(words: list[str], at_step: int, reached: str) -> int:
                 time.sleep(1)
         return compute(batch)
 
-    _replace_losses(losses)
+    replace_losses(losses)
     return run_command_main("train", words)
 
 
@@ -101,11 +101,11 @@ def train_with_slow_evaluation(words: list[str], folder: str, batch_s: float) ->
             time.sleep(batch_s)
         return compute(batch)
 
-    _replace_losses(losses)
+    replace_losses(losses)
     return run_command_main("train", words)
 
 
-def _replace_losses(losses: Callable[[Callable[..., Any], Any, bool], Any]) -> None:
+def replace_losses(losses: Callable[[Callable[..., Any], Any, bool], Any]) -> None:
     """Have a function called in place of the VQ-VAE's losses, with the original, the batch and whether it trains."""
     from vqdist.training.tasks.vqvae import VQVAETask
 

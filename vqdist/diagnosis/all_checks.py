@@ -78,13 +78,11 @@ def run_all_checks(config: RunConfig, tracking_flag: str | None) -> Iterator[Che
         yield from inputs if read_world_size() > 1 else []
         yield Check("ranks", "fix", f"they did not join: {reason}", fix)
         return
-    try:
-        config = agree_on_precision(config, ranks)
-        rendezvous_s = time.perf_counter() - start_s
-        checks = yield from _check_ranks(config, tracking_flag, inputs, ranks, rendezvous_s=rendezvous_s)
-        yield from _check_trial(config, checks, manifest, ranks)
-    finally:
-        destroy_process_group()
+    config = agree_on_precision(config, ranks)
+    rendezvous_s = time.perf_counter() - start_s
+    checks = yield from _check_ranks(config, tracking_flag, inputs, ranks, rendezvous_s=rendezvous_s)
+    yield from _check_trial(config, checks, manifest, ranks)
+    destroy_process_group()
 
 
 def _check_inputs(config: RunConfig, planned: Collection[Path] = ()) -> Generator[Check, None, Manifest | None]:

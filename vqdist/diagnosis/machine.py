@@ -70,8 +70,6 @@ def check_devices(device: str, environ: Mapping[str, str] = os.environ) -> Check
         models = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
         free, total = torch.cuda.mem_get_info()
         found = f"{count} x {models}, {free / GIB:.0f} of {total / GIB:.0f} GiB free; {on_node}"
-        if local_ranks > count and "," in environ.get("CUDA_VISIBLE_DEVICES", "0,1"):
-            return Check(name, "fix", found, "set --ntasks-per-node to --gpus-per-node: one rank per GPU")
         if local_ranks < count:
             return Check(name, "note", found, "start one rank per GPU: the other GPUs are idle")
         return Check(name, "ok", found)

@@ -1,8 +1,6 @@
 """The process group of a run: joining and leaving it, and its collective operations."""
 
 import os
-import socket
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from vqdist.distributed.gpu_checks import driver_problems, find_gpu_number, gpu_count_problems, hides_gpus
+from vqdist.distributed.wait_notice import announcing_wait, describe_meeting
 from vqdist.foundation.devices import allow_tf32
 from vqdist.foundation.errors import ConfigError, Problem, StalledError, find_worker_fault
 from vqdist.foundation.launcher_environment import (
@@ -22,9 +22,12 @@ from vqdist.foundation.launcher_environment import (
     read_world_size,
     world_problems,
 )
-from vqdist.foundation.progress import print_from_any_rank
 
-ANNOUNCE_AFTER_S = 10.0  # ranks of one job start within seconds of each other
+# Tensors of a GPU are reduced by NCCL. Flags and objects are exchanged by gloo, which reports a rank that has died at
+# once; NCCL only queues an operation, and the host would wait for it.
+GPU_BACKENDS = "cuda:nccl,cpu:gloo"
+# NCCL ends the process at its timeout. By then gloo's has passed, and the error is reported.
+NCCL_MARGIN_S = 120.0
 
 
 @contextmanager
@@ -33,12 +36,18 @@ def raising_stalled_error() -> Iterator[None]:
 
     Raises:
         StalledError: in place of these errors. All other errors pass through.
+        ConfigError: NCCL found that two ranks use the same GPU.
     """
     try:
         yield
     except RuntimeError as error:
         if (fault := find_worker_fault(error)) is not None:
             raise fault from error
+        if "Duplicate GPU" in str(error):
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
+            raise ConfigError.of(
+                "CUDA_VISIBLE_DEVICES", f"{visible}: two ranks use one GPU", "a GPU per rank"
+            ) from error
         if isinstance(error, dist.DistError) or "/gloo/" in str(error):
             reason = str(error).split("] ", 1)[-1].split(". ")[0]  # gloo prefixes its source location
             raise StalledError(f"another rank died or did not respond within run.timeout_s: {reason}") from error
@@ -50,7 +59,11 @@ class Ranks:
     """The rank of this process and the collective operations of its process group.
 
     Every method is collective: all ranks must call it. It raises StalledError if another rank dies or does not call it
-    within the timeout of `init_process_group`.
+    within the timeout of `init_process_group`. With a tensor on a GPU it only queues the operation; all others wait.
+
+    Attributes:
+        local_rank: number of this rank among those of its machine.
+        device: on a GPU its index is that among the GPUs that this process sees, which need not be `local_rank`.
     """
 
     rank: int
@@ -73,7 +86,7 @@ class Ranks:
         """Return for each flag whether it is true on at least one rank."""
         if self.world_size == 1:
             return list(flags)
-        return [count > 0 for count in self.all_reduce(torch.tensor(flags, device=self.device).int()).tolist()]
+        return [count > 0 for count in self.all_reduce(torch.tensor(flags).int()).tolist()]
 
     @raising_stalled_error()
     def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -88,7 +101,7 @@ class Ranks:
         if self.world_size == 1:
             return value
         holder = [value]
-        dist.broadcast_object_list(holder, src=0, device=self.device if self.device.type == "cuda" else None)
+        dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
     @raising_stalled_error()
@@ -102,16 +115,15 @@ class Ranks:
 
     @raising_stalled_error()
     def barrier(self) -> None:
-        """Wait for all ranks."""
+        """Wait for all ranks, not for their devices."""
         if self.world_size > 1:
-            dist.barrier(device_ids=[self.local_rank] if self.device.type == "cuda" else None)
+            self.all_reduce(torch.zeros(1))
 
 
 def wants_cpu(device: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether the CPU was requested: by run.device, ACCELERATE_USE_CPU, or CUDA_VISIBLE_DEVICES=-1."""
+    """Tell whether the CPU was requested: by run.device, ACCELERATE_USE_CPU, or CUDA_VISIBLE_DEVICES without a GPU."""
     # A configuration file of `accelerate launch` can request several CPU ranks only by -1 (launch/accelerate).
-    hidden = environ.get("CUDA_VISIBLE_DEVICES", "").startswith("-1")
-    return device == "cpu" or hidden or _launcher_wants_cpu(environ)
+    return device == "cpu" or hides_gpus(environ) or _launcher_wants_cpu(environ)
 
 
 def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
@@ -128,7 +140,7 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
         return [Problem("WORLD_SIZE", found, "a launcher that sets these variables")]
     if int(environ["RANK"]) >= world_size:
         return [Problem("RANK", environ["RANK"], f"a number below WORLD_SIZE, which is {world_size}")]
-    if not wants_cpu(device, environ) and not torch.cuda.is_available():
+    if not wants_cpu(device, environ) and not torch.cuda.is_available() and not driver_problems(device):
         found = f"{world_size}, but Accelerate would detect 1 process: this machine has no GPU"
         return [Problem("WORLD_SIZE", found, "ACCELERATE_USE_CPU=true in the environment, or --run.device cpu")]
     if not _resolves(environ["MASTER_ADDR"]):
@@ -138,7 +150,9 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
 
 
 def device_problems(device: str, environ: Mapping[str, str] = os.environ) -> list[Problem]:
-    """Return why run.device cannot be used on this machine."""
+    """Return why run.device cannot be used on this machine, or not by this many ranks."""
+    if not wants_cpu(device, environ) and (problems := driver_problems(device) or gpu_count_problems(environ)):
+        return problems
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device, True):
         return [Problem("run.device", f"{device}, which this machine does not have", "auto, cpu or another device")]
@@ -172,42 +186,55 @@ def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ra
         # does not resolve.
         for name in RANK_VARIABLES:
             os.environ.pop(name, None)
-    from accelerate import PartialState
-
-    with announcing_wait(describe_meeting(world_size), shown=world_size > 1), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
-        state = PartialState(cpu=wants_cpu(device), timeout=timedelta(seconds=timeout_s))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    state = _init_accelerate(device, timeout_s)
     if state.num_processes != world_size:
         raise ConfigError.of("WORLD_SIZE", world_size, f"{state.num_processes}, as detected by Accelerate")
-    local_rank = max(state.local_process_index, 0)
     allow_tf32(state.device)
     return Ranks(state.process_index, state.num_processes, local_rank, state.device)
 
 
+def _init_accelerate(device: str, timeout_s: float) -> Any:
+    """Return Accelerate's state, with the device of this rank; several ranks initialize the process group."""
+    from accelerate import PartialState
+
+    world_size = read_world_size()
+    uses_gpus = world_size > 1 and not wants_cpu(device) and torch.cuda.is_available()
+    settings: dict[str, Any] = {"timeout": timedelta(seconds=timeout_s + uses_gpus * NCCL_MARGIN_S)}
+    local_rank = os.environ.get("LOCAL_RANK", "0")
+    if uses_gpus:
+        settings["backend"] = GPU_BACKENDS
+        # Accelerate selects the GPU by this variable, and gives DDP the same number.
+        os.environ["LOCAL_RANK"] = str(find_gpu_number())
+    with announcing_wait(describe_meeting(world_size), shown=world_size > 1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
+        state = PartialState(cpu=wants_cpu(device), **settings)
+    if uses_gpus:
+        os.environ["LOCAL_RANK"] = local_rank
+        # Private, because torch.distributed.set_timeout (torch 2.14) sets one timeout for all backends.
+        gloo = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        gloo._set_default_timeout(timedelta(seconds=timeout_s))
+    return state
+
+
 @contextmanager
-def announcing_wait(text: str, *, shown: bool = True, after_s: float = ANNOUNCE_AFTER_S) -> Iterator[None]:
-    """Print a message, from every rank, if the body takes longer than some seconds."""
-    timer = threading.Timer(after_s, print_from_any_rank, (text,))
-    timer.daemon = True
-    if shown:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def process_group(device: str = "auto") -> Iterator[Ranks]:
+    """Join the process group of a command, and leave it at the end of the block, but not after an error.
 
-
-def describe_meeting(world_size: int, environ: Mapping[str, str] = os.environ) -> str:
-    """Return what a rank that joins the process group waits for."""
-    rank, address = (environ.get(name, "?") for name in ("RANK", "MASTER_ADDR"))
-    where = f"{address}:{environ.get('MASTER_PORT', '?')} (MASTER_ADDR, MASTER_PORT)"
-    if rank == "0":
-        return f"rank 0 on {socket.gethostname()}: waiting for all {world_size:,} ranks to connect to {where}"
-    return f"rank {rank} on {socket.gethostname()}: waiting for rank 0 and all {world_size:,} ranks at {where}"
+    Args:
+        device: as in `init_process_group`.
+    """
+    ranks = init_process_group(device)
+    yield ranks
+    destroy_process_group()
 
 
 def destroy_process_group() -> None:
-    """Leave the process group, if there is one, and close its connections."""
+    """Leave the process group, if there is one, and close its connections.
+
+    Not to be called after an error: NCCL waits for operations that the other ranks would have to finish, and they wait
+    for this one. Then `run_command` ends the process, and with it the connections.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

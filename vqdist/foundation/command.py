@@ -1,19 +1,24 @@
 """Run the main function of a command: report errors, return the exit code, write the JSON result."""
 
 import json
+import multiprocessing
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vqdist.foundation.atomic_files import reporting_storage_errors
-from vqdist.foundation.errors import ConfigError, UserError, VqdistError
+from vqdist.foundation.errors import UserError, VqdistError
 from vqdist.foundation.installation import describe_missing
-from vqdist.foundation.launcher_environment import read_rank
+from vqdist.foundation.launcher_environment import read_rank, read_world_size
 from vqdist.foundation.progress import print_from_any_rank
 
 MAX_PROBLEMS = 20  # in one message
+
+_reported: list[Exception] = []  # errors that are on stderr already
 
 
 def emit(result: dict[str, Any], out: Path | None = None) -> None:
@@ -39,38 +44,78 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     A VqdistError is reported on stderr, with a traceback if `--verbose` is given, and becomes the exit code of its
     class. So does a path without permission, or a package that is not installed. Any other exception is a bug and keeps
     its traceback.
+
+    With several ranks an error ends the process here: what torch and the interpreter do at an exit can wait for the
+    other ranks, which wait for this one.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verbose = "--verbose" in arguments
+    several = read_world_size() > 1
     try:
         return main(arguments) or 0
-    except VqdistError as error:
-        report(error, verbose=verbose)
-        return error.exit_code
-    except PermissionError as error:
-        refused = UserError.of(str(error.filename), error.strerror, "a path with permission to use it")
-        report(refused, verbose=verbose)
-        return refused.exit_code
-    except ModuleNotFoundError as error:
-        if (error.name or "vqdist").partition(".")[0] == "vqdist":
-            raise  # a bug
-        report(UserError.of(*describe_missing([str(error.name)])), verbose=verbose)
-        return UserError.exit_code
     except KeyboardInterrupt:
         print_from_any_rank("interrupted")
-        return 1
+        return end_process(1) if several else 1
+    except Exception as error:
+        known = explain(error)
+        if known is None and not several:
+            raise
+        report(error, verbose="--verbose" in arguments)
+        code = 1 if known is None else known.exit_code
+        return end_process(code) if several else code
 
 
-def report(error: VqdistError, *, verbose: bool) -> None:
-    """Write an error to stderr; a ConfigError is the same on all ranks and reported by rank 0 only."""
-    rank = read_rank()
-    if isinstance(error, ConfigError) and rank != 0:
+def end_process(code: int) -> NoReturn:
+    """End this process after an error without waiting, neither for other ranks nor for loader workers."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a full disk, or closed
+            stream.flush()
+    os._exit(code)
+
+
+@contextmanager
+def reporting_at_once() -> Iterator[None]:
+    """Report an error of one of several ranks where it leaves this block, before the caller closes its files.
+
+    That can take seconds, in which a launcher may end the process. `run_command` does not report the error again.
+    """
+    try:
+        yield
+    except Exception as error:
+        if read_world_size() > 1:
+            report(error, verbose=False)
+        raise
+
+
+def explain(error: Exception) -> VqdistError | None:
+    """Return the error as one that a user can act on, or None if it is a bug."""
+    if isinstance(error, VqdistError):
+        return error
+    if isinstance(error, PermissionError):
+        return UserError.of(str(error.filename), error.strerror, "a path with permission to use it")
+    if isinstance(error, ModuleNotFoundError) and (error.name or "vqdist").partition(".")[0] != "vqdist":
+        return UserError.of(*describe_missing([str(error.name)]))
+    return None
+
+
+def report(error: Exception, *, verbose: bool) -> None:
+    """Write an error to stderr, once: on every rank, or on one of those that raise the same error.
+
+    Args:
+        verbose: also write the traceback, which a bug always has.
+    """
+    known, rank = explain(error), read_rank()
+    is_first_here = rank == 0 or os.environ.get("LOCAL_RANK") == "0"
+    if known is not None and not {"rank": True, "machine": is_first_here, "all": rank == 0}[known.extent]:
         return
-    prefix = f"[rank {rank}] " if rank else ""
-    if verbose:
-        print_from_any_rank(prefix + traceback.format_exc())
-    lines = [str(problem) for problem in error.problems] if isinstance(error, UserError) else [str(error)]
-    print_from_any_rank(f"{prefix}error: {format_list(lines)}")
+    prefix, is_new = f"[rank {rank}] " if rank else "", error not in _reported
+    if verbose or (known is None and is_new):
+        print_from_any_rank(prefix + "".join(traceback.format_exception(error)))
+    if known is not None and is_new:
+        lines = [str(problem) for problem in known.problems] if isinstance(known, UserError) else [str(known)]
+        print_from_any_rank(f"{prefix}error: {format_list(lines)}")
+    _reported.append(error)
 
 
 def format_list(lines: Sequence[str]) -> str:

@@ -2,15 +2,25 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 MAX_EXAMPLES = 5  # in a list inside a message
 
 
+Extent = Literal["rank", "machine", "all"]
+
+
 class VqdistError(Exception):
-    """Base class of the errors that vqdist raises deliberately."""
+    """Base class of the errors that vqdist raises deliberately.
+
+    Attributes:
+        exit_code: of the process.
+        extent: the ranks that raise the same error, which one of them reports: this rank alone, perhaps; those of this
+            machine; or all.
+    """
 
     exit_code = 1
+    extent: Extent = "rank"
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,8 @@ def limit_problems(problems: Sequence[Problem], where: str, total: int | None = 
 class ConfigError(UserError, ValueError):
     """The configuration, or an argument of a model in Python, is invalid: a key, its type, or a pair of keys."""
 
+    extent = "machine"  # files and devices that it is checked with can differ between machines
+
 
 def collect(*checks: Callable[[], Any], problems: Sequence[Problem] = ()) -> list[Any]:
     """Run checks and report the problems of all of them together.
@@ -83,14 +95,17 @@ def collect(*checks: Callable[[], Any], problems: Sequence[Problem] = ()) -> lis
     Raises:
         ConfigError: there is any problem.
     """
-    results, found = [], list(problems)
+    results, errors = [], []
     for check in checks:
         try:
             results.append(check())
         except UserError as error:
-            found += error.problems
-    if found:
-        raise ConfigError(found)
+            errors.append(error)
+    if errors or problems:
+        raised = ConfigError([*problems, *(problem for error in errors for problem in error.problems)])
+        extents = {error.extent for error in errors} or {raised.extent}
+        raised.extent = next(extent for extent in get_args(Extent) if extent in extents)  # the smallest
+        raise raised
     return results
 
 

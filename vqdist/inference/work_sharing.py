@@ -27,6 +27,7 @@ def gather_results(ranks: Ranks, work: Callable[[], T]) -> list[T]:
     results: list[T] = []
     for found in ranks.gather_objects(outcome):
         if isinstance(found, UserError):
+            found.extent = "all"
             raise found
         results.append(found)
     return results

@@ -6,15 +6,17 @@ from vqdist.config.schema import RunConfig, dump_yaml
 from vqdist.data.open_dataset import Dataset
 from vqdist.data.shards.build import make_demo
 from vqdist.data.shards.manifest import MANIFEST
+from vqdist.distributed.peer_watch import watching_peers
 from vqdist.distributed.process_group import Ranks, init_process_group, raising_stalled_error
 from vqdist.distributed.stop_requests import StopRequest
 from vqdist.foundation.atomic_files import reporting_storage_errors
-from vqdist.foundation.errors import ConfigError, OwnershipError, VqdistError
-from vqdist.foundation.progress import print_from_any_rank, print_message
-from vqdist.plotting.training_curves import draw_training_curves
+from vqdist.foundation.command import reporting_at_once
+from vqdist.foundation.errors import ConfigError, VqdistError
+from vqdist.foundation.progress import print_message
 from vqdist.runs.resume_checks import is_finished
 from vqdist.runs.run_dir import RunDir, read_status
 from vqdist.tracking.tracker import Tracker
+from vqdist.training.attempt import Attempt
 from vqdist.training.build import build_state
 from vqdist.training.data_pipeline import build_pipeline
 from vqdist.training.dataset_choices import choose_for_dataset, describe_choices
@@ -27,7 +29,7 @@ from vqdist.training.start_line import describe_start
 from vqdist.training.state import TrainingProgress, TrainingState, resume
 from vqdist.training.tasks.task import Task
 from vqdist.training.terminal import TrainingTerminal
-from vqdist.training.wandb_artifacts import log_inputs, log_model
+from vqdist.training.wandb_artifacts import log_inputs
 
 STOPPED = 75
 
@@ -60,41 +62,54 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
     with reporting_storage_errors(config.run_dir):
         token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
     run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
-    # What the record says if the run fails before its state is restored.
-    progress = TrainingProgress(step=int(read_status(run_dir.path).get("step", 0)))
-    tracker, terminal = Tracker(run_dir, None), None
+    attempt = Attempt(ranks, run_dir, config.task, TrainingProgress(step=int(read_status(run_dir.path).get("step", 0))))
     outcome, code = "failed", 1
     try:
         with ExitStack() as resources:
-            task = task_type(config, dataset.manifest, dataset.folder, ranks.device)
-            state = build_state(config, task, ranks)
-            resumed = resume(state, run_dir)
-            progress = state.progress
-            print_message("\n".join(describe_start(state, resumed=resumed)))
-            _open_records(state, run_dir)
-            tracker = _start_tracker(state, run_dir, dataset)
-            terminal = _open_terminal(state, run_dir, dataset)
-            pipeline = build_pipeline(config, str(dataset.folder), dataset.manifest, ranks, run_dir.token)
-            resources.enter_context(closing(pipeline))
-            with reporting_storage_errors(run_dir.path):
-                recorder = resources.enter_context(closing(Recorder(state, run_dir, tracker, terminal)))
-            outcome = train(Run(state, pipeline, recorder, run_dir, stop))
-            code = 0 if outcome == "finished" else STOPPED
+            outcome = _train(config, task_type, dataset, attempt, resources, stop)
+        code = 0 if outcome == "finished" else STOPPED
     except VqdistError as error:
         code = error.exit_code
         raise
     finally:
-        if ranks.is_main:
-            _record_outcome(outcome, progress, run_dir, tracker)
-            if terminal is not None:
-                terminal.close(outcome)
-            if outcome == "finished":
-                log_model(tracker, run_dir.path, config.task)
-            tracker.finish(outcome, code)
+        attempt.close(outcome, code)
     if code == STOPPED:
         # A launcher treats the first 75 as a failure and gives the other ranks 30 s: rank 0 must be done by then.
         ranks.barrier()
     return code
+
+
+@reporting_at_once()
+@raising_stalled_error()
+def _train(
+    config: RunConfig,
+    task_type: type[Task],
+    dataset: Dataset,
+    attempt: Attempt,
+    resources: ExitStack,
+    stop: StopRequest,
+) -> str:
+    """Build the run, resume it and train it; return `finished` or `stopped`.
+
+    Args:
+        attempt: receives what has to be closed by the caller, and `resources` what has to be closed before that.
+    Must be called by all ranks.
+    """
+    ranks, run_dir = attempt.ranks, attempt.run_dir
+    with watching_peers(ranks, attempt.end):
+        task = task_type(config, dataset.manifest, dataset.folder, ranks.device)
+        state = build_state(config, task, ranks)
+        resumed = resume(state, run_dir)
+        attempt.progress = state.progress
+        print_message("\n".join(describe_start(state, resumed=resumed)))
+        _open_records(state, run_dir)
+        attempt.tracker = _start_tracker(state, run_dir, dataset)
+        attempt.terminal = _open_terminal(state, run_dir, dataset)
+        pipeline = build_pipeline(config, str(dataset.folder), dataset.manifest, ranks, run_dir.token)
+        resources.enter_context(closing(pipeline))
+        with reporting_storage_errors(run_dir.path):
+            recorder = resources.enter_context(closing(Recorder(state, run_dir, attempt.tracker, attempt.terminal)))
+        return train(Run(state, pipeline, recorder, run_dir, stop))
 
 
 def _make_demo_dataset(config: RunConfig, task: type[Task], ranks: Ranks) -> Dataset:
@@ -143,25 +158,3 @@ def _open_terminal(state: TrainingState, run_dir: RunDir, dataset: Dataset) -> T
         last_step=config.train.last_step,
         shown=state.ranks.is_main,
     )
-
-
-def _record_outcome(outcome: str, progress: TrainingProgress, run_dir: RunDir, tracker: Tracker) -> None:
-    """Write the final status and draw the loss curves, unless a newer attempt owns the directory."""
-    try:
-        run_dir.write_status(outcome, progress.step, ended_early=progress.ended_early)
-        if outcome in {"stopped", "finished"}:
-            run_dir.stop_file.unlink(missing_ok=True)
-        if outcome == "finished":
-            _draw_curves(run_dir, progress.step, tracker)
-    except (OwnershipError, OSError) as error:
-        print_from_any_rank(f"error: {error}")
-
-
-def _draw_curves(run_dir: RunDir, step: int, tracker: Tracker) -> None:
-    """Draw the loss curves; a failure is reported and changes nothing else."""
-    try:
-        drawn = draw_training_curves(run_dir.metrics, run_dir.figures / "losses.png")
-    except (OSError, ImportError, ValueError, RuntimeError) as error:
-        print_from_any_rank(f"{run_dir.path.name}: no curves drawn: {error}")
-        return
-    tracker.log_pictures(step, {"losses": drawn})

@@ -1,7 +1,8 @@
 """One optimizer update over all ranks: forward, backward, one reduction of everything that must agree, update.
 
 On a GPU the host waits once a step, after everything but the update of codebook and averages is queued: the optimizer
-receives the flag that tells whether to skip the step as a tensor.
+receives the flag that tells whether to skip the step as a tensor. Before, the ranks exchange their requests without the
+GPU, so that a rank that has ended is an error and not a wait without end.
 """
 
 from collections.abc import Callable
@@ -72,6 +73,8 @@ def train_step(
         step_unless(state.optimizer, report.is_bad)
     if while_queued is not None:
         while_queued()
+    if queued:
+        state.ranks.all_reduce(report.flags)  # on the CPU, where a rank that has ended is an error at once
     reduced = report.read()  # waits for the device
     if reduced.finite and not queued:
         state.optimizer.step()
@@ -124,23 +127,26 @@ class _Report:
 
     Attributes:
         names: of the loss terms.
-        values: sum of each loss term, number of ranks whose values were not finite, and the flags of `_reduce`.
+        values: sum of each loss term, and number of ranks whose values were not finite.
         grad_norm: (1,), of the summed gradient.
+        flags: samples, skipped samples, and number of ranks that request a stop and a checkpoint, on the CPU; for a
+            device that queues its work those of this rank, which are still to be summed.
     """
 
     names: list[str]
     values: Tensor
     grad_norm: Tensor
+    flags: Tensor
 
     @property
     def is_bad(self) -> Tensor:
         """() float32: 1 if the step must be skipped, else 0."""
-        return (self.values[len(self.names)] > 0).float()
+        return (self.values[-1] > 0).float()
 
     def read(self) -> _Reduced:
         """Return the values on the host. This is the only operation of a step that waits for the device."""
-        numbers = torch.cat([self.values, self.grad_norm]).tolist()
-        *values, bad_ranks, count, skipped, stop, checkpoint, grad_norm = numbers
+        *values, bad_ranks, grad_norm = torch.cat([self.values, self.grad_norm]).tolist()
+        count, skipped, stop, checkpoint = self.flags.tolist()
         return _Reduced(
             finite=bad_ranks == 0,
             grad_norm=grad_norm,
@@ -191,19 +197,21 @@ def _reduce(
     grad_norm: Tensor,
     requests: RankRequests,
 ) -> _Report:
-    """Sum the task's buffers, the loss terms and the flags over all ranks, in one reduction."""
+    """Sum the task's buffers, the loss terms and the flags over all ranks, in one reduction.
+
+    A device that queues its work reduces no flags: `train_step` sums them on the CPU.
+    """
     names = sorted(sums)
     samples = sum(batch.num_samples for batch in micro_batches)
     skipped = sum(len(batch.skipped) for batch in micro_batches)
     flags = torch.tensor([float(samples), float(skipped), float(requests.stop), float(requests.checkpoint)])
     here = torch.stack([*(sums[name] for name in names), grad_norm.float()])
     terms, norm = here.split([len(names), 1])
-    bad = (~here.isfinite().all()).float()
-    values = torch.cat([terms, bad.view(1), copy_to_device(flags, here.device)])
+    values = torch.cat([terms, (~here.isfinite().all()).float().view(1)])
     buffers = state.task.buffers_to_reduce()
     if state.ranks.world_size > 1:
-        flat = state.ranks.all_reduce(torch.cat([values, *(tensor.flatten() for tensor in buffers)]))
-        values, *parts = flat.split([len(values), *(tensor.numel() for tensor in buffers)])
-        for tensor, part in zip(buffers, parts, strict=True):
+        reduced = [values, *([] if queues_work(here.device) else [flags]), *buffers]
+        flat = state.ranks.all_reduce(torch.cat([tensor.flatten() for tensor in reduced]))
+        for tensor, part in zip(reduced, flat.split([tensor.numel() for tensor in reduced]), strict=True):
             tensor.copy_(part.view_as(tensor))
-    return _Report(names, values, norm)
+    return _Report(names, values, norm, flags)

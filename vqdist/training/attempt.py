@@ -1,0 +1,106 @@
+"""The record of one attempt of a run, which is closed however the attempt ends."""
+
+import threading
+from contextlib import suppress
+
+from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.command import end_process, report
+from vqdist.foundation.errors import OwnershipError, StalledError
+from vqdist.foundation.progress import print_from_any_rank
+from vqdist.plotting.training_curves import draw_training_curves
+from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.tracking.tracker import Tracker
+from vqdist.training.state import TrainingProgress
+from vqdist.training.terminal import TrainingTerminal
+from vqdist.training.wandb_artifacts import log_model
+
+UNWIND_S = 3.0  # for an error of the main thread, after another rank has ended
+
+
+class Attempt:
+    """The status, the summary and the end in W&B of an attempt, written by rank 0; a failure, by any rank.
+
+    Args:
+        run_dir: owned by this attempt.
+        task: name of the task.
+        progress: what the record says if the run fails before its state is restored.
+    Attributes:
+        progress: the counters of the run.
+        tracker: sends nothing until it is replaced.
+        terminal: None until training starts.
+    """
+
+    def __init__(self, ranks: Ranks, run_dir: RunDir, task: str, progress: TrainingProgress) -> None:
+        self.ranks, self.run_dir, self.progress = ranks, run_dir, progress
+        self.tracker = Tracker(run_dir, None)
+        self.terminal: TrainingTerminal | None = None
+        self._task = task
+        self._lock, self._closes = threading.Lock(), threading.Event()
+
+    def close(self, outcome: str, code: int) -> None:
+        """Write how the attempt ended, once.
+
+        Args:
+            outcome: finished, stopped or failed.
+            code: exit code.
+        """
+        self._closes.set()
+        with self._lock:
+            if not self.ranks.is_main:
+                self._record_for_main(outcome)
+                return
+            self._record(outcome)
+            if self.terminal is not None:
+                self.terminal.close(outcome)
+            if outcome == "finished":
+                log_model(self.tracker, self.run_dir.path, self._task)
+            self.tracker.finish(outcome, code)
+
+    def end(self, reason: str) -> None:
+        """Write that the attempt failed because another rank has ended, and end this process.
+
+        Called in a thread, while the main thread may wait for a GPU. If it does not, it soon meets an error itself, and
+        its unwinding is not disturbed.
+        """
+        if self._closes.is_set():
+            return
+        error = StalledError(f"another rank has ended: {reason}")
+        with self._lock:
+            report(error, verbose=False)
+            # At once, because NCCL may end the process.
+            if self.ranks.is_main:
+                self._record("failed")
+            else:
+                self._record_for_main("failed")
+            if self._closes.wait(UNWIND_S):
+                return
+            if self.ranks.is_main:
+                self.tracker.finish("failed", error.exit_code)
+            end_process(error.exit_code)
+
+    def _record_for_main(self, outcome: str) -> None:
+        """Write the status of a failed run if rank 0 has not done so; it may have been killed."""
+        if outcome == "failed" and read_status(self.run_dir.path).get("state") == "running":
+            with suppress(OwnershipError, OSError):
+                self.run_dir.write_status(outcome, self.progress.step, ended_early=self.progress.ended_early)
+
+    def _record(self, outcome: str) -> None:
+        """Write the final status and draw the loss curves, unless a newer attempt owns the directory."""
+        run_dir, progress = self.run_dir, self.progress
+        try:
+            run_dir.write_status(outcome, progress.step, ended_early=progress.ended_early)
+            if outcome in {"stopped", "finished"}:
+                run_dir.stop_file.unlink(missing_ok=True)
+            if outcome == "finished":
+                self._draw_curves()
+        except (OwnershipError, OSError) as error:
+            print_from_any_rank(f"error: {error}")
+
+    def _draw_curves(self) -> None:
+        """Draw the loss curves; a failure is reported and changes nothing else."""
+        try:
+            drawn = draw_training_curves(self.run_dir.metrics, self.run_dir.figures / "losses.png")
+        except (OSError, ImportError, ValueError, RuntimeError) as error:
+            print_from_any_rank(f"{self.run_dir.path.name}: no curves drawn: {error}")
+            return
+        self.tracker.log_pictures(self.progress.step, {"losses": drawn})
