@@ -88,6 +88,9 @@ class ShardOptions(Options):
     strict: Bool = key(
         False, "doubts about subjects, classes or masks end the command with exit code 2; false: they are warnings"
     )
+    workers: Int | None = key(
+        None, "processes that read and encode; null: one per available core, fewer for few slices", ge=1
+    )
     overwrite: Bool = key(False, "replace the contents of OUT")
 
     @property
