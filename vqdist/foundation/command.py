@@ -12,6 +12,7 @@ from vqdist.foundation.errors import ConfigError, UserError, VqdistError
 from vqdist.foundation.installation import describe_missing
 from vqdist.foundation.launcher_environment import read_rank
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.threads import limit_spinning
 
 MAX_PROBLEMS = 20  # in one message
 
@@ -42,6 +43,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments
+    if "torch" not in sys.modules:
+        limit_spinning()
     try:
         return main(arguments) or 0
     except VqdistError as error:
