@@ -1,21 +1,23 @@
 """A device with the manners of CUDA, for machines without a GPU; see device_stand_in.py.
 
 It counts what makes a GPU wait: the times that the host waits for the device, and the operators, each of which is at
-least one kernel launch. Operators that torch documents as not deterministic are refused in deterministic mode. It does
+least one kernel launch. Operators that torch documents as not deterministic are refused in deterministic mode. A graph
+repeats the captured operators on the captured memory, and its capture refuses waits and random numbers. The device does
 not imitate: kernels, TF32, autocast to bf16, page-locked memory, streams and collective operations.
 
     with everywhere() as count: ...  # run.device auto is now this device
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import device_stand_in
 import torch
 from device_stand_in import Held, Limits, device_everywhere
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "cuda_stand_in"
 # Operators that read a number from the device, for example to learn the size of their result.
@@ -47,6 +49,8 @@ NONDETERMINISTIC = {
 }
 # Operators that launch nothing: allocations, and views that are not declared as such.
 WITHOUT_LAUNCH = ("aten::empty", "aten::new_empty", "aten::_unsafe_view")
+RANDOM = ("aten::rand", "aten::uniform", "aten::normal", "aten::exponential", "aten::multinomial", "aten::bernoulli")
+REPLAY = "graph replay"  # the name of the event
 
 
 class Count:
@@ -95,10 +99,14 @@ def everywhere() -> Iterator[Count]:
     from torch.utils import _foreach_utils
 
     from vqdist.foundation import devices
+    from vqdist.models import cuda_graphs
 
     limits = CUDALimits()
     devices.QUEUING_DEVICES = frozenset({NAME})
     _foreach_utils._foreach_supported_types.append(Held)
+    cuda_graphs.CAPTURING_DEVICES = frozenset({NAME})
+    torch.cuda.is_current_stream_capturing = lambda: False
+    cuda_graphs.capture = lambda work: capture(work, limits.count)
     torch.Tensor.pin_memory = lambda tensor: tensor  # type: ignore[method-assign,assignment]
     with device_everywhere(limits):
         yield limits.count
@@ -120,3 +128,45 @@ def waits_for_device(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
         indices = [leaf for leaf in tree_leaves(args[1]) if isinstance(leaf, torch.Tensor)]
         return any(not isinstance(index, Held) or index.dtype == torch.bool for index in indices)
     return False
+
+
+class Recording(TorchDispatchMode):
+    """Records the operators of a capture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, dict[str, Any], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.name().startswith(RANDOM):
+            raise RuntimeError(f"{func.name()} during a capture")
+        found = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, found))
+        return found
+
+    def replay(self) -> None:
+        """Repeat the operators with the tensors of the capture, and write the results to those of the capture."""
+        for func, args, kwargs, found in self.calls:
+            if func.is_view or func.name().startswith(WITHOUT_LAUNCH):
+                continue
+            again = func(*tree_map(device_stand_in.unwrap, args), **tree_map(device_stand_in.unwrap, kwargs))
+            for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
+                if isinstance(old, Held) and old.inner.data_ptr() != new.data_ptr():
+                    old.inner.copy_(new)
+
+
+def capture(work: Callable[[], None], count: Count) -> Callable[[], None]:
+    """Stand in for `vqdist.models.cuda_graphs.capture`."""
+    work()
+    waits, recording = count.waits.total(), Recording()
+    with recording:
+        work()
+    if count.waits.total() > waits:
+        raise RuntimeError("the host waits for the device during a capture")
+
+    def replay() -> None:
+        count.operators[REPLAY] += 1
+        count.events.append(REPLAY)
+        recording.replay()
+
+    return replay

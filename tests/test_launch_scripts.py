@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("launch/demo.sh", "launch/node.sh", "launch/rank.sh", "launch/results.sh", "launch/wandb_sync.sh")
+NAMES = ("demo", "gpu_check", "node", "rank", "results", "wandb_sync")
+SCRIPTS = tuple(f"launch/{name}.sh" for name in NAMES)
 # The record of a job of two nodes without options, as scontrol prints it.
 RECORD = (
     "JobId=7 JobName=it Requeue=1 Restarts=0 NumNodes=2 NumCPUs=2 NumTasks=2 CPUs/Task=1 NtasksPerN:B:S:C=0:0:*:* "

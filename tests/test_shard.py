@@ -107,6 +107,27 @@ def test_bad_files_end_the_command_or_are_counted(capsys: pytest.CaptureFixture[
     assert load_manifest(tmp_path / "d").source["skipped"] == ["3.png"]
 
 
+def test_the_dataset_and_the_messages_do_not_depend_on_the_workers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source = save_pictures(tmp_path / "s", *(f"case_{number // 20:03d}_slice_{number}.png" for number in range(200)))
+    for number in (33, 120, 121):
+        (source / f"case_{number // 20:03d}_slice_{number}.png").write_bytes(b"no picture")
+    words = ("--image-size", 8, "--samples-per-shard", 30, "--workers")
+    found = {}
+    for workers in (1, 3):
+        out = tmp_path / f"d{workers}"
+        code, result, said = shard(capsys, source, out, *words, workers, "--on-error", "skip")
+        assert (code, result["skipped"]) == (0, 3)
+        lines = [line for line in said.replace(str(out), "OUT").splitlines() if not line.startswith("shard: ")]
+        files = {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+        code, _, refusal = shard(capsys, source, tmp_path / "e", *words, workers)
+        assert code == 2
+        assert "slice_33.png" in refusal, "the first file that cannot be read"
+        found[workers] = lines, files
+    assert found[1] == found[3]
+
+
 def test_a_split_that_loses_all_its_files_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     source = save_pictures(tmp_path / "s", "train/1.png", "test/2.png")
     (source / "test/2.png").write_bytes(b"no picture")
@@ -213,6 +234,7 @@ def test_help_is_complete_and_imports_little() -> None:
         "channels",
         "on-error",
         "num-subjects",
+        "workers",
         "include",
         "strict",
     ):

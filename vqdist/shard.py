@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.data.sources.splits import assign_splits, find_untrained_classes
     from vqdist.data.sources.subjects import SubjectOptions
     from vqdist.foundation.atomic_files import check_output, find_leftovers
+    from vqdist.runs.environment import count_cores
 
     source, _ = collect(
         lambda: open_source(
@@ -86,6 +87,7 @@ def main(argv: Sequence[str]) -> None:
             skip_unreadable=options.on_error == "skip",
             overwrite=options.overwrite,
             selection=options.selection,
+            workers=options.workers or count_cores(),
         )
     except OSError as error:
         raise VqdistError(f"{options.out}: {error.strerror or error}; nothing was written") from error

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from support import ALONE, save_prior, save_vqvae, write_codes, write_images
 
 from vqdist import load_model
 from vqdist.config.command_options import SampleOptions
 from vqdist.foundation.errors import ConfigError
-from vqdist.inference.sampling import draw_noise, sample
+from vqdist.inference import sampling
+from vqdist.inference.sampling import choose_batch_size, draw_noise, sample
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,27 @@ def test_noise_is_standard_gumbel() -> None:
     noise = draw_noise(range(4), 50, 100, 0).numpy()
     assert stats.kstest(noise.ravel(), "gumbel_r").pvalue > 0.01
     np.testing.assert_array_equal(noise[2], draw_noise([2], 50, 100, 0)[0])
+
+
+def test_a_gpu_samples_many_maps_at_once_within_a_limit_of_memory() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [choose_batch_size(device, 32 * 32 * 512) for device in (cpu, torch.device("mps"), cuda)] == [16, 16, 256]
+    many = choose_batch_size(cuda, 64 * 64 * 1024)
+    assert 16 < many < 256
+    assert 4 * many * 64 * 64 * 1024 <= 2**31
+    assert choose_batch_size(cuda, 512 * 512 * 8192) == 16
+
+
+def test_the_size_of_a_batch_does_not_change_the_slices(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, _ = draw(folder / "prior", tmp_path / "small", num=20)
+    monkeypatch.setattr(sampling, "MAPS_PER_BATCH", 40)
+    large, _ = draw(folder / "prior", tmp_path / "large", num=20)
+    np.testing.assert_array_equal(small, large)
+    assert len(list((tmp_path / "large").glob("sample-*.png"))) == 20
+    first, second = ((tmp_path / name / "sample-00018.png").read_bytes() for name in ("small", "large"))
+    assert first == second
 
 
 def test_misfits_are_named(folder: Path, tmp_path: Path) -> None:

@@ -89,6 +89,9 @@ class ShardOptions(Options):
         False,
         "doubts about subjects, classes, masks or contrasts end the command with exit code 2; false: they are warnings",
     )
+    workers: Int | None = key(
+        None, "processes that read and encode; null: one per available core, fewer for few slices", ge=1
+    )
     overwrite: Bool = key(False, "replace the contents of OUT")
 
     @property

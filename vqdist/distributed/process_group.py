@@ -1,6 +1,7 @@
 """The process group of a run: joining and leaving it, and its collective operations."""
 
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -15,6 +15,7 @@ from vqdist.foundation.errors import UserError, VqdistError
 from vqdist.foundation.installation import describe_missing
 from vqdist.foundation.launcher_environment import read_rank, read_world_size
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.threads import limit_spinning
 
 MAX_PROBLEMS = 20  # in one message
 
@@ -50,6 +51,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     several = read_world_size() > 1
+    if "torch" not in sys.modules:
+        limit_spinning()
     try:
         return main(arguments) or 0
     except KeyboardInterrupt:

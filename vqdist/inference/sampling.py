@@ -29,10 +29,14 @@ from vqdist.models.sampler import SamplingOptions
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
+CPU = torch.device("cpu")
 GRID_SLICES = 64
-# Every batch has this size, and surplus maps of the last one are discarded: floating-point results may depend on the
-# batch size.
+# Every batch has the same size, and surplus maps of the last one are discarded: floating-point results may depend on
+# the batch size. A GPU samples many maps in about the time of one.
 MAPS_PER_BATCH = 16
+MAPS_PER_BATCH_ON_CUDA = 256
+MAX_NOISE_BYTES = 2**31  # of a batch on CUDA
+SLICES_DECODED_TOGETHER = 16  # the features of a decoder take more memory than those of the prior
 
 DecodedMaps = tuple[Tensor, npt.NDArray[np.uint8]]  # codes (B, h, w) and slices (B, C, H, W)
 
@@ -52,8 +56,9 @@ class SamplingJob:
         """Sample, decode and write the slices. Must be called by all ranks."""
         self.prior.to(ranks.device)
         self.vqvae.to(ranks.device)
-        starts = range(ranks.rank * MAPS_PER_BATCH, self.options.num, ranks.world_size * MAPS_PER_BATCH)
-        batches = map_in_rounds(ranks, starts, lambda start: sample_batch(self, start))
+        size = choose_batch_size(ranks.device, self.grid[0] * self.grid[1] * self.prior.num_codes)
+        starts = range(ranks.rank * size, self.options.num, ranks.world_size * size)
+        batches = map_in_rounds(ranks, starts, lambda start: sample_batch(self, start, size))
         if ranks.is_main:
             out, overwrite = self.options.out, self.options.overwrite
             with reporting_storage_errors(out), output_folder(out, overwrite=overwrite) as folder:
@@ -141,27 +146,45 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, conditions)
 
 
-def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int) -> Tensor:
-    """Return the Gumbel noise of maps, (B, size, K); the noise of a map depends only on the seed and its number.
+def choose_batch_size(device: torch.device, noise_per_map: int) -> int:
+    """Return how many maps are sampled at once; it depends on the device and the size of a map only.
+
+    Args:
+        noise_per_map: number of values.
+    """
+    if device.type != "cuda":
+        return MAPS_PER_BATCH
+    return min(MAPS_PER_BATCH_ON_CUDA, max(MAX_NOISE_BYTES // (4 * noise_per_map), MAPS_PER_BATCH))
+
+
+def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int, device: torch.device = CPU) -> Tensor:
+    """Return the Gumbel noise of maps, (B, size, K), on a device.
+
+    The noise of a map depends only on the seed, its number and whether the device is CUDA, which draws other numbers
+    from the same seed.
 
     Args:
         maps: number of each map.
         size: codes per map.
     """
-    noise = torch.empty(len(maps), size, num_codes)
+    drawn_on = device if device.type == "cuda" else CPU
+    noise = torch.empty(len(maps), size, num_codes, device=drawn_on)
     for row, index in zip(noise, maps, strict=True):
-        row.uniform_(generator=torch.Generator().manual_seed(derive_seed(seed, "noise", index)))
-    return noise.log_().neg_().log_().neg_()
+        row.uniform_(generator=torch.Generator(drawn_on).manual_seed(derive_seed(seed, "noise", index)))
+    return noise.log_().neg_().log_().neg_().to(device)
 
 
-def sample_batch(job: SamplingJob, start: int) -> DecodedMaps:
+def sample_batch(job: SamplingJob, start: int, size: int) -> DecodedMaps:
     """Sample and decode the maps from number `start` on."""
-    options, maps = job.options, range(start, start + MAPS_PER_BATCH)
+    options, maps = job.options, range(start, start + size)
     conditions = job.conditions.select([min(index, options.num - 1) for index in maps])
-    noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed)
-    codes = job.prior.sample(MAPS_PER_BATCH, job.grid, noise, options.temperature, options.top_k, **conditions)
-    kept = min(MAPS_PER_BATCH, options.num - start)
-    return codes[:kept].cpu(), to_uint8(job.vqvae.decode(codes))[:kept]
+    device = job.prior.embedding.weight.device
+    noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed, device)
+    codes = job.prior.sample(size, job.grid, noise, options.temperature, options.top_k, **conditions)
+    kept = min(size, options.num - start)
+    parts = codes[: -(-kept // SLICES_DECODED_TOGETHER) * SLICES_DECODED_TOGETHER].split(SLICES_DECODED_TOGETHER)
+    slices = np.concatenate([to_uint8(job.vqvae.decode(part)) for part in parts])
+    return codes[:kept].cpu(), slices[:kept]
 
 
 def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -> None:

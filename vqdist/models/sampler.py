@@ -15,8 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqdist.foundation.errors import Problem, UserError
+from vqdist.models.cuda_graphs import GraphedRow, can_capture
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes, GivenRow
+
+MIN_GRAPHED_ROWS = 8  # a capture takes about as long as three rows
 
 
 class SampledModel(Protocol):
@@ -107,6 +110,8 @@ def sample_codes(
         if given is not None:
             codes.copy_(given.codes.permute(1, 2, 0))
             rows = [*given.list_rows(weight.device)]
+        if num and rows.count(None) >= MIN_GRAPHED_ROWS and can_capture(weight.device):
+            cache.capture_row(options, weight.new_zeros(num, w, model.num_codes), torch.zeros_like(codes[0]))
         middle, opposite = h - h // 2, None  # first row below the middle; its and the later rows' mirrored features
         for y, row in enumerate(rows if num else []):
             context = model.context.rows(h, w, first=y, last=y + 1, label=label, slice=slice)[:, 0]
@@ -135,6 +140,7 @@ class _Cache:
         self.last = weight.new_empty(num, w, C)
         self.first, self.second = model.head[1], model.head[3]
         self.steps = [self._views(x) for x in range(w)]
+        self.graph: GraphedRow | None = None
 
     def _views(self, x: int) -> list[tuple[Tensor, ...]]:
         """Return the tensors that each layer reads and writes at column x; the same views serve all rows."""
@@ -160,6 +166,16 @@ class _Cache:
         """Take the codes of the current row, (w, B), as they are: only the vertical stack of later rows needs them."""
         self.layers[0].sampled_row().copy_(F.embedding(codes.t(), self.embedding))
 
+    def capture_row(self, options: SamplingOptions, noise: Tensor, codes: Tensor) -> None:
+        """Capture a CUDA graph that samples all codes of a row; must be called before the first row.
+
+        Args:
+            noise, codes: as for `sample_row`; the graph keeps their memory.
+        """
+        self.graph = GraphedRow.capture(lambda *row: self._sample_columns(options, *row), noise, codes)
+        for layer in self.layers:
+            layer.left.zero_()  # the calls for the capture have written to it
+
     def sample_row(self, options: SamplingOptions, noise: Tensor, codes: Tensor, given: GivenRow | None = None) -> None:
         """Sample the codes of the current row, column after column.
 
@@ -168,6 +184,14 @@ class _Cache:
             codes: (w, B) int64; overwritten up to the end of `given`.
             given: codes that are kept or redrawn; None: all are sampled.
         """
+        if self.graph is not None and given is None:
+            self.graph.run(noise, codes)
+        else:
+            self._sample_columns(options, noise, codes, given)
+
+    def _sample_columns(
+        self, options: SamplingOptions, noise: Tensor, codes: Tensor, given: GivenRow | None = None
+    ) -> None:
         steps = self.steps if given is None else self.steps[: given.end]
         for x, layers in enumerate(steps):
             for window, kernel, features, values, gates, gated, out, residual, output in layers:

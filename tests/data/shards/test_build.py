@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.noise_images import read_all
 
 from vqdist.data.shards.build import make_demo, write_source
@@ -19,7 +20,7 @@ def make_source(broken: tuple[str, ...] = ()) -> Source:
     """Return two synthetic brains of three slices; some of them cannot be read."""
     source = open_source("demo", num_subjects=2, num_slices=3, image_size=16)
 
-    def read(file: SourceFile) -> list[SourceSlice]:
+    def read(file: SourceFile, report: object = None) -> list[SourceSlice]:
         if file.subject in broken:
             raise DataError.of(file.source, "noise", "a brain")
         return source.read(file)
@@ -72,3 +73,16 @@ def test_the_demo_has_all_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     manifest = make_demo(tmp_path / "demo")
     assert {name: split.subjects for name, split in manifest.splits.items()} == {"train": 19, "validate": 3, "test": 2}
     assert (manifest.image_size, manifest.channels, manifest.num_slices) == ((128, 128), 1, 32)
+
+
+def test_messages_about_exif_are_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "source").mkdir()
+    for number in range(9):
+        Image.new("L", (4, 4), 9).save(tmp_path / f"source/{number}.jpg", exif=b"Exif\0\0no TIFF header")
+    source = open_source(tmp_path / "source", image_size=4)
+    splits = dict.fromkeys((file.subject for file in source.files), "train")
+    write_source(source, splits, tmp_path / "out", origin="here", shares=(1.0, 0.0, 0.0), seed=0, image_size=4)
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("shard:")]
+    assert len(said) == 6
+    assert "0.jpg: EXIF data cannot be read" in said[0]
+    assert "not listed" in said[-1]

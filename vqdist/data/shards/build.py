@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vqdist.data.shards.encode_files import EncodedFile, encode_files
 from vqdist.data.shards.manifest import Manifest, load_manifest
 from vqdist.data.shards.writer import ShardSetWriter
-from vqdist.data.sources.layouts import DEMO, Source, SourceFile, SourceSlice, open_source
+from vqdist.data.sources.layouts import DEMO, Source, SourceFile, open_source
 from vqdist.data.sources.splits import assign_splits
-from vqdist.foundation.errors import DataError
+from vqdist.foundation.errors import MAX_EXAMPLES, DataError
 from vqdist.foundation.printable_text import printable
 from vqdist.foundation.progress import ProgressBar, count_noun, print_message
 
@@ -37,6 +38,7 @@ def write_source(
     skip_unreadable: bool = False,
     overwrite: bool = False,
     selection: Mapping[str, object] | None = None,
+    workers: int = 1,
 ) -> tuple[Manifest, list[str]]:
     """Write every slice of a source as a dataset of images; the dataset is written atomically.
 
@@ -48,27 +50,28 @@ def write_source(
         num_slices: slices expected per volume; a volume with fewer is reported.
         skip_unreadable: skip files that cannot be read, instead of raising.
         selection: settings of the files and subjects, for the manifest.
+        workers: processes that read and encode; the dataset does not depend on their number.
     Returns:
         The manifest, and the files that were skipped.
     Raises:
         DataError: a file cannot be read, or a split has no readable file.
         OSError: the dataset cannot be written.
+        StalledError: a worker died.
     """
     skipped: list[str] = []
+    report_message = LimitedMessages("further pictures whose EXIF data cannot be read are not listed")
 
-    def read(file: SourceFile) -> list[SourceSlice]:
-        try:
-            slices = source.read(file)
-        except DataError as error:
+    def report(file: SourceFile, encoded: EncodedFile) -> None:
+        for message in encoded.messages:
+            report_message(message)
+        if encoded.error is not None:
             if not skip_unreadable:
-                raise
+                raise encoded.error
             skipped.append(printable(file.source))
-            print_message(f"skipped {error}")
-            return []
-        if source.by_volume and len(slices) < num_slices:
-            found = count_noun(len(slices), "axial slice")
+            print_message(f"skipped {encoded.error}")
+        elif source.by_volume and len(encoded.slices) < num_slices:
+            found = count_noun(len(encoded.slices), "axial slice")
             print_message(f"{file.source}: {found}, not {num_slices}; all are used")
-        return slices
 
     writer = ShardSetWriter(
         out,
@@ -89,16 +92,19 @@ def write_source(
     )
     with writer, ProgressBar(len(source.files), unit="files", label="shard") as progress:
         written: set[str] = set()
-        for file in source.files:
+        slices_per_file = num_slices if source.by_volume or source.layout == DEMO else 1
+        encoded_files = encode_files(source.read, source.files, slices_per_file=slices_per_file, workers=workers)
+        for file, encoded in zip(source.files, encoded_files, strict=True):
             split = splits[file.subject]
-            for piece in read(file):
+            report(file, encoded)
+            for piece in encoded.slices:
                 info = {
                     "subject": file.subject,
                     "slice": piece.slice,
                     "label": file.label,
                     "source": printable(file.source),
                 }
-                writer.write_image(split, piece.key, piece.image, info)
+                writer.write_encoded(split, piece.key, piece.png, piece.pixel_counts, info)
                 written.add(split)
             progress.advance()
         for split in sorted(set(splits.values()) - written):
@@ -106,3 +112,23 @@ def write_source(
     if skipped:
         print_message(f"skipped {len(skipped)} of {count_noun(len(source.files), 'file')}")
     return load_manifest(out), skipped
+
+
+class LimitedMessages:
+    """Prints the first messages; a fault of the program that wrote the pictures is in all of them.
+
+    Args:
+        rest: the message that replaces further ones.
+    """
+
+    def __init__(self, rest: str) -> None:
+        self._rest = rest
+        self._count = 0
+
+    def __call__(self, message: str) -> None:
+        """Print a message, unless enough have been printed."""
+        self._count += 1
+        if self._count <= MAX_EXAMPLES:
+            print_message(message)
+        if self._count == MAX_EXAMPLES:
+            print_message(self._rest)

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from vqdist.data.shards.codecs import decode_png, encode_png
 from vqdist.data.shards.index import build_index, encode_index, index_path
 from vqdist.data.shards.manifest import SPLITS, Manifest, ShardInfo, SplitInfo, write_manifest
 from vqdist.foundation.atomic_files import output_folder
 from vqdist.foundation.errors import DataError
+
+PixelCounts = npt.NDArray[np.int64]  # (C, 256), of each value per channel
 
 
 class ShardFile:
@@ -63,6 +66,11 @@ class ShardFile:
         self._file.close()
 
 
+def count_pixels(image: np.ndarray) -> PixelCounts:
+    """Return the number of pixels of each value per channel of an image, (C, H, W) uint8."""
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in image]).astype(np.int64, copy=False)
+
+
 class PixelHistogram:
     """Histogram of 8-bit pixels per channel, from which mean and variance follow exactly."""
 
@@ -71,8 +79,7 @@ class PixelHistogram:
 
     def add(self, image: np.ndarray) -> None:
         """Count the pixels of an image, (C, H, W) uint8."""
-        for counts, channel in zip(self.counts, image, strict=True):
-            counts += np.bincount(channel.ravel(), minlength=256)
+        self.counts += count_pixels(image)
 
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
         """Return mean and variance of the pixels in [0, 1] per channel; (None, None) without pixels."""
@@ -208,8 +215,12 @@ class ShardSetWriter:
     def write_image(self, split: str, key: str, image: np.ndarray, info: dict[str, Any]) -> None:
         """Encode and append a slice, (C, H, W) uint8; otherwise as `write`."""
         assert image.shape == self._description.values_shape, image.shape
-        self._split(split).pixels.add(image)
-        self._append(split, key, encode_png(image), info)
+        self.write_encoded(split, key, encode_png(image), count_pixels(image), info)
+
+    def write_encoded(self, split: str, key: str, png: bytes, counts: PixelCounts, info: dict[str, Any]) -> None:
+        """Append a slice that `encode_png` has encoded, with the counts of its pixels; otherwise as `write`."""
+        self._split(split).pixels.counts += counts
+        self._append(split, key, png, info)
 
     def _append(self, split: str, key: str, payload: bytes, info: dict[str, Any]) -> None:
         self._split(split).write(key, payload, self._description.extension, info)

@@ -7,9 +7,11 @@ slices of one file.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,7 @@ from vqdist.data.sources.volume_kinds import find_kind_doubts
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.printable_text import printable
-from vqdist.foundation.progress import count_noun
+from vqdist.foundation.progress import count_noun, print_message
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
 DEMO = "demo"
@@ -81,7 +83,10 @@ class SourceSlice:
     image: npt.NDArray[np.uint8]
 
 
-Reader = Callable[[SourceFile], list[SourceSlice]]
+class Reader(Protocol):
+    """Returns the slices of a file and reports messages about it; can be pickled, for worker processes."""
+
+    def __call__(self, file: SourceFile, report: Callable[[str], None] = print_message) -> list[SourceSlice]: ...
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def open_source(
     files = _build_files(placed, found, class_names, layout)
     if layout in ("nifti", "oasis1"):
         channels = channels or 1
-        read = _volume_reader(root, channels, num_slices=num_slices, image_size=image_size)
+        read: Reader = partial(_read_volume, root=root, channels=channels, num_slices=num_slices, image_size=image_size)
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
         read = _picture_reader(root, files, channels, image_size=image_size)
@@ -223,34 +228,52 @@ def _key_source(file: PlacedFile, *, with_folders: bool) -> str:
 
 def _picture_reader(root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int) -> Reader:
     listed = ((file.source, file.subject) for file in files)
-    pictures = SubjectPictures(root, listed, image_size=image_size, channels=channels)
-
-    def read(file: SourceFile) -> list[SourceSlice]:
-        return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject))]
-
-    return read
+    return partial(_read_picture, SubjectPictures(root, listed, image_size=image_size, channels=channels))
 
 
-def _volume_reader(root: Path, channels: int, *, num_slices: int, image_size: int) -> Reader:
-    def read(file: SourceFile) -> list[SourceSlice]:
-        slices = slice_volume(root / file.source, num_slices=num_slices, image_size=image_size)
-        return _number_slices(file, slices, channels)
+def _read_picture(
+    pictures: SubjectPictures, file: SourceFile, report: Callable[[str], None] = print_message
+) -> list[SourceSlice]:
+    return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject, report))]
 
-    return read
+
+def _read_volume(
+    file: SourceFile,
+    report: Callable[[str], None] = print_message,
+    *,
+    root: Path,
+    channels: int,
+    num_slices: int,
+    image_size: int,
+) -> list[SourceSlice]:
+    slices = slice_volume(root / file.source, num_slices=num_slices, image_size=image_size)
+    return _number_slices(file, slices, channels)
 
 
 def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: int, seed: int) -> Source:
     names = [f"phantom_{number:04d}" for number in range(num_subjects)]
-
-    def read(file: SourceFile) -> list[SourceSlice]:
-        options = {"num_slices": num_slices, "image_size": image_size, "seed": seed}
-        subject = names.index(file.key)
-        slices = np.stack([phantom_slice(subject, number, **options) for number in range(num_slices)])
-        return _number_slices(file, slices, channels)
-
+    numbers = {name: number for number, name in enumerate(names)}
+    read = partial(
+        _draw_phantom, numbers=numbers, channels=channels, num_slices=num_slices, image_size=image_size, seed=seed
+    )
     files = tuple(SourceFile(DEMO, name, name) for name in names)
     summary = describe_subjects([Subject(name, "number") for name in names])
     return Source(DEMO, files, channels, (), (), read, subject_summary=summary)
+
+
+def _draw_phantom(
+    file: SourceFile,
+    report: Callable[[str], None] = print_message,
+    *,
+    numbers: Mapping[str, int],
+    channels: int,
+    num_slices: int,
+    image_size: int,
+    seed: int,
+) -> list[SourceSlice]:
+    options = {"num_slices": num_slices, "image_size": image_size, "seed": seed}
+    slices = [phantom_slice(numbers[file.key], number, **options) for number in range(num_slices)]
+    return _number_slices(file, np.stack(slices), channels)
 
 
 def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: int) -> list[SourceSlice]:

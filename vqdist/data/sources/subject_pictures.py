@@ -1,16 +1,13 @@
 """Reading of the pictures of a folder, with one intensity range for all float and 32-bit pictures of a subject."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from vqdist.data.sources.pictures import GreyKind, GreyRanges, load_picture, measure_grey_range
 from vqdist.foundation.progress import print_message
-
-_MAX_MESSAGES = 5
 
 
 class SubjectPictures:
@@ -32,12 +29,13 @@ class SubjectPictures:
         self._sources: dict[str, list[str]] = defaultdict(list)
         for source, subject in files:
             self._sources[subject].append(source)
-        self._find_ranges = cache(self._measure_ranges)
-        self._messages = 0
+        self._ranges: dict[str, GreyRanges] = {}
 
-    def load(self, source: str, subject: str) -> np.ndarray:
+    def load(self, source: str, subject: str, report: Callable[[str], None] = print_message) -> np.ndarray:
         """Read a picture as `load_picture` does.
 
+        Args:
+            report: called with messages about the picture.
         Raises:
             DataError: it cannot be read.
         """
@@ -46,8 +44,13 @@ class SubjectPictures:
             image_size=self._image_size,
             channels=self._channels,
             read_ranges=lambda: self._find_ranges(subject),
-            report=self._report,
+            report=report,
         )
+
+    def _find_ranges(self, subject: str) -> GreyRanges:
+        if subject not in self._ranges:
+            self._ranges[subject] = self._measure_ranges(subject)
+        return self._ranges[subject]
 
     def _measure_ranges(self, subject: str) -> GreyRanges:
         sources = self._sources[subject]
@@ -61,11 +64,3 @@ class SubjectPictures:
         return {
             kind: (min(low for low, _ in ranges), max(high for _, high in ranges)) for kind, ranges in found.items()
         }
-
-    def _report(self, message: str) -> None:
-        """Print the first messages; a fault of the program that wrote the pictures is in all of them."""
-        self._messages += 1
-        if self._messages <= _MAX_MESSAGES:
-            print_message(message)
-        if self._messages == _MAX_MESSAGES:
-            print_message("further pictures whose EXIF data cannot be read are not listed")
