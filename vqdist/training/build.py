@@ -75,6 +75,7 @@ def describe_data(manifest: Manifest) -> DataDescription:
         grid=manifest.grid,
         vqvae_fingerprint=manifest.vqvae_fingerprint,
         conditions=manifest.conditions if manifest.kind == "codes" else None,
+        affine=manifest.affine,
     )
 
 

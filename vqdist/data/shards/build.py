@@ -99,6 +99,7 @@ def write_source(
                     "source": printable(file.source),
                 }
                 writer.write_image(split, piece.key, piece.image, info)
+                writer.affine = writer.affine or piece.affine
                 written.add(split)
             progress.advance()
         for split in sorted(set(splits.values()) - written):

@@ -18,8 +18,9 @@ from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_
 from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
 from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
 from vqdist.data.sources.mask_doubts import find_mask_doubts
-from vqdist.data.sources.phantom import phantom_slice
+from vqdist.data.sources.phantom import FIELD_OF_VIEW_MM, phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
+from vqdist.data.sources.slice_affines import centred_affine, oasis_affine, to_rows
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
 from vqdist.data.sources.subject_pictures import SubjectPictures
 from vqdist.data.sources.subjects import (
@@ -31,8 +32,9 @@ from vqdist.data.sources.subjects import (
 )
 from vqdist.data.sources.unsupported_formats import check_formats
 from vqdist.data.sources.volume_kinds import find_kind_doubts
-from vqdist.data.sources.volumes import slice_volume
+from vqdist.data.sources.volumes import cut_middle
 from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.printable_text import printable
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
@@ -72,11 +74,16 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """One slice: the key of its sample, its slice number or None, and its image, (C, H, W) uint8."""
+    """One slice: the key of its sample, its slice number or None, and its image, (C, H, W) uint8.
+
+    Attributes:
+        affine: from (row, column, slice number) to millimetres; None for pictures of unknown position.
+    """
 
     key: str
     slice: int | None
     image: npt.NDArray[np.uint8]
+    affine: AffineRows | None = None
 
 
 Reader = Callable[[SourceFile], list[SourceSlice]]
@@ -164,7 +171,8 @@ def open_source(
         read = _volume_reader(root, channels, num_slices=num_slices, image_size=image_size)
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
-        read = _picture_reader(root, files, channels, image_size=image_size)
+        affine = oasis_affine(image_size) if layout == "oasis-png" else None
+        read = _picture_reader(root, files, channels, image_size=image_size, affine=affine)
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
@@ -219,20 +227,22 @@ def _key_source(file: PlacedFile, *, with_folders: bool) -> str:
     return "/".join((*folders, file.stem)) if with_folders else file.stem
 
 
-def _picture_reader(root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int) -> Reader:
+def _picture_reader(
+    root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int, affine: AffineRows | None
+) -> Reader:
     listed = ((file.source, file.subject) for file in files)
     pictures = SubjectPictures(root, listed, image_size=image_size, channels=channels)
 
     def read(file: SourceFile) -> list[SourceSlice]:
-        return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject))]
+        return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject), affine)]
 
     return read
 
 
 def _volume_reader(root: Path, channels: int, *, num_slices: int, image_size: int) -> Reader:
     def read(file: SourceFile) -> list[SourceSlice]:
-        slices = slice_volume(root / file.source, num_slices=num_slices, image_size=image_size)
-        return _number_slices(file, slices, channels)
+        slices, affine = cut_middle(root / file.source, num_slices=num_slices, image_size=image_size)
+        return _number_slices(file, slices, channels, to_rows(affine))
 
     return read
 
@@ -244,17 +254,20 @@ def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: in
         options = {"num_slices": num_slices, "image_size": image_size, "seed": seed}
         subject = names.index(file.key)
         slices = np.stack([phantom_slice(subject, number, **options) for number in range(num_slices)])
-        return _number_slices(file, slices, channels)
+        return _number_slices(file, slices, channels, affine)
 
+    affine = centred_affine(FIELD_OF_VIEW_MM / image_size, image_size)
     files = tuple(SourceFile(DEMO, name, name) for name in names)
     summary = describe_subjects([Subject(name, "number") for name in names])
     return Source(DEMO, files, channels, (), (), read, subject_summary=summary)
 
 
-def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: int) -> list[SourceSlice]:
+def _number_slices(
+    file: SourceFile, slices: npt.NDArray[np.uint8], channels: int, affine: AffineRows
+) -> list[SourceSlice]:
     """Build the slices of a volume, (n, H, W), with numbers from 0."""
     return [
-        SourceSlice(f"{file.key}_slice_{number:03d}", number, np.repeat(image[None], channels, axis=0))
+        SourceSlice(f"{file.key}_slice_{number:03d}", number, np.repeat(image[None], channels, axis=0), affine)
         for number, image in enumerate(slices)
     ]
 
