@@ -1,0 +1,41 @@
+"""The features that a PixelCNN reads from the code map of the previous slice.
+
+Shapes: B maps, h w grid, C channels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vqdist.models.gated_layers import convolve, gate
+
+
+class PreviousMap(nn.Module):
+    """Features of every place of a map from the map of the previous slice, read in every direction.
+
+    The previous map is known as a whole before the first code is drawn, so that the convolutions need no mask.
+    """
+
+    LAYERS = 3
+
+    def __init__(self, hidden: int, kernel: int, *, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(hidden, 2 * hidden, kernel, padding=kernel // 2) for _ in range(self.LAYERS)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, hidden)
+        self.nothing = nn.Parameter(torch.zeros(hidden))  # the features of a map without a previous one
+
+    def forward(self, features: Tensor, is_known: Tensor, *, drop: bool = True) -> Tensor:
+        """Return the features (B, h, w, C).
+
+        Args:
+            features: (B, h, w, C), the embedded codes of the previous maps.
+            is_known: (B,) bool, False for a map without a previous one, whose features are not used.
+            drop: False to disable dropout in training mode, for the sampler.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, nn.Conv2d)
+            gated = gate(convolve(layer, features))
+            features = features + (self.dropout(gated) if drop else gated)
+        return torch.where(is_known[:, None, None, None], self.out(features), self.nothing)
