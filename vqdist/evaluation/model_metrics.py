@@ -85,7 +85,7 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     def measure(batch: Batch) -> dict[str, Tensor]:
         if "label" in model.condition:
             untrained.add(batch.label)
-        logits = model(batch.values, **conditions_of(model, batch))
+        logits = model(batch.values, conditions=conditions_of(model, batch))
         return {"bits_per_code": code_bits(logits, batch.values)}
 
     values = measure_samples(split, measure, ranks)

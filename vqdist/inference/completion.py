@@ -21,7 +21,6 @@ from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem, collect
 from vqdist.foundation.progress import ProgressBar
-from vqdist.inference.conditions import Conditions
 from vqdist.inference.hole_filling import fill_hole, paste_without_seam
 from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
@@ -34,6 +33,7 @@ from vqdist.inference.slice_source import (
     shorten,
 )
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.sampler import SamplingOptions
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
@@ -69,7 +69,7 @@ class CompletionJob:
     options: CompleteOptions
     models: PriorAndVQVAE
     slices: SliceSource
-    conditions: Conditions
+    conditions: MapConditions
     masks: list[Path]
 
     def run(self, ranks: Ranks) -> int:
@@ -183,8 +183,8 @@ def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Ten
         size = (len(part), *codes.shape[1:])
         conditions = job.conditions.select([number] * len(part))
         given = (codes.expand(size), keep.expand(size), part)
-        sampled = job.models.prior.complete(*given, temperature=options.temperature, top_k=options.top_k, **conditions)
-        draws.append(sampled)
+        chosen = (options.temperature, options.top_k)
+        draws.append(job.models.prior.complete(*given, *chosen, conditions=conditions))
     return torch.cat(draws)
 
 

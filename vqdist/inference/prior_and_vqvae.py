@@ -1,6 +1,5 @@
 """A PixelCNN with the VQ-VAE of its codes: from images to codes, their bits, and back."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqva
 from vqdist.inference.slice_source import parse_conditions
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -57,10 +57,10 @@ class PriorAndVQVAE:
         self.prior.to(device)
         self.vqvae.to(device)
 
-    def count_bits(self, codes: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+    def count_bits(self, codes: Tensor, conditions: MapConditions) -> Tensor:
         """Return the bits of each code, (B, h, w), computed for at most MAPS_PER_PASS maps at a time."""
         parts = [
-            self.prior.bits(part, **{name: values[start : start + len(part)] for name, values in conditions.items()})
+            self.prior.bits(part, conditions=conditions.select(range(start, start + len(part))))
             for start, part in zip(range(0, len(codes), MAPS_PER_PASS), codes.split(MAPS_PER_PASS), strict=True)
         ]
         return torch.cat(parts)

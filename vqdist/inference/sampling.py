@@ -19,10 +19,11 @@ from vqdist.foundation.atomic_files import find_output_problems, output_folder, 
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.conditions import Conditions, draw_conditions, find_untrained_label
+from vqdist.inference.conditions import draw_conditions, find_untrained_label
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import SamplingOptions
 from vqdist.models.vqvae import VQVAE
@@ -46,7 +47,7 @@ class SamplingJob:
     vqvae: VQVAE
     vqvae_fingerprint: str
     grid: tuple[int, int]
-    conditions: Conditions
+    conditions: MapConditions
 
     def run(self, ranks: Ranks) -> None:
         """Sample, decode and write the slices. Must be called by all ranks."""
@@ -119,7 +120,7 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     """
     prior, vqvae = build_pixelcnn(files), build_vqvae(vqvae_files)
 
-    def choose_conditions() -> Conditions:
+    def choose_conditions() -> MapConditions:
         class_names = files.card.data.class_names
         label = find_label(options.label, class_names)
         if label is not None and 0 <= label < len(class_names):
@@ -128,7 +129,7 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
         table = files.card.data.conditions or ()
         conditions = draw_conditions(options.num, options.seed, given=given, condition=prior.condition, table=table)
         try:
-            prior.check_conditions(options.num, conditions.label, conditions.slice)
+            prior.check_conditions(options.num, conditions)
         except UserError as error:
             names = class_names if "label" in prior.condition else ()
             raise UserError([list_classes(problem, names) for problem in error.problems]) from error
@@ -188,7 +189,7 @@ def sample_batch(job: SamplingJob, start: int) -> DecodedMaps:
     options, maps = job.options, range(start, start + MAPS_PER_BATCH)
     conditions = job.conditions.select([min(index, options.num - 1) for index in maps])
     noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed)
-    codes = job.prior.sample(MAPS_PER_BATCH, job.grid, noise, options.temperature, options.top_k, **conditions)
+    codes = job.prior.sample(MAPS_PER_BATCH, job.grid, noise, options.temperature, options.top_k, conditions=conditions)
     kept = min(MAPS_PER_BATCH, options.num - start)
     return codes[:kept].cpu(), to_uint8(job.vqvae.decode(codes))[:kept]
 

@@ -25,7 +25,6 @@ from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
 from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts
-from vqdist.inference.conditions import Conditions
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
@@ -39,6 +38,7 @@ from vqdist.inference.slice_source import (
     open_split,
 )
 from vqdist.inference.work_sharing import map_in_rounds
+from vqdist.models.map_conditions import MapConditions
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SliceSet:
     """Slices with their conditions."""
 
     source: SliceSource
-    conditions: Conditions
+    conditions: MapConditions
 
     def number(self, index: int) -> int | None:
         """Return the slice number: the one that the prior is conditioned on, else that of the slice."""

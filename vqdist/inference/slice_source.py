@@ -15,10 +15,11 @@ from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.compatibility import find_kind_problems
-from vqdist.inference.conditions import NAMES, Conditions
+from vqdist.inference.conditions import NAMES
 from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.split_loader import SplitLoader
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 
 EXAMPLES = 5  # names that a message lists
@@ -171,7 +172,7 @@ def parse_conditions(texts: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int]) -> Conditions:
+def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int]) -> MapConditions:
     """Return the conditions of each slice that the prior is conditioned on: the given ones, or those of the slices.
 
     Args:
@@ -199,7 +200,7 @@ def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mappin
         columns[name] = torch.tensor([value or 0 for value in values])
     if problems:
         raise ConfigError(problems)
-    return Conditions(**columns)
+    return MapConditions(**columns)
 
 
 def _describe(names: Sequence[str], found: str, expected: str) -> list[Problem]:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqdist.models.map_conditions import MapConditions
+
 # Half periods over the map and over the range of slices; the highest one separates single codes of a 32 x 32 map.
 POSITION_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 SLICE_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -78,17 +80,16 @@ class Context(nn.Module):
         self,
         h: int,
         w: int,
+        known: MapConditions,
         *,
         first: int = 0,
         last: int | None = None,
-        label: Tensor | None = None,
-        slice: Tensor | None = None,
     ) -> Tensor:
         """Return the context of rows [first, last) of an h x w map: (B or 1, rows, w, C).
 
         Args:
+            known: those that the model is conditioned on, on its device.
             last: None for h.
-            label, slice: (B,) int64, where the model is conditioned on them.
         """
         weight = self.place.weight
         row = (torch.arange(first, h if last is None else last, device=weight.device) + 0.5) / h
@@ -99,9 +100,9 @@ class Context(nn.Module):
             + F.linear(encode_waves(column, self.position_frequencies).to(weight), column_part)[None]
         )[None]  # (1, rows, w, 2 C)
         if self.label is not None:
-            hidden = hidden + self.label(label)[:, None, None]
-        if self.slice is not None and slice is not None:
-            share = (slice + 0.5) / self.num_slices
+            hidden = hidden + self.label(known.label)[:, None, None]
+        if self.slice is not None and known.slice is not None:
+            share = (known.slice + 0.5) / self.num_slices
             hidden = hidden + self.slice(encode_waves(share, self.slice_frequencies).to(weight))[:, None, None]
         return self.out(F.silu(hidden))
 

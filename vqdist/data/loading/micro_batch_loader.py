@@ -18,6 +18,7 @@ from vqdist.data.previous_noise import PreviousNoise
 from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.errors import DamagedDataError
+from vqdist.models.map_conditions import MapConditions
 
 _BLANK = SampleInfo("", 0, 0)
 
@@ -54,8 +55,10 @@ class LoadedMicroBatch:
             self.step,
             self.last,
             values=copied,
-            label=_column([info.label for info in infos], pin_memory),
-            slice=_column([info.slice for info in infos], pin_memory),
+            conditions=MapConditions(
+                label=_column([info.label for info in infos], pin_memory),
+                slice=_column([info.slice for info in infos], pin_memory),
+            ),
             positions=_column(self.positions or [NO_NUMBER], pin_memory),
             weights=_column([float(info is not _BLANK) for info in infos], pin_memory),
             keys=[info.key for info in self.infos],

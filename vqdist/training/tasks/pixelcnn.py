@@ -2,13 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.schema import RunConfig
@@ -17,6 +16,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.seeds import derive_seed
 from vqdist.models.io import VQVAE_FOLDER, find_model, load_model
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import build_grid
@@ -78,7 +78,7 @@ class PixelCNNTask(Task):
         return self.model.hidden_weights()
 
     def losses(self, model: nn.Module, batch: Batch, *, training: bool) -> Losses:
-        logits = model(batch.values, **conditions_of(self.model, batch))
+        logits = model(batch.values, conditions=conditions_of(self.model, batch))
         nats = F.cross_entropy(logits.float(), batch.values, reduction="none").flatten(1).mean(1)
         terms = {"loss": nats, "bits_per_code": nats.detach() / math.log(2)}
         if not training:
@@ -91,8 +91,8 @@ class PixelCNNTask(Task):
         grid = (batch.values.shape[1], batch.values.shape[2])
         generator = torch.Generator().manual_seed(derive_seed(self.config.run.seed, "preview"))
         noise = -torch.empty(num, grid[0] * grid[1], self.model.num_codes).exponential_(generator=generator).log()
-        conditions: dict[str, Any] = {name: values[:num] for name, values in conditions_of(self.model, batch).items()}
-        codes = self.model.sample(num, grid, noise.to(batch.values.device), **conditions)
+        conditions = conditions_of(self.model, batch).select(range(num))
+        codes = self.model.sample(num, grid, noise.to(batch.values.device), conditions=conditions)
         return build_grid(self.vqvae.decode(codes), columns=PREVIEW_MAPS)
 
 
@@ -116,19 +116,18 @@ def _find_label_problems(manifest: Manifest) -> list[Problem]:
     return [Problem("model.condition", found, expected)]
 
 
-def conditions_of(model: PixelCNN, batch: Batch) -> dict[str, Tensor]:
+def conditions_of(model: PixelCNN, batch: Batch) -> MapConditions:
     """Return the conditions of a batch that a model is conditioned on.
 
     Raises:
         DataError: a sample has none.
         UserError: the model has no such label or slice number.
     """
-    wanted = [name for name in ("label", "slice") if name in model.condition]
-    on_cpu = batch.conditions_on_cpu._asdict()
-    for name in wanted:
-        if (missing := on_cpu[name] == NO_NUMBER).any():
+    on_cpu = batch.conditions_on_cpu.keep(model.condition)
+    for name, values in on_cpu.tensors().items():
+        if (missing := values == NO_NUMBER).any():
             key = batch.keys[int(missing.int().argmax())]
             raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
-    if batch.conditions is not None:  # on a device, where the model does not check the ranges
-        model.check_conditions(len(batch), **{name: on_cpu.get(name) if name in wanted else None for name in on_cpu})
-    return {name: getattr(batch, name) for name in wanted}
+    if batch.host_conditions is not None:  # on a device, where the model does not check the ranges
+        model.check_conditions(len(batch), on_cpu)
+    return batch.conditions.keep(model.condition)
