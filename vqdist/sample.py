@@ -20,14 +20,19 @@ def main(argv: Sequence[str]) -> None:
 
     from vqdist.distributed.process_group import destroy_process_group, init_process_group
     from vqdist.inference.sampling import prepare_sampling
+    from vqdist.inference.volume_sampling import prepare_volume_sampling
 
     ranks = init_process_group(options.device)
     try:
-        (job,) = collect(lambda: prepare_sampling(options, ranks), problems=parsed.problems)
+        prepare = prepare_sampling if options.volumes is None else prepare_volume_sampling
+        (job,) = collect(lambda: prepare(options, ranks), problems=parsed.problems)
         job.run(ranks)
-        if ranks.is_main:
+        if ranks.is_main and options.volumes is None:
             print_message(f"wrote {count_noun(options.num, 'slice')}; look at {options.out / 'grid.png'}")
             emit({"out": str(options.out), "num": options.num})
+        elif ranks.is_main:
+            print_message(f"wrote {count_noun(options.volumes, 'volume')}; look at {options.out / 'volume-00000.png'}")
+            emit({"out": str(options.out), "volumes": options.volumes})
     finally:
         destroy_process_group()
 

@@ -191,6 +191,12 @@ class SampleOptions(Options):
     out: FilePath = key(..., "folder for the PNG files, grid.png, codes.npy and samples.json; new or empty")
     overwrite: Bool = key(False, "replace the contents of --out")
     num: Int = key(64, "number of slices", unit="slices", ge=1)
+    volumes: Int | None = key(
+        None,
+        "number of whole volumes, drawn slice after slice by a prior with model.context previous, instead of --num",
+        unit="volumes",
+        ge=1,
+    )
     vqvae: FilePath | None = key(None, "run of the VQ-VAE; null: the one saved with the prior")
     temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
     top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
@@ -200,6 +206,11 @@ class SampleOptions(Options):
     )
     slice: Int | None = key(None, "slice number of all slices; null: drawn from the training data")
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
+
+    def find_conflicts(self) -> list[Problem]:
+        """Return a problem for each option of single slices that is given beside --volumes."""
+        given = [name for name in ("num", "slice") if name in self.model_fields_set and self.volumes is not None]
+        return [Problem(f"--{name}", "a value beside --volumes", "one of them") for name in given]
 
 
 class EvaluateOptions(Options):

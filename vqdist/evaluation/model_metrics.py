@@ -97,7 +97,7 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     metrics = summarize(values | {"bits_per_pixel": values["bits_per_code"] * rate}, subjects)
     metrics["uniform_bits_per_code"] = without_interval(uniform_bits(model.num_codes))
     if split.name != "train":
-        train = SplitLoader(dataset, "train", batch_size=split.batch_size)
+        train = SplitLoader(dataset, "train", batch_size=split.batch_size, reads_previous=model.reads_previous)
         batches = choose_train_samples(len(train), split.batch_size)
         train_bits = measure_samples(train, measure, ranks, batches)["bits_per_code"]
         names = train.subjects()

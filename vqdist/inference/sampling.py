@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,25 @@ class SamplingJob:
     vqvae_fingerprint: str
     grid: tuple[int, int]
     conditions: MapConditions
+
+    def sample(self, noise: Tensor, conditions: MapConditions) -> Tensor:
+        """Return the code maps of noise (B, h * w, K) and the conditions of the B maps: (B, h, w)."""
+        chosen = (self.options.temperature, self.options.top_k)
+        return self.prior.sample(len(noise), self.grid, noise, *chosen, conditions=conditions)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the models and options as JSON values."""
+        options = self.options
+        return {
+            "prior": str(options.prior),
+            "vqvae_fingerprint": self.vqvae_fingerprint,
+            "num": options.num,
+            "num_codes": self.prior.num_codes,
+            "grid": list(self.grid),
+            "seed": options.seed,
+            "temperature": options.temperature,
+            "top_k": options.top_k,
+        }
 
     def run(self, ranks: Ranks) -> None:
         """Sample, decode and write the slices. Must be called by all ranks."""
@@ -189,7 +209,7 @@ def sample_batch(job: SamplingJob, start: int) -> DecodedMaps:
     options, maps = job.options, range(start, start + MAPS_PER_BATCH)
     conditions = job.conditions.select([min(index, options.num - 1) for index in maps])
     noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed)
-    codes = job.prior.sample(MAPS_PER_BATCH, job.grid, noise, options.temperature, options.top_k, conditions=conditions)
+    codes = job.sample(noise, conditions)
     kept = min(MAPS_PER_BATCH, options.num - start)
     return codes[:kept].cpu(), to_uint8(job.vqvae.decode(codes))[:kept]
 
@@ -210,15 +230,7 @@ def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -
             shown.advance(len(slices))
     save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png")
     np.save(out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
-    description = {
-        "prior": str(options.prior),
-        "vqvae_fingerprint": job.vqvae_fingerprint,
-        "num": options.num,
-        "num_codes": job.prior.num_codes,
-        "grid": list(job.grid),
-        "seed": options.seed,
-        "temperature": options.temperature,
-        "top_k": options.top_k,
+    description = job.describe() | {
         "samples": [{"file": name, **job.conditions.describe(index)} for index, name in enumerate(names)],
     }
     (out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")

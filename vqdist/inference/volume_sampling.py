@@ -1,17 +1,18 @@
 """Sample whole volumes from a PixelCNN that reads the previous slice; all ranks sample, rank 0 writes.
 
-The slices of a volume are drawn in order, each given the one before it. A volume depends on the seed, its number and the
-number of volumes that are drawn together, not on the number of ranks.
+The slices of a volume are drawn in order, each given the one before it. A volume depends on the seed and its number, not
+on the number of ranks; rounding errors also depend on how many volumes are drawn together.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pathlib import Path
+from torch import Tensor
 
 from vqdist.config.command_options import SampleOptions
 from vqdist.data.previous_slices import NO_PREVIOUS
@@ -93,7 +94,7 @@ def build_volume_job(options: SampleOptions, files: ModelFiles, vqvae_files: Mod
         UserError: the options do not fit the PixelCNN, or it does not read the previous slice.
     """
     job = build_job(options, files, vqvae_files)
-    if job.prior.previous is None:
+    if not job.prior.reads_previous:
         expected = "a prior that was trained with --model.context previous; --num draws single slices of this one"
         raise UserError.of(f"--volumes {options.volumes}", "a prior that draws each slice on its own", expected)
     numbers = {number for _, number, _ in files.conditions if number is not None}
@@ -113,20 +114,22 @@ def sample_volumes(job: VolumeJob, start: int, shown: ProgressBar) -> list[Sampl
     chosen = maps.conditions.select(volumes)
     for number in job.numbers:
         slices = None if chosen.slice is None else torch.full_like(chosen.slice, number)
-        noise = draw_noise([volume * MAX_SLICES + number for volume in volumes], h * w, maps.prior.num_codes, maps.options.seed)
+        maps_of_noise = [volume * MAX_SLICES + number for volume in volumes]
+        noise = draw_noise(maps_of_noise, h * w, maps.prior.num_codes, maps.options.seed)
         drawn.append(maps.sample(noise, replace(chosen, slice=slices, previous=drawn[-1])).cpu())
         shown.advance(len(volumes))
-    codes = torch.stack(drawn[1:], dim=1)
+    return [(volume.numpy(), decode_slices(maps, volume)) for volume in torch.stack(drawn[1:], dim=1)]
+
+
+def decode_slices(maps: SamplingJob, codes: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the slices of a volume, (S, C, H, W), from its codes (S, h, w)."""
     device = maps.prior.embedding.weight.device
-    return [
-        (volume.numpy(), np.concatenate([to_uint8(maps.vqvae.decode(part.to(device))) for part in volume.split(DECODED_TOGETHER)]))
-        for volume in codes
-    ]
+    return np.concatenate([to_uint8(maps.vqvae.decode(part.to(device))) for part in codes.split(DECODED_TOGETHER)])
 
 
 def write_volumes(job: VolumeJob, batches: Iterator[list[SampledVolume]], out: Path) -> None:
     """Write a NIfTI and three orthogonal views of each volume, codes.npy and samples.json into a folder."""
-    options, codes = job.maps.options, list[npt.NDArray[np.int64]]()
+    codes: list[npt.NDArray[np.int64]] = []
     spacing = np.linalg.norm(np.array(job.affine)[:3, :3], axis=0).tolist()
     names: list[str] = []
     for batch in batches:

@@ -48,9 +48,9 @@ class GatedLayer(nn.Module):
         crop = -1 if self.first else 0
         rows = F.pad(above, (0, 0, 0, 0, self.reach, crop))
         codes = F.pad(left, (0, 0, self.reach, crop))
-        gated = self.dropout(gate(_convolve(self.vertical, rows)))
+        gated = self.dropout(gate(convolve(self.vertical, rows)))
         above = gated + (context if self.first else above)
-        gated = self.dropout(gate(_convolve(self.horizontal, codes) + self.across(above)))
+        gated = self.dropout(gate(convolve(self.horizontal, codes) + self.across(above)))
         left = self.out(gated) + (context if self.first else left)
         return above, left
 
@@ -132,7 +132,7 @@ class MirroredRows(nn.Module):
         """
         for layer in self.layers:
             assert isinstance(layer, nn.Conv2d)
-            gated = gate(_convolve(layer, features))
+            gated = gate(convolve(layer, features))
             features = features + (self.dropout(gated) if drop else gated)
         return self.out(features).flip(1)
 
@@ -149,6 +149,7 @@ def encode_waves(share: Tensor, frequencies: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def _convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:
+def convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """Apply a convolution to features (B, h, w, C), channels last."""
     # (B, h, w, C) permuted is an NCHW tensor in channels_last layout: no copy.
     return conv(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from vqdist.foundation.errors import Problem
 from vqdist.models.argument_checks import expand_condition, find_condition_problems
 
+NO_CODE = -1  # in all places of the previous map of a map that has none
 ConditionValue = int | Tensor | None  # one for all maps, or one for each
 
 
@@ -23,10 +24,12 @@ class MapConditions:
     Attributes:
         label: (B,) int64 class of each map.
         slice: (B,) int64 slice number of each map.
+        previous: (B, h, w) int64 codes of the previous slice of each map, NO_CODE in all places where there is none.
     """
 
     label: Tensor | None = None
     slice: Tensor | None = None
+    previous: Tensor | None = None
 
     @classmethod
     def expand(cls, num: int, *, label: ConditionValue = None, slice: ConditionValue = None) -> Self:
@@ -74,11 +77,12 @@ class MapConditions:
         return self._apply(lambda values: values.to(device, non_blocking=non_blocking))
 
     def describe(self, index: int) -> dict[str, int | None]:
-        """Return the conditions of one map as JSON values."""
-        return {name: None if values is None else int(values[index]) for name, values in self._columns().items()}
+        """Return the conditions of one map as JSON values, without the previous map."""
+        columns = {"label": self.label, "slice": self.slice}
+        return {name: None if values is None else int(values[index]) for name, values in columns.items()}
 
     def _columns(self) -> dict[str, Tensor | None]:
-        return {"label": self.label, "slice": self.slice}
+        return {"label": self.label, "slice": self.slice, "previous": self.previous}
 
     def _apply(self, change: Callable[[Tensor], Tensor]) -> Self:
         return type(self)(**{name: change(values) for name, values in self.tensors().items()})

@@ -4,6 +4,7 @@ Shapes: B maps, h w grid, C channels of both stacks, K codes.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +13,18 @@ from torch import Tensor, nn
 
 from vqdist.config.section import build_section, takes_keys
 from vqdist.foundation.errors import UserError
-from vqdist.models.argument_checks import require_codes, require_grid
+from vqdist.models.argument_checks import (
+    find_previous_grid_problems,
+    find_previous_problems,
+    require_codes,
+    require_grid,
+)
 from vqdist.models.codebook_projection import project_codebook
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes
 from vqdist.models.map_conditions import ConditionValue, MapConditions
 from vqdist.models.pixelcnn_arguments import PixelCNNArguments
+from vqdist.models.previous_map import PreviousMap
 from vqdist.models.sampler import SamplingOptions, sample_codes
 
 FIRST_LOGIT_STD = 0.01  # the first prediction is almost uniform: the loss starts at log K
@@ -47,6 +54,8 @@ class PixelCNN(nn.Module):
         self.config = config.model_dump()
         if config.symmetry == "up-down":
             self.config["symmetry"] = "rows"  # its name in saved models, which earlier versions read
+        if config.context == "none":  # keys that earlier versions do not know
+            self.config = {name: value for name, value in self.config.items() if not name.startswith("context")}
         self.num_codes, self.condition = num_codes, config.condition
         self.num_labels, self.num_slices = config.num_labels, config.num_slices
         hidden, kernel, dropout = config.hidden, config.kernel, config.dropout
@@ -54,6 +63,7 @@ class PixelCNN(nn.Module):
         counts = {"num_labels": config.num_labels, "num_slices": config.num_slices}
         self.context = Context(hidden, condition=config.condition, **counts)
         self.opposite = MirroredRows(hidden, kernel, dropout=dropout) if config.symmetry == "up-down" else None
+        self.previous = PreviousMap(hidden, kernel, dropout=dropout) if config.reads_previous else None
         self.layers = nn.ModuleList(
             GatedLayer(hidden, kernel, first=index == 0, dropout=dropout) for index in range(config.layers)
         )
@@ -68,6 +78,7 @@ class PixelCNN(nn.Module):
         label: Tensor | None = None,
         slice: Tensor | None = None,
         conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Return the logits of every code given those before it.
 
@@ -76,6 +87,8 @@ class PixelCNN(nn.Module):
             label: (B,) int64 in [0, num_labels), if the model is conditioned on it.
             slice: (B,) int64 in [0, num_slices), if the model is conditioned on it.
             conditions: the same in one object, in place of label and slice.
+            previous: (B, h, w) int64 codes of the previous slice of each map, -1 in all places for a map without one;
+                for a model with context "previous". None: no map has one.
         Returns:
             (B, K, h, w) logits.
         Raises:
@@ -84,10 +97,12 @@ class PixelCNN(nn.Module):
         """
         require_codes(codes, num_codes=self.num_codes)
         B, h, w = codes.shape
-        known = conditions or MapConditions(label, slice)
-        self.check_conditions(B, known)
+        known = self._join(conditions or MapConditions(label, slice), previous)
+        self.check_conditions(B, known, (h, w))
         above = left = self.embedding(codes)  # (B, h, w, C)
         context = self.context.rows(h, w, known)
+        if self.previous is not None:
+            context = context + self.previous.read(known.previous, self.embedding)
         if self.opposite is not None and h > 1:
             context = context + F.pad(self.opposite(above[:, : h // 2]), (0, 0, 0, 0, h - h // 2, 0))
         for layer in self.layers:
@@ -100,16 +115,22 @@ class PixelCNN(nn.Module):
         label: Tensor | None = None,
         slice: Tensor | None = None,
         conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Return the loss to minimise, a scalar: the mean negative log-likelihood of a code in nats.
 
         Divided by log 2 it is the mean of bits per code. Arguments and errors as in `forward`.
         """
-        return F.cross_entropy(self(codes, label, slice, conditions).float(), codes.long())
+        return F.cross_entropy(self(codes, label, slice, conditions, previous).float(), codes.long())
+
+    @property
+    def reads_previous(self) -> bool:
+        """Whether the model reads the map of the previous slice."""
+        return self.previous is not None
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """Return the matrices and kernels between the first and the last layer."""
-        parts = [self.layers] if self.opposite is None else [self.opposite, self.layers]
+        parts = [part for part in (self.opposite, self.previous, self.layers) if part is not None]
         return [weight for part in parts for weight in part.parameters() if weight.ndim > 1]
 
     @torch.no_grad()
@@ -140,6 +161,7 @@ class PixelCNN(nn.Module):
         label: ConditionValue = None,
         slice: ConditionValue = None,
         conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Sample code maps, one code at a time in raster order, without dropout.
 
@@ -155,6 +177,7 @@ class PixelCNN(nn.Module):
             label: one label for all maps, or (num,) labels.
             slice: one slice number for all maps, or (num,) slice numbers.
             conditions: the same in one object, in place of label and slice.
+            previous: (num, h, w), as in `forward`.
         Returns:
             (num, h, w) int64 codes.
         Raises:
@@ -163,7 +186,7 @@ class PixelCNN(nn.Module):
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
         grid = require_grid(grid)
         options.check(num, grid, self.num_codes)
-        return sample_codes(self, num, grid, options, self._expand(num, label, slice, conditions))
+        return sample_codes(self, num, grid, options, self._expand(num, grid, label, slice, conditions, previous))
 
     def complete(
         self,
@@ -175,6 +198,7 @@ class PixelCNN(nn.Module):
         label: ConditionValue = None,
         slice: ConditionValue = None,
         conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Sample the codes of some places of code maps and keep the others.
 
@@ -184,7 +208,7 @@ class PixelCNN(nn.Module):
         Args:
             codes: (B, h, w) int64 in [0, K).
             keep: (B, h, w) bool; False where a code is to be sampled.
-            noise, temperature, top_k, label, slice, conditions: as in `sample`.
+            noise, temperature, top_k, label, slice, conditions, previous: as in `sample`.
         Returns:
             (B, h, w) int64 codes, equal to the input where `keep` is True.
         Raises:
@@ -192,7 +216,7 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_mask(codes, keep, num_codes=self.num_codes)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(given, options, self._expand(len(codes), label, slice, conditions))
+        return self._redraw(given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous))
 
     def restore(
         self,
@@ -204,6 +228,7 @@ class PixelCNN(nn.Module):
         label: ConditionValue = None,
         slice: ConditionValue = None,
         conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Sample the codes that are unlikely given the codes before them, and keep the others.
 
@@ -214,7 +239,8 @@ class PixelCNN(nn.Module):
             codes: (B, h, w) int64 in [0, K).
             max_bits: a code that costs more bits is sampled; a number, or values that broadcast to (B, h, w), with
                 inf for a code to keep and -inf for a code to sample.
-            noise, temperature, top_k, label, slice, conditions: as in `sample`. The bits depend only on the last three.
+            noise, temperature, top_k, label, slice, conditions, previous: as in `sample`. The bits
+                depend only on the last four.
         Returns:
             (B, h, w) int64 codes.
         Raises:
@@ -222,7 +248,7 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_limits(codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(given, options, self._expand(len(codes), label, slice, conditions))
+        return self._redraw(given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous))
 
     def restore_with_bits(
         self,
@@ -234,6 +260,7 @@ class PixelCNN(nn.Module):
         label: ConditionValue = None,
         slice: ConditionValue = None,
         conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Restore codes as `restore` does, and return their `bits` too, which the same pass computes.
 
@@ -244,7 +271,9 @@ class PixelCNN(nn.Module):
             codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight, with_bits=True
         )
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        restored = self._redraw(given, options, self._expand(len(codes), label, slice, conditions))
+        restored = self._redraw(
+            given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous)
+        )
         assert given.result_bits is not None
         return restored, given.result_bits.permute(2, 0, 1)
 
@@ -254,12 +283,22 @@ class PixelCNN(nn.Module):
         return sample_codes(self, num, (h, w), options, known, given=given)
 
     def _expand(
-        self, num: int, label: ConditionValue, slice: ConditionValue, conditions: MapConditions | None
+        self,
+        num: int,
+        grid: tuple[int, int],
+        label: ConditionValue,
+        slice: ConditionValue,
+        conditions: MapConditions | None,
+        previous: Tensor | None,
     ) -> MapConditions:
         """Return the public arguments as one object, checked."""
-        known = conditions or MapConditions.expand(num, label=label, slice=slice)
-        self.check_conditions(num, known)
+        known = self._join(conditions or MapConditions.expand(num, label=label, slice=slice), previous)
+        self.check_conditions(num, known, grid)
         return known
+
+    @staticmethod
+    def _join(known: MapConditions, previous: Tensor | None) -> MapConditions:
+        return known if previous is None else replace(known, previous=previous)
 
     @torch.no_grad()
     def bits(
@@ -268,6 +307,7 @@ class PixelCNN(nn.Module):
         label: ConditionValue = None,
         slice: ConditionValue = None,
         conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Return the bits of each code, -log2 of its probability given the codes before it, without dropout.
 
@@ -275,7 +315,7 @@ class PixelCNN(nn.Module):
 
         Args:
             codes: (B, h, w) int64 in [0, K).
-            label, slice, conditions: as in `sample`.
+            label, slice, conditions, previous: as in `sample`.
         Returns:
             (B, h, w) float, on the device of the model.
         Raises:
@@ -283,7 +323,7 @@ class PixelCNN(nn.Module):
         """
         require_codes(codes, num_codes=self.num_codes)
         device, training = self.embedding.weight.device, self.training
-        known = self._expand(len(codes), label, slice, conditions).to(device)
+        known = self._expand(len(codes), _grid(codes), label, slice, conditions, previous).to(device)
         codes = codes.to(device)
         try:
             with torch.autocast(device.type, enabled=False):
@@ -292,8 +332,22 @@ class PixelCNN(nn.Module):
             self.train(training)
         return F.cross_entropy(logits, codes, reduction="none") / math.log(2)
 
-    def check_conditions(self, num: int, conditions: MapConditions) -> None:
-        """Raise UserError if the conditions of `num` maps are not those that the model was built for."""
+    def check_conditions(self, num: int, conditions: MapConditions, grid: tuple[int, int] | None = None) -> None:
+        """Raise UserError if the conditions of `num` maps are not those that the model was built for.
+
+        Args:
+            grid: (h, w) of the maps; None if it is not known yet.
+        """
         limits = {"label": self.num_labels, "slice": self.num_slices}
-        if problems := conditions.find_problems(num, limits, [name for name in limits if name in self.condition]):
-            raise UserError(problems)
+        problems = conditions.find_problems(num, limits, [name for name in limits if name in self.condition])
+        found = find_previous_problems(
+            conditions.previous, num=num, num_codes=self.num_codes, reads_previous=self.reads_previous
+        )
+        if not found and grid is not None:
+            found = find_previous_grid_problems(conditions.previous, grid)
+        if problems or found:
+            raise UserError(problems + found)
+
+
+def _grid(codes: Tensor) -> tuple[int, int]:
+    return codes.shape[1], codes.shape[2]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vqdist.models.gated_layers import convolve, gate
+from vqdist.models.map_conditions import NO_CODE
 
 
 class PreviousMap(nn.Module):
@@ -25,6 +26,18 @@ class PreviousMap(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, hidden)
         self.nothing = nn.Parameter(torch.zeros(hidden))  # the features of a map without a previous one
+
+    def read(self, previous: Tensor | None, embedding: nn.Embedding, *, drop: bool = True) -> Tensor:
+        """Return the features of previous maps, (B, h, w, C), or (C,) without any.
+
+        Args:
+            previous: (B, h, w) int64, NO_CODE everywhere in a map that has no previous one.
+            embedding: of the codes.
+            drop: as in `forward`.
+        """
+        if previous is None:
+            return self.nothing
+        return self(embedding(previous.clamp(min=0)), previous[:, 0, 0] != NO_CODE, drop=drop)
 
     def forward(self, features: Tensor, is_known: Tensor, *, drop: bool = True) -> Tensor:
         """Return the features (B, h, w, C).

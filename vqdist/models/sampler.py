@@ -18,6 +18,7 @@ from vqdist.foundation.errors import Problem, UserError
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes, GivenRow
 from vqdist.models.map_conditions import MapConditions
+from vqdist.models.previous_map import PreviousMap
 
 
 class SampledModel(Protocol):
@@ -27,6 +28,7 @@ class SampledModel(Protocol):
     embedding: nn.Embedding
     context: Context
     opposite: MirroredRows | None
+    previous: PreviousMap | None
     layers: nn.ModuleList
     head: nn.Sequential
 
@@ -108,9 +110,12 @@ def sample_codes(
         if given is not None:
             codes.copy_(given.codes.permute(1, 2, 0))
             rows = [*given.list_rows(weight.device)]
+        before = None if model.previous is None else model.previous.read(known.previous, model.embedding, drop=False)
         middle, opposite = h - h // 2, None  # first row below the middle; its and the later rows' mirrored features
         for y, row in enumerate(rows if num else []):
             context = model.context.rows(h, w, known, first=y, last=y + 1)[:, 0]
+            if before is not None:
+                context = context + (before if before.ndim == 1 else before[:, y])
             if model.opposite is not None and y == middle:
                 opposite = model.opposite(model.embedding(codes[: h - middle].permute(2, 0, 1)), drop=False)
             if opposite is not None:

@@ -29,7 +29,8 @@ class Batch:
         step: the step it belongs to, from 1; 0 outside training.
         last: whether it is the last micro-batch of this rank in the step.
         values: (B, C, H, W) uint8 images or (B, h, w) int64 codes.
-        conditions: label and slice number of each sample, NO_NUMBER where it has none.
+        conditions: label and slice number of each sample, NO_NUMBER where it has none; for models that read it, the map
+            of the previous slice.
         positions: (B,) int64 position of each sample in the global batch, NO_NUMBER for a blank sample.
         weights: (B,) float32, 1 for a sample of the dataset and 0 for a blank one.
         keys: key of each sample of the dataset.

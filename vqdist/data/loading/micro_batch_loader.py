@@ -58,6 +58,7 @@ class LoadedMicroBatch:
             conditions=MapConditions(
                 label=_column([info.label for info in infos], pin_memory),
                 slice=_column([info.slice for info in infos], pin_memory),
+                previous=previous,
             ),
             positions=_column(self.positions or [NO_NUMBER], pin_memory),
             weights=_column([float(info is not _BLANK) for info in infos], pin_memory),

@@ -1,6 +1,7 @@
 """Stage 2: a gated PixelCNN on the code maps of a VQ-VAE."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import NO_NUMBER, Batch
+from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.seeds import derive_seed
@@ -47,6 +49,7 @@ class PixelCNNTask(Task):
             for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices))
             if name in condition and not count
         ]
+        missing += _find_context_problems(config, manifest) if config.model.reads_previous else []
         return missing + (_find_label_problems(manifest) if "label" in condition else [])
 
     def build(self) -> PixelCNN:
@@ -103,6 +106,18 @@ def _describe_conditions(manifest: Manifest) -> str:
     return f"a condition that the codes have: --model.condition {' or '.join(['none', *names, *joined])}"
 
 
+def _find_context_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    """Return why maps cannot be loaded together with the previous slice."""
+    problems = []
+    if not manifest.num_slices:
+        expected = "codes of volumes, or of pictures with names such as case_012_slice_3.png; or --model.context none"
+        problems.append(Problem("model.context", "previous; the codes have no slice numbers", expected))
+    if config.data.path is not None and is_url(config.data.path):
+        expected = "a folder: the previous slice may be in a shard that is not downloaded yet"
+        problems.append(Problem("data.path", f"{config.data.path}, with model.context previous", expected))
+    return problems
+
+
 def _find_label_problems(manifest: Manifest) -> list[Problem]:
     """Return a problem if the labels are identifiers, such as 123456789: the model has weights for each number."""
     samples = manifest.splits["train"].samples if "train" in manifest.splits else 0
@@ -117,7 +132,7 @@ def _find_label_problems(manifest: Manifest) -> list[Problem]:
 
 
 def conditions_of(model: PixelCNN, batch: Batch) -> MapConditions:
-    """Return the conditions of a batch that a model is conditioned on.
+    """Return the conditions of a batch that a model is conditioned on, and the previous maps if it reads them.
 
     Raises:
         DataError: a sample has none.
@@ -130,4 +145,4 @@ def conditions_of(model: PixelCNN, batch: Batch) -> MapConditions:
             raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
     if batch.host_conditions is not None:  # on a device, where the model does not check the ranges
         model.check_conditions(len(batch), on_cpu)
-    return batch.conditions.keep(model.condition)
+    return replace(batch.conditions.keep(model.condition), previous=batch.conditions.previous)
