@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.foundation.seeds import derive_seed
+from vqdist.models.map_conditions import NO_CODE
 
 SIMILAR_CODES = 8
 
@@ -40,8 +40,8 @@ class PreviousNoise:
             position: of the sample in the global batch.
         """
         rng = np.random.default_rng(derive_seed(self.seed, "previous map", step, position))
-        if rng.random() < self.dropout or codes.flat[0] == NO_PREVIOUS:
-            return np.full_like(codes, NO_PREVIOUS)
+        if rng.random() < self.dropout or codes.flat[0] == NO_CODE:
+            return np.full_like(codes, NO_CODE)
         replaced = rng.random(codes.shape) < self.noise * rng.random()
         chosen = rng.integers(self.similar.shape[1], size=codes.shape)
         return np.where(replaced, self.similar[codes, chosen].astype(codes.dtype), codes)

@@ -161,9 +161,9 @@ def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
     image, hole = frame.to_model(pixels)[None].to(models.device), frame.mask_to_model(mask).to(models.device)
     codes = models.vqvae.encode(fill_hole(image, hole))
     keep = ~F.max_pool2d(hole[None].float(), models.vqvae.downsample).bool()
-    draws = draw_completions(job, codes, keep, noise, number)
-    conditions = job.conditions.select([number] * len(draws))
-    bits = models.count_bits(draws, conditions).double().sum(dim=(1, 2))
+    known = models.add_previous(job.conditions.select([number]), job.slices, [number])
+    draws = draw_completions(job, codes, keep, noise, known)
+    bits = models.count_bits(draws, known.repeat(len(draws))).double().sum(dim=(1, 2))
     best = bits.argsort(stable=True)[: options.num]
     decoded = models.vqvae.decode(draws[best])
     pictures = paste_pixels(pixels, frame.from_model(decoded), mask)
@@ -171,17 +171,18 @@ def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
     return Completed(pictures, draws[best].cpu().numpy(), bits[best].tolist(), to_uint8(preview))
 
 
-def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Tensor, number: int) -> Tensor:
+def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Tensor, known: MapConditions) -> Tensor:
     """Return the code maps of all draws for a slice: (draws, h, w).
 
     Args:
         codes, keep: (1, h, w).
+        known: conditions of the slice.
     """
     options = job.options
     draws: list[Tensor] = []
     for part in noise.split(MAPS_PER_PASS):
         size = (len(part), *codes.shape[1:])
-        conditions = job.conditions.select([number] * len(part))
+        conditions = known.repeat(len(part))
         given = (codes.expand(size), keep.expand(size), part)
         chosen = (options.temperature, options.top_k)
         draws.append(job.models.prior.complete(*given, *chosen, conditions=conditions))

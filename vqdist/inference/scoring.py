@@ -132,7 +132,8 @@ class Scorer:
     def _count(self, batch: range) -> list[npt.NDArray[np.float32]]:
         assert self.healthy is not None
         images = torch.stack([self._load(self.healthy, index)[1] for index in batch]).to(self.models.device)
-        bits = self.models.count_bits(self.models.vqvae.encode(images), self.healthy.conditions.select(batch))
+        known = self.models.add_previous(self.healthy.conditions.select(batch), self.healthy.source, batch)
+        bits = self.models.count_bits(self.models.vqvae.encode(images), known)
         return keep_inside(images, bits, self.models.vqvae.downsample, above=0.0)
 
     def compute_parts(
@@ -153,7 +154,8 @@ class Scorer:
             loaded = [self._load(slices, index) for index in batch]
             images = torch.stack([image for _, image in loaded]).to(self.models.device)
             bounds = torch.tensor([limits.find(slices.number(index)) for index in batch])
-            conditions, drawn = slices.conditions.select(batch), [draws[slices.condition(index)] for index in batch]
+            conditions = self.models.add_previous(slices.conditions.select(batch), slices.source, batch)
+            drawn = [draws[slices.condition(index)] for index in batch]
             parts = compute_parts(self.models, images, bounds, conditions, noise, drawn, self.method)
             return [(shape, part) for (shape, _), part in zip(loaded, parts, strict=True)]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from vqdist.config.slice_options import SliceOptions
 from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.open_dataset import open_dataset
+from vqdist.data.order import Indexes
+from vqdist.data.previous_slices import SliceName, find_previous
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
@@ -57,6 +60,11 @@ class SliceSource:
 
     infos: tuple[SliceInfo, ...]
     read: Callable[[int], Pixels]
+
+    @cached_property
+    def previous(self) -> Indexes:
+        """The number of the previous slice of each slice; NO_PREVIOUS where it is not among them."""
+        return find_previous([SliceName(info.key, info.subject, info.slice) for info in self.infos])
 
     def __len__(self) -> int:
         return len(self.infos)

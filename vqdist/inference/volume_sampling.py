@@ -1,7 +1,7 @@
 """Sample whole volumes from a PixelCNN that reads the previous slice; all ranks sample, rank 0 writes.
 
-The slices of a volume are drawn in order, each given the one before it. A volume depends on the seed and its number, not
-on the number of ranks; rounding errors also depend on how many volumes are drawn together.
+The slices of a volume are drawn in order, each given the one before it. A volume depends on the seed and its number,
+not on the number of ranks; rounding errors also depend on how many volumes are drawn together.
 """
 
 import json
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from vqdist.config.command_options import SampleOptions
-from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.data.sources.nifti_files import write_slices
 from vqdist.data.sources.slice_affines import centred_affine
 from vqdist.distributed.process_group import Ranks
@@ -26,6 +25,7 @@ from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.sampling import MAPS_PER_BATCH, SamplingJob, build_job, draw_noise, find_out_problems, read_models
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles
+from vqdist.models.map_conditions import NO_CODE
 from vqdist.plotting.image_grids import save_png, to_uint8
 from vqdist.plotting.volume_views import build_views
 
@@ -110,7 +110,7 @@ def sample_volumes(job: VolumeJob, start: int, shown: ProgressBar) -> list[Sampl
     maps = job.maps
     volumes = range(start, min(start + MAPS_PER_BATCH, job.count))
     h, w = maps.grid
-    drawn = [torch.full((len(volumes), h, w), NO_PREVIOUS)]
+    drawn = [torch.full((len(volumes), h, w), NO_CODE)]
     chosen = maps.conditions.select(volumes)
     for number in job.numbers:
         slices = None if chosen.slice is None else torch.full_like(chosen.slice, number)

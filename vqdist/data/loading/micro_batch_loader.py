@@ -18,7 +18,7 @@ from vqdist.data.previous_noise import PreviousNoise
 from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.errors import DamagedDataError
-from vqdist.models.map_conditions import MapConditions
+from vqdist.models.map_conditions import NO_CODE, MapConditions
 
 _BLANK = SampleInfo("", 0, 0)
 
@@ -173,7 +173,7 @@ class MicroBatchLoader:
         """Load a map and the previous one into `out`, (2, h, w)."""
         assert self.previous is not None
         if (before := int(self.previous[index])) == NO_PREVIOUS:
-            out[1] = NO_PREVIOUS
+            out[1] = NO_CODE
         else:
             self._load_sample(before, None, out[1:])
         if self.previous_noise is not None:
