@@ -228,7 +228,9 @@ class EvaluateOptions(Options):
         None, "for --samples of a PixelCNN: dataset of real images; null: the one of its codes"
     )
     beside: tuple[FilePath, ...] = key((), "for a VQ-VAE: more runs for the rate-distortion chart")
-    pictures: FilePath | None = key(None, "picture or folder of pictures to reconstruct, instead of --data")
+    pictures: FilePath | None = key(
+        None, "picture, folder of pictures or NIfTI volume to reconstruct, instead of --data"
+    )
     figures: FilePath | None = key(AUTO, "folder for figures; auto: RUN/figures; null: no figures")
     out: FilePath | None = key(None, "file for the JSON report, in addition to stdout")
     batch_size: Int = key(16, "samples per forward pass; does not change the report", unit="samples", ge=1)

@@ -67,6 +67,22 @@ def find_previous(slices: Sequence[SliceName]) -> Indexes:
     return previous
 
 
+def list_volumes(previous: Indexes) -> list[list[int]]:
+    """Return the slices of each volume from the first on, by their indexes, for volumes of at least two slices.
+
+    Args:
+        previous: as `find_previous` returns it. Where a slice is missing, a volume counts as two.
+    """
+    following = {before: index for index, before in enumerate(previous.tolist()) if before != NO_PREVIOUS}
+    volumes = []
+    for first in np.flatnonzero(previous == NO_PREVIOUS).tolist():
+        volume = [first]
+        while volume[-1] in following:
+            volume.append(following[volume[-1]])
+        volumes.append(volume)
+    return [volume for volume in volumes if len(volume) > 1]
+
+
 def find_previous_samples(reader: ShardReader) -> Indexes:
     """Return for each sample of a split the index of the previous slice; reads the JSON of every sample."""
     return find_previous([SliceName.from_json(reader.key(i), reader.read_info(i)) for i in range(len(reader))])

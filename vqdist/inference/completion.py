@@ -110,8 +110,10 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
     files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
+    sizes = {"image_size": models.image_size, "num_slices": models.prior.num_slices}
+    sizes["channels"] = models.vqvae.channels
     slices, _ = collect(
-        lambda: open_slices(options, options.mask, channels=models.vqvae.channels, without=[options.mask]),
+        lambda: open_slices(options, options.mask, **sizes, without=[options.mask]),
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(

@@ -192,12 +192,13 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     channels = models.vqvae.channels
+    sizes = {"channels": channels, "image_size": models.image_size, "num_slices": models.prior.num_slices}
 
     def prepare(source: SliceSource) -> SliceSet:
         return SliceSet(source, choose_conditions(models.prior, source.infos, given))
 
     slices, healthy = collect(
-        lambda: prepare(open_slices(options, options.masks, channels=channels)),
+        lambda: prepare(open_slices(options, options.masks, **sizes)),
         lambda: None if options.healthy is None else prepare(open_healthy(options.healthy, channels)),
     )
     method = ScoringMethod(

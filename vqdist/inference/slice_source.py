@@ -15,7 +15,9 @@ from vqdist.data.open_dataset import open_dataset
 from vqdist.data.order import Indexes
 from vqdist.data.previous_slices import SliceName, find_previous
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
+from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import read_pixels
+from vqdist.data.sources.volumes import SlicedVolume, open_volume
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.compatibility import find_kind_problems
 from vqdist.inference.conditions import NAMES
@@ -50,16 +52,32 @@ class SliceInfo:
 
 
 @dataclass(frozen=True)
+class VolumeSlices:
+    """The volume that slices are cut from.
+
+    Attributes:
+        path: of the NIfTI file.
+        planes: the planes of the slices.
+    """
+
+    path: Path
+    sliced: SlicedVolume
+    planes: range
+
+
+@dataclass(frozen=True)
 class SliceSource:
     """Slices with their pixels.
 
     Attributes:
         infos: of each slice.
         read: number of a slice -> (C, H, W) uint8 in the size of the picture.
+        volume: the volume that the slices are cut from; None for pictures and datasets.
     """
 
     infos: tuple[SliceInfo, ...]
     read: Callable[[int], Pixels]
+    volume: VolumeSlices | None = None
 
     @cached_property
     def previous(self) -> Indexes:
@@ -111,6 +129,29 @@ def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> Slic
     return SliceSource(infos, read)
 
 
+def open_volume_slices(path: Path, *, channels: int, image_size: int, num_slices: int) -> SliceSource:
+    """Return the middle slices of a volume, cut and numbered as `vqdist shard` does.
+
+    Args:
+        image_size, num_slices: of the training data.
+    Raises:
+        DataError: the volume cannot be read.
+    """
+    sliced = open_volume(path, image_size=image_size)
+    planes = sliced.frame.middle(num_slices)
+    name = build_keys([stem(PurePosixPath(path.name.removesuffix(".gz")))])[0]
+    subject = parse_subject(path.name) or name
+    infos = tuple(
+        SliceInfo(f"{name}_slice_{number:03d}", f"{path}, slice {number}", subject, slice=number)
+        for number in range(len(planes))
+    )
+
+    def read(number: int) -> Pixels:
+        return sliced.slices(planes[number : number + 1]).repeat(channels, axis=0)
+
+    return SliceSource(infos, read, VolumeSlices(path, sliced, planes))
+
+
 def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
     """Return the slices of a split of a dataset of images.
 
@@ -143,17 +184,27 @@ def _known(value: int) -> int | None:
 
 
 def open_slices(
-    options: SliceOptions, masks: Path | None, *, channels: int, without: Collection[Path] = ()
+    options: SliceOptions,
+    masks: Path | None,
+    *,
+    channels: int,
+    image_size: int,
+    num_slices: int,
+    without: Collection[Path] = (),
 ) -> SliceSource:
     """Return the slices of --data or --pictures; masks in the folder of the pictures are not among them.
 
     Args:
         masks: folder of the masks, or the one mask; None without.
+        image_size, num_slices: of the training data, for a volume.
         without: pictures to leave out.
     """
     if options.pictures is None:
         assert options.data is not None, "a conflict of the options"
         return open_split(options.data, options.split, channels=channels)
+    if is_nifti(options.pictures.name) and options.pictures.is_file():
+        sizes = {"image_size": image_size, "num_slices": num_slices}
+        return open_volume_slices(options.pictures, channels=channels, **sizes)
     paths = list_pictures(options.pictures, without=without)
     if masks is not None and options.pictures.resolve() == masks.resolve():
         paths = [path for path in paths if not is_mask_name(path.name)]

@@ -12,7 +12,7 @@ from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.loading.workers import load_batches
 from vqdist.data.open_dataset import Dataset
-from vqdist.data.previous_slices import find_previous_samples
+from vqdist.data.previous_slices import find_previous_samples, list_volumes
 from vqdist.data.shards.reader import ShardReader
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
@@ -61,6 +61,10 @@ class SplitLoader:
     def read_info(self, number: int) -> dict[str, Any]:
         """Return the JSON of a sample."""
         return self._reader.read_info(number)
+
+    def list_volumes(self) -> list[list[int]]:
+        """Return the numbers of the slices of each volume, from the first slice on."""
+        return list_volumes(find_previous_samples(self._reader))
 
     def load(self, numbers: Numbers) -> Batch:
         """Load samples by their numbers in the split."""

@@ -30,7 +30,12 @@ def write_slices(slices: npt.NDArray[np.uint8], affine: AffineRows, path: Path) 
     return _write(image, path)
 
 
-def write_like(values: Volume, source: Path, path: Path) -> Path:
+def is_nifti(name: str) -> bool:
+    """Return whether a file is named like a NIfTI volume."""
+    return name.lower().endswith((".nii", ".nii.gz"))
+
+
+def write_like(values: Volume, source: Path, path: Path, *, dtype: npt.DTypeLike | None = None) -> Path:
     """Write values as a volume with the header of another one, and return the path.
 
     Orientation, affine, voxel sizes and the type of the voxels stay; numbers that the type cannot hold are scaled.
@@ -38,6 +43,7 @@ def write_like(values: Volume, source: Path, path: Path) -> Path:
     Args:
         values: (X, Y, Z) with axes from left to right, back to front and bottom to top.
         source: the NIfTI file whose header is used.
+        dtype: type of the voxels; None: that of the source.
     """
     import nibabel
     from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
@@ -47,6 +53,8 @@ def write_like(values: Volume, source: Path, path: Path) -> Path:
     voxels = apply_orientation(values, to_file).reshape(found.shape)
     header = found.header.copy()
     header["cal_min"] = header["cal_max"] = 0  # the range of the other values
+    if dtype is not None:
+        header.set_data_dtype(dtype)
     return _write(type(found)(voxels, None, header), path)
 
 
