@@ -79,16 +79,18 @@ def describe_volumes(volumes: Mapping[str, Any], split: str) -> list[tuple[str, 
     }
     rows: list[tuple[str, float | None, str]] = []
     for name, title in titles.items():
-        found, beside = sampled[name], real.get(name)
-        text = (
-            "none" if beside is None else f"{format_figure(beside['mean'])}, spread {format_figure(beside['spread'])}"
-        )
-        spread = "" if found is None else f"spread {format_figure(found['spread'])}; "
-        rows.append((title, None if found is None else found["mean"], f"{spread}{split} {text}"))
+        mean, spread = read_spread(sampled[name])
+        beside = ", spread ".join(format_figure(figure) for figure in read_spread(real.get(name)))
+        rows.append((title, mean, f"spread {format_figure(spread)}; {split} {beside}"))
     drift, copies = volumes["drift"]["samples"], volumes["copies"]["samples"]
     rows.append(("drift", drift["ratio"], "feature distance of the last 8 slices over that of the first 8"))
     rows.append(("near copies of volumes", copies["near_copies"], f"of {copies['volumes']}"))
     return rows
+
+
+def read_spread(figure: Mapping[str, float] | None) -> tuple[float | None, float | None]:
+    """Return mean and spread of a figure."""
+    return (None, None) if figure is None else (figure["mean"], figure["spread"])
 
 
 def format_figure(value: float | None) -> str:
