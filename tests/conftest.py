@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import write_code_set, write_image_set
+from support import VOLUMES, write_code_set, write_image_set
 
 SLURM = "tests/slurm/"
 
@@ -39,3 +39,9 @@ def image_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def code_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write 60 synthetic maps of 8 x 8 codes in train, 9 in validate, 9 in test, from 16 codes."""
     return write_code_set(tmp_path_factory.mktemp("data") / "codes")
+
+
+@pytest.fixture(scope="session")
+def volume_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write random maps of volumes of 4 neighbouring slices: 5 volumes in train, 1 in validate, 2 in test."""
+    return write_code_set(tmp_path_factory.mktemp("data") / "volumes", slices=VOLUMES)

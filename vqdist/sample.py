@@ -20,13 +20,20 @@ def main(argv: Sequence[str]) -> None:
 
     from vqdist.distributed.process_group import process_group
     from vqdist.inference.sampling import prepare_sampling
+    from vqdist.inference.volume_sampling import prepare_volume_sampling
 
     with process_group(options.device) as ranks:
-        (job,) = collect(lambda: prepare_sampling(options, ranks), problems=parsed.problems)
+        prepare = prepare_sampling if options.volumes is None else prepare_volume_sampling
+        (job,) = collect(lambda: prepare(options, ranks), problems=parsed.problems)
         job.run(ranks)
-        if ranks.is_main:
+        if not ranks.is_main:
+            return
+        if options.volumes is None:
             print_message(f"wrote {count_noun(options.num, 'slice')}; look at {options.out / 'grid.png'}")
             emit({"out": str(options.out), "num": options.num})
+        else:
+            print_message(f"wrote {count_noun(options.volumes, 'volume')}; look at {options.out / 'volume-00000.png'}")
+            emit({"out": str(options.out), "volumes": options.volumes})
 
 
 if __name__ == "__main__":

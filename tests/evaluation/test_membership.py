@@ -40,7 +40,7 @@ def test_the_report_of_a_prior_has_it(codes: Path, prior: Path) -> None:
     test, train = (SplitLoader(dataset, name, batch_size=4) for name in ("test", "train"))
 
     def measure(batch):
-        return {"bits": code_bits(model(batch.values, **conditions_of(model, batch)), batch.values)}
+        return {"bits": code_bits(model(batch.values, conditions=conditions_of(model, batch)), batch.values)}
 
     train_bits, test_bits = (measure_samples(split, measure, ALONE)["bits"] for split in (train, test))
     expected = np.mean(train_bits[:, None] < test_bits)

@@ -22,7 +22,7 @@ def test_the_views_of_a_sample_without_subject_share_its_key() -> None:
     assert [View(number).name("a") for number in (0, 2)] == ["a", "a-view2"]
 
 
-def test_a_view_depends_only_on_the_key_and_the_number() -> None:
+def test_a_view_depends_only_on_the_subject_and_the_number() -> None:
     views = Views(number=40, shift=2, mirror="left-right")
     chosen = [views.choose("a", number) for number in range(40)]
     assert chosen == [Views(number=99, shift=2, mirror="left-right").choose("a", number) for number in range(40)]

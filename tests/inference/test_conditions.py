@@ -40,7 +40,7 @@ def test_conditions_that_the_model_does_not_take_are_not_drawn() -> None:
     assert set(draw(50, condition="slice", table=[(None, 3, 10)])) == {(None, 3)}
     assert set(draw(50, condition="none", table=[])) == {(None, None)}
     selected = draw_conditions(5, 0, given={"label": None, "slice": 4}, condition="slice", table=TABLE).select([1, 1])
-    assert {name: values.tolist() for name, values in selected.items()} == {"slice": [4, 4]}
+    assert {name: values.tolist() for name, values in selected.tensors().items()} == {"slice": [4, 4]}
 
 
 def test_a_label_without_a_training_sample_is_named() -> None:

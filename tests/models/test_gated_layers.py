@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows, encode_waves, gate
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 
 HIDDEN = 4
@@ -50,17 +51,17 @@ def test_a_layer_sees_its_kernel_of_earlier_rows_and_columns(first: bool) -> Non
 def test_the_context_of_some_rows_is_a_part_of_the_whole() -> None:
     context = Context(HIDDEN, condition="label+slice", num_labels=4, num_slices=9)
     randomize(context)
-    given = {"label": torch.tensor([1, 3]), "slice": torch.tensor([0, 8])}
-    whole = context.rows(6, 5, **given)
+    given = MapConditions(label=torch.tensor([1, 3]), slice=torch.tensor([0, 8]))
+    whole = context.rows(6, 5, given)
     assert whole.shape == (2, 6, 5, HIDDEN)
-    torch.testing.assert_close(context.rows(6, 5, first=2, last=4, **given), whole[:, 2:4])
+    torch.testing.assert_close(context.rows(6, 5, given, first=2, last=4), whole[:, 2:4])
 
 
 def test_the_context_depends_on_position_label_and_slice() -> None:
     context = Context(HIDDEN, condition="label+slice", num_labels=4, num_slices=9)
     randomize(context)
     label, slices = torch.tensor([1, 2, 1]), torch.tensor([5, 5, 6])
-    rows = context.rows(3, 3, label=label, slice=slices)
+    rows = context.rows(3, 3, MapConditions(label, slices))
     assert len(rows[0].reshape(9, HIDDEN).unique(dim=0)) == 9
     assert not torch.allclose(rows[0], rows[1])
     assert not torch.allclose(rows[0], rows[2])

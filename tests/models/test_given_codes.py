@@ -193,7 +193,9 @@ def test_no_maps() -> None:
 def test_rows_end_with_the_last_code_that_may_change() -> None:
     keep = torch.ones(2, 4, 5, dtype=torch.bool)
     keep[1, 2, 3] = False
-    rows = GivenCodes.from_mask(torch.zeros(2, 4, 5, dtype=torch.int64), keep).list_rows(torch.device("cpu"))
+    rows = GivenCodes.from_mask(torch.zeros(2, 4, 5, dtype=torch.int64), keep, num_codes=1).list_rows(
+        torch.device("cpu")
+    )
     assert [row.end for row in rows] == [0, 0, 4]
     assert not any(any(row.needs_bits) for row in rows)
 

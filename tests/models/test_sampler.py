@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.foundation.errors import UserError
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import SamplingOptions, _Cache, sample_codes
 
@@ -90,7 +91,7 @@ def test_cached_logits_in_fp32_are_those_of_forward(hidden: int, symmetry: str) 
         torch.nn.init.normal_(parameter, std=hidden**-0.5)
     codes, slices = torch.randint(512, (2, 6, 9)), torch.tensor([2, 7])
     options = Replay(codes=codes, seen=[])
-    assert torch.equal(sample_codes(model, 2, (6, 9), options, label=None, slice=slices), codes)
+    assert torch.equal(sample_codes(model, 2, (6, 9), options, MapConditions(slice=slices)), codes)
     with torch.no_grad():
         logits = model(codes, slice=slices).flatten(2)
     assert logits.std() > 1

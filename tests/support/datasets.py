@@ -48,6 +48,9 @@ MANY = Slices({"train": range(20), "validate": range(20, 23), "test": range(23, 
 # 12 slices in train, 3 in validate, 9 in test.
 FEW = Slices({"train": range(4), "validate": range(4, 5), "test": range(5, 8)}, (0, 10, 20), "s{}_{}", 5)
 
+# Volumes of 4 neighbouring slices: 5 in train, in shards that no volume fits into evenly, 1 in validate, 2 in test.
+VOLUMES = Slices({"train": range(5), "validate": range(5, 6), "test": range(6, 8)}, range(14, 18), "s{}_slice_{}", 7)
+
 
 def write_image_set(out: Path, *, slices: Slices = MANY, channels: int = 1, size: int = SIZE) -> Path:
     """Write a dataset of synthetic slices."""

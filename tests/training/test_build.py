@@ -13,6 +13,7 @@ from vqdist.config.loading import load_config
 from vqdist.data.loading.batch import Batch
 from vqdist.data.shards.manifest import Manifest, SplitInfo
 from vqdist.distributed.process_group import Ranks
+from vqdist.models.map_conditions import MapConditions
 from vqdist.training.build import build_state
 from vqdist.training.state import TrainingState
 from vqdist.training.step import RankRequests, train_step
@@ -75,7 +76,7 @@ def test_compiled_sizes_are_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (3, 2):
         numbers = torch.arange(size)
         values = torch.zeros(size, 1, 24, 24, dtype=torch.uint8)
-        batch = Batch(1, True, values, numbers, numbers, numbers, torch.ones(size), ["k"] * size)
+        batch = Batch(1, True, values, MapConditions(numbers, numbers), numbers, torch.ones(size), ["k"] * size)
         train_step(state, [batch], RankRequests())
     assert {shape[0] for shape in shapes} == {3, 2}
     assert all(type(size) is int for shape in shapes for size in shape)

@@ -14,6 +14,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import Batch
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation import devices
+from vqdist.models.map_conditions import MapConditions
 from vqdist.training.optim import build_optimizer, step_unless
 from vqdist.training.state import TrainingState
 from vqdist.training.step import RankRequests, settle_buckets, train_step
@@ -82,7 +83,7 @@ def make_batch(values: Tensor, *, last: bool = True, weights: Tensor | None = No
     numbers = torch.arange(count)
     weights = torch.ones(count) if weights is None else weights
     keys = [f"k{index}" for index in range(count) if weights[index] > 0]
-    return Batch(1, last, values, numbers, numbers, numbers, weights, keys)
+    return Batch(1, last, values, MapConditions(numbers, numbers), numbers, weights, keys)
 
 
 def images(count: int) -> Tensor:

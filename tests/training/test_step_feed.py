@@ -8,6 +8,7 @@ import torch
 from vqdist.data.loading.batch import Batch
 from vqdist.foundation import devices
 from vqdist.foundation.errors import DataError
+from vqdist.models.map_conditions import MapConditions
 from vqdist.training.step_feed import StepFeed
 
 META = torch.device("meta")
@@ -15,7 +16,9 @@ META = torch.device("meta")
 
 def make_batch(step: int) -> Batch:
     numbers = torch.full((2,), step)
-    return Batch(step, True, torch.zeros(2, 1, 4, 4), numbers, numbers, numbers, torch.ones(2), ["a", "b"])
+    return Batch(
+        step, True, torch.zeros(2, 1, 4, 4), MapConditions(numbers, numbers), numbers, torch.ones(2), ["a", "b"]
+    )
 
 
 def load(loaded: list[int], *, damaged: int = 0) -> Iterator[list[Batch]]:

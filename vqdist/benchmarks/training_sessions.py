@@ -11,6 +11,7 @@ from vqdist.data.shards.manifest import Manifest, SplitInfo
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import ConfigError
+from vqdist.models.map_conditions import MapConditions
 from vqdist.training.build import build_state
 from vqdist.training.state import TrainingState
 from vqdist.training.tasks.vqvae import VQVAETask
@@ -56,4 +57,4 @@ def make_batch(images: torch.Tensor, *, rank: int = 0, world_size: int = 1) -> B
     nothing = torch.full((len(share),), -1)
     positions = torch.arange(rank, len(images), world_size)
     keys = [f"k{position}" for position in positions.tolist()]
-    return Batch(1, True, share, nothing, nothing.clone(), positions, torch.ones(len(share)), keys)
+    return Batch(1, True, share, MapConditions(nothing, nothing.clone()), positions, torch.ones(len(share)), keys)

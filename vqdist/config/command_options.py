@@ -195,6 +195,12 @@ class SampleOptions(Options):
     out: FilePath = key(..., "folder for the PNG files, grid.png, codes.npy and samples.json; new or empty")
     overwrite: Bool = key(False, "replace the contents of --out")
     num: Int = key(64, "number of slices", unit="slices", ge=1)
+    volumes: Int | None = key(
+        None,
+        "number of whole volumes, drawn slice after slice by a prior with model.context previous, instead of --num",
+        unit="volumes",
+        ge=1,
+    )
     vqvae: FilePath | None = key(None, "run of the VQ-VAE; null: the one saved with the prior")
     temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
     top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
@@ -204,6 +210,11 @@ class SampleOptions(Options):
     )
     slice: Int | None = key(None, "slice number of all slices; null: drawn from the training data")
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
+
+    def find_conflicts(self) -> list[Problem]:
+        """Return a problem for each option of single slices that is given beside --volumes."""
+        given = [name for name in ("num", "slice") if name in self.model_fields_set and self.volumes is not None]
+        return [Problem(f"--{name}", "a value beside --volumes", "one of them") for name in given]
 
 
 class EvaluateOptions(Options):
@@ -221,7 +232,9 @@ class EvaluateOptions(Options):
         None, "for --samples of a PixelCNN: dataset of real images; null: the one of its codes"
     )
     beside: tuple[FilePath, ...] = key((), "for a VQ-VAE: more runs for the rate-distortion chart")
-    pictures: FilePath | None = key(None, "picture or folder of pictures to reconstruct, instead of --data")
+    pictures: FilePath | None = key(
+        None, "picture, folder of pictures or NIfTI volume to reconstruct, instead of --data"
+    )
     figures: FilePath | None = key(AUTO, "folder for figures; auto: RUN/figures; null: no figures")
     out: FilePath | None = key(None, "file for the JSON report, in addition to stdout")
     batch_size: Int = key(16, "samples per forward pass; does not change the report", unit="samples", ge=1)

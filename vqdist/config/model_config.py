@@ -26,6 +26,11 @@ class ModelConfig(Section):
 
     data_kind: ClassVar[Literal["images", "codes"]]
 
+    @property
+    def reads_previous(self) -> bool:
+        """Whether samples are loaded together with the previous slice of the subject."""
+        return False
+
     def find_run_conflicts(self, run: "RunConfig") -> list[Problem]:
         """Return the problems between keys of the model and of other sections of the run."""
         return []
@@ -104,6 +109,22 @@ class PixelCNNConfig(ModelConfig):
         "up-down: also condition the lower half of a map on the mirrored upper half; "
         "auto: up-down for brain slices, none for other pictures",
     )
+    context: Literal["none", "previous"] = key(
+        "none", "previous: also condition a map on that of the previous slice of the subject, for whole volumes"
+    )
+    context_dropout: Real = key(
+        0.1, "with context previous: share of the maps that are trained without the previous one", ge=0, le=1
+    )
+    context_noise: Real = key(
+        0.2,
+        "with context previous: largest share of the codes of a previous map that similar codes replace in training",
+        ge=0,
+        le=1,
+    )
+
+    @property
+    def reads_previous(self) -> bool:
+        return self.context == "previous"
 
     def find_conflicts(self) -> list[Problem]:
         return [] if self.kernel % 2 else [Problem("model.kernel", str(self.kernel), "an odd number")]

@@ -10,7 +10,9 @@ class SliceOptions(Options):
     """Options that both commands have."""
 
     prior: FilePath = key(..., "run of the PixelCNN, or the folder of a saved model")
-    pictures: FilePath | None = key(None, "picture or folder of pictures; either this or --data")
+    pictures: FilePath | None = key(
+        None, "picture, folder of pictures or, for score, NIfTI volume; either this or --data"
+    )
     data: FilePath | None = key(None, "dataset of images")
     split: str = key("test", "split of --data: train, validate or test")
     condition: tuple[str, ...] = key(

@@ -14,6 +14,7 @@ from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_from_any_rank, print_message
 from vqdist.inference.reconstruction import reconstruct_pictures
+from vqdist.inference.volume_reconstruction import is_volume, reconstruct_volume
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.plotting.training_curves import draw_training_curves
 from vqdist.runs.run_dir import RunDir
@@ -43,6 +44,8 @@ def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
 
     def reconstruct() -> Report:
         with reporting_storage_errors(out):
+            if is_volume(source):
+                return reconstruct_volume(options.run, source, out, device=ranks.device)
             return reconstruct_pictures(options.run, source, out, device=ranks.device)
 
     return run_on_main(ranks, reconstruct)

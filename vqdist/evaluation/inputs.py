@@ -77,7 +77,12 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
             problems.append(Problem("--beside", "a PixelCNN as --run", "a VQ-VAE, which has a rate and a distortion"))
     given_images = images if prior is not None else dataset
     split, real = collect(
-        lambda: SplitLoader(dataset, options.split, batch_size=options.batch_size),
+        lambda: SplitLoader(
+            dataset,
+            options.split,
+            batch_size=options.batch_size,
+            reads_previous=prior is not None and prior.reads_previous,
+        ),
         lambda: None if samples is None else find_real_slices(given_images, dataset, options),
         problems=list(dict.fromkeys(problems)),
     )

@@ -14,6 +14,7 @@ from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
 from vqdist.evaluation.membership import choose_train_samples, measure_membership
+from vqdist.evaluation.neighbour_baseline import NeighbourBaseline, Pair
 from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.untrained_classes import UntrainedClasses
 from vqdist.foundation.progress import print_message
@@ -85,19 +86,22 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     def measure(batch: Batch) -> dict[str, Tensor]:
         if "label" in model.condition:
             untrained.add(batch.label)
-        logits = model(batch.values, **conditions_of(model, batch))
+        logits = model(batch.values, conditions=conditions_of(model, batch))
         return {"bits_per_code": code_bits(logits, batch.values)}
 
     values = measure_samples(split, measure, ranks)
     untrained.report(split.name, ranks)
     baselines, baseline_bits = run_on_main(ranks, lambda: score_baselines(dataset, split))
     values |= baseline_bits
+    neighbours = run_on_main(ranks, lambda: score_neighbours(dataset, split)) if model.reads_previous else None
+    if neighbours is not None:
+        values["neighbour_bits_per_code"] = neighbours[1]
     rate = bits_per_pixel(1.0, manifest.grid, manifest.image_size)
     subjects = split.subjects()
     metrics = summarize(values | {"bits_per_pixel": values["bits_per_code"] * rate}, subjects)
     metrics["uniform_bits_per_code"] = without_interval(uniform_bits(model.num_codes))
     if split.name != "train":
-        train = SplitLoader(dataset, "train", batch_size=split.batch_size)
+        train = SplitLoader(dataset, "train", batch_size=split.batch_size, reads_previous=model.reads_previous)
         batches = choose_train_samples(len(train), split.batch_size)
         train_bits = measure_samples(train, measure, ranks, batches)["bits_per_code"]
         names = train.subjects()
@@ -105,6 +109,8 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
         metrics["membership_auc"] = measure_membership(train_bits, chosen, values["bits_per_code"], subjects)
     report = describe_split("pixelcnn", split.name, subjects, metrics)
     report["baselines"] = {"unigram_smoothing": SMOOTHING, "position_weight": baselines.weight}
+    if neighbours is not None:
+        report["baselines"]["neighbour_weights"] = neighbours[0].weights
     return Evaluation(report, values)
 
 
@@ -144,6 +150,20 @@ def score_baselines(dataset: Dataset, split: SplitLoader) -> tuple[CodeBaselines
     bits = [(baselines.unigram_bits(codes), baselines.position_bits(codes)) for codes in read_codes(split.name)]
     unigram, position = (np.concatenate(parts) for parts in zip(*bits, strict=True))
     return baselines, {"unigram_bits_per_code": unigram, "position_bits_per_code": position}
+
+
+def score_neighbours(dataset: Dataset, split: SplitLoader) -> tuple[NeighbourBaseline, npt.NDArray[np.float64]]:
+    """Fit the mixture of counts of neighbouring codes; return it and the bits per code of each sample of a split."""
+    assert split.manifest.num_codes is not None, "a dataset of codes has a number of codes"
+
+    def read_pairs(name: str) -> Iterator[Pair]:
+        batches = SplitLoader(dataset, name, batch_size=BASELINE_BATCH_SIZE, reads_previous=True).load_all()
+        for batch in batches:
+            assert batch.conditions.previous is not None, "loaded with the previous slices"
+            yield batch.values.numpy(), batch.conditions.previous.numpy()
+
+    baseline = NeighbourBaseline.fit(read_pairs("train"), read_pairs("validate"), num_codes=split.manifest.num_codes)
+    return baseline, np.concatenate([baseline.bits(*pair) for pair in read_pairs(split.name)])
 
 
 def summarize(values: SampleValues, subjects: list[str]) -> dict[str, Summary]:

@@ -29,7 +29,9 @@ def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> 
         lines.append(f"  {name:<{width}}  {format_figure(summary['mean']):>7}{interval}")
     if "realism" in report:
         lines += describe_samples(report["realism"], report["split"])
-    if "overview" in report:
+    if "volume" in report:
+        lines.append(f"look at {report['volume']}, and at some slices in {report['overview']}")
+    elif "overview" in report:
         overview = Path(report["overview"])
         lines.append(f"look at {overview}, and at each picture beside its original in {overview.parent / PAIRS_FOLDER}")
     if report.get("figures"):
@@ -58,11 +60,37 @@ def describe_samples(realism: Mapping[str, Any], split: str) -> list[str]:
         ),
         ("grey value distance", grey["samples_test"], f"train {format_figure(grey['train_test'])}"),
     ]
+    rows += describe_volumes(realism["volumes"], split) if "volumes" in realism else []
     width = max(len(name) for name, _, _ in rows)
     heading = (
         f"{count_noun(realism['samples'], 'sample')} beside real slices; distances are to {split}, lower is closer"
     )
     return [heading, *(f"  {name:<{width}}  {format_figure(value):>7}  {beside}" for name, value, beside in rows)]
+
+
+def describe_volumes(volumes: Mapping[str, Any], split: str) -> list[tuple[str, float | None, str]]:
+    """Return rows about sampled volumes: name, figure, and the same figure of the real ones."""
+    sampled, real = volumes["neighbours"]["samples"], volumes["neighbours"].get("test", {})
+    titles = {
+        "ssim": "SSIM of neighbours",
+        "agreement": "equal codes of neighbours",
+        "difference": "grey difference of neighbours",
+        "flips": "ventricle flips",
+    }
+    rows: list[tuple[str, float | None, str]] = []
+    for name, title in titles.items():
+        mean, spread = read_spread(sampled[name])
+        beside = ", spread ".join(format_figure(figure) for figure in read_spread(real.get(name)))
+        rows.append((title, mean, f"spread {format_figure(spread)}; {split} {beside}"))
+    drift, copies = volumes["drift"]["samples"], volumes["copies"]["samples"]
+    rows.append(("drift", drift["ratio"], "feature distance of the last 8 slices over that of the first 8"))
+    rows.append(("near copies of volumes", copies["near_copies"], f"of {copies['volumes']}"))
+    return rows
+
+
+def read_spread(figure: Mapping[str, float] | None) -> tuple[float | None, float | None]:
+    """Return mean and spread of a figure."""
+    return (None, None) if figure is None else (figure["mean"], figure["spread"])
 
 
 def format_figure(value: float | None) -> str:

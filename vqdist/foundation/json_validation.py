@@ -9,6 +9,8 @@ from typing import Any, NoReturn, TypeVar
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.shown_values import show_found, show_type
 
+AffineRows = tuple[tuple[float, ...], ...]  # (4, 4)
+
 _MAX_PIXELS = 2**28
 _T = TypeVar("_T")
 
@@ -127,6 +129,15 @@ class Fields:
         if len(value) != count or not all(map(_is_finite_number, value)):
             self.fail(key, value, f"{count} finite numbers" if count else "null")
         return tuple(float(x) for x in value)
+
+    def affine(self, key: str) -> AffineRows:
+        """Return a matrix of 4 x 4 finite numbers."""
+        rows = self.items(key)
+        if len(rows) != 4 or not all(isinstance(row, list) and len(row) == 4 for row in rows):
+            self.fail(key, rows, "4 rows of 4 numbers")
+        if not all(_is_finite_number(number) for row in rows for number in row):
+            self.fail(key, rows, "finite numbers")
+        return tuple(tuple(float(number) for number in row) for row in rows)
 
     def conditions(self, key: str) -> tuple[tuple[int | None, int | None, int], ...]:
         """Return a list of [label or null, slice or null, count]; empty where the value is null."""

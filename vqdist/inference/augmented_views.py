@@ -70,13 +70,14 @@ class Views:
     shift: int = 0
     mirror: Mirror = "none"
 
-    def choose(self, key: str, number: int) -> View:
-        """Return a view of a sample: view 0 is the slice itself, the others are shifted at random, odd ones mirrored.
+    def choose(self, subject: str, number: int) -> View:
+        """Return a view of a subject's slices: view 0 is the slice itself, the others are shifted, odd ones mirrored.
 
-        The shift depends only on the key and the number.
+        The shift is random and depends only on the subject and the number, so that the slices of a volume stay
+        neighbours in each view.
         """
         if number == 0:
             return View()
-        rng = np.random.default_rng(derive_seed(0, "view", key, number))
+        rng = np.random.default_rng(derive_seed(0, "view", subject, number))
         down, right = rng.integers(-self.shift, self.shift, size=2, endpoint=True).tolist()
         return View(number, self.mirror if number % 2 == 1 else "none", down, right)

@@ -21,7 +21,6 @@ from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem, collect
 from vqdist.foundation.progress import ProgressBar, count_noun
-from vqdist.inference.conditions import Conditions
 from vqdist.inference.hole_filling import fill_hole, paste_without_seam
 from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
@@ -34,6 +33,7 @@ from vqdist.inference.slice_source import (
     shorten,
 )
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.sampler import SamplingOptions
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
@@ -69,7 +69,7 @@ class CompletionJob:
     options: CompleteOptions
     models: PriorAndVQVAE
     slices: SliceSource
-    conditions: Conditions
+    conditions: MapConditions
     masks: list[Path]
 
     def run(self, ranks: Ranks) -> int:
@@ -110,8 +110,10 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
     files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
+    sizes = {"image_size": models.image_size, "num_slices": models.prior.num_slices}
+    sizes["channels"] = models.vqvae.channels
     slices, _ = collect(
-        lambda: open_slices(options, options.mask, channels=models.vqvae.channels, without=[options.mask]),
+        lambda: open_slices(options, options.mask, **sizes, without=[options.mask]),
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(
@@ -161,9 +163,9 @@ def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
     image, hole = frame.to_model(pixels)[None].to(models.device), frame.mask_to_model(mask).to(models.device)
     codes = models.vqvae.encode(fill_hole(image, hole))
     keep = ~F.max_pool2d(hole[None].float(), models.vqvae.downsample).bool()
-    draws = draw_completions(job, codes, keep, noise, number)
-    conditions = job.conditions.select([number] * len(draws))
-    bits = models.count_bits(draws, conditions).double().sum(dim=(1, 2))
+    known = models.add_previous(job.conditions.select([number]), job.slices, [number])
+    draws = draw_completions(job, codes, keep, noise, known)
+    bits = models.count_bits(draws, known.repeat(len(draws))).double().sum(dim=(1, 2))
     best = bits.argsort(stable=True)[: options.num]
     decoded = models.vqvae.decode(draws[best])
     pictures = paste_pixels(pixels, frame.from_model(decoded), mask)
@@ -171,20 +173,21 @@ def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
     return Completed(pictures, draws[best].cpu().numpy(), bits[best].tolist(), to_uint8(preview))
 
 
-def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Tensor, number: int) -> Tensor:
+def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Tensor, known: MapConditions) -> Tensor:
     """Return the code maps of all draws for a slice: (draws, h, w).
 
     Args:
         codes, keep: (1, h, w).
+        known: conditions of the slice.
     """
     options = job.options
     draws: list[Tensor] = []
     for part in noise.split(MAPS_PER_PASS):
         size = (len(part), *codes.shape[1:])
-        conditions = job.conditions.select([number] * len(part))
+        conditions = known.repeat(len(part))
         given = (codes.expand(size), keep.expand(size), part)
-        sampled = job.models.prior.complete(*given, temperature=options.temperature, top_k=options.top_k, **conditions)
-        draws.append(sampled)
+        chosen = (options.temperature, options.top_k)
+        draws.append(job.models.prior.complete(*given, *chosen, conditions=conditions))
     return torch.cat(draws)
 
 

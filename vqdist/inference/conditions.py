@@ -1,40 +1,21 @@
-"""The label and slice number of each map that a PixelCNN samples: given, or drawn from the training data."""
+"""The conditions of each map that a PixelCNN samples: given, or drawn from the training data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vqdist.foundation.errors import Problem, UserError, list_examples
 from vqdist.foundation.seeds import derive_seed
+from vqdist.models.map_conditions import MapConditions
 
 NAMES = ("label", "slice")
 ConditionRow = tuple[int | None, int | None, int]  # label, slice number, number of training samples with both
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """The label and slice number of every map, (num,) int64; None for a condition that the model does not take."""
-
-    label: Tensor | None
-    slice: Tensor | None
-
-    def select(self, maps: Sequence[int]) -> dict[str, Tensor]:
-        """Return the conditions of some maps as keyword arguments of `PixelCNN.sample`."""
-        given = {"label": self.label, "slice": self.slice}
-        return {name: values[list(maps)] for name, values in given.items() if values is not None}
-
-    def describe(self, index: int) -> dict[str, int | None]:
-        """Return the conditions of one map as JSON values."""
-        given = {"label": self.label, "slice": self.slice}
-        return {name: None if values is None else int(values[index]) for name, values in given.items()}
-
-
 def draw_conditions(
     num: int, seed: int, *, given: Mapping[str, int | None], condition: str, table: Sequence[ConditionRow]
-) -> Conditions:
+) -> MapConditions:
     """Return the conditions of `num` maps.
 
     Conditions that are not given are drawn together from the training samples that have the given ones. The draw of a
@@ -56,7 +37,7 @@ def draw_conditions(
         picked = (counts.cumsum() / counts.sum()).searchsorted(draws, side="right").clip(max=len(rows) - 1)
         for name in taken:
             columns[name] = torch.tensor([rows[row][NAMES.index(name)] for row in picked])
-    return Conditions(**columns)
+    return MapConditions(**columns)
 
 
 def find_rows(table: Sequence[ConditionRow], given: Mapping[str, int | None]) -> list[ConditionRow]:

@@ -135,7 +135,7 @@ def encode_batch(model: VQVAE, split: SplitLoader, views: Views, batch: Batch) -
     images = to_images(batch.values.to(next(model.parameters()).device))
     encoded: list[EncodedSample] = []
     for number in range(views.number):
-        chosen = [views.choose(key, number) for key in batch.keys]
+        chosen = [views.choose(info.get("subject") or key, number) for key, info in zip(batch.keys, infos, strict=True)]
         viewed = images
         if number:
             viewed = torch.stack([view.apply(image) for view, image in zip(chosen, images, strict=True)])
@@ -169,6 +169,7 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
         grid=job.model.grid(*manifest.image_size),
         vqvae_fingerprint=job.files.card.fingerprint,
         class_names=manifest.class_names,
+        affine=manifest.affine,
     )
 
 

@@ -1,20 +1,23 @@
 """A PixelCNN with the VQ-VAE of its codes: from images to codes, their bits, and back."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vqdist.config.slice_options import SliceOptions
+from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import find_output_problems
 from vqdist.foundation.errors import collect
+from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
-from vqdist.inference.slice_source import parse_conditions
+from vqdist.inference.slice_source import SliceSource, parse_conditions
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.map_conditions import NO_CODE, MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -57,10 +60,27 @@ class PriorAndVQVAE:
         self.prior.to(device)
         self.vqvae.to(device)
 
-    def count_bits(self, codes: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+    def add_previous(self, known: MapConditions, source: SliceSource, numbers: Sequence[int]) -> MapConditions:
+        """Return the conditions of some slices with the codes of the previous slices, if the prior reads them.
+
+        Args:
+            known: the other conditions of these slices.
+        """
+        if not self.prior.reads_previous:
+            return known
+        codes = torch.full((len(numbers), *self.grid), NO_CODE)
+        before = [int(source.previous[number]) for number in numbers]
+        places = [place for place, number in enumerate(before) if number != NO_PREVIOUS]
+        if places:
+            pixels = [source.read(before[place]) for place in places]
+            images = torch.stack([PictureFrame(found.shape[1:], self.image_size).to_model(found) for found in pixels])
+            codes[places] = self.vqvae.encode(images.to(self.device)).cpu()
+        return replace(known, previous=codes)
+
+    def count_bits(self, codes: Tensor, conditions: MapConditions) -> Tensor:
         """Return the bits of each code, (B, h, w), computed for at most MAPS_PER_PASS maps at a time."""
         parts = [
-            self.prior.bits(part, **{name: values[start : start + len(part)] for name, values in conditions.items()})
+            self.prior.bits(part, conditions=conditions.select(range(start, start + len(part))))
             for start, part in zip(range(0, len(codes), MAPS_PER_PASS), codes.split(MAPS_PER_PASS), strict=True)
         ]
         return torch.cat(parts)

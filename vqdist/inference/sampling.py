@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,11 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.class_labels import find_label, list_classes
-from vqdist.inference.conditions import Conditions, draw_conditions, find_untrained_label
+from vqdist.inference.conditions import draw_conditions, find_untrained_label
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import SamplingOptions
 from vqdist.models.vqvae import VQVAE
@@ -50,7 +52,26 @@ class SamplingJob:
     vqvae: VQVAE
     vqvae_fingerprint: str
     grid: tuple[int, int]
-    conditions: Conditions
+    conditions: MapConditions
+
+    def sample(self, noise: Tensor, conditions: MapConditions) -> Tensor:
+        """Return the code maps of noise (B, h * w, K) and the conditions of the B maps: (B, h, w)."""
+        chosen = (self.options.temperature, self.options.top_k)
+        return self.prior.sample(len(noise), self.grid, noise, *chosen, conditions=conditions)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the models and options as JSON values."""
+        options = self.options
+        return {
+            "prior": str(options.prior),
+            "vqvae_fingerprint": self.vqvae_fingerprint,
+            "num": options.num,
+            "num_codes": self.prior.num_codes,
+            "grid": list(self.grid),
+            "seed": options.seed,
+            "temperature": options.temperature,
+            "top_k": options.top_k,
+        }
 
     def run(self, ranks: Ranks) -> None:
         """Sample, decode and write the slices. Must be called by all ranks."""
@@ -124,7 +145,7 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     """
     prior, vqvae = build_pixelcnn(files), build_vqvae(vqvae_files)
 
-    def choose_conditions() -> Conditions:
+    def choose_conditions() -> MapConditions:
         class_names = files.card.data.class_names
         label = find_label(options.label, class_names)
         if label is not None and 0 <= label < len(class_names):
@@ -133,7 +154,7 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
         table = files.card.data.conditions or ()
         conditions = draw_conditions(options.num, options.seed, given=given, condition=prior.condition, table=table)
         try:
-            prior.check_conditions(options.num, conditions.label, conditions.slice)
+            prior.check_conditions(options.num, conditions)
         except UserError as error:
             names = class_names if "label" in prior.condition else ()
             raise UserError([list_classes(problem, names) for problem in error.problems]) from error
@@ -180,7 +201,7 @@ def sample_batch(job: SamplingJob, start: int, size: int) -> DecodedMaps:
     conditions = job.conditions.select([min(index, options.num - 1) for index in maps])
     device = job.prior.embedding.weight.device
     noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed, device)
-    codes = job.prior.sample(size, job.grid, noise, options.temperature, options.top_k, **conditions)
+    codes = job.sample(noise, conditions)
     kept = min(size, options.num - start)
     parts = codes[: -(-kept // SLICES_DECODED_TOGETHER) * SLICES_DECODED_TOGETHER].split(SLICES_DECODED_TOGETHER)
     slices = np.concatenate([to_uint8(job.vqvae.decode(part)) for part in parts])
@@ -203,15 +224,7 @@ def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -
             shown.advance(len(slices))
     save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png")
     np.save(out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
-    description = {
-        "prior": str(options.prior),
-        "vqvae_fingerprint": job.vqvae_fingerprint,
-        "num": options.num,
-        "num_codes": job.prior.num_codes,
-        "grid": list(job.grid),
-        "seed": options.seed,
-        "temperature": options.temperature,
-        "top_k": options.top_k,
+    description = job.describe() | {
         "samples": [{"file": name, **job.conditions.describe(index)} for index, name in enumerate(names)],
     }
     (out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")

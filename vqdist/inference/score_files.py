@@ -1,15 +1,20 @@
 """The files of `vqdist score`: scores.jsonl, maps/KEY.png and .npy, restored/KEY.png."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from vqdist.data.sources.nifti_files import write_like
 from vqdist.inference.anomaly.maps import to_map
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.scoring import ScoredSlice
+from vqdist.inference.slice_source import VolumeSlices
 from vqdist.plotting.image_grids import save_png, to_uint8
 
 SCORES = "scores.jsonl"
@@ -39,6 +44,16 @@ def write_slice(scored: ScoredSlice, out: Path, method: ScoringMethod) -> dict[s
         "slice": scored.number,
         "source": scored.info.source,
     }
+
+
+def write_volume_map(maps: Sequence[Tensor], volume: VolumeSlices, out: Path) -> Path:
+    """Write the anomaly maps of the slices of a volume as `maps/NAME`, with the voxels and the affine of the volume.
+
+    Args:
+        maps: (S, S) in [0, 1] of each slice; the map is 0 outside of them.
+    """
+    values = volume.sliced.frame.restore(torch.stack(list(maps)).numpy(), volume.planes.start)
+    return write_like(values, volume.path, out / "maps" / volume.path.name, dtype=np.float32)
 
 
 def append_line(line: dict[str, Any], out: Path) -> None:

@@ -25,7 +25,6 @@ from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
 from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts
-from vqdist.inference.conditions import Conditions
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
@@ -39,6 +38,7 @@ from vqdist.inference.slice_source import (
     open_split,
 )
 from vqdist.inference.work_sharing import map_in_rounds
+from vqdist.models.map_conditions import MapConditions
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SliceSet:
     """Slices with their conditions."""
 
     source: SliceSource
-    conditions: Conditions
+    conditions: MapConditions
 
     def number(self, index: int) -> int | None:
         """Return the slice number: the one that the prior is conditioned on, else that of the slice."""
@@ -133,7 +133,8 @@ class Scorer:
     def _count(self, batch: range) -> list[npt.NDArray[np.float32]]:
         assert self.healthy is not None
         images = torch.stack([self._load(self.healthy, index)[1] for index in batch]).to(self.models.device)
-        bits = self.models.count_bits(self.models.vqvae.encode(images), self.healthy.conditions.select(batch))
+        known = self.models.add_previous(self.healthy.conditions.select(batch), self.healthy.source, batch)
+        bits = self.models.count_bits(self.models.vqvae.encode(images), known)
         return keep_inside(images, bits, self.models.vqvae.downsample, above=0.0)
 
     def compute_parts(
@@ -154,7 +155,8 @@ class Scorer:
             loaded = [self._load(slices, index) for index in batch]
             images = torch.stack([image for _, image in loaded]).to(self.models.device)
             bounds = torch.tensor([limits.find(slices.number(index)) for index in batch])
-            conditions, drawn = slices.conditions.select(batch), [draws[slices.condition(index)] for index in batch]
+            conditions = self.models.add_previous(slices.conditions.select(batch), slices.source, batch)
+            drawn = [draws[slices.condition(index)] for index in batch]
             parts = compute_parts(self.models, images, bounds, conditions, noise, drawn, self.method)
             return [(shape, part) for (shape, _), part in zip(loaded, parts, strict=True)]
 
@@ -191,12 +193,15 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     channels = models.vqvae.channels
+    image_size, num_slices = models.image_size, models.prior.num_slices
 
     def prepare(source: SliceSource) -> SliceSet:
         return SliceSet(source, choose_conditions(models.prior, source.infos, given, models.class_names))
 
     slices, healthy = collect(
-        lambda: prepare(open_slices(options, options.masks, channels=channels)),
+        lambda: prepare(
+            open_slices(options, options.masks, channels=channels, image_size=image_size, num_slices=num_slices)
+        ),
         lambda: None if options.healthy is None else prepare(open_healthy(options.healthy, channels)),
     )
     method = ScoringMethod(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,15 +13,20 @@ import torch
 from vqdist.config.slice_options import SliceOptions
 from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.open_dataset import open_dataset
+from vqdist.data.order import Indexes
+from vqdist.data.previous_slices import SliceName, find_previous
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
+from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import read_pixels
+from vqdist.data.sources.volumes import SlicedVolume, open_volume
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.class_labels import describe_classes, find_label
 from vqdist.inference.compatibility import find_kind_problems
-from vqdist.inference.conditions import NAMES, Conditions
+from vqdist.inference.conditions import NAMES
 from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.split_loader import SplitLoader
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 
 EXAMPLES = 5  # names that a message lists
@@ -48,16 +54,37 @@ class SliceInfo:
 
 
 @dataclass(frozen=True)
+class VolumeSlices:
+    """The volume that slices are cut from.
+
+    Attributes:
+        path: of the NIfTI file.
+        planes: the planes of the slices.
+    """
+
+    path: Path
+    sliced: SlicedVolume
+    planes: range
+
+
+@dataclass(frozen=True)
 class SliceSource:
     """Slices with their pixels.
 
     Attributes:
         infos: of each slice.
         read: number of a slice -> (C, H, W) uint8 in the size of the picture.
+        volume: the volume that the slices are cut from; None for pictures and datasets.
     """
 
     infos: tuple[SliceInfo, ...]
     read: Callable[[int], Pixels]
+    volume: VolumeSlices | None = None
+
+    @cached_property
+    def previous(self) -> Indexes:
+        """The number of the previous slice of each slice; NO_PREVIOUS where it is not among them."""
+        return find_previous([SliceName(info.key, info.subject, info.slice) for info in self.infos])
 
     def __len__(self) -> int:
         return len(self.infos)
@@ -104,6 +131,29 @@ def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> Slic
     return SliceSource(infos, read)
 
 
+def open_volume_slices(path: Path, *, channels: int, image_size: int, num_slices: int) -> SliceSource:
+    """Return the middle slices of a volume, cut and numbered as `vqdist shard` does.
+
+    Args:
+        image_size, num_slices: of the training data.
+    Raises:
+        DataError: the volume cannot be read.
+    """
+    sliced = open_volume(path, image_size=image_size)
+    planes = sliced.frame.middle(num_slices)
+    name = build_keys([stem(PurePosixPath(path.name.removesuffix(".gz")))])[0]
+    subject = parse_subject(path.name) or name
+    infos = tuple(
+        SliceInfo(f"{name}_slice_{number:03d}", f"{path}, slice {number}", subject, slice=number)
+        for number in range(len(planes))
+    )
+
+    def read(number: int) -> Pixels:
+        return sliced.slices(planes[number : number + 1]).repeat(channels, axis=0)
+
+    return SliceSource(infos, read, VolumeSlices(path, sliced, planes))
+
+
 def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
     """Return the slices of a split of a dataset of images.
 
@@ -136,17 +186,27 @@ def _known(value: int) -> int | None:
 
 
 def open_slices(
-    options: SliceOptions, masks: Path | None, *, channels: int, without: Collection[Path] = ()
+    options: SliceOptions,
+    masks: Path | None,
+    *,
+    channels: int,
+    image_size: int,
+    num_slices: int,
+    without: Collection[Path] = (),
 ) -> SliceSource:
     """Return the slices of --data or --pictures; masks in the folder of the pictures are not among them.
 
     Args:
         masks: folder of the masks, or the one mask; None without.
+        image_size, num_slices: of the training data, for a volume.
         without: pictures to leave out.
     """
     if options.pictures is None:
         assert options.data is not None, "a conflict of the options"
         return open_split(options.data, options.split, channels=channels)
+    if is_nifti(options.pictures.name) and options.pictures.is_file():
+        sizes = {"image_size": image_size, "num_slices": num_slices}
+        return open_volume_slices(options.pictures, channels=channels, **sizes)
     paths = list_pictures(options.pictures, without=without)
     if masks is not None and options.pictures.resolve() == masks.resolve():
         paths = [path for path in paths if not is_mask_name(path.name)]
@@ -176,7 +236,7 @@ def parse_conditions(texts: Sequence[str]) -> dict[str, int | str]:
 
 def choose_conditions(
     prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int | str], class_names: Sequence[str] = ()
-) -> Conditions:
+) -> MapConditions:
     """Return the conditions of each slice that the prior is conditioned on: the given ones, or those of the slices.
 
     Args:
@@ -203,7 +263,7 @@ def choose_conditions(
         columns[name] = torch.tensor([value or 0 for value in values])
     if problems:
         raise ConfigError(problems)
-    return Conditions(**columns)
+    return MapConditions(**columns)
 
 
 def _find_condition_problems(

@@ -12,6 +12,7 @@ from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.loading.workers import load_batches
 from vqdist.data.open_dataset import Dataset
+from vqdist.data.previous_slices import find_previous_samples, list_volumes
 from vqdist.data.shards.reader import ShardReader
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
@@ -26,11 +27,13 @@ Numbers = npt.NDArray[np.int64]
 class SplitLoader:
     """Loads the samples of one split: some of them, or all in batches.
 
+    Args:
+        reads_previous: load each map together with that of the previous slice.
     Raises:
         DataError: the dataset does not have the split, or the split has no samples.
     """
 
-    def __init__(self, dataset: Dataset, split: str, *, batch_size: int) -> None:
+    def __init__(self, dataset: Dataset, split: str, *, batch_size: int, reads_previous: bool = False) -> None:
         self.name, self.manifest, self.batch_size = split, dataset.manifest, batch_size
         self._reader = ShardReader(dataset.folder, self.manifest, split)
         if not len(self._reader):
@@ -41,6 +44,7 @@ class SplitLoader:
             shape=self.manifest.values_shape,
             dtype=self.manifest.values_dtype,
             global_batch_size=len(self._reader),  # the positions of a batch are the numbers of its samples
+            previous=find_previous_samples(self._reader) if reads_previous else None,
         )
 
     def __len__(self) -> int:
@@ -56,7 +60,11 @@ class SplitLoader:
 
     def read_info(self, number: int) -> dict[str, Any]:
         """Return the JSON of a sample."""
-        return self._reader.read(number)["json"]
+        return self._reader.read_info(number)
+
+    def list_volumes(self) -> list[list[int]]:
+        """Return the numbers of the slices of each volume, from the first slice on."""
+        return list_volumes(find_previous_samples(self._reader))
 
     def load(self, numbers: Numbers) -> Batch:
         """Load samples by their numbers in the split."""

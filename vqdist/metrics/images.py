@@ -88,6 +88,11 @@ def require_ssim_size(height: int, width: int) -> None:
         raise DataError.of("image size", f"{height} x {width}", f"at least {MIN_SSIM_SIZE} pixels a side for SSIM")
 
 
+def round_to_uint8(images: Tensor) -> Tensor:
+    """Return images in [0, 1] rounded to the 256 grey values of a PNG."""
+    return images.mul(255).round().div(255)
+
+
 def brain_mask(images: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B 1 H W"]:
     """Return the pixels above 0 in any channel; skull-stripped slices are exactly 0 outside the brain."""
     return (images > 0).any(dim=1, keepdim=True)

@@ -84,6 +84,36 @@ def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit
     return []
 
 
+def find_previous_problems(previous: Any, *, num: int, num_codes: int, reads_previous: bool) -> list[Problem]:
+    """Return a problem unless previous maps are (num, h, w) int64 in [-1, K), or None.
+
+    Args:
+        reads_previous: whether the model takes them.
+    """
+    if previous is None:
+        return []
+    if not reads_previous:
+        return [Problem("previous", "maps", "none, as the model was built with context none")]
+    if not isinstance(previous, Tensor) or previous.dtype not in (torch.int64, torch.int32) or previous.ndim != 3:
+        found = f"{previous.dtype} of shape {tuple(previous.shape)}" if isinstance(previous, Tensor) else type(previous)
+        return [Problem("previous", str(found), f"int64 of shape ({num}, h, w)")]
+    if len(previous) != num:
+        return [Problem("previous", f"{len(previous)} maps", f"{num}, one for each map; all -1 for none")]
+    if previous.device.type == "cpu" and not torch.compiler.is_compiling() and previous.numel():
+        low, high = (int(value) for value in previous.aminmax())
+        if low < -1 or high >= num_codes:
+            return [Problem("previous", str(low if low < -1 else high), f"numbers in [-1, {num_codes})")]
+    return []
+
+
+def find_previous_grid_problems(previous: Tensor | None, grid: tuple[int, int]) -> list[Problem]:
+    """Return a problem unless previous maps have the size (h, w) of the maps."""
+    if previous is None or tuple(previous.shape[1:]) == grid:
+        return []
+    found, expected = (f"maps of {h} x {w}" for h, w in (previous.shape[1:], grid))
+    return [Problem("previous", found, f"{expected}, the size of the maps")]
+
+
 def expand_condition(value: int | Tensor | None, num: int) -> Tensor | None:
     """Return one value per map, on the CPU, where its range can be checked without waiting for a device."""
     if value is None:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqdist.models.map_conditions import MapConditions
+
 # Half periods over the map and over the range of slices; the highest one separates single codes of a 32 x 32 map.
 POSITION_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 SLICE_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -46,9 +48,9 @@ class GatedLayer(nn.Module):
         crop = -1 if self.first else 0
         rows = F.pad(above, (0, 0, 0, 0, self.reach, crop))
         codes = F.pad(left, (0, 0, self.reach, crop))
-        gated = self.dropout(gate(_convolve(self.vertical, rows)))
+        gated = self.dropout(gate(convolve(self.vertical, rows)))
         above = gated + (context if self.first else above)
-        gated = self.dropout(gate(_convolve(self.horizontal, codes) + self.across(above)))
+        gated = self.dropout(gate(convolve(self.horizontal, codes) + self.across(above)))
         left = self.out(gated) + (context if self.first else left)
         return above, left
 
@@ -78,17 +80,16 @@ class Context(nn.Module):
         self,
         h: int,
         w: int,
+        known: MapConditions,
         *,
         first: int = 0,
         last: int | None = None,
-        label: Tensor | None = None,
-        slice: Tensor | None = None,
     ) -> Tensor:
         """Return the context of rows [first, last) of an h x w map: (B or 1, rows, w, C).
 
         Args:
+            known: those that the model is conditioned on, on its device.
             last: None for h.
-            label, slice: (B,) int64, where the model is conditioned on them.
         """
         weight = self.place.weight
         row = (torch.arange(first, h if last is None else last, device=weight.device) + 0.5) / h
@@ -99,9 +100,9 @@ class Context(nn.Module):
             + F.linear(encode_waves(column, self.position_frequencies).to(weight), column_part)[None]
         )[None]  # (1, rows, w, 2 C)
         if self.label is not None:
-            hidden = hidden + self.label(label)[:, None, None]
-        if self.slice is not None and slice is not None:
-            share = (slice + 0.5) / self.num_slices
+            hidden = hidden + self.label(known.label)[:, None, None]
+        if self.slice is not None and known.slice is not None:
+            share = (known.slice + 0.5) / self.num_slices
             hidden = hidden + self.slice(encode_waves(share, self.slice_frequencies).to(weight))[:, None, None]
         return self.out(F.silu(hidden))
 
@@ -131,7 +132,7 @@ class MirroredRows(nn.Module):
         """
         for layer in self.layers:
             assert isinstance(layer, nn.Conv2d)
-            gated = gate(_convolve(layer, features))
+            gated = gate(convolve(layer, features))
             features = features + (self.dropout(gated) if drop else gated)
         return self.out(features).flip(1)
 
@@ -148,6 +149,7 @@ def encode_waves(share: Tensor, frequencies: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def _convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:
+def convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """Apply a convolution to features (B, h, w, C), channels last."""
     # (B, h, w, C) permuted is an NCHW tensor in channels_last layout: no copy.
     return conv(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -10,6 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from vqdist.foundation.errors import Problem, UserError
+from vqdist.models.argument_checks import find_code_problems
+
 
 @dataclass(frozen=True)
 class GivenCodes:
@@ -27,9 +30,44 @@ class GivenCodes:
     result_bits: Tensor | None = None
 
     @classmethod
-    def from_mask(cls, codes: Tensor, keep: Tensor) -> Self:
-        """Keep the codes where `keep`, (B, h, w) bool, is True and redraw the others."""
+    def from_mask(cls, codes: Tensor, keep: Tensor, *, num_codes: int) -> Self:
+        """Keep the codes where `keep`, (B, h, w) bool, is True and redraw the others.
+
+        Raises:
+            UserError: codes or a mask of the wrong shape or dtype or out of range; both.
+        """
+        problems = find_code_problems(codes, num_codes)
+        if keep.dtype != torch.bool or keep.shape != codes.shape:
+            expected = f"torch.bool of shape {tuple(codes.shape)}, that of the codes"
+            problems.append(Problem("keep", f"{keep.dtype} of shape {tuple(keep.shape)}", expected))
+        if problems:
+            raise UserError(problems)
         return cls(codes, torch.where(keep, math.inf, -math.inf))
+
+    @classmethod
+    def from_limits(
+        cls, codes: Tensor, max_bits: float | Tensor, *, num_codes: int, weight: Tensor, with_bits: bool = False
+    ) -> Self:
+        """Redraw the codes that cost more than `max_bits`, which broadcasts to (B, h, w).
+
+        Args:
+            weight: of the model; limits and bits have its dtype.
+            with_bits: the pass also writes `result_bits`.
+        Raises:
+            UserError: codes or limits of the wrong shape or dtype or out of range; both.
+        """
+        problems = find_code_problems(codes, num_codes)
+        limits = torch.as_tensor(max_bits, dtype=weight.dtype)
+        try:
+            limits = limits.expand(codes.shape)
+        except RuntimeError:
+            expected = f"a number, or a shape that broadcasts to {tuple(codes.shape)}"
+            problems.append(Problem("max_bits", f"shape {tuple(limits.shape)}", expected))
+        if problems:
+            raise UserError(problems)
+        B, h, w = codes.shape
+        bits = weight.new_zeros(h, w, B, requires_grad=False) if with_bits else None
+        return cls(codes, limits, bits)
 
     def list_rows(self, device: torch.device) -> "list[GivenRow]":
         """Return the rows up to the last one with a code that may be redrawn, or all if bits are wanted.

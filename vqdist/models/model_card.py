@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vqdist.foundation.errors import CheckpointError, UserError, collect
-from vqdist.foundation.json_validation import Fields
+from vqdist.foundation.json_validation import AffineRows, Fields
 
 FORMAT_VERSION = 1
 
@@ -26,6 +26,7 @@ class DataDescription:
         grid: (h, w) of the code maps; None for images.
         vqvae_fingerprint: of the VQ-VAE that made the codes; None for images.
         conditions: (label, slice, number of train samples) for each pair that occurs; None for images.
+        affine: from (row, column, slice number) of the images to millimetres; None if unknown.
     """
 
     data_fingerprint: str | None = None
@@ -34,6 +35,7 @@ class DataDescription:
     grid: tuple[int, int] | None = None
     vqvae_fingerprint: str | None = None
     conditions: tuple[tuple[int | None, int | None, int], ...] | None = None
+    affine: AffineRows | None = None
 
 
 @dataclass(frozen=True)
@@ -117,4 +119,5 @@ def _parse_data(top: Fields) -> DataDescription:
         grid=top.optional("grid", top.pair),
         vqvae_fingerprint=top.optional("vqvae_fingerprint", top.text),
         conditions=top.optional("conditions", top.conditions),
+        affine=top.optional("affine", top.affine),
     )

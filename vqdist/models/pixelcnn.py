@@ -4,41 +4,30 @@ Shapes: B maps, h w grid, C channels of both stacks, K codes.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.config.model_config import PixelCNNConfig
-from vqdist.config.section import Int, build_section, key, takes_keys
-from vqdist.foundation.errors import Problem, UserError
+from vqdist.config.section import build_section, takes_keys
+from vqdist.foundation.errors import UserError
 from vqdist.models.argument_checks import (
-    expand_condition,
-    find_code_problems,
-    find_condition_problems,
+    find_previous_grid_problems,
+    find_previous_problems,
     require_codes,
     require_grid,
 )
+from vqdist.models.codebook_projection import project_codebook
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes
+from vqdist.models.map_conditions import ConditionValue, MapConditions
+from vqdist.models.pixelcnn_arguments import PixelCNNArguments
+from vqdist.models.previous_map import PreviousMap
 from vqdist.models.sampler import SamplingOptions, sample_codes
 
 FIRST_LOGIT_STD = 0.01  # the first prediction is almost uniform: the loss starts at log K
-
-
-class PixelCNNArguments(PixelCNNConfig):
-    """The keys of a PixelCNN with the arguments that its dataset determines."""
-
-    num_codes: Int = key(512, "number of codes", ge=1)
-    num_labels: Int = key(64, "labels are in [0, num_labels)", ge=1)
-    num_slices: Int = key(256, "slice numbers are in [0, num_slices), over which slices vary smoothly", ge=1)
-
-    def find_conflicts(self) -> list[Problem]:
-        problems = super().find_conflicts()
-        if self.symmetry == "auto":
-            problems.append(Problem("model.symmetry", "auto", "none or up-down; only a run of train can choose"))
-        return problems
 
 
 @takes_keys(PixelCNNArguments)
@@ -65,14 +54,16 @@ class PixelCNN(nn.Module):
         self.config = config.model_dump()
         if config.symmetry == "up-down":
             self.config["symmetry"] = "rows"  # its name in saved models, which earlier versions read
+        if config.context == "none":  # keys that earlier versions do not know
+            self.config = {name: value for name, value in self.config.items() if not name.startswith("context")}
         self.num_codes, self.condition = num_codes, config.condition
         self.num_labels, self.num_slices = config.num_labels, config.num_slices
         hidden, kernel, dropout = config.hidden, config.kernel, config.dropout
         self.embedding = nn.Embedding(num_codes, hidden)
-        self.context = Context(
-            hidden, condition=config.condition, num_labels=config.num_labels, num_slices=config.num_slices
-        )
+        counts = {"num_labels": config.num_labels, "num_slices": config.num_slices}
+        self.context = Context(hidden, condition=config.condition, **counts)
         self.opposite = MirroredRows(hidden, kernel, dropout=dropout) if config.symmetry == "up-down" else None
+        self.previous = PreviousMap(hidden, kernel, dropout=dropout) if config.reads_previous else None
         self.layers = nn.ModuleList(
             GatedLayer(hidden, kernel, first=index == 0, dropout=dropout) for index in range(config.layers)
         )
@@ -81,13 +72,23 @@ class PixelCNN(nn.Module):
         nn.init.normal_(last.weight, std=FIRST_LOGIT_STD)
         nn.init.zeros_(last.bias)
 
-    def forward(self, codes: Tensor, label: Tensor | None = None, slice: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        codes: Tensor,
+        label: Tensor | None = None,
+        slice: Tensor | None = None,
+        conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor:
         """Return the logits of every code given those before it.
 
         Args:
             codes: (B, h, w) int64 in [0, K).
             label: (B,) int64 in [0, num_labels), if the model is conditioned on it.
             slice: (B,) int64 in [0, num_slices), if the model is conditioned on it.
+            conditions: the same in one object, in place of label and slice.
+            previous: (B, h, w) int64 codes of the previous slice of each map, -1 in all places for a map without one;
+                for a model with context "previous". None: no map has one.
         Returns:
             (B, K, h, w) logits.
         Raises:
@@ -96,25 +97,40 @@ class PixelCNN(nn.Module):
         """
         require_codes(codes, num_codes=self.num_codes)
         B, h, w = codes.shape
-        self.check_conditions(B, label, slice)
+        known = self._join(conditions or MapConditions(label, slice), previous)
+        self.check_conditions(B, known, (h, w))
         above = left = self.embedding(codes)  # (B, h, w, C)
-        context = self.context.rows(h, w, label=label, slice=slice)
+        context = self.context.rows(h, w, known)
+        if self.previous is not None:
+            context = context + self.previous.read(known.previous, self.embedding)
         if self.opposite is not None and h > 1:
             context = context + F.pad(self.opposite(above[:, : h // 2]), (0, 0, 0, 0, h - h // 2, 0))
         for layer in self.layers:
             above, left = layer(above, left, context)
         return self.head(left).permute(0, 3, 1, 2)
 
-    def loss(self, codes: Tensor, label: Tensor | None = None, slice: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        codes: Tensor,
+        label: Tensor | None = None,
+        slice: Tensor | None = None,
+        conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor:
         """Return the loss to minimise, a scalar: the mean negative log-likelihood of a code in nats.
 
         Divided by log 2 it is the mean of bits per code. Arguments and errors as in `forward`.
         """
-        return F.cross_entropy(self(codes, label, slice).float(), codes.long())
+        return F.cross_entropy(self(codes, label, slice, conditions, previous).float(), codes.long())
+
+    @property
+    def reads_previous(self) -> bool:
+        """Whether the model reads the map of the previous slice."""
+        return self.previous is not None
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """Return the matrices and kernels between the first and the last layer."""
-        parts = [self.layers] if self.opposite is None else [self.opposite, self.layers]
+        parts = [part for part in (self.opposite, self.previous, self.layers) if part is not None]
         return [weight for part in parts for weight in part.parameters() if weight.ndim > 1]
 
     @torch.no_grad()
@@ -130,12 +146,10 @@ class PixelCNN(nn.Module):
         """
         if codebook.ndim != 2 or len(codebook) != self.num_codes:
             raise UserError.of("codebook", f"shape {tuple(codebook.shape)}", f"({self.num_codes}, D)")
-        vectors = codebook.float() - codebook.float().mean(0)
-        vectors = vectors / vectors.std().clamp(min=1e-6)
         last = self.head[-1]
         assert isinstance(last, nn.Linear)
         for weight, std in ((self.embedding.weight, 1.0), (last.weight, FIRST_LOGIT_STD)):
-            weight.copy_(std * _project(vectors, weight.shape[1]))
+            weight.copy_(std * project_codebook(codebook.float(), weight.shape[1]))
 
     def sample(
         self,
@@ -144,8 +158,10 @@ class PixelCNN(nn.Module):
         noise: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
-        label: int | Tensor | None = None,
-        slice: int | Tensor | None = None,
+        label: ConditionValue = None,
+        slice: ConditionValue = None,
+        conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Sample code maps, one code at a time in raster order, without dropout.
 
@@ -160,6 +176,8 @@ class PixelCNN(nn.Module):
             top_k: sample among the most likely codes only; 0: among all.
             label: one label for all maps, or (num,) labels.
             slice: one slice number for all maps, or (num,) slice numbers.
+            conditions: the same in one object, in place of label and slice.
+            previous: (num, h, w), as in `forward`.
         Returns:
             (num, h, w) int64 codes.
         Raises:
@@ -168,9 +186,7 @@ class PixelCNN(nn.Module):
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
         grid = require_grid(grid)
         options.check(num, grid, self.num_codes)
-        labels, slices = expand_condition(label, num), expand_condition(slice, num)
-        self.check_conditions(num, labels, slices)
-        return sample_codes(self, num, grid, options, label=labels, slice=slices)
+        return sample_codes(self, num, grid, options, self._expand(num, grid, label, slice, conditions, previous))
 
     def complete(
         self,
@@ -179,8 +195,10 @@ class PixelCNN(nn.Module):
         noise: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
-        label: int | Tensor | None = None,
-        slice: int | Tensor | None = None,
+        label: ConditionValue = None,
+        slice: ConditionValue = None,
+        conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Sample the codes of some places of code maps and keep the others.
 
@@ -190,20 +208,15 @@ class PixelCNN(nn.Module):
         Args:
             codes: (B, h, w) int64 in [0, K).
             keep: (B, h, w) bool; False where a code is to be sampled.
-            noise, temperature, top_k, label, slice: as in `sample`.
+            noise, temperature, top_k, label, slice, conditions, previous: as in `sample`.
         Returns:
             (B, h, w) int64 codes, equal to the input where `keep` is True.
         Raises:
             UserError: arguments out of range, of the wrong shape, or that do not fit the model; all of them.
         """
-        problems = find_code_problems(codes, self.num_codes)
-        if keep.dtype != torch.bool or keep.shape != codes.shape:
-            expected = f"torch.bool of shape {tuple(codes.shape)}, that of the codes"
-            problems.append(Problem("keep", f"{keep.dtype} of shape {tuple(keep.shape)}", expected))
-        if problems:
-            raise UserError(problems)
+        given = GivenCodes.from_mask(codes, keep, num_codes=self.num_codes)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(GivenCodes.from_mask(codes, keep), options, label, slice)
+        return self._redraw(given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous))
 
     def restore(
         self,
@@ -212,8 +225,10 @@ class PixelCNN(nn.Module):
         noise: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
-        label: int | Tensor | None = None,
-        slice: int | Tensor | None = None,
+        label: ConditionValue = None,
+        slice: ConditionValue = None,
+        conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> Tensor:
         """Sample the codes that are unlikely given the codes before them, and keep the others.
 
@@ -224,14 +239,16 @@ class PixelCNN(nn.Module):
             codes: (B, h, w) int64 in [0, K).
             max_bits: a code that costs more bits is sampled; a number, or values that broadcast to (B, h, w), with
                 inf for a code to keep and -inf for a code to sample.
-            noise, temperature, top_k, label, slice: as in `sample`. The bits do not depend on them, except for label
-                and slice.
+            noise, temperature, top_k, label, slice, conditions, previous: as in `sample`. The bits
+                depend only on the last four.
         Returns:
             (B, h, w) int64 codes.
         Raises:
             UserError: arguments out of range, of the wrong shape, or that do not fit the model; all of them.
         """
-        return self.restore_with_bits(codes, max_bits, noise, temperature, top_k, label, slice, with_bits=False)[0]
+        given = GivenCodes.from_limits(codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight)
+        options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
+        return self._redraw(given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous))
 
     def restore_with_bits(
         self,
@@ -240,85 +257,97 @@ class PixelCNN(nn.Module):
         noise: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
-        label: int | Tensor | None = None,
-        slice: int | Tensor | None = None,
-        *,
-        with_bits: bool = True,
+        label: ConditionValue = None,
+        slice: ConditionValue = None,
+        conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Restore codes as `restore` does, and return their `bits` too, which the same pass computes.
 
         Returns:
-            (B, h, w) int64 codes and (B, h, w) float bits; 0 bits without `with_bits`.
+            (B, h, w) int64 codes and (B, h, w) float bits.
         """
-        problems = find_code_problems(codes, self.num_codes)
-        weight = self.embedding.weight
-        limits = torch.as_tensor(max_bits, dtype=weight.dtype)
-        try:
-            limits = limits.expand(codes.shape)
-        except RuntimeError:
-            expected = f"a number, or a shape that broadcasts to {tuple(codes.shape)}"
-            problems.append(Problem("max_bits", f"shape {tuple(limits.shape)}", expected))
-        if problems:
-            raise UserError(problems)
-        B, h, w = codes.shape
-        bits = weight.new_zeros(h, w, B, requires_grad=False)
+        given = GivenCodes.from_limits(
+            codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight, with_bits=True
+        )
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        given = GivenCodes(codes, limits, bits if with_bits else None)
-        return self._redraw(given, options, label, slice), bits.permute(2, 0, 1)
+        restored = self._redraw(
+            given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous)
+        )
+        assert given.result_bits is not None
+        return restored, given.result_bits.permute(2, 0, 1)
 
-    def _redraw(
-        self, given: GivenCodes, options: SamplingOptions, label: int | Tensor | None, slice: int | Tensor | None
-    ) -> Tensor:
+    def _redraw(self, given: GivenCodes, options: SamplingOptions, known: MapConditions) -> Tensor:
         num, h, w = given.codes.shape
         options.check(num, (h, w), self.num_codes)
-        labels, slices = expand_condition(label, num), expand_condition(slice, num)
-        self.check_conditions(num, labels, slices)
-        return sample_codes(self, num, (h, w), options, label=labels, slice=slices, given=given)
+        return sample_codes(self, num, (h, w), options, known, given=given)
+
+    def _expand(
+        self,
+        num: int,
+        grid: tuple[int, int],
+        label: ConditionValue,
+        slice: ConditionValue,
+        conditions: MapConditions | None,
+        previous: Tensor | None,
+    ) -> MapConditions:
+        """Return the public arguments as one object, checked."""
+        known = self._join(conditions or MapConditions.expand(num, label=label, slice=slice), previous)
+        self.check_conditions(num, known, grid)
+        return known
+
+    @staticmethod
+    def _join(known: MapConditions, previous: Tensor | None) -> MapConditions:
+        return known if previous is None else replace(known, previous=previous)
 
     @torch.no_grad()
-    def bits(self, codes: Tensor, label: int | Tensor | None = None, slice: int | Tensor | None = None) -> Tensor:
+    def bits(
+        self,
+        codes: Tensor,
+        label: ConditionValue = None,
+        slice: ConditionValue = None,
+        conditions: MapConditions | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor:
         """Return the bits of each code, -log2 of its probability given the codes before it, without dropout.
 
         The sum over a map is -log2 of the probability of the map.
 
         Args:
             codes: (B, h, w) int64 in [0, K).
-            label, slice: as in `sample`.
+            label, slice, conditions, previous: as in `sample`.
         Returns:
             (B, h, w) float, on the device of the model.
         Raises:
             UserError: codes or conditions of the wrong shape or out of range; all of them.
         """
-        if problems := find_code_problems(codes, self.num_codes):
-            raise UserError(problems)
+        require_codes(codes, num_codes=self.num_codes)
         device, training = self.embedding.weight.device, self.training
-        labels, slices = expand_condition(label, len(codes)), expand_condition(slice, len(codes))
-        self.check_conditions(len(codes), labels, slices)
-        conditions = {
-            name: values.to(device) for name, values in (("label", labels), ("slice", slices)) if values is not None
-        }
+        known = self._expand(len(codes), _grid(codes), label, slice, conditions, previous).to(device)
         codes = codes.to(device)
         try:
             with torch.autocast(device.type, enabled=False):
-                logits = self.eval()(codes, **conditions)
+                logits = self.eval()(codes, conditions=known)
         finally:
             self.train(training)
         return F.cross_entropy(logits, codes, reduction="none") / math.log(2)
 
-    def check_conditions(self, num: int, label: Tensor | None, slice: Tensor | None) -> None:
-        """Raise UserError if the conditions are not those that the model was built for.
+    def check_conditions(self, num: int, conditions: MapConditions, grid: tuple[int, int] | None = None) -> None:
+        """Raise UserError if the conditions of `num` maps are not those that the model was built for.
 
-        Ranges are checked for tensors on the CPU only: on an accelerator the check would wait for the device.
+        Args:
+            grid: (h, w) of the maps; None if it is not known yet.
         """
-        problems: list[Problem] = []
-        for name, values, limit in (("label", label, self.num_labels), ("slice", slice, self.num_slices)):
-            problems += find_condition_problems(name, values, num=num, limit=limit, required=name in self.condition)
-        if problems:
-            raise UserError(problems)
+        limits = {"label": self.num_labels, "slice": self.num_slices}
+        problems = conditions.find_problems(num, limits, [name for name in limits if name in self.condition])
+        found = find_previous_problems(
+            conditions.previous, num=num, num_codes=self.num_codes, reads_previous=self.reads_previous
+        )
+        if not found and grid is not None:
+            found = find_previous_grid_problems(conditions.previous, grid)
+        if problems or found:
+            raise UserError(problems + found)
 
 
-def _project(vectors: Tensor, size: int) -> Tensor:
-    """Map vectors (n, D) to (n, size) by a random orthogonal matrix, scaled so that their variance stays."""
-    D = vectors.shape[1]
-    matrix = nn.init.orthogonal_(vectors.new_empty(D, size))
-    return vectors @ matrix * math.sqrt(max(size / D, 1.0))
+def _grid(codes: Tensor) -> tuple[int, int]:
+    return codes.shape[1], codes.shape[2]

@@ -18,6 +18,8 @@ from vqdist.foundation.errors import Problem, UserError
 from vqdist.models.cuda_graphs import GraphedRow, can_capture
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes, GivenRow
+from vqdist.models.map_conditions import MapConditions
+from vqdist.models.previous_map import PreviousMap
 
 MIN_GRAPHED_ROWS = 8  # a capture takes about as long as three rows
 
@@ -29,6 +31,7 @@ class SampledModel(Protocol):
     embedding: nn.Embedding
     context: Context
     opposite: MirroredRows | None
+    previous: PreviousMap | None
     layers: nn.ModuleList
     head: nn.Sequential
 
@@ -90,19 +93,19 @@ def sample_codes(
     num: int,
     grid: tuple[int, int],
     options: SamplingOptions,
+    known: MapConditions,
     *,
-    label: Tensor | None,
-    slice: Tensor | None,
     given: GivenCodes | None = None,
 ) -> Tensor:
     """Sample code maps (num, h, w), one code at a time in raster order; arguments as in PixelCNN.sample.
 
     Args:
+        known: those that the model is conditioned on.
         given: the codes to start from, which are kept unless their bits exceed their limits; None: all are sampled.
     """
     weight = model.embedding.weight
     with torch.inference_mode(), torch.autocast(weight.device.type, enabled=False):
-        label, slice = (None if value is None else value.to(weight.device) for value in (label, slice))
+        known = known.to(weight.device)
         h, w = grid
         cache = _Cache(model, num, w)
         codes = torch.empty(h, w, num, dtype=torch.int64, device=weight.device)
@@ -112,9 +115,12 @@ def sample_codes(
             rows = [*given.list_rows(weight.device)]
         if num and rows.count(None) >= MIN_GRAPHED_ROWS and can_capture(weight.device):
             cache.capture_row(options, weight.new_zeros(num, w, model.num_codes), torch.zeros_like(codes[0]))
+        before = None if model.previous is None else model.previous.read(known.previous, model.embedding, drop=False)
         middle, opposite = h - h // 2, None  # first row below the middle; its and the later rows' mirrored features
         for y, row in enumerate(rows if num else []):
-            context = model.context.rows(h, w, first=y, last=y + 1, label=label, slice=slice)[:, 0]
+            context = model.context.rows(h, w, known, first=y, last=y + 1)[:, 0]
+            if before is not None:
+                context = context + (before if before.ndim == 1 else before[:, y])
             if model.opposite is not None and y == middle:
                 opposite = model.opposite(model.embedding(codes[: h - middle].permute(2, 0, 1)), drop=False)
             if opposite is not None:

@@ -14,6 +14,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.devices import allow_tf32, queues_work
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.models.map_conditions import NO_CODE, MapConditions
 from vqdist.models.model_card import DataDescription
 from vqdist.training.optim import WeightEMA, build_optimizer
 from vqdist.training.state import TrainingState, load_weights, read_weights
@@ -63,7 +64,9 @@ def _blank_batch(config: RunConfig, manifest: Manifest, ranks: Ranks) -> Batch:
         shape = shape if augmentation is None else augmentation.shape(shape)
     values = torch.zeros(size, *shape, dtype=torch.uint8 if manifest.kind == "images" else torch.int64)
     zeros = torch.zeros(size, dtype=torch.int64)
-    return Batch(0, True, values, zeros, zeros, torch.full((size,), NO_NUMBER), torch.zeros(size))
+    previous = torch.full_like(values, NO_CODE) if config.model.reads_previous else None
+    conditions = MapConditions(zeros, zeros, previous)
+    return Batch(0, True, values, conditions, torch.full((size,), NO_NUMBER), torch.zeros(size))
 
 
 def describe_data(manifest: Manifest) -> DataDescription:
@@ -75,6 +78,7 @@ def describe_data(manifest: Manifest) -> DataDescription:
         grid=manifest.grid,
         vqvae_fingerprint=manifest.vqvae_fingerprint,
         conditions=manifest.conditions if manifest.kind == "codes" else None,
+        affine=manifest.affine,
     )
 
 

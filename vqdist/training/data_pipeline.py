@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.schema import RunConfig
 from vqdist.data.cache_dir import reporting_cache_errors, resolve_cache_dir
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import SampleCache, open_caches
+from vqdist.data.previous_noise import PreviousNoise, find_similar_codes
 from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import Prefetcher, PrefetchJob, ShardGate, compute_cache_budget
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError, Problem, UserError
+from vqdist.models.io import VQVAE_FOLDER, load_model
+from vqdist.models.vqvae import VQVAE
 
 
 def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks, token: str) -> DataPipeline:
@@ -56,7 +60,19 @@ def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Rank
         caches=caches,
         gate=gate,
         prefetcher=prefetcher,
+        reads_previous=config.model.reads_previous,
+        previous_noise=_build_previous_noise(config, Path(path)),
     )
+
+
+def _build_previous_noise(config: RunConfig, folder: Path) -> PreviousNoise | None:
+    """Return the changes of the previous maps; similar codes are those of the VQ-VAE that is stored with the codes."""
+    if not isinstance(config.model, PixelCNNConfig) or not config.model.reads_previous:
+        return None
+    vqvae = load_model(folder / VQVAE_FOLDER)
+    assert isinstance(vqvae, VQVAE)
+    similar = find_similar_codes(vqvae.quantizer.codebook.detach().numpy())
+    return PreviousNoise(similar, config.model.context_dropout, config.model.context_noise, config.run.seed)
 
 
 def _start_prefetcher(config: RunConfig, path: str, manifest: Manifest, attempt_dir: Path) -> Prefetcher:

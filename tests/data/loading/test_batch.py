@@ -3,13 +3,14 @@
 import torch
 
 from vqdist.data.loading.batch import NO_NUMBER, Batch, to_images
+from vqdist.models.map_conditions import MapConditions
 
 
 def make_batch() -> Batch:
     numbers = torch.arange(3)
     values = torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     weights = torch.tensor([1.0, 1.0, 0.0])
-    return Batch(5, True, values, numbers, numbers + 1, numbers + 2, weights, ["a", "b"], ["damage"])
+    return Batch(5, True, values, MapConditions(numbers, numbers + 1), numbers + 2, weights, ["a", "b"], ["damage"])
 
 
 def test_blank_samples_are_rows_but_no_samples() -> None:

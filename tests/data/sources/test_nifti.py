@@ -88,7 +88,7 @@ def test_both_versions_and_all_number_types_are_read(tmp_path: Path, version: in
     data = (noise() % 200).astype(dtype)
     kind = nibabel.Nifti1Image if version == 1 else nibabel.Nifti2Image
     nibabel.save(kind(data, np.diag([-1, 2, 3, 1]), dtype=data.dtype), tmp_path / "a.nii.gz")
-    values, sides = read_nifti(tmp_path / "a.nii.gz")
+    values, sides, *_ = read_nifti(tmp_path / "a.nii.gz")
     assert np.array_equal(values, data[::-1])
     assert sides.tolist() == [1, 2, 3]
 
@@ -100,7 +100,7 @@ def test_the_qform_replaces_an_unusable_sform(tmp_path: Path, capsys: pytest.Cap
     picture.set_qform(affine, code=1)
     nibabel.save(picture, tmp_path / "a.nii")
     rewrite(tmp_path / "a.nii", lambda data: struct.pack_into("<12f", data, SFORM, *[value] * 12))
-    values, sides = read_nifti(tmp_path / "a.nii")
+    values, sides, *_ = read_nifti(tmp_path / "a.nii")
     assert np.array_equal(values, noise()[::-1])
     assert sides.tolist() == [2, 3, 1]
     assert "a.nii: sform with" in (said := capsys.readouterr().err)

@@ -9,11 +9,12 @@ from support import ALONE
 
 from vqdist import load_model
 from vqdist.data.open_dataset import open_dataset
-from vqdist.evaluation.samples.comparison import list_nearest, measure_slices, round_to_uint8
+from vqdist.evaluation.samples.comparison import list_nearest, measure_slices
 from vqdist.evaluation.samples.copies import find_nearest
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
 from vqdist.inference.split_loader import SplitLoader
+from vqdist.metrics.images import round_to_uint8
 
 
 def save_pngs(folder: Path, images: torch.Tensor) -> SampleFolder:

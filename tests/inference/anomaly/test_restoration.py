@@ -14,6 +14,7 @@ from vqdist.inference.anomaly.restoration import compare, compute_parts
 from vqdist.inference.prior_and_vqvae import PriorAndVQVAE
 from vqdist.inference.sampling import draw_noise
 from vqdist.metrics.detection import build_curve, measure_detection
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -54,7 +55,7 @@ def compute(models: PriorAndVQVAE, images: torch.Tensor) -> list:
     noise = draw_noise(range(METHOD.restorations), 64, 32, 0)
     draws = [draw_slices(models, (None, None), METHOD.draws, 0)] * len(images)
     with torch.inference_mode():
-        return compute_parts(models, images, torch.full((len(images),), LIMIT), {}, noise, draws, METHOD)
+        return compute_parts(models, images, torch.full((len(images),), LIMIT), MapConditions(), noise, draws, METHOD)
 
 
 def test_lesions_are_found_and_removed(models: PriorAndVQVAE) -> None:

@@ -12,6 +12,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.foundation.errors import DataError, UserError
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.plotting.image_grids import GAP_PIXELS as GAP
 from vqdist.training.tasks.pixelcnn import PixelCNNTask, conditions_of
@@ -42,11 +43,11 @@ def test_conditions_are_checked_although_the_batch_is_on_a_device() -> None:
 
     def place(label: list[int], slice: list[int]) -> Batch:
         codes, positions = torch.zeros(2, 4, 4, dtype=torch.int64), torch.arange(2)
-        numbers = torch.tensor(label), torch.tensor(slice)
-        return Batch(1, True, codes, *numbers, positions, torch.ones(2), ["a", "b"]).to(torch.device("meta"))
+        numbers = MapConditions(torch.tensor(label), torch.tensor(slice))
+        return Batch(1, True, codes, numbers, positions, torch.ones(2), ["a", "b"]).to(torch.device("meta"))
 
     found = conditions_of(model, place([0, 2], [19, 0]))
-    assert {name: value.device.type for name, value in found.items()} == {"label": "meta", "slice": "meta"}
+    assert {name: value.device.type for name, value in found.tensors().items()} == {"label": "meta", "slice": "meta"}
     with pytest.raises(DataError, match="sample b: found no label"):
         conditions_of(model, place([0, NO_NUMBER], [1, 2]))
     with pytest.raises(DataError, match="sample a: found no slice"):
@@ -62,7 +63,7 @@ def test_a_preview_has_the_originals_in_its_upper_row(image_set: Path, count: in
     values = torch.randint(256, (count, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(count)
     keys = [str(number) for number in range(count)]
-    batch = Batch(0, True, values, numbers, numbers, numbers, torch.ones(count), keys)
+    batch = Batch(0, True, values, MapConditions(numbers, numbers), numbers, torch.ones(count), keys)
     config = configure(("model.hidden", 8), ("model.residual_hidden", 4), ("model.downsample", 4))
     task = VQVAETask(config, load_manifest(image_set), image_set, CPU)
     task.build().eval()

@@ -5,8 +5,9 @@ from typing import NamedTuple, Self
 
 import torch
 
+from vqdist.models.map_conditions import MapConditions
+
 NO_NUMBER = -1
-_TENSORS = ("values", "label", "slice", "positions", "weights")
 
 
 class SampleInfo(NamedTuple):
@@ -15,13 +16,6 @@ class SampleInfo(NamedTuple):
     key: str
     label: int
     slice: int
-
-
-class Conditions(NamedTuple):
-    """Label and slice number of each sample of a batch, on the CPU."""
-
-    label: torch.Tensor
-    slice: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -35,25 +29,24 @@ class Batch:
         step: the step it belongs to, from 1; 0 outside training.
         last: whether it is the last micro-batch of this rank in the step.
         values: (B, C, H, W) uint8 images or (B, h, w) int64 codes.
-        label: (B,) int64 class of each sample, NO_NUMBER where it has none.
-        slice: (B,) int64 slice number of each sample, NO_NUMBER where it has none.
+        conditions: label and slice number of each sample, NO_NUMBER where it has none; for models that read it, the map
+            of the previous slice.
         positions: (B,) int64 position of each sample in the global batch, NO_NUMBER for a blank sample.
         weights: (B,) float32, 1 for a sample of the dataset and 0 for a blank one.
         keys: key of each sample of the dataset.
         skipped: a message for each damaged sample that was left out.
-        conditions: what they were before the batch was copied to a device; None for a batch on the CPU.
+        host_conditions: the conditions before the batch was copied to a device; None for a batch on the CPU.
     """
 
     step: int
     last: bool
     values: torch.Tensor
-    label: torch.Tensor
-    slice: torch.Tensor
+    conditions: MapConditions
     positions: torch.Tensor
     weights: torch.Tensor
     keys: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    conditions: Conditions | None = None
+    host_conditions: MapConditions | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -64,20 +57,38 @@ class Batch:
         return len(self.keys)
 
     @property
-    def conditions_on_cpu(self) -> Conditions:
-        """Label and slice number of each sample, which can be checked without waiting for the device."""
-        return self.conditions or Conditions(self.label, self.slice)
+    def label(self) -> torch.Tensor:
+        """(B,) int64 class of each sample, NO_NUMBER where it has none."""
+        assert self.conditions.label is not None
+        return self.conditions.label
+
+    @property
+    def slice(self) -> torch.Tensor:
+        """(B,) int64 slice number of each sample, NO_NUMBER where it has none."""
+        assert self.conditions.slice is not None
+        return self.conditions.slice
+
+    @property
+    def conditions_on_cpu(self) -> MapConditions:
+        """The conditions of each sample, which can be checked without waiting for the device."""
+        return self.host_conditions or self.conditions
 
     def tensors(self) -> list[torch.Tensor]:
         """Return all tensors that `to` copies."""
-        return [getattr(self, name) for name in _TENSORS]
+        return [self.values, *self.conditions.tensors().values(), self.positions, self.weights]
 
     def to(self, device: torch.device) -> Self:
         """Return the batch on a device. Images stay uint8."""
         if device.type == "cpu":
             return self
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return replace(self, conditions=self.conditions_on_cpu, **moved)
+        return replace(
+            self,
+            values=self.values.to(device, non_blocking=True),
+            conditions=self.conditions.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            weights=self.weights.to(device, non_blocking=True),
+            host_conditions=self.conditions_on_cpu,
+        )
 
 
 def to_images(values: torch.Tensor) -> torch.Tensor:

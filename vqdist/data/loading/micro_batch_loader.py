@@ -13,8 +13,12 @@ from vqdist.data.loading.batch import NO_NUMBER, Batch, SampleInfo
 from vqdist.data.loading.plan import MicroBatchPlan
 from vqdist.data.loading.sample_cache import SampleCache
 from vqdist.data.loading.shared_memory import Array
+from vqdist.data.order import Indexes
+from vqdist.data.previous_noise import PreviousNoise
+from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.data.shards.reader import ShardReader
 from vqdist.foundation.errors import DamagedDataError
+from vqdist.models.map_conditions import NO_CODE, MapConditions
 
 _BLANK = SampleInfo("", 0, 0)
 
@@ -27,6 +31,7 @@ class LoadedMicroBatch:
         infos: of each sample that is not damaged.
         positions: position of each of these samples in the global batch.
         skipped: a message for each damaged sample.
+        has_previous: whether each sample is loaded with the previous map, as (2, h, w).
     """
 
     step: int
@@ -34,6 +39,7 @@ class LoadedMicroBatch:
     infos: list[SampleInfo]
     positions: list[int]
     skipped: list[str]
+    has_previous: bool = False
 
     @property
     def num_rows(self) -> int:
@@ -42,21 +48,30 @@ class LoadedMicroBatch:
 
     def to_batch(self, values: Array, *, pin_memory: bool = False) -> Batch:
         """Build the batch; `values`, (num_rows, ...), are copied."""
-        dtype = torch.uint8 if values.dtype == np.uint8 else torch.int64
-        copied = torch.empty(values.shape, dtype=dtype, pin_memory=pin_memory)
-        np.copyto(copied.numpy(), values)
+        copied = _copy(values[:, 0] if self.has_previous else values, pin_memory)
+        previous = _copy(values[:, 1], pin_memory) if self.has_previous else None
         infos = self.infos or [_BLANK]
         return Batch(
             self.step,
             self.last,
             values=copied,
-            label=_column([info.label for info in infos], pin_memory),
-            slice=_column([info.slice for info in infos], pin_memory),
+            conditions=MapConditions(
+                label=_column([info.label for info in infos], pin_memory),
+                slice=_column([info.slice for info in infos], pin_memory),
+                previous=previous,
+            ),
             positions=_column(self.positions or [NO_NUMBER], pin_memory),
             weights=_column([float(info is not _BLANK) for info in infos], pin_memory),
             keys=[info.key for info in self.infos],
             skipped=self.skipped,
         )
+
+
+def _copy(values: Array, pin_memory: bool) -> torch.Tensor:
+    dtype = torch.uint8 if values.dtype == np.uint8 else torch.int64
+    copied = torch.empty(values.shape, dtype=dtype, pin_memory=pin_memory)
+    np.copyto(copied.numpy(), values)
+    return copied
 
 
 def _column(numbers: list[int] | list[float], pin_memory: bool) -> torch.Tensor:
@@ -75,6 +90,9 @@ class MicroBatchLoader:
         global_batch_size: positions of the run, modulo this, are positions in a global batch.
         skip_damaged: leave damaged samples out and report them, instead of raising.
         augmentation: of the images; None: load them as they are.
+        previous: index of the previous slice of each sample, NO_PREVIOUS for none: its map is loaded beside that of the
+            sample. None: load the samples alone.
+        previous_noise: changes of the previous maps; None: load them as they are.
         cache: decoded samples; None: decode every time.
     """
 
@@ -88,6 +106,8 @@ class MicroBatchLoader:
         global_batch_size: int,
         skip_damaged: bool = False,
         augmentation: Augmentation | None = None,
+        previous: Indexes | None = None,
+        previous_noise: PreviousNoise | None = None,
         cache: SampleCache | None = None,
     ) -> None:
         self.reader = reader
@@ -96,12 +116,14 @@ class MicroBatchLoader:
         self.global_batch_size = global_batch_size
         self.skip_damaged = skip_damaged
         self.augmentation = augmentation
+        self.previous, self.previous_noise = previous, previous_noise
         self.cache = cache
 
     @property
     def loaded_shape(self) -> tuple[int, ...]:
-        """Shape of a loaded sample, with augmentation."""
-        return self.shape if self.augmentation is None else self.augmentation.shape(self.shape)
+        """Shape of a loaded sample, with augmentation; of a pair of maps, the sample's first."""
+        shape = self.shape if self.augmentation is None else self.augmentation.shape(self.shape)
+        return shape if self.previous is None else (2, *shape)
 
     def is_cached(self) -> bool:
         """Whether every sample is in the cache."""
@@ -123,13 +145,20 @@ class MicroBatchLoader:
         changes = None
         if self.augmentation is not None:
             changes = self.augmentation.draw(plan.step, positions, self.shape)
-        if self.cache is not None and (infos := self.cache.take(plan.samples, values, changes)) is not None:
-            return LoadedMicroBatch(plan.step, plan.last, infos, positions, [])
-        loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [])
+        is_alone = self.previous is None
+        if self.cache is not None and is_alone:
+            infos = self.cache.take(plan.samples, values, changes)
+            if infos is not None:
+                return LoadedMicroBatch(plan.step, plan.last, infos, positions, [])
+        loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [], has_previous=not is_alone)
         for number, (position, index) in enumerate(zip(positions, plan.samples.tolist(), strict=True)):
             change = None if changes is None else changes[number]
+            out = values[len(loaded.infos)]
             try:
-                loaded.infos.append(self._load_sample(index, change, values[len(loaded.infos) :][:1]))
+                if is_alone:
+                    loaded.infos.append(self._load_sample(index, change, out[None]))
+                else:
+                    loaded.infos.append(self._load_pair(index, plan.step, position, out))
             except DamagedDataError as error:
                 if not self.skip_damaged:
                     raise
@@ -139,6 +168,17 @@ class MicroBatchLoader:
         if not loaded.infos:
             values[0] = 0
         return loaded
+
+    def _load_pair(self, index: int, step: int, position: int, out: Array) -> SampleInfo:
+        """Load a map and the previous one into `out`, (2, h, w)."""
+        assert self.previous is not None
+        if (before := int(self.previous[index])) == NO_PREVIOUS:
+            out[1] = NO_CODE
+        else:
+            self._load_sample(before, None, out[1:])
+        if self.previous_noise is not None:
+            out[1] = self.previous_noise.apply(out[1], step, position)
+        return self._load_sample(index, None, out[:1])
 
     def _load_sample(self, index: int, change: Change | None, out: Array) -> SampleInfo:
         one = None if change is None else [change]

@@ -13,13 +13,21 @@ from vqdist.data.loading.plan import MicroBatchPlan, Plan, SplitPlan, TrainPlan
 from vqdist.data.loading.sample_cache import SampleCache
 from vqdist.data.loading.shared_memory import Array
 from vqdist.data.loading.workers import load_batches
-from vqdist.data.order import Order
+from vqdist.data.order import Indexes, Order
+from vqdist.data.previous_noise import PreviousNoise
+from vqdist.data.previous_slices import NO_PREVIOUS, find_previous_samples
 from vqdist.data.remote.remote_dataset import Prefetcher
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import Gate, ShardReader
+from vqdist.foundation.errors import DataError
+from vqdist.foundation.progress import print_message
 
 MAX_OPEN_SHARDS = 128  # per split
+PAIRS_EXPECTED = (
+    "slices of a subject whose numbers follow each other; `vqdist encode` gives the views of a subject one shift, so "
+    "encode again if an earlier version did"
+)
 
 
 class SampleDecoder:
@@ -59,6 +67,8 @@ class DataPipeline:
         caches: caches of decoded samples by split, shared by the ranks of a node.
         gate: for a remote dataset, waits until a shard is in `root`.
         prefetcher: for a remote dataset, the process that downloads shards, on one rank of each node.
+        reads_previous: load each map together with that of the previous slice.
+        previous_noise: changes of the previous maps in training.
     """
 
     def __init__(
@@ -75,7 +85,10 @@ class DataPipeline:
         caches: Mapping[str, SampleCache] | None = None,
         gate: Gate | None = None,
         prefetcher: Prefetcher | None = None,
+        reads_previous: bool = False,
+        previous_noise: PreviousNoise | None = None,
     ) -> None:
+        self.root = root
         self.manifest = manifest
         self.settings = settings
         self.rank, self.world_size = rank, world_size
@@ -83,6 +96,8 @@ class DataPipeline:
         self._pin_memory = pin_memory
         self._caches = caches or {}
         self._prefetcher = prefetcher
+        self._reads_previous, self._previous_noise = reads_previous, previous_noise
+        self._previous: dict[str, Indexes] = {}
         self._augmentation = Augmentation.from_settings(settings, seed=seed)
         # The disk space of an evicted shard is freed only when the shard is closed.
         max_open = MAX_OPEN_SHARDS if gate is None else max(settings.window_shards, 2)
@@ -112,7 +127,7 @@ class DataPipeline:
         )
         self._report_progress(step)
         micro_batches: list[Batch] = []
-        for batch in self._load("train", plan, self._augmentation):
+        for batch in self._load("train", plan, training=True):
             micro_batches.append(batch)
             if batch.last:
                 self._report_progress(batch.step - 1)
@@ -151,16 +166,16 @@ class DataPipeline:
         chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
         return self._dataset(name).load(MicroBatchPlan(0, chosen, chosen, last=True))
 
-    def _load(self, name: str, plan: Plan, augmentation: Augmentation | None = None) -> Iterator[Batch]:
+    def _load(self, name: str, plan: Plan, *, training: bool = False) -> Iterator[Batch]:
         return load_batches(
-            self._dataset(name, augmentation),
+            self._dataset(name, training=training),
             plan,
             num_workers=self.settings.num_workers,
             timeout_s=self._timeout_s,
             pin_memory=self._pin_memory,
         )
 
-    def _dataset(self, name: str, augmentation: Augmentation | None = None) -> MicroBatchLoader:
+    def _dataset(self, name: str, *, training: bool = False) -> MicroBatchLoader:
         return MicroBatchLoader(
             self._readers[name],
             SampleDecoder(self.manifest),
@@ -168,6 +183,23 @@ class DataPipeline:
             dtype=self.manifest.values_dtype,
             global_batch_size=self.settings.global_batch_size,
             skip_damaged=self.settings.on_error == "skip",
-            augmentation=augmentation,
+            augmentation=self._augmentation if training else None,
+            previous=self._find_previous(name) if self._reads_previous else None,
+            previous_noise=self._previous_noise if training else None,
             cache=self._caches.get(name),
         )
+
+    def _find_previous(self, name: str) -> Indexes:
+        """Return the previous slice of each sample of a split, which is found once.
+
+        Raises:
+            DataError: no sample of train has one.
+        """
+        if name not in self._previous:
+            found = self._previous[name] = find_previous_samples(self._readers[name])
+            if name == "train":
+                count = int((found != NO_PREVIOUS).sum())
+                if not count:
+                    raise DataError.of(f"{self.root}, train", "no slice with a previous one", PAIRS_EXPECTED)
+                print_message(f"model.context previous: {count:,} of {len(found):,} maps of train have a previous one")
+        return self._previous[name]

@@ -105,6 +105,7 @@ def write_source(
                     "source": printable(file.source),
                 }
                 writer.write_encoded(split, piece.key, piece.png, piece.pixel_counts, info)
+                writer.affine = writer.affine or piece.affine
                 written.add(split)
             progress.advance()
         for split in sorted(set(splits.values()) - written):

@@ -8,6 +8,7 @@ from vqdist.data.shards.codecs import encode_png
 from vqdist.data.shards.writer import PixelCounts, count_pixels
 from vqdist.data.sources.layouts import Reader, SourceFile
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.process_pool import map_in_order
 
 MIN_SLICES_PER_WORKER = 64  # fewer are encoded in less time than a worker needs to start
@@ -16,12 +17,13 @@ FILES_PER_GROUP = (8, 64)  # at least, unless a file has many slices; at most
 
 @dataclass(frozen=True)
 class EncodedSlice:
-    """One slice: the key of its sample, its slice number or None, its PNG, and the counts of its pixels."""
+    """One slice: the key of its sample, its slice number, PNG, counts of pixels and affine; see SourceSlice."""
 
     key: str
     slice: int | None
     png: bytes
     pixel_counts: PixelCounts
+    affine: AffineRows | None
 
 
 @dataclass(frozen=True)
@@ -84,5 +86,8 @@ def _encode_file(read: Reader, file: SourceFile) -> EncodedFile:
     except DataError as error:
         # A new one: the traceback would keep the pixels.
         return EncodedFile((), tuple(messages), type(error)(error.problems))
-    encoded = (EncodedSlice(each.key, each.slice, encode_png(each.image), count_pixels(each.image)) for each in slices)
+    encoded = (
+        EncodedSlice(each.key, each.slice, encode_png(each.image), count_pixels(each.image), each.affine)
+        for each in slices
+    )
     return EncodedFile(tuple(encoded), tuple(messages))

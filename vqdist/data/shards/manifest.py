@@ -12,7 +12,7 @@ from typing import Any
 
 from vqdist.foundation.atomic_files import is_leftover
 from vqdist.foundation.errors import DataError
-from vqdist.foundation.json_validation import Fields, load_json
+from vqdist.foundation.json_validation import AffineRows, Fields, load_json
 
 MANIFEST = "dataset.json"
 FORMAT_VERSION = 1
@@ -73,6 +73,9 @@ class Manifest:
         conditions: (label, slice, number of train samples) for each pair that occurs in train.
         image_key: extension of the pictures that data.image_key chose among several in a sample, for third-party
             shards; None where there was no choice.
+        affine: (4, 4) from (row, column, slice number) to millimetres, with right, front and top positive (RAS+): the
+            orientation, the spacing and the position of slice 0. Of the first volume, where they differ; None if
+            unknown.
     """
 
     kind: str
@@ -88,6 +91,7 @@ class Manifest:
     num_labels: int | None = None
     conditions: tuple[tuple[int | None, int | None, int], ...] = ()
     image_key: str | None = None
+    affine: AffineRows | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -118,7 +122,10 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
-        return {"format_version": self.format_version, **asdict(self)}
+        values = {"format_version": self.format_version, **asdict(self)}
+        if self.affine is None:
+            del values["affine"]
+        return values
 
     @classmethod
     def from_json(cls, values: object, *, where: str = MANIFEST) -> "Manifest":
@@ -152,6 +159,7 @@ class Manifest:
             num_labels=top.optional("num_labels", top.integer),
             conditions=top.conditions("conditions"),
             image_key=top.optional("image_key", top.text),
+            affine=top.optional("affine", top.affine),
         )
 
 

@@ -105,14 +105,20 @@ class ShardReader:
         shard, place = self.locate(index)
         shard_index = self._index(shard)
         key = shard_index.keys[place]
-        payload_at, payload_bytes, payload_crc, info_at, info_bytes, info_crc = shard_index.spans[
-            6 * place : 6 * place + 6
-        ]
-        payload = self._read_member(shard, key, payload_at, payload_bytes, payload_crc)
-        text = self._read_member(shard, key, info_at, info_bytes, info_crc)
-        info = shard_index.infos[place] if shard_index.infos else self._parse_info(shard, key, text)
-        self._check_info(shard, key, info)
+        payload = self._read_member(shard, key, *shard_index.spans[6 * place : 6 * place + 3])
+        info = self._read_info(shard, place)
         return {"__key__": key, "__shard__": self.shards[shard].name, self.extension: payload, "json": info}
+
+    def read_info(self, index: int) -> dict[str, Any]:
+        """Return the decoded JSON of a sample; errors as in `read`."""
+        return self._read_info(*self.locate(index))
+
+    def _read_info(self, shard: int, place: int) -> dict[str, Any]:
+        shard_index = self._index(shard)
+        key = shard_index.keys[place]
+        text = self._read_member(shard, key, *shard_index.spans[6 * place + 3 : 6 * place + 6])
+        info = shard_index.infos[place] if shard_index.infos else self._parse_info(shard, key, text)
+        return self._check_info(shard, key, info)
 
     def _parse_info(self, shard: int, key: str, text: bytes) -> object:
         try:
@@ -120,13 +126,14 @@ class ShardReader:
         except (ValueError, RecursionError) as error:
             self._damaged(shard, key, f"invalid JSON ({str(error)[:200]})", "JSON as vqdist writes it")
 
-    def _check_info(self, shard: int, key: str, info: object) -> None:
+    def _check_info(self, shard: int, key: str, info: object) -> dict[str, Any]:
         if not isinstance(info, dict):
             self._damaged(shard, key, show_type(info), "a JSON object")
         for name, count in self._limits.items():
             value = info.get(name)
             if value is not None and (type(value) is not int or not 0 <= value < count):
                 self._damaged(shard, key, f"{name} {str(value)[:80]!r}", f"null or 0 to {count - 1}")
+        return info
 
     def _read_member(self, shard: int, key: str, offset: int, size: int, crc: int) -> bytes:
         """Read a member, and verify it and the tar header before it, which other readers of the shard depend on."""

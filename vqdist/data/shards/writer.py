@@ -20,6 +20,7 @@ from vqdist.data.shards.index import build_index, encode_index, index_path
 from vqdist.data.shards.manifest import SPLITS, Manifest, ShardInfo, SplitInfo, write_manifest
 from vqdist.foundation.atomic_files import output_folder
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.json_validation import AffineRows
 
 PixelCounts = npt.NDArray[np.int64]  # (C, 256), of each value per channel
 
@@ -141,8 +142,10 @@ class ShardSetWriter:
         source: origin of the data, for people to read.
         num_codes, grid, vqvae_fingerprint: for codes.
         class_names: name of each label.
+        affine: from (row, column, slice number) to millimetres; see Manifest.
 
     Attributes:
+        affine: may also be set before the block ends.
         folder: the temporary folder; other files of the dataset, such as vqvae/, may be added to it.
     """
 
@@ -160,8 +163,10 @@ class ShardSetWriter:
         grid: tuple[int, int] | None = None,
         vqvae_fingerprint: str | None = None,
         class_names: tuple[str, ...] = (),
+        affine: AffineRows | None = None,
     ) -> None:
         self.folder = Path()
+        self.affine = affine
         self._out, self._overwrite = out, overwrite
         self._samples_per_shard = samples_per_shard
         self._description = Manifest(
@@ -250,4 +255,5 @@ class ShardSetWriter:
             num_slices=self._counts["slice"] or None,
             num_labels=self._counts["label"] or None,
             conditions=tuple(sorted(conditions, key=by_number)),
+            affine=self.affine,
         )

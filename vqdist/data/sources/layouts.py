@@ -20,9 +20,10 @@ from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_
 from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
 from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
 from vqdist.data.sources.mask_doubts import find_mask_doubts
-from vqdist.data.sources.phantom import phantom_slice
+from vqdist.data.sources.phantom import FIELD_OF_VIEW_MM, phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.site_doubts import find_site_doubts
+from vqdist.data.sources.slice_affines import centred_affine, oasis_affine, to_rows
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
 from vqdist.data.sources.subject_pictures import SubjectPictures
 from vqdist.data.sources.subjects import (
@@ -34,8 +35,9 @@ from vqdist.data.sources.subjects import (
 )
 from vqdist.data.sources.unsupported_formats import check_formats, explain_file
 from vqdist.data.sources.volume_kinds import find_kind_doubts
-from vqdist.data.sources.volumes import slice_volume
+from vqdist.data.sources.volumes import cut_middle
 from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.printable_text import printable
 from vqdist.foundation.progress import count_noun, print_message
 
@@ -76,11 +78,16 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """One slice: the key of its sample, its slice number or None, and its image, (C, H, W) uint8."""
+    """One slice: the key of its sample, its slice number or None, and its image, (C, H, W) uint8.
+
+    Attributes:
+        affine: from (row, column, slice number) to millimetres; None for pictures of unknown position.
+    """
 
     key: str
     slice: int | None
     image: npt.NDArray[np.uint8]
+    affine: AffineRows | None = None
 
 
 class Reader(Protocol):
@@ -172,7 +179,8 @@ def open_source(
         read: Reader = partial(_read_volume, root=root, channels=channels, num_slices=num_slices, image_size=image_size)
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
-        read = _picture_reader(root, files, channels, image_size=image_size)
+        affine = oasis_affine(image_size) if layout == "oasis-png" else None
+        read = _picture_reader(root, files, channels, image_size=image_size, affine=affine)
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
@@ -226,15 +234,20 @@ def _key_source(file: PlacedFile, *, with_folders: bool) -> str:
     return "/".join((*folders, file.stem)) if with_folders else file.stem
 
 
-def _picture_reader(root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int) -> Reader:
+def _picture_reader(
+    root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int, affine: AffineRows | None
+) -> Reader:
     listed = ((file.source, file.subject) for file in files)
-    return partial(_read_picture, SubjectPictures(root, listed, image_size=image_size, channels=channels))
+    return partial(_read_picture, SubjectPictures(root, listed, image_size=image_size, channels=channels), affine)
 
 
 def _read_picture(
-    pictures: SubjectPictures, file: SourceFile, report: Callable[[str], None] = print_message
+    pictures: SubjectPictures,
+    affine: AffineRows | None,
+    file: SourceFile,
+    report: Callable[[str], None] = print_message,
 ) -> list[SourceSlice]:
-    return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject, report))]
+    return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject, report), affine)]
 
 
 def _read_volume(
@@ -246,8 +259,8 @@ def _read_volume(
     num_slices: int,
     image_size: int,
 ) -> list[SourceSlice]:
-    slices = slice_volume(root / file.source, num_slices=num_slices, image_size=image_size)
-    return _number_slices(file, slices, channels)
+    slices, affine = cut_middle(root / file.source, num_slices=num_slices, image_size=image_size)
+    return _number_slices(file, slices, channels, to_rows(affine))
 
 
 def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: int, seed: int) -> Source:
@@ -273,13 +286,16 @@ def _draw_phantom(
 ) -> list[SourceSlice]:
     options = {"num_slices": num_slices, "image_size": image_size, "seed": seed}
     slices = [phantom_slice(numbers[file.key], number, **options) for number in range(num_slices)]
-    return _number_slices(file, np.stack(slices), channels)
+    affine = centred_affine(FIELD_OF_VIEW_MM / image_size, image_size)
+    return _number_slices(file, np.stack(slices), channels, affine)
 
 
-def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: int) -> list[SourceSlice]:
+def _number_slices(
+    file: SourceFile, slices: npt.NDArray[np.uint8], channels: int, affine: AffineRows
+) -> list[SourceSlice]:
     """Build the slices of a volume, (n, H, W), with numbers from 0."""
     return [
-        SourceSlice(f"{file.key}_slice_{number:03d}", number, np.repeat(image[None], channels, axis=0))
+        SourceSlice(f"{file.key}_slice_{number:03d}", number, np.repeat(image[None], channels, axis=0), affine)
         for number, image in enumerate(slices)
     ]
 

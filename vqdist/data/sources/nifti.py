@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from vqdist.data.sources.volume_limits import (
     MAX_HEADER_BYTES,
+    Affine,
+    Scan,
     Sides,
-    Volume,
     VolumeError,
     check_shape,
     check_sides,
@@ -33,15 +33,13 @@ _MAX_EXTENT_MM = 10_000.0
 _MIN_DETERMINANT = 1e-4  # of an affine whose columns have length 1
 _READ_BYTES = 2**20
 _MAX_BYTES_AFTER_VOXELS = 2**32
+# The description of volumes whose values are grey values of slices: they are not scaled again.
+GREY_VALUES = b"vqdist grey values"
 
-Affine = npt.NDArray[np.float64]
 
-
-def read_nifti(path: Path) -> tuple[Volume, Sides]:
+def read_nifti(path: Path) -> Scan:
     """Read a .nii or .nii.gz.
 
-    Returns:
-        (X, Y, Z) float32 voxels, and the sides of a voxel in millimetres.
     Raises:
         OSError, ValueError: the file is damaged or no 3-D volume; a VolumeError also says what is expected.
     """
@@ -70,7 +68,7 @@ def read_nifti(path: Path) -> tuple[Volume, Sides]:
         raise ValueError(str(error)) from error
 
 
-def _read_stream(file: io.IOBase, path: Path) -> tuple[Volume, Sides]:
+def _read_stream(file: io.IOBase, path: Path) -> Scan:
     import nibabel
     from nibabel.affines import voxel_sizes
     from nibabel.arrayproxy import ArrayProxy
@@ -86,7 +84,12 @@ def _read_stream(file: io.IOBase, path: Path) -> tuple[Volume, Sides]:
     canonical = nibabel.as_closest_canonical(picture)
     values = np.asanyarray(canonical.dataobj, dtype=np.float32)
     values = values.reshape(check_shape(values.shape))
-    return values, to_millimetres(check_sides(voxel_sizes(canonical.affine)), values.shape, header)
+    sides = check_sides(voxel_sizes(canonical.affine))
+    sides_mm = to_millimetres(sides, values.shape, header)
+    affine = np.array(canonical.affine, np.float64)
+    affine[:3] *= sides_mm[0] / sides[0]
+    limits = (0.0, 255.0) if bytes(header["descrip"].item()).startswith(GREY_VALUES) else None
+    return Scan(values, sides_mm, affine, limits)
 
 
 def _find_kind(file: io.IOBase) -> Any:

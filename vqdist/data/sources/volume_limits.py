@@ -1,6 +1,7 @@
 """What the header of a volume must satisfy before its voxels are read."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,23 @@ WHOLE_VOLUME = "a whole 3-D volume"
 
 Volume = npt.NDArray[np.float32]
 Sides = npt.NDArray[np.float64]
+Affine = npt.NDArray[np.float64]
+
+
+class Scan(NamedTuple):
+    """A volume with axes from the subject's left to right, back to front and bottom to top (RAS+).
+
+    Attributes:
+        values: (X, Y, Z) voxels.
+        sides_mm: sides of a voxel.
+        affine: (4, 4) from voxels to millimetres; right, front and top are positive.
+        limits: the values of black and white, if the file states them.
+    """
+
+    values: Volume
+    sides_mm: Sides
+    affine: Affine
+    limits: tuple[float, float] | None = None
 
 
 class VolumeError(ValueError):

@@ -7,28 +7,48 @@ Headers are checked against limits before data are read, because a compressed vo
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vqdist.data.sources.nifti import read_nifti
-from vqdist.data.sources.pictures import pad_to_square, resize, robust_range
+from vqdist.data.sources.pictures import robust_range
+from vqdist.data.sources.slice_frame import SliceFrame
 from vqdist.data.sources.volume_limits import (
     MAX_HEADER_BYTES,
     WHOLE_VOLUME,
-    Sides,
-    Volume,
+    Affine,
+    Scan,
     VolumeError,
     check_shape,
     check_sides,
 )
 from vqdist.foundation.errors import DataError
 
-# Volumes of about the size of a human head are resampled to 1 mm and padded to the 256 mm frame of the OASIS slices.
-_HEAD_MM = (100.0, 400.0)
-_FRAME_MM = 256
+# Voxel of the anterior commissure in the T88_111 volumes of OASIS-1, which have this shape.
+_T88_SHAPE, _T88_ORIGIN = (176, 208, 176), (88, 123, 75)
 _ANALYZE_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"}
+
+
+@dataclass(frozen=True)
+class SlicedVolume:
+    """A volume that was read, with the frame of its slices.
+
+    Attributes:
+        limits: the values of black and white: one factor maps the 99.8th percentile of the foreground to white.
+    """
+
+    scan: Scan
+    frame: SliceFrame
+    limits: tuple[float, float]
+
+    def slices(self, numbers: range) -> npt.NDArray[np.uint8]:
+        """Return planes as slices, (n, image_size, image_size)."""
+        return np.stack([self.frame.cut(self.scan.values, number, self.limits) for number in numbers])
 
 
 def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.NDArray[np.uint8]:
@@ -46,58 +66,46 @@ def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.N
     Raises:
         DataError: the volume cannot be read; names the file and the reason.
     """
+    return cut_middle(path, num_slices=num_slices, image_size=image_size)[0]
+
+
+def cut_middle(path: str | Path, *, num_slices: int, image_size: int) -> tuple[npt.NDArray[np.uint8], Affine]:
+    """Return what `slice_volume` returns, and the affine of the slices: (row, column, slice number) to millimetres."""
+    with _reporting(path):
+        volume = _open(Path(path), image_size)
+        numbers = volume.frame.middle(num_slices)
+        return volume.slices(numbers), volume.frame.slice_affine(volume.scan.affine, numbers.start)
+
+
+def open_volume(path: str | Path, *, image_size: int) -> SlicedVolume:
+    """Read a volume. Path and errors as for `slice_volume`."""
+    with _reporting(path):
+        return _open(Path(path), image_size)
+
+
+@contextmanager
+def _reporting(path: str | Path) -> Iterator[None]:
+    """Raise a DataError that names the file for every error of reading it."""
     try:
-        volume, sides_mm = _read(Path(path))
-        return _extract_slices(volume, sides_mm, num_slices, image_size)
+        yield
     except (OSError, ValueError, EOFError, zlib.error, struct.error, OverflowError, MemoryError) as error:
         found = str(error)[:200] or type(error).__name__
         expected = error.expected if isinstance(error, VolumeError) else WHOLE_VOLUME
         raise DataError.of(str(path), found, expected) from error
 
 
-def _read(path: Path) -> tuple[Volume, Sides]:
-    return _read_analyze(path) if path.suffix.lower() == ".hdr" else read_nifti(path)
+def _open(path: Path, image_size: int) -> SlicedVolume:
+    scan = _read_analyze(path) if path.suffix.lower() == ".hdr" else read_nifti(path)
+    limits = robust_range(scan.values) if scan.limits is None else scan.limits
+    X, Y, Z = scan.values.shape
+    return SlicedVolume(scan, SliceFrame.choose((X, Y, Z), scan.sides_mm, image_size), limits)
 
 
-def _extract_slices(volume: Volume, sides_mm: Sides, num_slices: int, image_size: int) -> np.ndarray:
-    low, high = robust_range(volume)
-    extent_mm = sides_mm * volume.shape
-    is_head = _HEAD_MM[0] <= extent_mm.max() <= _HEAD_MM[1]
-    target_mm = 1.0 if is_head else float(sides_mm.min())
-    rows, columns, depth = np.maximum(np.round(extent_mm / target_mm), 1).astype(int).tolist()
-    if max(rows, columns, depth) > 4096:
-        raise ValueError(f"voxels of {sides_mm.round(3).tolist()} mm, too unequal to be resampled")
-    start = max((depth - num_slices) // 2, 0)
-    side = _FRAME_MM if is_head and _FRAME_MM / 2 <= max(rows, columns) <= _FRAME_MM else max(rows, columns)
-    slices = []
-    for number in range(start, min(start + num_slices, depth)):
-        plane = _interpolate_plane(volume, number, depth)
-        plane = np.nan_to_num((plane - low) * np.float32(255 / (high - low)), nan=0.0, posinf=255.0)
-        plane = resize(np.clip(plane, 0, 255).astype(np.float32), (rows, columns))
-        plane = resize(pad_to_square(plane, side), (image_size, image_size))
-        slices.append(np.clip(np.round(plane), 0, 255).astype(np.uint8))
-    return np.stack(slices)
-
-
-def _interpolate_plane(volume: Volume, number: int, depth: int) -> Volume:
-    """Return axial plane `number` of `depth` equally spaced ones, interpolated between the volume's planes."""
-    planes = volume.shape[2]
-    if planes == depth:
-        return volume[:, :, number]
-    ratio = planes / depth
-    inside = math.ceil(ratio)
-    heights = (number + (np.arange(inside) + 0.5) / inside) * ratio - 0.5
-    heights = np.clip(heights, 0, planes - 1)
-    below = np.floor(heights).astype(int)
-    above = np.minimum(below + 1, planes - 1)
-    weight = (heights - below).astype(np.float32)
-    return (volume[:, :, below] * (1 - weight) + volume[:, :, above] * weight).mean(axis=2)
-
-
-def _read_analyze(path: Path) -> tuple[Volume, Sides]:
+def _read_analyze(path: Path) -> Scan:
     """Read an Analyze 7.5 pair with axes from left to right, back to front and bottom to top.
 
-    The format has no orientation. OASIS-1 documents this one for its T88 volumes.
+    The format has no orientation. OASIS-1 documents this one for its T88 volumes. The origin is the anterior
+    commissure in those, and the middle in others.
     """
     with open(path, "rb") as file:
         header = file.read(348)
@@ -119,4 +127,7 @@ def _read_analyze(path: Path) -> tuple[Volume, Sides]:
     if image.stat().st_size != expected:
         raise ValueError(f"{image.stat().st_size} bytes in {image.name}, but the header specifies {expected}")
     values = np.fromfile(image, dtype, offset=int(start)).reshape(shape, order="F")
-    return values.astype(np.float32), check_sides(sides)
+    sides_mm = check_sides(sides)
+    affine = np.diag([*sides_mm, 1.0])
+    affine[:3, 3] = -sides_mm * (_T88_ORIGIN if shape == _T88_SHAPE else (np.array(shape) - 1) / 2)
+    return Scan(values.astype(np.float32), sides_mm, affine)

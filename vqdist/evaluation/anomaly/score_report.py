@@ -24,7 +24,7 @@ from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice
 from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
-from vqdist.inference.score_files import append_line, write_slice
+from vqdist.inference.score_files import append_line, write_slice, write_volume_map
 from vqdist.inference.scoring import ScoredSlice, Scorer, score_slice, split_healthy
 from vqdist.inference.slice_source import shorten
 from vqdist.inference.work_sharing import run_on_main
@@ -165,7 +165,8 @@ def score_all(
     out: Path,
 ) -> Scored:
     """Score every slice; rank 0 writes its files to OUT and adds it to the record. Must be called by all ranks."""
-    flagged, examples = 0, list[MapExample]()
+    flagged, examples, maps = 0, list[MapExample](), list[Tensor]()
+    volume = scorer.slices.source.volume
     every = max(1, -(-len(scorer.slices.source) // MAX_ROWS))
     for index, (shape, parts) in enumerate(scorer.compute_parts(scorer.slices, limits, draws, ranks, label="score")):
         if not ranks.is_main:
@@ -173,12 +174,16 @@ def score_all(
         found = score_slice(scorer, index, shape, parts, calibration)
         append_line(write_slice(found, out, scorer.method), out)
         flagged += bool(found.flagged)
+        if volume is not None:
+            maps.append(to_map(found.excess, scorer.method))
         truth = None if masks is None else masks.read(index, shape, scorer.models.image_size)
         if record is not None and masks is not None and truth is not None:
             subject, kind = found.info.subject, masks.kind(index)
             record.add(parts, found.excess, truth, subject=subject, number=found.number, kind=kind)
         if index % every == 0:
             examples.append(make_example(found, truth, scorer))
+    if volume is not None and ranks.is_main:
+        write_volume_map(maps, volume, out)
     return Scored(flagged, examples)
 
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.orientation import shows_pictures
@@ -21,9 +19,11 @@ from vqdist.evaluation.samples.distribution_distances import (
 from vqdist.evaluation.samples.diversity import compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
+from vqdist.evaluation.samples.volume_comparison import compare_volumes
 from vqdist.foundation.progress import count_noun, print_message
 from vqdist.inference.split_loader import SplitLoader, group_in_batches
 from vqdist.inference.work_sharing import map_batches
+from vqdist.metrics.images import round_to_uint8
 from vqdist.models.vqvae import VQVAE
 
 
@@ -69,6 +69,8 @@ def compare_samples(
     }
     if not shows_pictures(train.manifest):
         report["anatomy_by_slice"] = compare_positions(statistics)
+    if samples.depth:
+        report["volumes"] = compare_volumes(samples, statistics, train, test, vqvae=vqvae, ranks=ranks)
     return SampleReport(report, statistics, nearest, samples, train)
 
 
@@ -107,11 +109,6 @@ def measure_slices(
     sample_parts = map_batches(ranks, requests, measure_samples)
     parts = {"train": train_parts, "test": test_parts, "reconstructions": recon_parts, "samples": sample_parts}
     return {name: SliceStatistics.concatenate(batches) for name, batches in parts.items()}
-
-
-def round_to_uint8(images: Tensor) -> Tensor:
-    """Return images in [0, 1] rounded to the 256 grey values of a PNG, as the samples are."""
-    return images.mul(255).round().div(255)
 
 
 def list_nearest(

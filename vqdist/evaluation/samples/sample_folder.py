@@ -1,7 +1,8 @@
-"""A folder of sampled slices: the PNG files, and the class and slice number that each was sampled for."""
+"""A folder of sampled slices or volumes, and the class and slice number that each slice was sampled for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from vqdist.data.loading.batch import NO_NUMBER, to_images
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest
+from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import load_json
 
@@ -26,23 +28,27 @@ class SampleFolder:
     """The slices in a folder that `vqdist sample` has written, or in a folder of other PNG files.
 
     Attributes:
-        paths: the PNG files.
+        paths: the file of each slice: a PNG, or the NIfTI file of its volume.
         slice_numbers, labels: (N,) slice number and class that each was sampled for, NO_NUMBER if there is none.
+        depth: slices per volume; 0 for single slices.
     """
 
     paths: list[Path]
     slice_numbers: Integers
     labels: Integers
+    depth: int = 0
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
         """List the slices of a folder.
 
         Raises:
-            DataError: fewer than two PNG files, or an invalid samples.json.
+            DataError: fewer than two slices, or an invalid samples.json.
         """
         folder = Path(folder)
         description = folder / "samples.json"
+        if description.is_file() and (volumes := _read_volumes(description)) is not None:
+            return cls(*volumes)
         names = sorted(path.name for path in folder.glob("*.png"))
         unknown = dict.fromkeys(names, (NO_NUMBER, NO_NUMBER))
         numbers = _read_conditions(description) if description.is_file() else unknown
@@ -64,6 +70,8 @@ class SampleFolder:
         Raises:
             DataError: a file cannot be read, or its slice has another size or other channels.
         """
+        if self.depth:
+            return self._read_from_volumes(numbers, real)
         pixels = []
         for path in (self.paths[number] for number in numbers):
             try:
@@ -72,6 +80,28 @@ class SampleFolder:
                 raise DataError.of(str(path), error.strerror or str(error), "a sample") from error
             pixels.append(decode_png(data, image_size=real.image_size, channels=real.channels, where=str(path)))
         return to_images(torch.from_numpy(np.stack(pixels)))
+
+    def _read_from_volumes(self, numbers: Integers, real: Manifest) -> Tensor:
+        slices = []
+        for number in numbers.tolist():
+            volume = _read_volume(self.paths[number], (*real.image_size, self.depth))
+            slices.append(volume[None, :, :, number % self.depth].repeat(real.channels, axis=0))
+        return to_images(torch.from_numpy(np.stack(slices)))
+
+    def list_volumes(self) -> list[list[int]]:
+        """Return the numbers of the slices of each volume, from bottom to top."""
+        return np.arange(len(self)).reshape(-1, self.depth).tolist()
+
+    def read_codes(self) -> npt.NDArray[np.int64] | None:
+        """Return the codes of the volumes, (V, S, h, w); None if they are not stored beside them."""
+        path = self.paths[0].parent / "codes.npy"
+        if not path.is_file():
+            return None
+        codes = np.load(path, allow_pickle=False)
+        if codes.ndim != 4 or codes.shape[:2] != (len(self) // self.depth, self.depth):
+            expected = f"({len(self) // self.depth}, {self.depth}, h, w), those of the volumes"
+            raise DataError.of(str(path), f"codes of shape {codes.shape}", expected)
+        return codes
 
 
 def _read_conditions(path: Path) -> dict[str, tuple[int, int]]:
@@ -85,6 +115,33 @@ def _read_conditions(path: Path) -> dict[str, tuple[int, int]]:
                     for name, sample in zip(names, samples, strict=True)
                 }
     raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
+
+
+def _read_volumes(path: Path) -> tuple[list[Path], Integers, Integers, int] | None:
+    """Return the attributes of a SampleFolder of volumes from samples.json; None for one of single slices."""
+    match load_json(path, _MAX_JSON_BYTES):
+        case {"volumes": list(volumes), "slices": list(numbers)} if volumes and len(numbers) > 1:
+            names = [volume.get("file") if isinstance(volume, dict) else None for volume in volumes]
+            whole = all(type(number) is int and number >= 0 for number in numbers)
+            if whole and all(isinstance(name, str) and Path(name).name == name for name in names):
+                labels = np.repeat([_read_number(volume, "label") for volume in volumes], len(numbers))
+                paths = [path.parent / str(name) for name in names for _ in numbers]
+                return paths, np.tile(np.array(numbers, np.int64), len(volumes)), labels, len(numbers)
+        case {"volumes": _}:
+            pass
+        case _:
+            return None
+    raise DataError.of(str(path), "no list of volumes with their files", "a file that vqdist sample has written")
+
+
+@lru_cache(maxsize=2)
+def _read_volume(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """Return the grey values of a sampled volume, (H, W, S)."""
+    found = open_volume(path, image_size=max(shape)).scan
+    if found.values.shape != shape:
+        sizes = [" x ".join(map(str, size)) for size in (found.values.shape, shape)]
+        raise DataError.of(str(path), f"{sizes[0]} voxels", f"{sizes[1]}, as the real slices have")
+    return found.values.astype(np.uint8)
 
 
 def _read_number(sample: Mapping[str, Any], name: str) -> int:

@@ -92,7 +92,14 @@ def power_spectrum(grey: Float[Tensor, "B H W"]) -> Float[Tensor, "B R"]:
 
 
 def measure_areas(grey: Float[Tensor, "B H W"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """Return the share of brain in each slice, and the share of dark fluid in the inner part of its brain.
+    """Return the share of brain in each slice, and the share of dark fluid in the inner part of its brain."""
+    brain, inner, dark = find_fluid(grey)
+    pixels = inner.sum(dim=(1, 2)).clamp_min(1)
+    return brain.mean(dim=(1, 2)), dark.sum(dim=(1, 2)) / pixels
+
+
+def find_fluid(grey: Float[Tensor, "B H W"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the brain, its inner part, both 0 or 1, and the dark fluid of the inner part, bool: (B, H, W) each.
 
     The inner part begins an eighth of the picture's width inside the brain, so that sulci do not count.
     """
@@ -103,9 +110,7 @@ def measure_areas(grey: Float[Tensor, "B H W"]) -> tuple[Float[Tensor, " B"], Fl
     brain = _erode(_dilate(bright, closing), closing)
     inner = _erode(brain, side // 8)
     tissue = torch.stack([_bright_tissue(one) for one in grey])
-    dark = (grey < _FLUID_SHARE * tissue[:, None, None]) & (inner > 0)
-    pixels = inner.sum(dim=(1, 2)).clamp_min(1)
-    return brain.mean(dim=(1, 2)), dark.sum(dim=(1, 2)) / pixels
+    return brain, inner, (grey < _FLUID_SHARE * tissue[:, None, None]) & (inner > 0)
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:

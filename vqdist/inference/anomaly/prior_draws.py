@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE
 from vqdist.inference.sampling import draw_noise
+from vqdist.models.map_conditions import MapConditions
 
 STD_FLOOR = 0.05  # least standard deviation of a pixel of the draws, in grey values of [0, 1]
 DARK = 0.1  # a decoded place with no brighter pixel is outside the brain
@@ -51,14 +52,13 @@ def draw_slices(
     bits: list[npt.NDArray[np.float32]] = []
     for start in range(0, num, MAPS_PER_PASS):
         size = min(MAPS_PER_PASS, num - start)
-        given: dict[str, Tensor] = {}
-        if label is not None:
-            given["label"] = torch.full((size,), label)
+        numbers = None
         if slice_number is not None:
             steps = (torch.arange(size) + start) % 3 - 1
-            given["slice"] = (steps + slice_number).clamp(0, prior.num_slices - 1)
+            numbers = (steps + slice_number).clamp(0, prior.num_slices - 1)
+        given = MapConditions.expand(size, label=label, slice=numbers)
         noise = draw_noise(range(start, start + size), h * w, prior.num_codes, seed)
-        codes = prior.sample(size, (h, w), noise, label=given.get("label"), slice=given.get("slice"))
+        codes = prior.sample(size, (h, w), noise, conditions=given)
         images = models.vqvae.decode(codes)
         if with_bits:
             bits += keep_inside(images, models.count_bits(codes, given), models.vqvae.downsample, above=DARK)

@@ -3,7 +3,7 @@
 Shapes: B slices, N restorations of each, S side of the image, h w code map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from vqdist.inference.anomaly.prior_draws import PriorDraws
 from vqdist.inference.prior_and_vqvae import PriorAndVQVAE
 from vqdist.metrics.images import brain_mask
 from vqdist.metrics.smoothing import smooth
+from vqdist.models.map_conditions import MapConditions
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def compute_parts(
     models: PriorAndVQVAE,
     images: Tensor,
     limits: Tensor,
-    conditions: Mapping[str, Tensor],
+    conditions: MapConditions,
     noise: Tensor,
     draws: Sequence[PriorDraws],
     method: ScoringMethod,
@@ -52,7 +53,7 @@ def compute_parts(
     Args:
         images: (B, C, S, S) in [0, 1].
         limits: (B,) bits above which a code is redrawn.
-        conditions: (B,) each.
+        conditions: of the B slices.
         noise: (N, h * w, K), the same for every slice, so that a result does not depend on other slices.
         draws: of the condition of each slice.
     """
@@ -76,20 +77,18 @@ def restore(
     models: PriorAndVQVAE,
     codes: Tensor,
     limits: Tensor,
-    conditions: Mapping[str, Tensor],
+    conditions: MapConditions,
     noise: Tensor,
     method: ScoringMethod,
 ) -> tuple[Tensor, Tensor]:
     """Return N restorations of each map, (B, N, h, w), and the bits of each, (B, N); arguments as in compute_parts."""
     N = len(noise)
-    repeated = {name: values.repeat_interleave(N) for name, values in conditions.items()}
     restored, bits = models.prior.restore_with_bits(
         codes.repeat_interleave(N, dim=0),
         limits.repeat_interleave(N)[:, None, None],
         noise.to(codes.device).repeat(len(codes), 1, 1),
         temperature=method.temperature,
-        label=repeated.get("label"),
-        slice=repeated.get("slice"),
+        conditions=conditions.repeat(N),
     )
     return restored.view(len(codes), N, *codes.shape[1:]), bits.sum(dim=(1, 2)).view(len(codes), N)
 

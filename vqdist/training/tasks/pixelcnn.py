@@ -1,22 +1,24 @@
 """Stage 2: a gated PixelCNN on the code maps of a VQ-VAE."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.schema import RunConfig
 from vqdist.data.loading.batch import NO_NUMBER, Batch
+from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.seeds import derive_seed
 from vqdist.models.io import VQVAE_FOLDER, find_model, load_model
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import build_grid
@@ -47,6 +49,7 @@ class PixelCNNTask(Task):
             for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices))
             if name in condition and not count
         ]
+        missing += _find_context_problems(config, manifest) if config.model.reads_previous else []
         return missing + (_find_label_problems(manifest) if "label" in condition else [])
 
     def build(self) -> PixelCNN:
@@ -78,7 +81,7 @@ class PixelCNNTask(Task):
         return self.model.hidden_weights()
 
     def losses(self, model: nn.Module, batch: Batch, *, training: bool) -> Losses:
-        logits = model(batch.values, **conditions_of(self.model, batch))
+        logits = model(batch.values, conditions=conditions_of(self.model, batch))
         nats = F.cross_entropy(logits.float(), batch.values, reduction="none").flatten(1).mean(1)
         terms = {"loss": nats, "bits_per_code": nats.detach() / math.log(2)}
         if not training:
@@ -91,8 +94,8 @@ class PixelCNNTask(Task):
         grid = (batch.values.shape[1], batch.values.shape[2])
         generator = torch.Generator().manual_seed(derive_seed(self.config.run.seed, "preview"))
         noise = -torch.empty(num, grid[0] * grid[1], self.model.num_codes).exponential_(generator=generator).log()
-        conditions: dict[str, Any] = {name: values[:num] for name, values in conditions_of(self.model, batch).items()}
-        codes = self.model.sample(num, grid, noise.to(batch.values.device), **conditions)
+        conditions = conditions_of(self.model, batch).select(range(num))
+        codes = self.model.sample(num, grid, noise.to(batch.values.device), conditions=conditions)
         return build_grid(self.vqvae.decode(codes), columns=PREVIEW_MAPS)
 
 
@@ -101,6 +104,18 @@ def _describe_conditions(manifest: Manifest) -> str:
     names = [name for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices)) if count]
     joined = ["label+slice"] if len(names) == 2 else []
     return f"a condition that the codes have: --model.condition {' or '.join(['none', *names, *joined])}"
+
+
+def _find_context_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
+    """Return why maps cannot be loaded together with the previous slice."""
+    problems = []
+    if not manifest.num_slices:
+        expected = "codes of volumes, or of pictures with names such as case_012_slice_3.png; or --model.context none"
+        problems.append(Problem("model.context", "previous; the codes have no slice numbers", expected))
+    if config.data.path is not None and is_url(config.data.path):
+        expected = "a folder: the previous slice may be in a shard that is not downloaded yet"
+        problems.append(Problem("data.path", f"{config.data.path}, with model.context previous", expected))
+    return problems
 
 
 def _find_label_problems(manifest: Manifest) -> list[Problem]:
@@ -116,19 +131,18 @@ def _find_label_problems(manifest: Manifest) -> list[Problem]:
     return [Problem("model.condition", found, expected)]
 
 
-def conditions_of(model: PixelCNN, batch: Batch) -> dict[str, Tensor]:
-    """Return the conditions of a batch that a model is conditioned on.
+def conditions_of(model: PixelCNN, batch: Batch) -> MapConditions:
+    """Return the conditions of a batch that a model is conditioned on, and the previous maps if it reads them.
 
     Raises:
         DataError: a sample has none.
         UserError: the model has no such label or slice number.
     """
-    wanted = [name for name in ("label", "slice") if name in model.condition]
-    on_cpu = batch.conditions_on_cpu._asdict()
-    for name in wanted:
-        if (missing := on_cpu[name] == NO_NUMBER).any():
+    on_cpu = batch.conditions_on_cpu.keep(model.condition)
+    for name, values in on_cpu.tensors().items():
+        if (missing := values == NO_NUMBER).any():
             key = batch.keys[int(missing.int().argmax())]
             raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
-    if batch.conditions is not None:  # on a device, where the model does not check the ranges
-        model.check_conditions(len(batch), **{name: on_cpu.get(name) if name in wanted else None for name in on_cpu})
-    return {name: getattr(batch, name) for name in wanted}
+    if batch.host_conditions is not None:  # on a device, where the model does not check the ranges
+        model.check_conditions(len(batch), on_cpu)
+    return replace(batch.conditions.keep(model.condition), previous=batch.conditions.previous)
