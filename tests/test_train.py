@@ -8,6 +8,7 @@ import yaml
 from support import SIZE, tiny_flags, write_image_set
 
 from vqdist import train
+from vqdist.config.loading import load_config
 from vqdist.config.schema import CONFIGS
 from vqdist.foundation.command import run_command
 
@@ -248,3 +249,22 @@ def test_shipped_configurations_name_no_code_map() -> None:
     for path in CONFIGS.glob("pixelcnn_*.yaml"):
         model = yaml.safe_load(path.read_text())["model"]
         assert not model.keys() & {"num_codes", "grid", "num_labels", "num_slices"}
+
+
+def test_the_configuration_is_printed_and_nothing_else_happens(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["--config", "vqvae_debug", "--run.dir", str(tmp_path / "runs"), "--optim.lr", "0.5", "--print-config"]
+    assert run_command(train.main, words) == 0
+    (tmp_path / "again.yaml").write_text(capsys.readouterr().out)
+    expected, _ = load_config("vqvae_debug", [("run.dir", str(tmp_path / "runs")), ("optim.lr", "0.5")])
+    assert load_config(tmp_path / "again.yaml", []) == (expected, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["again.yaml"]
+    assert "optim.lrr: found an unknown key" in refused(capsys, *words, "--optim.lrr", "1")
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("--lr", "optim.lr"), ("--batch-size", "data.global_batch_size")])
+def test_the_words_of_other_programs_are_understood(
+    capsys: pytest.CaptureFixture[str], flag: str, expected: str
+) -> None:
+    assert f"did you mean --{expected}?" in refused(capsys, flag, "1", "--optim.ln", "1")

@@ -3,7 +3,7 @@
     accelerate launch -m vqdist.train [--config FILE] [--section.key VALUE ...]
 
 Without --config it trains a VQ-VAE on synthetic slices that it makes under run.dir. Without a launcher it uses one
-device. Exit codes: 0 finished; 75 stopped with a checkpoint, run the same command again to continue; 2 wrong command,
+device. --print-config shows the resulting configuration. Exit codes: 0 finished; 75 stopped with a checkpoint, run the same command again to continue; 2 wrong command,
 configuration or data; 1 anything else.
 """
 
@@ -16,10 +16,12 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import TrainOptions
 from vqdist.config.loading import load_config
 from vqdist.config.model_config import MODEL_CONFIGS
+from vqdist.config.schema import dump_yaml
 from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.stop_requests import StopRequest, handling_stop_requests
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError, collect
+from vqdist.foundation.launcher_environment import read_rank
 from vqdist.runs.early_checks import find_early_problems, needs_torch
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ def train(argv: Sequence[str], stop: StopRequest, task: "type[Task] | None" = No
     problems = parsed.problems + problems
     if config is None:
         raise ConfigError(problems)
+    if parsed.options.print_config and not problems:
+        if read_rank() == 0:
+            sys.stdout.write(dump_yaml(config))
+        return 0
     mode = config.tracking.mode
     tracking_flag = mode if dict(parsed.keys).get("tracking.mode") else None
     if problems and not needs_torch(config):

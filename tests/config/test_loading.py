@@ -236,3 +236,36 @@ def test_a_configuration_cannot_be_changed() -> None:
     assert isinstance(config.model, PixelCNNConfig)
     with pytest.raises(ValueError, match="frozen"):
         config.model.hidden = 3
+
+
+def test_dotted_keys_of_a_file_belong_to_their_sections(tmp_path: Path) -> None:
+    config, problems = load("optim.lr: 3e-4\noptim: {warmup_steps: 7}\nmodel.hidden: 64\n", tmp_path=tmp_path)
+    assert problems == {}
+    assert (config.optim.lr, config.optim.warmup_steps, config.model.hidden) == (3e-4, 7, 64)
+    assert config.find_file("optim.lr") == str(tmp_path / "some_run.yaml")
+    _, problems = load("optim.lr: 1\noptim: {lr: 2}\nrun: 3\nrun.seed: 4\noptim.lrr: 5\n", tmp_path=tmp_path)
+    assert problems[str(tmp_path / "some_run.yaml")] == "key 'optim.lr' twice; each key once"
+    assert problems["run.seed"].startswith("run is not a section")
+    assert "did you mean optim.lr?" in problems["optim.lrr"]
+
+
+@pytest.mark.parametrize("key", ["data.path", "data.cache_dir", "run.dir", "checkpoint.resume"])
+def test_home_and_variables_of_paths_are_expanded(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    section, name = key.split(".")
+
+    def value(text: str) -> object:
+        config, problems = load_config(None, [(key, text)])
+        assert problems == []
+        return getattr(getattr(config, section), name)
+
+    assert [value(text) for text in ("~/a", "${SCRATCH}/~a$b", "s3://bucket/a")] == [
+        "/home/anna/a",
+        "/scratch/~a$b",
+        "s3://bucket/a",
+    ]
+    _, problems = load_config(None, [(key, "${NOT_SET}/a")])
+    assert [str(problem) for problem in problems] == [
+        f"{key}: found '${{NOT_SET}}/a'; expected environment variables that are set; NOT_SET is not"
+    ]

@@ -1,11 +1,13 @@
 """Sections: typed and frozen keys, with every problem reported at once."""
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from pydantic import ValidationError
 
-from vqdist.config.section import Bool, Int, Real, Section, build_section, key, list_fields
+from vqdist.config.command_options import ShardOptions
+from vqdist.config.section import Bool, Int, Real, Section, build_section, key, list_fields, validate
 from vqdist.foundation.errors import ConfigError
 
 
@@ -45,3 +47,11 @@ def test_all_problems_are_reported_together() -> None:
 def test_numbers_are_finite(value: float) -> None:
     with pytest.raises(ConfigError, match="finite"):
         build_section(Net, {"rate": value}, prefix="model.")
+
+
+def test_paths_of_options_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    monkeypatch.setenv("DATA", "/data")
+    options, problems = validate(ShardOptions, {"source": "${DATA}/in", "out": "~/out"}, lambda location: "x")
+    assert problems == []
+    assert (options.source, options.out) == ("/data/in", Path("/home/anna/out"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
+from vqdist.config.key_suggestions import suggest
 from vqdist.config.loading import parse_flag_value, shipped_configs
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
 from vqdist.config.schema import list_keys
@@ -123,8 +124,9 @@ def _unknown_flag(flag: str, kind: type[Options], *, takes_config: bool) -> Prob
     known = [_flag(kind, found.name) for found in list_fields(kind) if not found.positional]
     if takes_config:
         known += [f"--{found.name}" for task in MODEL_CONFIGS for found in list_keys(task)]
-    near = difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(flag, known, n=1, cutoff=0.8)
+    near = near or [found for found in (suggest(flag[2:], [name[2:] for name in known]),) if found]
+    hint = f"; did you mean --{near[0].removeprefix('--')}?" if near else ""
     return Problem(flag, "an unknown option", f"an option that --help lists{hint}")
 
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from vqdist.config.augmentation import MirrorKey
 from vqdist.config.command_line import Options
-from vqdist.config.section import Bool, FilePath, Int, Real, key
+from vqdist.config.section import Bool, FilePath, Int, PathText, Real, expand_variables, key
 from vqdist.foundation.errors import Problem
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -20,6 +20,10 @@ def _require_text(value: object) -> object:
     if value == "":
         raise ValueError("text")
     return value
+
+
+def _require_path(value: object) -> object:
+    return expand_variables(_require_text(value))
 
 
 def _require_pattern(value: object) -> object:
@@ -40,17 +44,24 @@ def _parse_label(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_require_text)]
+Place = Annotated[str, BeforeValidator(_require_path)]  # a path, or a word that stands for data
 Pattern = Annotated[str, BeforeValidator(_require_pattern)]
 ClassLabel = Annotated[int | str, BeforeValidator(_parse_label)]
 
 
-class TrainOptions(Options):
+class ConfigOptions(Options):
+    """Options of the commands that take a configuration, besides its keys."""
+
+    config: PathText | None = key(None, "YAML file of configuration keys, or the name of a shipped configuration")
+
+
+class TrainOptions(ConfigOptions):
     """Options of `vqdist train` besides the keys of the configuration."""
 
-    config: str | None = key(None, "YAML file of configuration keys, or the name of a shipped configuration")
+    print_config: Bool = key(False, "print the configuration as YAML to stdout, with all keys, and end")
 
 
-class DoctorOptions(TrainOptions):
+class DoctorOptions(ConfigOptions):
     """Options of `vqdist doctor`."""
 
     preflight: Bool = key(False, "run only the checks that one process finishes within a second")
@@ -59,7 +70,7 @@ class DoctorOptions(TrainOptions):
 class ShardOptions(Options):
     """Options of `vqdist shard`."""
 
-    source: Text = key(..., "folder, or demo for synthetic brains", positional="SOURCE")
+    source: Place = key(..., "folder, or demo for synthetic brains", positional="SOURCE")
     out: FilePath = key(..., "folder of the dataset; new or empty", positional="OUT")
     layout: Literal["auto", "imagefolder", "oasis-png", "oasis1", "nifti"] = key(
         "auto", "layout of SOURCE; auto: detect it from the file names"

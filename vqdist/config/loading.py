@@ -1,6 +1,5 @@
 """Load the configuration of a run from defaults, a YAML file and flags; validate once and report all problems."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from vqdist.config.key_suggestions import suggest
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
 from vqdist.config.schema import CONFIGS, ConfigFile, RunConfig, list_keys, run_config_type
 from vqdist.config.section import validate
@@ -111,7 +111,25 @@ def _read_yaml(path: str | Path, problems: list[Problem]) -> dict[str, Any]:
     if not isinstance(values, dict):
         problems.append(Problem(str(path), show_type(values), "a mapping of sections"))
         return {}
-    return values
+    return _nest_dotted_keys(values, str(path), problems)
+
+
+def _nest_dotted_keys(values: Mapping[str, Any], path: str, problems: list[Problem]) -> dict[str, Any]:
+    """Return the values of a file with each dotted key, such as `optim.lr: 3e-4`, inside its section."""
+    nested = {name: value for name, value in values.items() if not _is_dotted(name)}
+    for name, value in values.items():
+        section, _, last = str(name).partition(".")
+        if not _is_dotted(name):
+            continue
+        if isinstance(nested.get(section), dict) and last in nested[section]:
+            problems.append(Problem(path, f"key {name!r} twice", "each key once"))
+        else:
+            _set(nested, str(name), value, problems)
+    return nested
+
+
+def _is_dotted(name: object) -> bool:
+    return isinstance(name, str) and "." in name
 
 
 def _list_set_keys(values: Mapping[str, Any]) -> frozenset[str]:
@@ -139,10 +157,8 @@ def _suggest_key(problem: Problem, task: str, models: Mapping[str, type[ModelCon
         return problem
     sections = list(run_config_type(task, models[task]).model_fields)
     known = [key.name for key in list_keys(task, models)] + sections
-    section, _, last = problem.where.rpartition(".")
-    # The same key in another section is more likely than a similar spelling.
-    near = [name for name in known if name.rsplit(".", 1)[-1] == last]
-    near = near or difflib.get_close_matches(problem.where, known, n=1, cutoff=0.6)
+    near = suggest(problem.where, known)
+    section = problem.where.rpartition(".")[0]
     siblings = [name for name in known if name.startswith(f"{section}.")] or sections
-    hint = f"did you mean {near[0]}?" if near else f"one of {list_examples(siblings)}"
+    hint = f"did you mean {near}?" if near else f"one of {list_examples(siblings)}"
     return Problem(problem.where, f"an unknown key (task {task})", f"a known key; {hint}")

@@ -11,7 +11,7 @@ from pydantic import PrivateAttr, create_model
 
 from vqdist.config.augmentation import AUTO_CROP, CropKey, MirrorKey
 from vqdist.config.model_config import MODEL_CONFIGS, ModelConfig
-from vqdist.config.section import Bool, Int, Key, Real, Section, key, list_fields
+from vqdist.config.section import Bool, Int, Key, PathText, Real, Section, key, list_fields
 from vqdist.foundation.errors import Problem
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -23,7 +23,7 @@ class RunSection(Section):
     """Name, folder, seed and device of the run."""
 
     name: str | None = key(None, "name of the run; null: the stem of the config file, or demo", pattern=_NAME)
-    dir: str = key("runs", "folder of all runs; the run directory is {dir}/{name}", min_length=1)
+    dir: PathText = key("runs", "folder of all runs; the run directory is {dir}/{name}", min_length=1)
     seed: Int = key(0, "seed of every random draw", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "auto: cuda, else mps, else cpu")
     deterministic: Bool = key(False, "on CUDA: use only deterministic kernels")
@@ -35,7 +35,9 @@ class RunSection(Section):
 class DataSection(Section):
     """The dataset and how its samples are loaded."""
 
-    path: str | None = key(None, "dataset: folder or URL; null: synthetic slices, made under run.dir", min_length=1)
+    path: PathText | None = key(
+        None, "dataset: folder or URL; null: synthetic slices, made under run.dir", min_length=1
+    )
     image_key: str | None = key(
         None,
         "third-party shards: extension of the pictures where a sample has several, such as jpg or image.png; null: "
@@ -64,7 +66,7 @@ class DataSection(Section):
     cache: Literal["none", "memory"] = key(
         "none", "memory: share decoded samples between the ranks and workers of a node"
     )
-    cache_dir: str | None = key(
+    cache_dir: PathText | None = key(
         None, "folder for downloaded shards and for indexes; null: the user's cache folder", min_length=1
     )
     cache_gib: Real = key(
@@ -132,7 +134,7 @@ class CheckpointSection(Section):
     every_steps: Int | None = key(500, "steps between checkpoints; null: only every_minutes", unit="steps", ge=1)
     every_minutes: Real | None = key(15.0, "minutes between checkpoints; null: only every_steps", unit="min", gt=0)
     keep: Int = key(3, "checkpoints kept", ge=2)
-    resume: str = key(
+    resume: PathText = key(
         "auto", "auto: resume the run; never; or a path, whose weights initialise a new run", min_length=1
     )
     on_error: Literal["raise", "continue"] = key(

@@ -6,6 +6,8 @@ imports torch, so that `--help` returns at once.
 
 import difflib
 import inspect
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,7 @@ _BOUNDS = {
     "less_than": ("lt", "below"),
     "less_than_equal": ("le", "at most"),
 }
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _OF_VALUES = {*_NUMBERS, *_BOUNDS, "literal_error"}  # errors for which it helps to know that null is a value too
 # Texts of a boolean; the sweeps of W&B write the Python spelling.
 TRUE_OR_FALSE = {"true": True, "True": True, "false": False, "False": False}
@@ -61,7 +64,20 @@ def _parse_boolean(value: Any) -> Any:
 def _parse_path(value: Any) -> Any:
     if value == "":  # Path("") would be the working directory
         raise ValueError("text")
-    return value
+    return expand_variables(value)
+
+
+def expand_variables(value: Any) -> Any:
+    """Return a path with ~ and ${VARIABLE} replaced; the parser of a path.
+
+    Raises:
+        ValueError: a variable in braces is not set.
+    """
+    if not isinstance(value, str):
+        return value
+    if unset := [name for name in _VARIABLE.findall(value) if name not in os.environ]:
+        raise ValueError(f"environment variables that are set; {unset[0]} is not")
+    return os.path.expanduser(_VARIABLE.sub(lambda match: os.environ[match[1]], value))
 
 
 def _parse_choice(value: Any) -> Any:
@@ -72,6 +88,7 @@ Bool = Annotated[bool, BeforeValidator(_parse_boolean)]
 Int = Annotated[int, BeforeValidator(_refuse_boolean)]
 Real = Annotated[float, BeforeValidator(_refuse_boolean)]
 FilePath = Annotated[Path, BeforeValidator(_parse_path)]
+PathText = Annotated[str, BeforeValidator(expand_variables)]  # a path or a URL
 IntChoice = BeforeValidator(_parse_choice)  # for a Literal of integers, which flags give as text
 
 

@@ -1,7 +1,7 @@
 """Options of the commands that work on slices with a PixelCNN: `vqdist complete` and `vqdist score`."""
 
 from vqdist.config.command_line import Options
-from vqdist.config.command_options import Device, Text
+from vqdist.config.command_options import Device, Place
 from vqdist.config.section import Bool, FilePath, Int, Real, key
 from vqdist.foundation.errors import Problem
 
@@ -52,7 +52,7 @@ class ScoreOptions(SliceOptions):
     masks: FilePath | None = key(
         None, "folder of masks of the lesions, named like the slices: report metrics; a slice without mask is healthy"
     )
-    healthy: Text | None = key(
+    healthy: Place | None = key(
         None, "DIR or DIR:SPLIT, dataset of healthy slices that the others are compared with; SPLIT: validate"
     )
     restorations: Int = key(15, "restorations of each slice", unit="restorations", ge=1)
