@@ -13,7 +13,7 @@ from typing import Any
 
 from checks import Checker
 
-PROCESS_LIMIT_S = 200.0
+PREPARATION_LIMIT_S = 1500.0
 PRELOADED = ("accelerate", "torch._dynamo", "vqdist.train", "vqdist.training.run", "vqdist.encode")
 
 _server = get_context("forkserver")
@@ -24,11 +24,11 @@ def start_server() -> None:
     _server.set_forkserver_preload(list(PRELOADED))
 
 
-def run_command(command: str, arguments: Sequence[object], log: Path) -> int:
-    """Run a command of vqdist; return its exit code, 124 after PROCESS_LIMIT_S."""
+def run_command(command: str, arguments: Sequence[object], log: Path, limit_s: float) -> int:
+    """Run a command of vqdist; return its exit code, 124 after the limit."""
     process = _server.Process(target=_run_here, args=(command, [str(argument) for argument in arguments], str(log)))
     process.start()
-    process.join(PROCESS_LIMIT_S)
+    process.join(limit_s)
     if process.is_alive():
         process.kill()
         process.join()
@@ -78,7 +78,8 @@ def train(checker: Checker, name: str, config: str, data: Path, *attempts: dict[
     codes = []
     for keys in attempts:
         words = [word for key, value in (where | quiet | keys).items() for word in (f"--{key}", value)]
-        codes.append(run_command("train", ["--config", config, *words], checker.out / f"{name}.log"))
+        log = checker.out / f"{name}.log"
+        codes.append(run_command("train", ["--config", config, *words], log, checker.process_limit_s))
     return Training(name, tuple(codes), checker.out / name)
 
 
@@ -87,14 +88,15 @@ def prepare(folder: Path, *, small: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sizes = ("--num-subjects", 4 if small else 12, "--num-slices", 8 if small else 32)
     log = folder / "prepare.log"
-    shard = ["demo", folder / "images", *sizes, "--image-size", 32 if small else 128, "--overwrite", "true"]
+    again = ("--overwrite", "true")
+    shard = ["demo", folder / "images", *sizes, "--image-size", 32 if small else 128, *again]
     where = ("--run.dir", folder, "--run.name", "vqvae", "--data.path", folder / "images")
     length = ("--train.max_steps", 1, "--train.preview_every", "null", "--run.device", "cpu")
     commands = (
         ("shard", shard),
         ("train", ["--config", "vqvae_debug", *where, *length]),
-        ("encode", ["--run", folder / "vqvae", "--data", folder / "images", "--out", folder / "codes"]),
+        ("encode", ["--run", folder / "vqvae", "--data", folder / "images", "--out", folder / "codes", *again]),
     )
     for command, words in commands:
-        if run_command(command, [*words, *(("--overwrite", "true") if command == "encode" else ())], log):
+        if run_command(command, words, log, PREPARATION_LIMIT_S):
             raise SystemExit(f"{command} failed: {log.read_text(errors='replace')[-2000:]}")

@@ -110,7 +110,8 @@ def counting_waits() -> Iterator[list[str]]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield places
-        places += [f"{Path(found.filename).name}:{found.lineno}" for found in caught]
+        found = (warning for warning in caught if "synchronizing" in str(warning.message))
+        places += [f"{Path(warning.filename).name}:{warning.lineno}" for warning in found]
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -155,14 +156,14 @@ def run_bench(checker: Checker) -> None:
     """The parts of `vqdist bench` with goals for GPUs."""
     file = checker.out / "bench.json"
     sizes = ("--small", "true", "--repeats", 1) if checker.small else ()
-    code = run_command("bench", ["quantizer", "step", "--out", file, *sizes], checker.out / "bench.log")
+    code = run_command(
+        "bench", ["quantizer", "step", "--out", file, *sizes], checker.out / "bench.log", checker.process_limit_s
+    )
     if code:
         raise RuntimeError(f"exit code {code}, see {checker.out / 'bench.log'}")
     results = json.loads(file.read_text())["results"]
     for result in results:
-        peer = (
-            "" if result["peer"] is None else f"; {result['peer']} {result['theirs']:.3g}, ratio {result['ratio']:.2f}"
-        )
+        peer = f"; {result['peer']} {result['theirs']:.3g}, ratio {result['ratio']:.2f}" if result["peer"] else ""
         goal = _find_goal(result) if checker.on_gpu else None
         passed = None if goal is None else result["ratio"] >= goal
         found = f"{result['ours']:.3g} {result['unit']}{peer}"

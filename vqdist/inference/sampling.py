@@ -1,6 +1,7 @@
 """Sample code maps from a PixelCNN and decode them to slices: all ranks sample, rank 0 writes.
 
-A slice depends only on the seed and on its number, not on the number of ranks or of slices.
+A slice depends only on the seed and on its number, not on the number of ranks or of slices. CUDA draws other noise from
+a seed than a CPU.
 """
 
 import json

@@ -7,7 +7,7 @@ Shapes: B maps, h w grid, C channels of both stacks, K codes.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -109,6 +109,8 @@ def sample_codes(
         h, w = grid
         cache = _Cache(model, num, w)
         codes = torch.empty(h, w, num, dtype=torch.int64, device=weight.device)
+        if options.noise is not None:
+            options = replace(options, noise=options.noise.to(weight))  # at once: a copy in each row would wait
         rows: list[GivenRow | None] = [None] * h
         if given is not None:
             codes.copy_(given.codes.permute(1, 2, 0))
