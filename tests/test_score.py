@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
 from support.lesions import draw_brain, plant_lesion
+from support.volumes import save_oriented
 
 from vqdist import load_model, score
 from vqdist.foundation.command import run_command
@@ -188,3 +190,24 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with("2 problems", "slice number out of range", "nowhere", condition="slice=99", healthy=tmp_path / "nowhere")
     fails_with("no mask of any of 6 slices", masks=other)
     fails_with("a dataset of codes; expected a dataset of images", pictures=None, data=folder / "codes")
+
+
+@pytest.mark.parametrize("axes", ["LAS", "PIR"])
+def test_the_map_of_a_volume_has_its_voxels(
+    axes: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = save_oriented(tmp_path / "scan.nii.gz", axes, angle=12.0)
+    report = run_score(folder, tmp_path / "out", capsys, pictures=volume)
+    assert report["samples"] == 16
+    lines = read_lines(tmp_path / "out")
+    assert [line["slice"] for line in lines] == list(range(16))
+    maps = np.stack([np.load(tmp_path / f"out/maps/{line['key']}.npy") for line in lines])
+    source, found = nibabel.load(volume), nibabel.load(tmp_path / "out/maps/scan.nii.gz")
+    np.testing.assert_array_equal(found.affine, source.affine)
+    assert (found.shape, found.get_data_dtype()) == (source.shape, np.float32)
+    in_slices = np.asarray(nibabel.as_closest_canonical(found).dataobj)
+    # 20 x 24 voxels in the middle of a square of 24, shown as 32 x 32 pixels
+    expected = np.stack([np.asarray(Image.fromarray(one).resize((24, 24), Image.Resampling.BILINEAR)) for one in maps])
+    np.testing.assert_allclose(in_slices, expected[:, 2:22].transpose(1, 2, 0), atol=1e-5)
+    assert in_slices.max() > 0.1
+    assert in_slices.std(axis=(0, 1)).max() > 0

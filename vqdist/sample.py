@@ -26,14 +26,18 @@ def main(argv: Sequence[str]) -> None:
         prepare = prepare_sampling if options.volumes is None else prepare_volume_sampling
         (job,) = collect(lambda: prepare(options, ranks), problems=parsed.problems)
         job.run(ranks)
-        if not ranks.is_main:
-            return
-        if options.volumes is None:
-            print_message(f"wrote {count_noun(options.num, 'slice')}; look at {options.out / 'grid.png'}")
-            emit({"out": str(options.out), "num": options.num})
-        else:
-            print_message(f"wrote {count_noun(options.volumes, 'volume')}; look at {options.out / 'volume-00000.png'}")
-            emit({"out": str(options.out), "volumes": options.volumes})
+        if ranks.is_main:
+            report(options)
+
+
+def report(options: SampleOptions) -> None:
+    """Print what was written, and the JSON result."""
+    if options.volumes is None:
+        print_message(f"wrote {count_noun(options.num, 'slice')}; look at {options.out / 'grid.png'}")
+        emit({"out": str(options.out), "num": options.num})
+    else:
+        print_message(f"wrote {count_noun(options.volumes, 'volume')}; look at {options.out / 'volume-00000.png'}")
+        emit({"out": str(options.out), "volumes": options.volumes})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from vqdist.data.shards.codecs import encode_codes, encode_png
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.data.sources.phantom import phantom_slice
+from vqdist.foundation.json_validation import AffineRows
 from vqdist.models.io import fingerprint, save_model
 from vqdist.models.vqvae import VQVAE
 
@@ -52,10 +53,12 @@ FEW = Slices({"train": range(4), "validate": range(4, 5), "test": range(5, 8)}, 
 VOLUMES = Slices({"train": range(5), "validate": range(5, 6), "test": range(6, 8)}, range(14, 18), "s{}_slice_{}", 7)
 
 
-def write_image_set(out: Path, *, slices: Slices = MANY, channels: int = 1, size: int = SIZE) -> Path:
+def write_image_set(
+    out: Path, *, slices: Slices = MANY, channels: int = 1, size: int = SIZE, affine: AffineRows | None = None
+) -> Path:
     """Write a dataset of synthetic slices."""
     kind = {"kind": "images", "image_size": (size, size), "channels": channels}
-    with ShardSetWriter(out, **kind, samples_per_shard=slices.samples_per_shard) as writer:
+    with ShardSetWriter(out, **kind, samples_per_shard=slices.samples_per_shard, affine=affine) as writer:
         for split, key, subject, number in slices.list_samples():
             image = np.repeat(phantom_slice(subject, number, image_size=size)[None], channels, axis=0)
             writer.write(split, key, encode_png(image), describe(subject, number))

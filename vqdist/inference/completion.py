@@ -28,6 +28,7 @@ from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_
 from vqdist.inference.sampling import draw_noise
 from vqdist.inference.slice_source import (
     SliceSource,
+    VolumeSizes,
     choose_conditions,
     open_slices,
     shorten,
@@ -110,10 +111,9 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
     files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
-    sizes = {"image_size": models.image_size, "num_slices": models.prior.num_slices}
-    sizes["channels"] = models.vqvae.channels
+    channels, sizes = models.vqvae.channels, VolumeSizes(models.image_size, models.prior.num_slices)
     slices, _ = collect(
-        lambda: open_slices(options, options.mask, **sizes, without=[options.mask]),
+        lambda: open_slices(options, options.mask, channels=channels, sizes=sizes, without=[options.mask]),
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(

@@ -31,6 +31,7 @@ from vqdist.inference.sampling import draw_noise
 from vqdist.inference.slice_source import (
     SliceInfo,
     SliceSource,
+    VolumeSizes,
     choose_conditions,
     list_pictures,
     open_pictures,
@@ -193,15 +194,13 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     channels = models.vqvae.channels
-    image_size, num_slices = models.image_size, models.prior.num_slices
+    sizes = VolumeSizes(models.image_size, models.prior.num_slices)
 
     def prepare(source: SliceSource) -> SliceSet:
         return SliceSet(source, choose_conditions(models.prior, source.infos, given, models.class_names))
 
     slices, healthy = collect(
-        lambda: prepare(
-            open_slices(options, options.masks, channels=channels, image_size=image_size, num_slices=num_slices)
-        ),
+        lambda: prepare(open_slices(options, options.masks, channels=channels, sizes=sizes)),
         lambda: None if options.healthy is None else prepare(open_healthy(options.healthy, channels)),
     )
     method = ScoringMethod(

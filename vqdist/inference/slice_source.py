@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,13 @@ class VolumeSlices:
     path: Path
     sliced: SlicedVolume
     planes: range
+
+
+class VolumeSizes(NamedTuple):
+    """Size and number of the slices of a volume, as in the training data."""
+
+    image_size: int
+    num_slices: int
 
 
 @dataclass(frozen=True)
@@ -131,16 +139,14 @@ def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> Slic
     return SliceSource(infos, read)
 
 
-def open_volume_slices(path: Path, *, channels: int, image_size: int, num_slices: int) -> SliceSource:
+def open_volume_slices(path: Path, sizes: VolumeSizes, *, channels: int) -> SliceSource:
     """Return the middle slices of a volume, cut and numbered as `vqdist shard` does.
 
-    Args:
-        image_size, num_slices: of the training data.
     Raises:
         DataError: the volume cannot be read.
     """
-    sliced = open_volume(path, image_size=image_size)
-    planes = sliced.frame.middle(num_slices)
+    sliced = open_volume(path, image_size=sizes.image_size)
+    planes = sliced.frame.middle(sizes.num_slices)
     name = build_keys([stem(PurePosixPath(path.name.removesuffix(".gz")))])[0]
     subject = parse_subject(path.name) or name
     infos = tuple(
@@ -190,23 +196,21 @@ def open_slices(
     masks: Path | None,
     *,
     channels: int,
-    image_size: int,
-    num_slices: int,
+    sizes: VolumeSizes,
     without: Collection[Path] = (),
 ) -> SliceSource:
     """Return the slices of --data or --pictures; masks in the folder of the pictures are not among them.
 
     Args:
         masks: folder of the masks, or the one mask; None without.
-        image_size, num_slices: of the training data, for a volume.
+        sizes: of the slices of a volume.
         without: pictures to leave out.
     """
     if options.pictures is None:
         assert options.data is not None, "a conflict of the options"
         return open_split(options.data, options.split, channels=channels)
     if is_nifti(options.pictures.name) and options.pictures.is_file():
-        sizes = {"image_size": image_size, "num_slices": num_slices}
-        return open_volume_slices(options.pictures, channels=channels, **sizes)
+        return open_volume_slices(options.pictures, sizes, channels=channels)
     paths = list_pictures(options.pictures, without=without)
     if masks is not None and options.pictures.resolve() == masks.resolve():
         paths = [path for path in paths if not is_mask_name(path.name)]

@@ -121,9 +121,9 @@ def _read_volumes(path: Path) -> tuple[list[Path], Integers, Integers, int] | No
     """Return the attributes of a SampleFolder of volumes from samples.json; None for one of single slices."""
     match load_json(path, _MAX_JSON_BYTES):
         case {"volumes": list(volumes), "slices": list(numbers)} if volumes and len(numbers) > 1:
-            names = [volume.get("file") if isinstance(volume, dict) else None for volume in volumes]
+            names = [str(volume.get("file")) if isinstance(volume, dict) else "" for volume in volumes]
             whole = all(type(number) is int and number >= 0 for number in numbers)
-            if whole and all(isinstance(name, str) and Path(name).name == name for name in names):
+            if whole and all(name and Path(name).name == name for name in names):
                 labels = np.repeat([_read_number(volume, "label") for volume in volumes], len(numbers))
                 paths = [path.parent / str(name) for name in names for _ in numbers]
                 return paths, np.tile(np.array(numbers, np.int64), len(volumes)), labels, len(numbers)
