@@ -57,7 +57,7 @@ def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
         evaluation = evaluate_vqvae(inputs.vqvae, inputs.split, ranks)
     else:
         evaluation = evaluate_pixelcnn(inputs.prior, inputs.dataset, inputs.split, ranks)
-    report, sample_report = dict(evaluation.report), None
+    report, sample_report = {**evaluation.report, "model": inputs.fingerprint}, None
     if inputs.beside:
         others = {name: evaluate_vqvae(model, inputs.split, ranks) for name, model in inputs.beside.items()}
         report["beside"] = {name: other.report["metrics"] for name, other in others.items()}

@@ -17,6 +17,7 @@ from vqdist.config.command_options import SampleOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import find_output_problems, output_folder, reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.conditions import Conditions, draw_conditions, find_untrained_label
@@ -210,7 +211,7 @@ def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -
     save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png")
     np.save(out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
     description = {
-        "prior": str(options.prior),
+        "prior": show_model_name(options.prior),
         "vqvae_fingerprint": job.vqvae_fingerprint,
         "num": options.num,
         "num_codes": job.prior.num_codes,
