@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
             print_message(describe_report(report, shows_brains=shows_brains))
             emit(report, options.out)
         if ranks.is_main and options.pictures is None:
-            publish(options.run, report)
+            publish(options.run, report, samples=options.samples)
     finally:
         destroy_process_group()
 

@@ -28,6 +28,8 @@ def resolve_config(
     Raises:
         ConfigError: WANDB_MODE has an unknown value.
     """
+    if "project" not in config.tracking.model_fields_set and environ.get("WANDB_PROJECT"):
+        config = config.replace("tracking", project=environ["WANDB_PROJECT"])
     config = config.replace("tracking", mode=resolve_mode(tracking_flag, environ, config.tracking.mode))
     if config.checkpoint.resume not in {"auto", "never"} and not is_model_name(config.checkpoint.resume):
         config = config.replace("checkpoint", resume=str(Path(config.checkpoint.resume).absolute()))
