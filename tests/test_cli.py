@@ -11,7 +11,18 @@ from vqdist import cli
 def test_help_lists_the_commands_in_pipeline_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert listed == ["shard", "train", "encode", "sample", "complete", "score", "evaluate", "doctor", "bench"]
+    assert listed == [
+        "shard",
+        "train",
+        "encode",
+        "sample",
+        "complete",
+        "score",
+        "evaluate",
+        "publish",
+        "doctor",
+        "bench",
+    ]
     assert all(callable(importlib.import_module(f"vqdist.{name}").main) for name in listed)
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "complete": "fill in regions of slices with a PixelCNN",
     "score": "measure how likely slices are, and map where they are unusual",
     "evaluate": "evaluate a trained model, its samples, or your own pictures",
+    "publish": "pass a trained model on, to a folder or the Hugging Face hub",
     "doctor": "check a machine or a Slurm allocation for a configuration",
     "bench": "measure the speed of vqdist and of other packages on this machine",
 }

@@ -7,6 +7,7 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
 
 
@@ -19,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(parsed.problems)
 
     sources = [options.run, options.pictures or options.data, options.samples]
-    print_message(f"evaluate: loading {', '.join(str(path) for path in sources if path is not None)} ...")
+    print_message(f"evaluate: loading {', '.join(show_model_name(path) for path in sources if path is not None)} ...")
     from vqdist.data.orientation import shows_pictures
     from vqdist.distributed.process_group import process_group
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
             print_message(describe_report(report, shows_brains=shows_brains))
             emit(report, options.out)
         if ranks.is_main and options.pictures is None:
-            publish(options.run, report)
+            publish(options.run, report, samples=options.samples)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How a line of metrics.jsonl is laid out in W&B."""
 
-from vqdist.tracking.metric_rows import to_event
+from vqdist.tracking.metric_rows import find_best, join_reports, to_event
 
 
 def test_a_line_of_metrics_goes_to_its_sections() -> None:
@@ -39,3 +39,25 @@ def test_the_speed_of_training_has_no_split() -> None:
         "speed/seconds": 2.0,
         "system/memory_gib": 1.5,
     }
+
+
+def test_the_parts_of_a_step_are_joined_and_the_rest_keeps_its_place() -> None:
+    row, late = {"do": "row", "step": 2, "stream": "train"}, {"do": "row", "step": 4, "stream": "train"}
+    picture, artifact = {"do": "picture", "step": 2, "stream": "p"}, {"do": "artifact", "name": "a"}
+    evaluate = {"do": "row", "row": {"global_step": 2}}
+    joined = join_reports([row, artifact, late, picture, evaluate])
+    assert joined == [
+        {"do": "report", "step": 2, "parts": [row, picture]},
+        artifact,
+        {"do": "report", "step": 4, "parts": [late]},
+        evaluate,
+    ]
+
+
+def test_the_best_value_is_the_lowest_loss_and_the_highest_similarity() -> None:
+    rows = [
+        {"validate/loss": 3.0, "validate/ssim": 0.1},
+        {"validate/loss": 1.0},
+        {"validate/ssim": 0.3, "train/loss": 0},
+    ]
+    assert find_best(rows) == {"validate/loss": {"min": 1.0}, "validate/ssim": {"max": 0.3}}

@@ -63,7 +63,7 @@ class RecordingRun:
 
 @pytest.fixture
 def fake_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = {name: lambda *args, **kwargs: (args, kwargs) for name in ("Image", "Histogram")}
+    kinds = {name: lambda *args, **kwargs: (args, kwargs) for name in ("Image", "Histogram", "Table")}
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(**kinds))
 
 
@@ -111,7 +111,7 @@ def test_every_line_is_sent_once_before_the_end(run_dir: RunDir, monkeypatch: py
     run = follow_run(
         run_dir, monkeypatch, lambda: None, lambda: append_lines(path, train_line(1), train_line(2)), train_to_the_end
     )
-    assert run.steps == [1, 2, 3, 4, 4]
+    assert run.steps == [1, 2, 3, 4]
     assert run.calls[-1] == ("finish", 0)
     assert read_sent(path) == {"train": 4, "codebook/usage": 4, "pictures/previews": 4}
 
@@ -143,7 +143,7 @@ def test_steps_count_as_sent_before_they_are_sent(run_dir: RunDir, monkeypatch: 
     monkeypatch.setattr(RecordingRun, "log", lambda *_: saved.append(read_sent(run_dir.path)), raising=False)
     append_lines(run_dir.path, train_line(1), train_line(2))
     follow_run(run_dir, monkeypatch, lambda: append_lines(run_dir.path, train_line(3)), lambda: finish(run_dir.path))
-    assert saved == [{"train": 2}, {"train": 2}, {"train": 3}]
+    assert saved == [{"train": 2}, {"train": 3}, {"train": 3}]
 
 
 @pytest.mark.usefixtures("fake_wandb")
@@ -175,16 +175,77 @@ def test_what_a_dead_training_has_logged_is_sent_as_failed(run_dir: RunDir, monk
     ("state", "calls"),
     [
         ("finished", ["finish"]),
-        ("stopped", ["mark_preempting", "alert", "finish"]),
+        ("stopped", ["mark_preempting", "finish"]),
         ("failed", ["alert", "finish"]),
         (None, ["finish"]),
     ],
 )
-def test_the_end_of_a_run_is_shown(state: str | None, calls: list[str]) -> None:
+def test_the_end_of_a_run_is_shown(state: str | None, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     run = RecordingRun()
     send(run, {"do": "finish", "state": state, "exit_code": 0})
     assert [name for name, *_ in run.calls] == calls
     assert run.summary == ({} if state is None else {"state": state})
+
+
+@pytest.mark.usefixtures("fake_wandb")
+def test_a_sweep_does_not_repeat_a_run_that_slurm_requeues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run = RecordingRun()
+    send(run, {"do": "finish", "state": "stopped", "exit_code": 75})
+    assert run.calls == [("finish", 75)]
+
+
+@pytest.mark.usefixtures("fake_wandb")
+def test_a_report_is_one_row_with_all_its_parts(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run_dir.path
+    Image.new("L", (8, 8)).save(path / "p.png")
+
+    def log_parts() -> None:
+        log_event(path, do="histogram", stream="codebook/usage", step=4, sums=[1], edges=[0, 1])
+
+    def log_the_rest() -> None:
+        append_lines(path, train_line(4), {"step": 4, "split": "validate", "loss": 0.5})
+        log_event(path, do="picture", stream="pictures/previews", step=4, path=str(path / "p.png"))
+
+    run = follow_run(run_dir, monkeypatch, log_parts, log_the_rest, lambda: finish(path))
+    (row,) = [call[1] for call in run.calls if call[0] == "log"]
+    assert row.keys() >= {"train/loss", "validate/loss", "codebook/usage", "pictures/previews", "speed/samples_per_s"}
+    assert row["global_step"] == 4
+
+
+@pytest.mark.usefixtures("fake_wandb")
+def test_the_newest_report_is_sent_although_nothing_follows(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_lines(run_dir.path, train_line(2))
+    steps: list[list[int]] = []
+    real = RecordingRun.__init__
+
+    def remember(run: RecordingRun) -> None:
+        real(run)
+        runs.append(run)
+
+    runs: list[RecordingRun] = []
+    monkeypatch.setattr(RecordingRun, "__init__", remember)
+    follow_run(
+        run_dir,
+        monkeypatch,
+        lambda: None,
+        lambda: steps.append(runs[0].steps),
+        lambda: finish(run_dir.path),
+    )
+    assert steps == [[2]]
+
+
+@pytest.mark.usefixtures("fake_wandb")
+def test_the_summary_has_the_best_values_of_all_attempts(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [(1, 0.5, 0.7), (2, 0.3, 0.9), (3, 0.4, 0.8)]
+    lines = [{"step": step, "split": "validate", "loss": loss, "ssim": ssim} for step, loss, ssim in values]
+    append_lines(run_dir.path, *lines, train_line(4))
+    state = TrackingState.load(run_dir.wandb)
+    state.sent = {"validate": 2}  # by an earlier attempt
+    state.save(run_dir.wandb)
+    run = follow_run(run_dir, monkeypatch, lambda: finish(run_dir.path))
+    assert run.summary == {"state": "finished", "validate/loss": {"min": 0.3}, "validate/ssim": {"max": 0.9}}
 
 
 def test_a_hanging_process_exits_after_training() -> None:
@@ -287,6 +348,29 @@ def test_offline_if_the_server_cannot_be_used(
     assert f"wandb_sync.sh {tmp_path}/demo" in notice
     (file,) = tmp_path.glob("demo/wandb/offline-run-*/*.wandb")
     assert b"train/loss" in file.read_bytes()
+
+
+@needs_proc
+def test_the_model_of_an_online_run_is_a_version_that_is_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.setenv("WANDB_JOB_TYPE", "tuning")
+        tracker = start(tmp_path / "run", "auto")
+        output = {"path": tmp_path / "model", "metadata": {"step": 3}, "is_input": False, "aliases": ["best"]}
+        tracker.log_artifact("model", "vqvae-run", **output)
+        tracker.finish("finished", 0)
+        server.shutdown()
+    assert tracker._process.returncode == 0, (tmp_path / "run" / "wandb" / "tracking.log").read_text()
+    assert server.aliases["vqvae-run"] == ["best", "latest"]
+    (placed,) = server.placed.values()
+    assert placed["jobType"] == "tuning"
+    assert capfd.readouterr().err.count("W&B: online") == 1
 
 
 @pytest.fixture

@@ -60,11 +60,13 @@ def test_the_id_is_that_of_the_files_if_tracking_json_is_lost(tmp_path: Path) ->
     assert TrackingState.load(tmp_path).id == "abc12345"
 
 
-def test_a_sweep_chooses_the_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_chooses_the_id_of_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert TrackingState.load(tmp_path).id != TrackingState.load(tmp_path).id
     monkeypatch.setenv("WANDB_RUN_ID", "r")
-    assert TrackingState.load(tmp_path).id != "r"
-    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    state = TrackingState.load(tmp_path)
+    assert state.id == "r"
+    state.save(tmp_path)
+    monkeypatch.setenv("WANDB_RUN_ID", "of-another-attempt")
     assert TrackingState.load(tmp_path).id == "r"
 
 

@@ -24,9 +24,10 @@ from wandb_support import (
     wait_for,
 )
 
+from vqdist.config.schema import RunConfig
 from vqdist.runs.run_dir import RunDir
 from vqdist.tracking import tracker as tracker_module
-from vqdist.tracking.tracker import MAX_BINS, Tracker, propose_sync
+from vqdist.tracking.tracker import MAX_BINS, Tracker, make_folder, propose_sync
 
 
 @pytest.fixture(autouse=True)
@@ -265,3 +266,35 @@ def test_a_command_is_named_that_is_there(tmp_path: Path, monkeypatch: pytest.Mo
     assert propose_sync(Path("runs/demo")) == f"bash {tracker_module.SYNC_SCRIPT} runs/demo"
     monkeypatch.setattr(tracker_module, "SYNC_SCRIPT", tmp_path / "wandb_sync.sh")
     assert propose_sync(Path("runs/demo")) == "wandb sync --include-online runs/demo/wandb/*run-*"
+
+
+@pytest.mark.usefixtures("no_process")
+def test_the_environment_names_the_run_where_no_key_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_placement(config: RunConfig) -> dict[str, Any]:
+        tracker = Tracker(RunDir(tmp_path / "run"), config)
+        (file,) = (tmp_path / "run" / "wandb").glob("events-*.jsonl")
+        tracker.finish("finished", 0)
+        placement: dict[str, Any] = json.loads(file.read_text().splitlines()[0])["placement"]
+        file.unlink()
+        return placement
+
+    config = build_config(tmp_path / "run")
+    assert read_placement(config).items() >= {"run_name": "run", "job_type": "vqvae"}.items()
+    monkeypatch.setenv("WANDB_JOB_TYPE", "tuning")
+    found = read_placement(config.replace("tracking", name="My run"))
+    assert found.items() >= {"run_name": "My run", "job_type": "tuning", "project": "vqdist-tests"}.items()
+    assert "name" not in found
+
+
+def test_the_files_of_wandb_are_where_wandb_dir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / runs / "mine" / "wandb" for runs in ("a", "b")]
+    for folder in folders:
+        make_folder(folder, {"WANDB_DIR": str(tmp_path / "scratch")})
+        make_folder(folder, {})  # another attempt
+        (folder / "tracking.json").write_text(str(folder))
+    places = [folder.resolve() for folder in folders]
+    assert len(set(places)) == 2
+    assert {place.parent for place in places} == {tmp_path / "scratch" / "wandb"}
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "c" / "wandb", {"WANDB_DIR": str(tmp_path), "WANDB_SWEEP_ID": "s"})
+    assert not (tmp_path / "c" / "wandb").is_symlink()

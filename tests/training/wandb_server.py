@@ -13,6 +13,10 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
         deleted: ids of runs that were deleted: they are refused with the status 409, as by the real server.
+        sweep: the text of a sweep file, for agents.
+        orders: id and parameters of each run that an agent is to start, in order.
+        placed: what each run asked for: variables of the request that created it.
+        aliases: aliases of each artifact that a run has made.
     """
 
     daemon_threads = True
@@ -24,6 +28,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.used: set[str] = set()
         self.states: list[int] = []
         self.deleted: set[str] = set()
+        self.sweep = ""
+        self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.placed: dict[str, dict[str, Any]] = {}
+        self.aliases: dict[str, list[str]] = {}
         self.lock = threading.Lock()
 
     @property
@@ -48,16 +56,22 @@ class Server(http.server.ThreadingHTTPServer):
         found = re.search(r"(?:query|mutation)\s+(\w+)", query)
         name = found[1] if found else ""
         project = {"id": "p", "name": values.get("project"), "entity": {"id": "e", "name": "me"}}
+        if name.lower().endswith("viewer"):
+            return {"viewer": {"id": "u", "username": "me", "entity": "me", "flags": "{}", "teams": {"edges": []}}}
         if name == "RunResumeStatus":
             return {"model": {**project, "bucket": self.describe(values["name"])}}
         if name == "UpsertBucket":
             new = values["name"] not in self.history
+            self.placed.setdefault(values["name"], values)
             self.history.setdefault(values["name"], [])
             bucket = {"id": "b", "name": values["name"], "displayName": "demo", "config": "{}", "project": project}
             return {"upsertBucket": {"bucket": {**bucket, "historyLineCount": 0}, "inserted": new}}
+        if name == "ArtifactType":
+            return {"project": None}
         if name == "CreateArtifact":
             artifact = values["input"]["artifactCollectionName"]
             self.made.add(artifact)
+            self.aliases[artifact] = [alias["alias"] for alias in values["input"].get("aliases") or []]
             sequence = {"id": "s", "latestArtifact": None}
             return {
                 "createArtifact": {"artifact": {"id": artifact, "state": "COMMITTED", "artifactSequence": sequence}}
@@ -68,9 +82,24 @@ class Server(http.server.ThreadingHTTPServer):
         if name == "CreateRunFiles":
             files = [{"name": file, "uploadUrl": f"{self.url}/files"} for file in values["files"]]
             return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        if name == "SweepWithRuns":
+            return {"project": {"sweep": {"id": "s", "name": "s", "config": self.sweep, "runs": {"edges": []}}}}
+        if name == "CreateAgent":
+            return {"createAgent": {"agent": {"id": "a"}}}
+        if name == "Heartbeat":
+            commands = [] if json.loads(values["runState"]) else [self.order_run()]
+            return {"agentHeartbeat": {"agent": {"id": "a"}, "commands": json.dumps(commands)}}
         if name == "NotifyScriptableRunAlert":
             return {"notifyScriptableRunAlert": {"success": True}}
         return {}
+
+    def order_run(self) -> dict[str, Any]:
+        """Return what an agent does next."""
+        if not self.orders:
+            return {"type": "exit"}
+        run_id, parameters = self.orders.pop(0)
+        args = {name: {"value": value} for name, value in parameters.items()}
+        return {"type": "run", "run_id": run_id, "program": "vqdist.train", "args": args}
 
     def describe(self, run_id: str) -> dict[str, Any] | None:
         """Return what a client needs to know to go on with a run."""

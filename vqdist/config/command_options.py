@@ -11,6 +11,7 @@ from vqdist.config.augmentation import MirrorKey
 from vqdist.config.command_line import Options
 from vqdist.config.section import Bool, FilePath, Int, PathText, Real, expand_variables, key
 from vqdist.foundation.errors import Problem
+from vqdist.foundation.model_names import is_model_name, show_model_name
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 AUTO = Path("auto")
@@ -162,7 +163,7 @@ def _on_error() -> Any:
 class EncodeOptions(Options):
     """Options of `vqdist encode`."""
 
-    run: FilePath = key(..., "run of the VQ-VAE, or the folder of a saved model")
+    run: FilePath = key(..., "run of the VQ-VAE, folder of a saved model, or hf://ORG/NAME[@REVISION]")
     data: FilePath = key(..., "dataset of images")
     out: FilePath = key(..., "folder of the dataset of codes; new or empty")
     image_key: str | None = _image_key()
@@ -202,7 +203,7 @@ class EncodeOptions(Options):
 class SampleOptions(Options):
     """Options of `vqdist sample`."""
 
-    prior: FilePath = key(..., "run of the PixelCNN, or the folder of a saved model")
+    prior: FilePath = key(..., "run of the PixelCNN, folder of a saved model, or hf://ORG/NAME[@REVISION]")
     out: FilePath = key(..., "folder for the PNG files, grid.png, codes.npy and samples.json; new or empty")
     overwrite: Bool = key(False, "replace the contents of --out")
     num: Int = key(64, "number of slices", unit="slices", ge=1)
@@ -231,7 +232,7 @@ class SampleOptions(Options):
 class EvaluateOptions(Options):
     """Options of `vqdist evaluate`."""
 
-    run: FilePath = key(..., "run, or the folder of a saved model")
+    run: FilePath = key(..., "run, folder of a saved model, or hf://ORG/NAME[@REVISION]")
     data: FilePath | None = key(
         None, "dataset of images for a VQ-VAE, of codes for a PixelCNN; null: the one that the run was trained on"
     )
@@ -256,8 +257,9 @@ class EvaluateOptions(Options):
         if self.data is not None and self.pictures is not None:
             problems.append(Problem("--data and --pictures", "both", "one of them"))
         if self.data is None and self.pictures is None and not self.is_run:
-            kind = "is not the folder of a run, which names its dataset" if self.run.exists() else "does not exist"
-            expected = f"one of them: {self.run} {kind}"
+            exists = self.run.exists() or is_model_name(self.run)
+            kind = "is not the folder of a run, which names its dataset" if exists else "does not exist"
+            expected = f"one of them: {show_model_name(self.run)} {kind}"
             problems.append(Problem("--data and --pictures", "neither", expected))
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))

@@ -1,5 +1,6 @@
 """Load the configuration of a run from defaults, a YAML file and flags; validate once and report all problems."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def load_config(
     if config is None:
         return None, problems
     if config.run.name is None:
-        config = config.replace("run", name="demo" if path is None else _name_after(path))
+        config = _name_run(config, "demo" if path is None else _name_after(path), os.environ)
     return config.with_file(file), problems + config.find_conflicts()
 
 
@@ -86,6 +87,14 @@ def parse_flag_value(text: str) -> Any:
 
 def _name_after(path: str | Path) -> str:
     return re.sub(r"[^\w.-]+", "-", Path(path).stem).strip(".") or "run"
+
+
+def _name_run(config: RunConfig, name: str, environ: Mapping[str, str]) -> RunConfig:
+    """Return the configuration of a run without run.name with a name; every run of a W&B sweep gets its own."""
+    if config.tracking.name is None and environ.get("WANDB_NAME"):
+        config = config.replace("tracking", name=environ["WANDB_NAME"])
+    sweep_run = [environ.get("WANDB_SWEEP_ID"), environ.get("WANDB_RUN_ID")]
+    return config.replace("run", name="-".join([name, *filter(None, sweep_run)]) if all(sweep_run) else name)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -148,7 +148,8 @@ class TrackingSection(Section):
     mode: Literal["auto", "online", "offline", "disabled"] = key(
         "auto", "auto: online if there are an API key and a reachable server"
     )
-    project: str = key("vqdist", "W&B project")
+    project: str = key("vqdist", "W&B project; WANDB_PROJECT where the key is not given")
+    name: str | None = key(None, "name of the run in W&B; null: run.name, or WANDB_NAME where that is not given")
     entity: str | None = key(None, "W&B team or user; null: the default of the API key")
     group: str | None = key(None, "W&B group, for example one per pipeline")
     tags: tuple[str, ...] = key((), "W&B tags")

@@ -9,7 +9,7 @@ from vqdist.foundation.errors import Problem
 class SliceOptions(Options):
     """Options that both commands have."""
 
-    prior: FilePath = key(..., "run of the PixelCNN, or the folder of a saved model")
+    prior: FilePath = key(..., "run of the PixelCNN, folder of a saved model, or hf://ORG/NAME[@REVISION]")
     pictures: FilePath | None = key(
         None, "picture, folder of pictures or, for score, NIfTI volume; either this or --data"
     )

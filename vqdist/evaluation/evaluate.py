@@ -10,6 +10,7 @@ from vqdist.evaluation.figures import draw_rate_distortion, draw_sample_figures,
 from vqdist.evaluation.inputs import EvaluationInputs, check_picture_inputs, read_inputs
 from vqdist.evaluation.model_metrics import Evaluation, evaluate_pixelcnn, evaluate_vqvae
 from vqdist.evaluation.samples.comparison import SampleReport, compare_samples
+from vqdist.evaluation.samples.sample_table import list_samples
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_from_any_rank, print_message
@@ -60,13 +61,14 @@ def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
         evaluation = evaluate_vqvae(inputs.vqvae, inputs.split, ranks)
     else:
         evaluation = evaluate_pixelcnn(inputs.prior, inputs.dataset, inputs.split, ranks)
-    report, sample_report = dict(evaluation.report), None
+    report, sample_report = {**evaluation.report, "model": inputs.fingerprint}, None
     if inputs.beside:
         others = {name: evaluate_vqvae(model, inputs.split, ranks) for name, model in inputs.beside.items()}
         report["beside"] = {name: other.report["metrics"] for name, other in others.items()}
-    if inputs.samples is not None and inputs.real_slices is not None:
-        sample_report = compare_samples(inputs.samples, *inputs.real_slices, vqvae=inputs.vqvae, ranks=ranks)
+    if (samples := inputs.samples) is not None and inputs.real_slices is not None:
+        sample_report = compare_samples(samples, *inputs.real_slices, vqvae=inputs.vqvae, ranks=ranks)
         report["realism"] = sample_report.report
+        report["sample_table"] = run_on_main(ranks, lambda: list_samples(samples, inputs.prior, ranks))
     out = inputs.options.figure_folder
     if out is not None:
         print_message("evaluate: drawing the figures ...")

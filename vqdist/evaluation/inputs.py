@@ -31,6 +31,7 @@ class EvaluationInputs:
     """The checked inputs of the evaluation of a model on a split.
 
     Attributes:
+        fingerprint: of the evaluated model.
         prior: the PixelCNN to evaluate; None to evaluate the VQ-VAE.
         vqvae: the VQ-VAE to evaluate, or the one of the codes of the PixelCNN.
         dataset: images for a VQ-VAE, codes for a PixelCNN.
@@ -40,6 +41,7 @@ class EvaluationInputs:
     """
 
     options: EvaluateOptions
+    fingerprint: str
     prior: PixelCNN | None
     vqvae: VQVAE
     dataset: Dataset
@@ -67,6 +69,7 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
         lambda: None if options.samples is None else SampleFolder.open(options.samples),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
+    card = (prior_files or vqvae_files).card
     prior = None if prior_files is None else build_pixelcnn(prior_files)
     vqvae, others = build_vqvae(vqvae_files), {name: build_vqvae(files) for name, files in beside.items()}
     if prior is None:
@@ -86,10 +89,10 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
         lambda: None if samples is None else find_real_slices(given_images, dataset, options),
         problems=list(dict.fromkeys(problems)),
     )
-    report_run_data(dataset, (prior_files or vqvae_files).card, options)
+    report_run_data(dataset, card, options)
     if samples is not None:
         report_single_conditions(samples, real[0].manifest)
-    return EvaluationInputs(options, prior, vqvae, dataset, split, others, samples, real)
+    return EvaluationInputs(options, card.fingerprint, prior, vqvae, dataset, split, others, samples, real)
 
 
 def check_picture_inputs(options: EvaluateOptions, ranks: Ranks) -> None:

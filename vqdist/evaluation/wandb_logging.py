@@ -15,7 +15,9 @@ from vqdist.tracking.state import TrackingState
 from vqdist.tracking.tracker import Tracker
 
 
-def publish(run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:
+def publish(
+    run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = os.environ, *, samples: Path | None = None
+) -> None:
     """Send the metrics and figures of a report to W&B. Raises no error.
 
     Nothing is sent for a saved model, for a run that was not tracked and for one that is still running.
@@ -23,6 +25,7 @@ def publish(run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = o
     Args:
         run: the run's directory, or the folder of a saved model.
         report: the report of `vqdist evaluate`, with its `figures`.
+        samples: folder of the samples in the report.
         environ: the environment; WANDB_MODE overrides the mode of the run.
     """
     run_dir, status = RunDir(run), read_status(run)
@@ -45,6 +48,8 @@ def publish(run: Path, report: Mapping[str, Any], environ: Mapping[str, str] = o
     values |= {f"evaluate/samples_{name}": value for name, value in flatten(report.get("realism", {}))}
     tracker.log_row({GLOBAL_STEP: step, **values})
     tracker.log_pictures(step, {f"evaluate/{Path(path).stem}": Path(path) for path in report.get("figures", [])})
+    if samples is not None and (rows := report.get("sample_table")):
+        tracker.log_table(step, "evaluate/sample_table", rows, [samples / row["file"] for row in rows])
     tracker.finish("finished", 0 if status.get("state") == "finished" else 1)
 
 

@@ -7,7 +7,6 @@ Everything is written to a temporary path next to its destination, synced, and r
     .NAME.old             the previous folder, between the two renames that replace it
 """
 
-import fcntl
 import fnmatch
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vqdist.foundation.errors import DataError, Problem, StorageError
+from vqdist.foundation.file_locks import lock_file
 
 # The second and third alternatives are the names that earlier versions used: for files, and for checkpoints.
 _TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9a-f]{8}|\.(.+)\.\d+\.tmp|(step-\d+)\.[0-9a-f]{8}\.tmp")
@@ -124,7 +124,7 @@ def locked_file(path: Path) -> Iterator[BinaryIO | None]:
     temporary = path.with_name(f".{path.name}.tmp-locked")
     with open(temporary, "ab") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file, wait=False)
             # The process that held the lock before may have renamed the file between open and lock.
             locked = os.path.samestat(os.fstat(file.fileno()), os.stat(temporary))
         except (BlockingIOError, FileNotFoundError):

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.shown_values import show_found, show_type
@@ -51,7 +51,7 @@ def decode_json(data: bytes) -> object:
     return _DECODER.decode(data.decode())  # json.loads would build a decoder for each call
 
 
-def _is_finite_number(value: object) -> bool:
+def _is_finite_number(value: object) -> TypeGuard[float]:
     if type(value) is int:
         return abs(value) <= 2**53
     return isinstance(value, float) and math.isfinite(value)
@@ -120,6 +120,13 @@ class Fields:
         if value[0] * value[1] > _MAX_PIXELS:
             self.fail(key, value, f"at most {_MAX_PIXELS} pixels")
         return value[0], value[1]
+
+    def number(self, key: str) -> float:
+        """Return a finite number."""
+        value = self._values.get(key)
+        if not _is_finite_number(value):
+            self.fail(key, value, "a finite number")
+        return float(value)
 
     def numbers(self, key: str, count: int | None) -> tuple[float, ...] | None:
         """Return `count` finite numbers, or None where the value is null; with a count of None it must be null."""

@@ -20,6 +20,7 @@ from vqdist.config.slice_options import CompleteOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem, collect
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import ProgressBar, count_noun
 from vqdist.inference.hole_filling import fill_hole, paste_without_seam
 from vqdist.inference.mask_files import find_masks, read_mask
@@ -219,7 +220,7 @@ def write_completions(job: CompletionJob, completed: Iterable[Completed], out: P
     grid = torch.from_numpy(np.concatenate(rows)).float() / 255
     save_grid(grid, out / "grid.png", columns=1 + options.num)
     description = {
-        "prior": str(options.prior),
+        "prior": show_model_name(options.prior),
         "seed": options.seed,
         "temperature": options.temperature,
         "top_k": options.top_k,

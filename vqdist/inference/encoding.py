@@ -32,6 +32,7 @@ from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import VQVAE_FOLDER, ModelFiles, read_model_files
 from vqdist.models.vqvae import VQVAE
+from vqdist.runs.run_dir import RunDir
 
 EncodedSample = tuple[str, bytes, dict[str, Any]]  # key, payload, JSON
 
@@ -163,6 +164,7 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
             "images": str(Path(job.images.path).resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
+            **({} if (run := find_run_name(job.files.folder)) is None else {"vqvae_run": run}),
             **({"views": views.number, "shift": views.shift, "mirror": views.mirror} if views.number > 1 else {}),
         },
         num_codes=job.model.num_codes,
@@ -171,6 +173,11 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
         class_names=manifest.class_names,
         affine=manifest.affine,
     )
+
+
+def find_run_name(model: Path) -> str | None:
+    """Return the name of the run that a saved model is in, None for a model without its run."""
+    return model.resolve().parent.name if RunDir(model.parent).config.is_file() else None
 
 
 def write_codes(writer: ShardSetWriter, batches: Iterator[tuple[str, list[EncodedSample]]], job: EncodingJob) -> int:

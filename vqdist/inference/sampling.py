@@ -19,6 +19,7 @@ from vqdist.config.command_options import SampleOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import find_output_problems, output_folder, reporting_storage_errors
 from vqdist.foundation.errors import Problem, UserError, collect
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.class_labels import find_label, list_classes
@@ -64,7 +65,7 @@ class SamplingJob:
         """Return the models and options as JSON values."""
         options = self.options
         return {
-            "prior": str(options.prior),
+            "prior": show_model_name(options.prior),
             "vqvae_fingerprint": self.vqvae_fingerprint,
             "num": options.num,
             "num_codes": self.prior.num_codes,

@@ -25,14 +25,14 @@ from torch import Tensor
 
 from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError, Problem, UserError, limit_problems
+from vqdist.foundation.model_names import HUB_FORM, VQVAE_FOLDER
+from vqdist.models.hub import locate_model
 from vqdist.models.model_card import DataDescription, ModelCard
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
 MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": PixelCNN}
 _TITLES = {"vqvae": "VQ-VAE", "pixelcnn": "PixelCNN"}
-# In a dataset of codes, and beside the weights of a PixelCNN: the VQ-VAE that encoded the codes.
-VQVAE_FOLDER = "vqvae"
 MAX_CARD_BYTES = 16 * 2**20
 READ_ATTEMPTS = 20
 _WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "DataParallel")
@@ -146,7 +146,8 @@ def load_model(path: str | Path) -> VQVAE | PixelCNN:
     """Load a saved model on the CPU, in eval mode.
 
     Args:
-        path: a run directory, its `model/`, or a dataset of codes (loads the VQ-VAE that made them).
+        path: a run directory, its `model/`, or a dataset of codes (loads the VQ-VAE that made them); or a name of
+            vqdist.foundation.model_names: hf://ORG/NAME[@REVISION] or starter.
     Raises:
         CheckpointError: no model, damaged files, or weights that do not fit the architecture in config.json.
     """
@@ -174,11 +175,11 @@ def find_model(path: str | Path) -> Path:
     Raises:
         CheckpointError: no model at the path.
     """
-    path = Path(path)
+    path = locate_model(path)
     for folder in (path, path / "model", path / VQVAE_FOLDER) * 2:  # twice: a writer may replace the folder meanwhile
         if (folder / "config.json").is_file() or (aside_path(folder) / "config.json").is_file():
             return folder
-    expected = "a run directory, its model/, or a dataset of codes"
+    expected = f"a run directory, its model/, a dataset of codes, or {HUB_FORM}"
     raise CheckpointError.of(str(path), "no model" if path.exists() else "nothing", expected)
 
 
@@ -212,7 +213,7 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
         CheckpointError: weights that do not fit the architecture; names every tensor that differs.
     """
     try:
-        weights = load_tensors(files.weights)
+        weights = {name: _widen(tensor) for name, tensor in load_tensors(files.weights).items()}
     except SafetensorError as error:
         raise CheckpointError.of(str(files.folder / "model.safetensors"), error, "safetensors") from error
     # The meta device allocates nothing: an architecture that is far too large is refused before it is built.
@@ -223,6 +224,11 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
     model = _construct(files)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    """Return a tensor as models hold it: saved weights may be half precision."""
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _construct(files: ModelFiles) -> VQVAE | PixelCNN:

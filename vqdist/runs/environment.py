@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,16 @@ def find_commit(source: Path) -> str | None:
     commit = _run_git(source.parent, "rev-parse", "HEAD")
     changed = _run_git(source.parent, "status", "--porcelain", "--untracked-files=no")
     return commit + "-dirty" if commit and changed else commit
+
+
+def find_git_state(source: Path) -> dict[str, str]:
+    """Return `git_commit` and, without a password in it, `git_remote_url` of a tracked source file; {} if untracked."""
+    if (commit := find_commit(source)) is None:
+        return {}
+    remote = _run_git(source.parent, "remote", "get-url", "origin")
+    return {"git_commit": commit.removesuffix("-dirty")} | (
+        {"git_remote_url": re.sub(r"//[^/@]*@", "//", remote)} if remote else {}
+    )
 
 
 def _run_git(folder: Path, *arguments: str) -> str | None:

@@ -20,7 +20,7 @@ from vqdist.foundation.errors import DataError, VqdistError
 from vqdist.foundation.progress import print_from_any_rank
 from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir, read_status
-from vqdist.tracking.metric_rows import GLOBAL_STEP, to_event
+from vqdist.tracking.metric_rows import GLOBAL_STEP, find_best, join_reports, to_event
 from vqdist.tracking.process import open_run, send
 from vqdist.tracking.state import TrackingState
 
@@ -70,11 +70,12 @@ def fill_in(run_dir: RunDir, state: TrackingState, points: Points) -> None:
     if missing := find_missing(run_dir, rows, points, images=state.images):
         names = "rows and previews" if state.images else "rows"
         print_from_any_rank(f"{run_dir.path}: {len(missing)} missing {names} are filled in")
-        run = open_run(run_dir, state, mode="offline", program=__file__, config=None)
-        for event in missing:
+        run = open_run(run_dir, state, mode="offline", command=[__file__], config=None)
+        for event in join_reports(missing):
             send(run, event)
         # The rows that were filled in must not count as the newest ones.
-        run.summary.update({chart: value for event in rows for chart, value in event["row"].items()})
+        newest = {chart: value for event in rows for chart, value in event["row"].items()}
+        run.summary.update(newest | find_best(event["row"] for event in rows))
         run.finish(exit_code=0 if read_status(run_dir.path).get("state") == "finished" else 1)
 
 

@@ -6,16 +6,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vqdist.foundation.errors import OwnershipError
 from vqdist.foundation.json_lines import JsonLinesFollower
-from vqdist.runs.environment import describe_environment
+from vqdist.runs.environment import describe_environment, find_git_state
+from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir
-from vqdist.tracking.metric_rows import GLOBAL_STEP, to_event
+from vqdist.tracking.metric_rows import BEST, GLOBAL_STEP, find_best, join_reports, to_event
 from vqdist.tracking.state import TrackingState
 from vqdist.tracking.tracker import propose_sync
 
@@ -26,13 +27,23 @@ MAX_TRIES = 4
 BLOCKED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 
-def open_run(run_dir: RunDir, state: TrackingState, *, mode: str, program: str, config: dict[str, Any] | None) -> Any:
-    """Return the W&B run, new or continued; a config of None is for adding to a run that has ended."""
+def open_run(
+    run_dir: RunDir, state: TrackingState, *, mode: str, command: Sequence[str], config: dict[str, Any] | None
+) -> Any:
+    """Return the W&B run, new or continued.
+
+    Args:
+        command: words of the command that trains.
+        config: None to add to a run that has ended.
+    """
     import wandb
 
     state.job_ids = list(dict.fromkeys([*state.job_ids, *filter(None, [os.environ.get("SLURM_JOB_ID")])]))
     state.save(run_dir.wandb)
-    settings = {"console": "off", "silent": True, "disable_code": True, "disable_git": True, "program": program}
+    sys.argv = list(command)  # W&B reads the arguments from here
+    settings = {"console": "off", "silent": True, "disable_code": True, "program": command[0]}
+    # The commit of the package, not of whatever repository is around; without W&B's diff of changed files.
+    settings |= {"disable_git": True, **find_git_state(Path(__file__).resolve())}
     settings |= {
         # Private, as no public setting does the same: measure training, measure nothing, flush every second.
         "x_stats_pid": os.getppid(),
@@ -53,6 +64,8 @@ def open_run(run_dir: RunDir, state: TrackingState, *, mode: str, program: str, 
         **placement,
     )
     run.define_metric("*", step_metric=GLOBAL_STEP)
+    for chart, kind in BEST.items():
+        run.define_metric(chart, step_metric=GLOBAL_STEP, summary=kind)
     return run
 
 
@@ -61,20 +74,21 @@ def send(run: Any, event: dict[str, Any]) -> None:
     import wandb
 
     match event:
+        case {"do": "report", "step": step, "parts": parts}:
+            if values := {chart: value for part in parts for chart, value in convert(part).items()}:
+                run.log({**values, GLOBAL_STEP: step})
         case {"path": path} if not Path(path).exists():
             pass
         case {"do": "row", "row": row}:
             run.log(row)
-        case {"do": "histogram", "stream": chart, "step": step, "sums": sums, "edges": edges}:
-            run.log({chart: wandb.Histogram(np_histogram=(sums, edges)), GLOBAL_STEP: step})
-        case {"do": "picture", "stream": chart, "step": step, "path": path}:
-            run.log({chart: wandb.Image(path, caption=f"step {step}"), GLOBAL_STEP: step})
+        case {"do": "table", "stream": chart, "step": step}:
+            run.log({chart: build_table(event["rows"], event["pictures"]), GLOBAL_STEP: step})
         case {"do": "artifact", "path": path, "is_input": is_input}:
             artifact = wandb.Artifact(event["name"], type=event["type"], metadata=event["metadata"])
             add = artifact.add_dir if Path(path).is_dir() else artifact.add_file
             add(path, skip_cache=True)
             if not is_input:
-                run.log_artifact(artifact)
+                run.log_artifact(artifact, aliases=event.get("aliases") or None)
             elif not run.offline:
                 run.use_artifact(artifact)
             else:
@@ -83,33 +97,81 @@ def send(run: Any, event: dict[str, Any]) -> None:
         case {"do": "finish", "state": state, "exit_code": exit_code}:
             if state is not None:
                 run.summary["state"] = state
-            if state == "stopped":
+            run.summary.update(event.get("best", {}))
+            if state == "stopped" and "SLURM_JOB_ID" not in os.environ:  # the jobs of slurm/ requeue themselves
                 run.mark_preempting()
-            if state in {"stopped", "failed"}:
+            if state == "failed":
                 run.alert(title=f"{run.name} {state}", text=f"{run.name} {state} with exit code {exit_code}")
             run.finish(exit_code=exit_code)
+
+
+def convert(part: dict[str, Any]) -> dict[str, Any]:
+    """Return chart -> value, as W&B logs it, of a row, a histogram or a picture; nothing for a picture that is gone."""
+    import wandb
+
+    match part:
+        case {"do": "row", "row": row}:
+            return dict(row)
+        case {"do": "histogram", "stream": chart, "sums": sums, "edges": edges}:
+            return {chart: wandb.Histogram(np_histogram=(sums, edges))}
+        case {"do": "picture", "stream": chart, "step": step, "path": path} if Path(path).exists():
+            return {chart: wandb.Image(path, caption=f"step {step}")}
+    return {}
+
+
+def build_table(rows: list[dict[str, Any]], pictures: list[str]) -> Any:
+    """Return a W&B table with a column of pictures, unless there are none, before the columns of the rows."""
+    import wandb
+
+    columns = list(rows[0]) if rows else []
+    data = [[row[column] for column in columns] for row in rows]
+    if pictures:
+        data = [[wandb.Image(path), *row] for path, row in zip(pictures, data, strict=True)]
+        columns = ["sample", *columns]
+    return wandb.Table(columns=columns, data=data)
 
 
 def read_events(run_dir: RunDir, path: Path, training_pid: int, state: TrackingState) -> Iterator[dict[str, Any]]:
     """Yield what training logs, until it finishes or dies; raise OwnershipError if a newer attempt takes over.
 
+    What is logged for the newest step is held back for one poll, so that a report is one row with all its parts.
     A step counts as sent before it is sent: a kill may lose it, and sync.py fills it in, but never repeats it.
     """
     events, metrics = JsonLinesFollower(path), JsonLinesFollower(run_dir.metrics)
+    held: list[dict[str, Any]] = []
     while True:
         has_died = os.getppid() != training_pid
-        logged = events.read()  # before metrics.jsonl, which is complete when the end of training is logged
+        # Before metrics.jsonl, which is complete when the end of training is logged. The first line has the start.
+        logged = [event for event in events.read() if "do" in event]
         rows = [to_event(record) for record in metrics.read()]
         if run_dir.token:
             run_dir.check_owner()
         new = [event for event in rows + logged if "stream" not in event or state.claim(event["stream"], event["step"])]
         if new:
             state.save(run_dir.wandb)
-        for event in new + has_died * [{"do": "finish", "state": "failed", "exit_code": 1}]:
-            yield event
-            if event.get("do") == "finish":
+        new += has_died * [{"do": "finish", "state": "failed", "exit_code": 1}]
+        ready, held = hold_newest(held + new) if new else (held, [])
+        for event in join_reports(ready):
+            if event["do"] == "finish":
+                yield {**event, "best": find_best_of(run_dir) if event["state"] is not None else {}}
                 return
+            yield event
         time.sleep(POLL_S)
+
+
+def hold_newest(events: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the events to send now and those of the newest step, which are sent later; all now if the run ends."""
+    if any(event["do"] == "finish" for event in events):
+        return events, []
+    newest = max((event.get("step", -1) for event in events), default=-1)
+    ready = [event for event in events if event.get("step", -1) < newest]
+    return (ready, [event for event in events if event.get("step", -1) >= newest]) if newest >= 0 else (events, [])
+
+
+def find_best_of(run_dir: RunDir) -> dict[str, dict[str, float]]:
+    """Return the best values over all attempts of a run; W&B knows only those of its own."""
+    records = read_metrics(run_dir.metrics) if run_dir.metrics.exists() else []
+    return find_best(to_event(record)["row"] for record in records)
 
 
 def describe_images(*, has_ended: bool) -> str:
@@ -146,7 +208,9 @@ def main(run_path: Path, events_path: Path, training_pid: int) -> int:
     start = JsonLinesFollower(events_path).read()[0]
     run_dir = RunDir(run_path, start["token"])
     state = TrackingState.load(run_dir.wandb)
-    state.start, state.images = start["placement"], start["images"]
+    if start["config"] is not None or not state.start:  # a report is added to the run as it is placed
+        state.start = start["placement"]
+    state.images = start["images"]
     mode = "offline" if start["mode"] == "offline" else "online"
     events = read_events(run_dir, events_path, training_pid, state)
     event: dict[str, Any] = {}
@@ -154,7 +218,7 @@ def main(run_path: Path, events_path: Path, training_pid: int) -> int:
     for _ in range(MAX_TRIES):
         run, failed, event = None, event, {}
         try:
-            run = open_run(run_dir, state, mode=mode, program=start["program"], config=start["config"])
+            run = open_run(run_dir, state, mode=mode, command=start["command"], config=start["config"])
             if mode == "online":
                 notify(f"online, {run.url}")
                 if state.images and not is_continued:

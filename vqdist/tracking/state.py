@@ -26,13 +26,12 @@ class TrackingState:
 
     @classmethod
     def load(cls, folder: Path) -> "TrackingState":
-        """Read tracking.json of RUN/wandb; without it, the id is that of the .wandb files or a W&B sweep, or new."""
+        """Read tracking.json of RUN/wandb; without it, the id is that of the .wandb files, WANDB_RUN_ID, or new."""
         with suppress(OSError, ValueError, TypeError):
             return cls(**json.loads((folder / "tracking.json").read_text()))
         for path in folder.glob("*run-*/run-*.wandb"):
             return cls(path.stem.removeprefix("run-"))
-        sweep_run_id = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
-        return cls(sweep_run_id or secrets.token_hex(4))
+        return cls(os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
 
     def save(self, folder: Path) -> None:
         """Replace tracking.json. A full disk is no error: sync.py reads from the .wandb files what W&B lacks."""

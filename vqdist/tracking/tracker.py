@@ -1,5 +1,6 @@
 """Log a training run to W&B without waiting for it: append events to a file that a separate process follows."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -46,19 +47,22 @@ class Tracker:
 
     def _start_process(self, config: RunConfig) -> None:
         folder = self._run_dir.wandb
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, os.environ)
         if not self._has_ended:  # remove what killed processes left
             clear_leftovers(folder)
             for path in folder.glob("events-*.jsonl"):
                 path.unlink()
         path = folder / f"events-{secrets.token_hex(4)}.jsonl"
-        names = {"run_name": config.run_dir.name, "job_type": config.task}
+        names = {
+            "run_name": config.tracking.name or config.run_dir.name,
+            "job_type": os.environ.get("WANDB_JOB_TYPE") or config.task,
+        }
         start = {
             "mode": config.tracking.mode,
-            "placement": config.tracking.model_dump(exclude={"mode", "images"}) | names,
+            "placement": config.tracking.model_dump(exclude={"mode", "images", "name"}) | names,
             "images": config.tracking.images,
             "config": None if self._has_ended else config.model_dump(mode="json"),
-            "program": sys.argv[0],
+            "command": sys.argv,
             "token": self._run_dir.token,
         }
         path.write_text(json.dumps(start) + "\n")
@@ -100,13 +104,34 @@ class Tracker:
         sums = np.add.reduceat(counts, edges[:-1]).tolist()
         self._append("histogram", stream=name, step=step, sums=sums, edges=edges)
 
-    def log_artifact(self, kind: str, name: str, *, path: Path, metadata: Mapping[str, Any], is_input: bool) -> None:
-        """Log a file or folder that the run has made or, with `is_input`, uses. Equal names link runs."""
-        self._append("artifact", type=kind, name=name, path=path, metadata=metadata, is_input=is_input)
+    def log_artifact(
+        self,
+        kind: str,
+        name: str,
+        *,
+        path: Path,
+        metadata: Mapping[str, Any],
+        is_input: bool,
+        aliases: Sequence[str] = (),
+    ) -> None:
+        """Log a file or folder that the run has made or, with `is_input`, uses. Equal names and contents link runs."""
+        self._append(
+            "artifact", type=kind, name=name, path=path, metadata=metadata, is_input=is_input, aliases=list(aliases)
+        )
 
     def log_row(self, row: Mapping[str, float]) -> None:
         """Log numbers that are not in metrics.jsonl: chart -> number, with `global_step`."""
         self._append("row", row=row)
+
+    def log_table(self, step: int, name: str, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Path]) -> None:
+        """Log a table.
+
+        Args:
+            rows: column -> value, with the same columns in each row.
+            pictures: a PNG file for each row; left out if `tracking.images` is false.
+        """
+        paths = [str(path.resolve()) for path in pictures] if self._sends_images else []
+        self._append("table", stream=name, step=step, rows=[dict(row) for row in rows], pictures=paths)
 
     def finish(self, state: str, exit_code: int) -> None:
         """End the run in W&B as finished, stopped or failed; wait until everything is sent, at most FINISH_LIMIT_S."""
@@ -130,6 +155,22 @@ class Tracker:
                 self._events.append({"do": verb, **fields, **paths})
         except (OSError, TypeError, ValueError) as error:
             print_message(f"W&B: {verb} not logged: {error}")
+
+
+def make_folder(folder: Path, environ: Mapping[str, str]) -> None:
+    """Create RUN/wandb. With WANDB_DIR, it is a link to a folder of the run in there.
+
+    The agent of a sweep sets WANDB_DIR to its working directory unless the user has set it; that is ignored.
+    """
+    root = environ.get("WANDB_DIR")
+    is_of_agent = "WANDB_SWEEP_ID" in environ and root == os.getcwd()
+    if root and not is_of_agent and not os.path.lexists(folder):
+        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+        target = Path(root).absolute() / "wandb" / f"{folder.parent.name}-{digest}"
+        target.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(target)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def propose_sync(run_dir: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from vqdist.config.schema import RunConfig
 from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.model_names import is_model_name
 from vqdist.foundation.progress import count_noun
 from vqdist.runs.resume_checks import keep_chosen_values, load_saved_config
 from vqdist.runs.run_dir import read_status
@@ -27,8 +28,10 @@ def resolve_config(
     Raises:
         ConfigError: WANDB_MODE has an unknown value.
     """
+    if "project" not in config.tracking.model_fields_set and environ.get("WANDB_PROJECT"):
+        config = config.replace("tracking", project=environ["WANDB_PROJECT"])
     config = config.replace("tracking", mode=resolve_mode(tracking_flag, environ, config.tracking.mode))
-    if config.checkpoint.resume not in {"auto", "never"}:
+    if config.checkpoint.resume not in {"auto", "never"} and not is_model_name(config.checkpoint.resume):
         config = config.replace("checkpoint", resume=str(Path(config.checkpoint.resume).absolute()))
     config = keep_chosen_values(config)
     if config.optim.decay_steps is None:

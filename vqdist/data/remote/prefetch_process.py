@@ -8,7 +8,6 @@ windows while there is space. To free space, it evicts the oldest shards that no
 its parent.
 """
 
-import fcntl
 import json
 import os
 import select
@@ -38,6 +37,7 @@ from vqdist.data.shards.index import index_path
 from vqdist.data.shards.manifest import Manifest, load_manifest
 from vqdist.foundation.atomic_files import write_atomic
 from vqdist.foundation.errors import FetchError, UserError
+from vqdist.foundation.file_locks import lock_file
 
 CONNECTIONS = 4
 
@@ -188,7 +188,7 @@ def lock_attempt(attempt_dir: Path) -> IO[bytes]:
     """Lock the `alive` file of an attempt; wait while another prefetch process of the same attempt holds it."""
     own = attempt_dir / f"alive.{os.getpid()}"
     file = open(own, "wb")  # noqa: SIM115 (held until the process ends)
-    fcntl.flock(file, fcntl.LOCK_EX)
+    lock_file(file)
     while True:
         try:
             os.link(own, attempt_dir / "alive")

@@ -12,7 +12,6 @@
 One process per node (`vqdist.data.remote.prefetch_process`) downloads and evicts shards. All others wait.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +29,7 @@ from vqdist.data.remote.download import Expected, RetryPolicy, check_url, fetch_
 from vqdist.data.shards.index import index_path, max_index_bytes
 from vqdist.data.shards.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardInfo
 from vqdist.foundation.errors import DamagedDataError, DataError, FetchError, Problem, StalledError, UserError
+from vqdist.foundation.file_locks import lock_file
 from vqdist.foundation.json_validation import parse_json
 
 VQVAE_FILES = {"vqvae/config.json": 2**20, "vqvae/model.safetensors": 2**33}  # name -> most bytes
@@ -240,7 +240,7 @@ def is_released(lock: Path) -> bool:
     """Whether a lock file exists and the process that held it has ended."""
     try:
         with open(lock, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock_file(file, shared=True, wait=False)
     except (FileNotFoundError, BlockingIOError):
         return False
     return True

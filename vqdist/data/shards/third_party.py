@@ -5,7 +5,6 @@ older than the index is noticed if it breaks a tar, a checksum of a PNG, or one 
 statistics.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -25,6 +24,7 @@ from vqdist.data.shards.writer import PixelHistogram
 from vqdist.data.sources.file_names import parse_split
 from vqdist.foundation.atomic_files import output_folder
 from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.file_locks import lock_file
 from vqdist.foundation.progress import ProgressBar
 
 _INDEXER_VERSION = 2  # version 1 chose among several pictures and ignored labels without a message
@@ -48,7 +48,7 @@ def index_third_party_shards(
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     with open(cache_dir / ".lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         return _find_or_create_index(folder.resolve(), [tar.relative_to(folder) for tar in tars], cache_dir, settings)
 
 

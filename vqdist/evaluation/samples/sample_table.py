@@ -1,0 +1,65 @@
+"""The samples of a PixelCNN one by one: file, conditions and bits, for the report and for W&B."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqdist.data.loading.batch import NO_NUMBER
+from vqdist.distributed.process_group import Ranks
+from vqdist.evaluation.samples.sample_folder import SampleFolder
+from vqdist.models.pixelcnn import PixelCNN
+
+CODES_FILE = "codes.npy"
+MAPS_PER_PASS = 16
+
+
+def list_samples(samples: SampleFolder, prior: PixelCNN | None, ranks: Ranks) -> list[dict[str, Any]]:
+    """Return file, label, slice and bits per code of each sample.
+
+    Args:
+        prior: the PixelCNN that drew them; None leaves the bits out.
+    Returns:
+        A row per sample. A condition that no sample has is left out, and so are bits that cannot be computed, because
+        the folder is not one that vqdist sample wrote for this PixelCNN.
+    """
+    conditions = {"label": samples.labels, "slice": samples.slice_numbers}
+    given = {name: values for name, values in conditions.items() if (values != NO_NUMBER).any()}
+    bits = None if prior is None else _measure_bits(samples, prior, ranks)
+    rows: list[dict[str, Any]] = []
+    for number, path in enumerate(samples.paths):
+        row = {name: _none_if_missing(int(values[number])) for name, values in given.items()}
+        rows.append({"file": path.name, **row} | ({} if bits is None else {"bits_per_code": bits[number]}))
+    return rows
+
+
+def _measure_bits(samples: SampleFolder, prior: PixelCNN, ranks: Ranks) -> list[float] | None:
+    codes = _read_codes(samples.paths[0].parent / CODES_FILE, len(samples), prior.num_codes)
+    wanted = {"label": samples.labels, "slice": samples.slice_numbers}
+    wanted = {name: values for name, values in wanted.items() if name in prior.condition}
+    if codes is None or any((values == NO_NUMBER).any() for values in wanted.values()):
+        return None
+    prior, bits = prior.to(ranks.device), []
+    for start in range(0, len(codes), MAPS_PER_PASS):
+        part = slice(start, start + MAPS_PER_PASS)
+        conditions = {name: torch.from_numpy(values[part]).to(ranks.device) for name, values in wanted.items()}
+        bits += prior.bits(codes[part].to(ranks.device), **conditions).mean(dim=(1, 2)).tolist()
+    return bits
+
+
+def _read_codes(path: Path, count: int, num_codes: int) -> Tensor | None:
+    """Return the code maps (count, h, w) of a folder of samples, None if there are no fitting ones."""
+    try:
+        codes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    fits = codes.ndim == 3 and len(codes) == count and np.issubdtype(codes.dtype, np.integer)
+    if not fits or codes.min() < 0 or codes.max() >= num_codes:
+        return None
+    return torch.from_numpy(codes.astype(np.int64))
+
+
+def _none_if_missing(number: int) -> int | None:
+    return None if number == NO_NUMBER else number

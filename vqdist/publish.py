@@ -1,0 +1,61 @@
+"""Publish a trained model with a card: vqdist publish RUN hf://ORG/NAME, or a folder as the second argument."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqdist.config.command_line import parse_options
+from vqdist.config.publish_options import PublishOptions
+from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.errors import ConfigError, collect
+from vqdist.foundation.progress import print_message
+
+DESCRIPTION = """Write a model and its card to a folder or to the Hugging Face hub.
+
+The files are those of RUN/model: config.json, model.safetensors and, with a PixelCNN, vqvae/. The card, README.md,
+describes data and terms, configuration, the figures of --report, copies, membership and the intended use. Every command
+that takes a run or a saved model takes hf://ORG/NAME[@REVISION] too."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command."""
+    parsed = parse_options("publish", DESCRIPTION, PublishOptions, argv)
+    options = parsed.options
+    if options is None or parsed.problems:
+        raise ConfigError(parsed.problems)
+
+    from vqdist.publishing.card import build_card
+    from vqdist.publishing.destinations import CARD, find_destination_problems, upload, write_to_folder
+    from vqdist.publishing.publication import collect_publication
+
+    (publication,) = collect(lambda: collect_publication(options), problems=find_destination_problems(options))
+    name = options.target if options.hub is None else str(options.hub)
+    card = build_card(publication, name=name, data_terms=options.data_terms, license=options.license)
+    contents = {CARD: card.encode(), **publication.contents}
+    for missing in find_gaps(options):
+        print_message(f"warning: {missing}")
+    revision = None
+    if options.hub is None:
+        write_to_folder(Path(options.target), contents, overwrite=options.overwrite)
+    else:
+        revision = upload(options.hub, contents, private=options.private)
+    at = "" if revision is None else f"@{revision}"
+    print_message(f"published {name}{at}; read its {CARD}, then `vqdist.load_model({name + at!r})` loads it")
+    emit({"published": name, "revision": revision, "files": sorted(contents)})
+
+
+def find_gaps(options: PublishOptions) -> list[str]:
+    """Return what the card lacks, and the option that adds it."""
+    gaps = []
+    if options.data_terms is None:
+        gaps.append("the card does not state the training data and its terms; --data-terms TEXT adds them")
+    if not options.report:
+        gaps.append(
+            f"the card has no figures; `vqdist evaluate --run {options.run} --out report.json`, then --report "
+            "report.json adds them, and copies and membership of a PixelCNN with --samples"
+        )
+    return gaps
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

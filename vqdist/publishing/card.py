@@ -1,0 +1,149 @@
+"""The card of a published model: README.md with data, configuration, figures, copies, membership and intended use."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+import vqdist
+from vqdist.config.command_line import show_value
+from vqdist.data.shards.manifest import Manifest
+from vqdist.evaluation.report_table import format_figure
+from vqdist.publishing.publication import Publication
+from vqdist.publishing.reports import TITLES, CopyCount, EvaluationReport, Figure
+
+NOT_A_DEVICE = (
+    "For research on generative models of images. This is no medical device: do not use the model, its images or its "
+    "scores for a decision about a person. Do not try to identify anyone in the training data."
+)
+CITATION = """\
+- vqdist {version}, MIT licence, for the software.
+- van den Oord, Vinyals, Kavukcuoglu 2017, *Neural Discrete Representation Learning* (VQ-VAE).
+- van den Oord et al. 2016, *Conditional Image Generation with PixelCNN Decoders*.
+- The sources of the training data, as their terms ask for."""
+NOT_MEASURED = "not measured by the publisher; `vqdist evaluate` measures it."
+MEANING_OF_MEMBERSHIP = "0.5: the bits per code do not reveal who was in the training data; 1: they reveal it always."
+NOT_STATED = (
+    "The publisher has not stated the training data, its licence and its terms (`--data-terms`). Ask before use."
+)
+
+
+def build_card(publication: Publication, *, name: str, data_terms: str | None, license: str | None) -> str:
+    """Return the text of README.md.
+
+    Args:
+        name: under which load_model finds the model, such as hf://ORG/NAME.
+        data_terms: the training data, its credits, licence and terms, in Markdown; None if not stated.
+        license: of the model, as the hub names it; None to leave it out.
+    """
+    sections = {
+        "Use": describe_use(publication, name),
+        "Intended use": NOT_A_DEVICE,
+        "Training data": "\n\n".join([data_terms or NOT_STATED, *describe_dataset(publication.dataset)]),
+        "Configuration": "\n\n".join(describe_configuration(publication)),
+        "Figures": "\n\n".join(map(describe_figures, publication.reports)) or NOT_MEASURED,
+        "Copies and membership": "\n".join(describe_memory(publication)),
+        "Citation": CITATION.format(version=vqdist.__version__),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"{build_header(publication, license)}\n# {publication.title}\n\n{describe_model(publication)}\n\n{body}\n"
+
+
+def build_header(publication: Publication, license: str | None) -> str:
+    """Return the metadata that the hub reads, as YAML between two lines of dashes."""
+    values = {"library_name": "vqdist", "tags": ["vqdist", publication.files.card.kind, "vq-vae"]}
+    values |= {} if license is None else {"license": license}
+    return f"---\n{yaml.safe_dump(values, sort_keys=False)}---"
+
+
+def describe_model(publication: Publication) -> str:
+    """Return a paragraph about the kind of the model and its weights."""
+    card = publication.files.card
+    kinds = {
+        "vqvae": "A VQ-VAE, which compresses an image to a grid of codes.",
+        "pixelcnn": "A gated PixelCNN over the codes of a VQ-VAE, with that VQ-VAE in `vqvae/`.",
+    }
+    step = "" if card.step is None else f" Weights of step {card.step:,}."
+    return f"{kinds[card.kind]}{step} Fingerprint `{card.fingerprint}`."
+
+
+def describe_use(publication: Publication, name: str) -> str:
+    """Return a command and a line of Python that use the model."""
+    if publication.vqvae is None:
+        command = f"vqdist encode --run {name} --data DATASET --out CODES"
+    else:
+        command = f"vqdist sample --prior {name} --num 16 --out samples"
+    return f'    {command}\n\nIn Python: `vqdist.load_model("{name}")`.'
+
+
+def describe_dataset(dataset: Manifest | None) -> Iterator[str]:
+    """Yield a paragraph about the size of the dataset, and no paths of the publisher."""
+    if dataset is None:
+        return
+    source: Mapping[str, Any] = dataset.source.get("images_source") or dataset.source
+    layout = f"Layout `{source['layout']}`. " if "layout" in source else ""
+    size = " x ".join(map(str, dataset.image_size))
+    splits = [
+        f"{name} {split.samples:,} {'maps' if dataset.kind == 'codes' else 'slices'} of {split.subjects:,} subjects"
+        for name, split in dataset.splits.items()
+    ]
+    yield f"{layout}{size} pixels, {dataset.channels} channel{'s' * (dataset.channels > 1)}: {'; '.join(splits)}."
+
+
+def describe_configuration(publication: Publication) -> Iterator[str]:
+    """Yield the architecture of each model, and the settings of the run."""
+    for files in filter(None, (publication.files, publication.vqvae)):
+        values = ", ".join(f"`{key}` {show_value(value)}" for key, value in files.card.model.items())
+        yield f"{TITLES[files.card.kind]}: {values}."
+    for section, keys in publication.settings.items():
+        if section != "model" and keys:
+            yield f"`{section}`: " + ", ".join(f"`{key}` {show_value(value)}" for key, value in keys.items()) + "."
+
+
+def describe_figures(report: EvaluationReport) -> str:
+    """Return a table of the metrics of a report with their intervals."""
+    counts = f"{report.samples:,} samples of {report.subjects:,} subjects"
+    rows = [
+        f"| `{name}` | {format_figure(figure.mean)} | {_show_interval(figure)} |"
+        for name, figure in report.metrics.items()
+    ]
+    heading = f"{TITLES[report.task]}, split `{report.split}`, {counts}; intervals are 95 %, over subjects."
+    return "\n".join([heading, "", "| metric | mean | interval |", "|---|---|---|", *rows])
+
+
+def describe_memory(publication: Publication) -> Iterator[str]:
+    """Yield the search for copies and the membership AUC as a list."""
+    if publication.vqvae is None:
+        yield "Not measured: both are figures of a PixelCNN."
+        return
+    copies = [report.copies for report in publication.reports if report.copies is not None]
+    aucs = [(report, auc) for report in publication.reports if (auc := report.metrics.get("membership_auc"))]
+    yield from map(_describe_copies, copies)
+    if not copies:
+        yield f"- Copies: {NOT_MEASURED}"
+    for report, auc in aucs:
+        yield f"- Membership AUC on `{report.split}`: {_show(auc)}. {MEANING_OF_MEMBERSHIP}"
+    if not aucs:
+        yield f"- Membership: {NOT_MEASURED}"
+
+
+def _describe_copies(found: CopyCount) -> str:
+    line = f"- Near copies of training slices: {found.samples} of {found.samples_of:,} samples"
+    line += f" ({found.real} of {found.real_of:,} real slices of the split)."
+    if found.distance_ratio is not None:
+        line += (
+            f" The median distance of a sample to the nearest training slice is {format_figure(found.distance_ratio)}"
+        )
+        line += " times that of a real slice of the split."
+    return line
+
+
+def _show(figure: Figure) -> str:
+    interval = _show_interval(figure)
+    return f"{format_figure(figure.mean)} ({interval})" if interval else format_figure(figure.mean)
+
+
+def _show_interval(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{format_figure(figure.low)} to {format_figure(figure.high)}"
