@@ -10,6 +10,7 @@ from torch import Tensor
 from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 
 CODES_FILE = "codes.npy"
@@ -44,8 +45,8 @@ def _measure_bits(samples: SampleFolder, prior: PixelCNN, ranks: Ranks) -> list[
     prior, bits = prior.to(ranks.device), []
     for start in range(0, len(codes), MAPS_PER_PASS):
         part = slice(start, start + MAPS_PER_PASS)
-        conditions = {name: torch.from_numpy(values[part]).to(ranks.device) for name, values in wanted.items()}
-        bits += prior.bits(codes[part].to(ranks.device), **conditions).mean(dim=(1, 2)).tolist()
+        conditions = MapConditions(**{name: torch.from_numpy(values[part]) for name, values in wanted.items()})
+        bits += prior.bits(codes[part], conditions=conditions).mean(dim=(1, 2)).tolist()
     return bits
 
 
