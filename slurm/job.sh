@@ -17,7 +17,7 @@ log() { echo "[$(date '+%F %T') job $job] $*"; }
 
 field() { # FILE KEY: print a value of a JSON object, or nothing if it is missing
   [[ -e $1 ]] || return 0
-  ${container[@]+"${container[@]}"} "$VQDIST_PYTHON" -c '
+  run_python -c '
 import json, sys
 value = json.load(sys.stdin).get(sys.argv[1])
 print("" if value is None else value)' "$2" <"$1"
@@ -35,7 +35,6 @@ prepare() {
   choose_interpreter
   # In Slurm 22.05 to 23.02 srun does not inherit --cpus-per-task.
   [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-  read -ra run_flags <<<"${VQDIST_SRUN:-}"
   local per_node
   per_node=$(ranks_per_node) || per_node=
   if [[ ${ACCELERATE_USE_CPU:-} == true ]] && ((${SLURM_GPUS_ON_NODE:-0})); then
@@ -89,7 +88,8 @@ set_rendezvous() {
 
 # start_ranks MODULE ARGUMENTS: starts srun in the background, so that traps run at once, and sets $ranks to its PID.
 start_ranks() {
-  local per_node flags=(--kill-on-bad-exit=1 ${run_flags[@]+"${run_flags[@]}"})
+  local per_node flags=(--kill-on-bad-exit=1 ${run_flags[@]+"${run_flags[@]}"}) on_node=()
+  in_srun_container || on_node=("$home/slurm/on_node.sh") # the environment of a container needs no modules of the node
   set_rendezvous
   if [[ ${VQDIST_LAUNCH:-rank} == accelerate ]]; then
     if ! per_node=$(ranks_per_node); then
@@ -99,7 +99,7 @@ start_ranks() {
     # The launcher of a node gets all CPUs and GPUs of the job there.
     unset SRUN_CPUS_PER_TASK SLURM_CPUS_PER_GPU
     flags+=(--ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE")
-    RANKS=$per_node srun "${flags[@]}" "$home/launch/node.sh" "$@" &
+    RANKS=$per_node srun "${flags[@]}" ${on_node[@]+"${on_node[@]}"} "$home/launch/node.sh" "$@" &
   else
     if [[ -z ${SLURM_NTASKS:-} ]]; then
       per_node=$(ranks_per_node)
@@ -111,7 +111,7 @@ start_ranks() {
       flags+=(--ntasks=$((per_node * SLURM_JOB_NUM_NODES)) --ntasks-per-node="$per_node")
       flags+=(--cpus-per-task=$((SLURM_CPUS_ON_NODE / per_node)))
     fi
-    srun "${flags[@]}" "$home/launch/rank.sh" "$@" &
+    srun "${flags[@]}" ${on_node[@]+"${on_node[@]}"} "$home/launch/rank.sh" "$@" &
   fi
   ranks=$!
 }
@@ -157,4 +157,33 @@ stage_data() { # FOLDER
 
 unstage_data() { # FOLDER
   [[ -z $1 ]] || srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 rm -rf "$1" || true
+}
+
+# Prints the options of sbatch with which this job was submitted, one per line, from its record and variables.
+list_options() {
+  local record field variable
+  record=$(scontrol --oneliner show job "$SLURM_JOB_ID" 2>/dev/null) || return 1
+  local -A fields=([Partition]=partition [Account]=account [QOS]=qos [TimeLimit]=time [Features]=constraint
+    [Reservation]=reservation [JobName]=job-name [StdOut]=output)
+  local -A variables=([SLURM_NTASKS]=ntasks [SLURM_NTASKS_PER_NODE]=ntasks-per-node [SLURM_CPUS_PER_TASK]=cpus-per-task
+    [SLURM_GPUS]=gpus [SLURM_GPUS_PER_NODE]=gpus-per-node [SLURM_GPUS_PER_TASK]=gpus-per-task
+    [SLURM_CPUS_PER_GPU]=cpus-per-gpu [SLURM_MEM_PER_NODE]=mem [SLURM_MEM_PER_CPU]=mem-per-cpu
+    [SLURM_MEM_PER_GPU]=mem-per-gpu [SLURM_JOB_NUM_NODES]=nodes)
+  for field in "${!fields[@]}"; do
+    [[ -z $(field_of "$field") ]] || echo "--${fields[$field]}=$(field_of "$field")"
+  done
+  for variable in "${!variables[@]}"; do
+    [[ -z ${!variable:-} ]] || echo "--${variables[$variable]}=${!variable}"
+  done
+  field=$(field_of TresPerNode)
+  [[ -z $field || -n ${SLURM_GPUS_PER_NODE:-} ]] || echo "--gres=${field//gres[:\/]/}"
+}
+
+submit_again() { # SCRIPT ARGUMENT...: submit a job with $options, to start after this one; print its ID
+  local id
+  ((${#options[@]})) || return 1
+  id=$(sbatch --parsable --dependency="afterany:$SLURM_JOB_ID" --open-mode=append "${options[@]}" "$@") || return 1
+  id=${id%%;*}
+  [[ ! -e ${VQDIST_JOB_FILE:-} ]] || echo "$id" >"$VQDIST_JOB_FILE" # pipeline.sh then knows the job of the stage
+  echo "$id"
 }

@@ -76,15 +76,6 @@ report() { # LINE: print what becomes of a stage, in a dry run after the checks
   if ((dry_run)); then chain+=("$1"); else echo "$1"; fi
 }
 
-quote() { # WORD...: print a command line that a shell reads back; most words need no quotes
-  local word line=''
-  for word in "$@"; do
-    [[ $word =~ ^[[:alnum:]_@%+=:,./-]+$ ]] || word=${word@Q}
-    line+="$word "
-  done
-  echo "${line% }"
-}
-
 # stage NAME DONE AFTER... -- SBATCH-FLAGS... SCRIPT ARGUMENTS: submits a stage unless DONE succeeds, to run after the
 # stages AFTER, and sets waits[NAME] to its job. $submit is the command that submits it.
 declare -A waits=()
@@ -113,7 +104,7 @@ stage() {
     chain+=("$name: $(quote "${submit[@]}" "$@")")
     return
   fi
-  id=$("${submit[@]}" "$@")
+  id=$(VQDIST_JOB_FILE=$out/jobs/$name "${submit[@]}" "$@")
   id=${id%%;*}
   echo "$id ${after[*]}" >"$out/jobs/$name"
   waits[$name]=$id
@@ -209,7 +200,7 @@ code=0
 choose_interpreter
 run_module vqdist.doctor --help >/dev/null 2>&1 ||
   fail "\`${container[*]+${container[*]} }$VQDIST_PYTHON -m vqdist.doctor\` found no working environment; expected the one" \
-    "of \`bash launch/environment.sh\`, or VQDIST_PYTHON"
+    "of \`bash launch/environment.sh\`, or VQDIST_PYTHON; --no-check submits without it"
 printf '%s\n' "${chain[@]}" # before the table of problems, which has to stay on the screen
 printf '%s\n' "${chain[@]}" | run_module vqdist.diagnosis.pipeline_plan "$out" >&2 || code=$?
 ((code == 0)) || echo "pipeline.sh: error: the stages cannot be submitted like this: see the table above" >&2

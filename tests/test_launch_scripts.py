@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("demo", "gpu_check", "node", "rank", "results", "wandb_sync")
-SCRIPTS = tuple(f"launch/{name}.sh" for name in NAMES)
+SCRIPTS = (*(f"launch/{name}.sh" for name in NAMES), "slurm/submit.sh")
 # The record of a job of two nodes without options, as scontrol prints it.
 RECORD = (
     "JobId=7 JobName=it Requeue=1 Restarts=0 NumNodes=2 NumCPUs=2 NumTasks=2 CPUs/Task=1 NtasksPerN:B:S:C=0:0:*:* "
@@ -243,3 +243,105 @@ def test_stages_are_checked_before_they_are_submitted(tmp_path: Path, words: tup
     assert ("optim.lrr: an unknown key" in result.stderr) is not submits
     assert (tmp_path / "submitted").exists() is submits
     assert (tmp_path / "out").exists() is submits
+
+
+SOURCE_JOB = "home=$PWD; source slurm/interpreter.sh; "
+
+
+def test_code_of_the_site_runs_without_the_options_that_it_fails_under(tmp_path: Path) -> None:
+    site = tmp_path / "site.sh"
+    site.write_text(
+        "export SEEN=file\n"
+        'site_environment() { echo "to the log $UNSET_VARIABLE"; false; false | true; export SEEN="$SEEN function"; }\n'
+        "[[ -d /nowhere ]] && :\n"
+    )
+    script = SOURCE_JOB + 'read_site; choose_interpreter; echo "$SEEN $- $(set -o | grep pipefail)"; echo "$UNSET"'
+    result = bash(script, VQDIST_SITE=str(site))
+    assert result.returncode == 1, "-u is set again"
+    seen, kind, flags, _, pipefail = result.stdout.split()
+    assert (seen, kind, pipefail) == ("file", "function", "on")
+    assert {"e", "u"} <= set(flags)
+    assert "to the log" in result.stderr
+    assert "warning: source" in result.stderr, "the file ended with an exit code"
+
+
+def test_the_environment_is_entered_on_each_node(tmp_path: Path) -> None:
+    site = tmp_path / "site.sh"
+    site.write_text(f"site_environment() {{ export GREETING=here; echo entered >>'{tmp_path}/log'; }}\n")
+    command = "exec slurm/on_node.sh bash -c 'kill -USR1 $$; echo $GREETING $1' - there"
+    result = bash(command, VQDIST_SITE=str(site))
+    assert (result.returncode, result.stdout) == (0, "here there\n")
+    assert (tmp_path / "log").read_text() == "entered\n"
+
+
+def test_python_runs_inside_the_container_of_srun(tmp_path: Path) -> None:
+    add_program(tmp_path, "srun", 'echo srun "$@"')
+    add_program(tmp_path, "python", 'echo host "$@"')
+    script = SOURCE_JOB + "read_site; choose_interpreter; run_module vqdist.doctor --preflight"
+    options = {"VQDIST_SITE": "/nowhere", "VQDIST_SRUN": "--container-image=a.sqsh --container-mounts=/data"}
+    inside = bash(script, path=tmp_path, SLURM_JOB_ID="7", **options).stdout.split()
+    assert inside[0] == "srun"
+    assert inside[-6:] == [*options["VQDIST_SRUN"].split(), "python", "-m", "vqdist.doctor", "--preflight"]
+    assert bash(script, path=tmp_path, **options).stdout == "host -m vqdist.doctor --preflight\n"
+
+
+def test_a_new_job_has_the_options_of_the_one_that_cannot_be_requeued(tmp_path: Path) -> None:
+    record = (
+        RECORD.replace("MinMemoryNode=0", "MinMemoryNode=500M")
+        + " Partition=gpu Account=mine QOS=(null) TimeLimit=01:00:00 Features=a100 StdOut=/out/a-7.log"
+    )
+    add_program(tmp_path, "scontrol", f"cat <<'END'\n{record} TresPerNode=gres/gpu:a100:4\nEND")
+    add_program(tmp_path, "sbatch", f"printf '%s\\n' \"$@\" >'{tmp_path}/call'; echo '8;cluster'")
+    (tmp_path / "stage").write_text("7 \n")
+    job = JOB | {"SLURM_NTASKS": "2", "SLURM_MEM_PER_NODE": "500", "VQDIST_JOB_FILE": str(tmp_path / "stage")}
+    script = (
+        "home=$PWD; source slurm/job.sh; mapfile -t options < <(list_options); submit_again s.sbatch --config 'a b'"
+    )
+    result = bash(script, path=tmp_path, **job)
+    assert (result.returncode, result.stdout) == (0, "8\n"), result.stderr
+    assert (tmp_path / "stage").read_text() == "8\n"
+    words = (tmp_path / "call").read_text().splitlines()
+    assert words[:3] == ["--parsable", "--dependency=afterany:7", "--open-mode=append"]
+    assert words[-3:] == ["s.sbatch", "--config", "a b"]
+    assert set(words[3:-3]) == {
+        *("--partition=gpu", "--account=mine", "--time=01:00:00", "--constraint=a100", "--output=/out/a-7.log"),
+        *("--job-name=it", "--gres=gpu:a100:4", "--ntasks=2", "--nodes=2", "--mem=500"),
+    }
+    add_program(tmp_path, "sbatch", "exit 1")
+    assert bash(script, path=tmp_path, **job).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "found"),
+    [
+        (["slurm/train.sbatch", "--config", "vqvae_debug"], 0, ""),
+        (["slurm/train.sbatch", "--config", "vqvae_debug", "--optim.lrr", "1"], 2, "optim.lrr: an unknown key"),
+        (["--ntasks=99", "slurm/train.sbatch", "--config", "vqvae_debug"], 2, "99 ranks"),
+        (["slurm/command.sbatch", "vqdist.score", "--priro", "x"], 2, "--priro: an unknown option"),
+        (["--no-check", "slurm/train.sbatch", "--optim.lrr", "1"], 0, ""),
+        (["--dry-run", "slurm/train.sbatch", "--run.name", "a'b"], 2, "run.name: "),
+        (["slurm/nosuch.sbatch"], 2, "SCRIPT: found no file slurm/nosuch.sbatch"),
+        (["vqdist.train"], 2, "SCRIPT: found none"),
+    ],
+)
+def test_a_job_is_checked_and_submitted_with_the_settings_of_the_site(
+    tmp_path: Path, words: list[str], code: int, found: str
+) -> None:
+    site = tmp_path / "site.sh"
+    site.write_text("export SBATCH_ACCOUNT=mine\n")
+    add_program(tmp_path, "sbatch", f'echo "$SBATCH_ACCOUNT $*" >{tmp_path}/call')
+    variables = {"VQDIST_SITE": str(site), "VQDIST_PYTHON": sys.executable}
+    result = bash('exec slurm/submit.sh "$@"', *words, path=tmp_path, **variables)
+    assert result.returncode == code, result.stderr
+    assert found in result.stderr
+    given = [word for word in words if word != "--no-check"]
+    assert ((tmp_path / "call").read_text() if code == 0 else None) == (
+        f"mine {' '.join(given)}\n" if code == 0 else None
+    )
+    assert (tmp_path / "call").exists() is (code == 0)
+
+
+def test_a_job_is_shown_without_submitting_it(tmp_path: Path) -> None:
+    words = ["--dry-run", "--comment=a b", "slurm/train.sbatch", "--config", "vqvae_debug"]
+    result = bash('exec slurm/submit.sh "$@"', *words, VQDIST_SITE="/nowhere", VQDIST_PYTHON=sys.executable)
+    assert (result.returncode, result.stdout) == (0, "sbatch '--comment=a b' slurm/train.sbatch --config vqvae_debug\n")

@@ -3,8 +3,8 @@
     accelerate launch -m vqdist.train [--config FILE] [--section.key VALUE ...]
 
 Without --config it trains a VQ-VAE on synthetic slices that it makes under run.dir. Without a launcher it uses one
-device. --print-config shows the resulting configuration. Exit codes: 0 finished; 75 stopped with a checkpoint, run
-the same command again to continue; 2 wrong command, configuration or data; 1 anything else.
+device. --print-config shows the resulting configuration. Exit codes: 0 finished; 75 stopped with a checkpoint, run the
+same command again to continue; 2 wrong command, configuration or data; 1 anything else.
 """
 
 import os

@@ -36,7 +36,10 @@ class DataSection(Section):
     """The dataset and how its samples are loaded."""
 
     path: PathText | None = key(
-        None, "dataset: folder or URL; null: synthetic slices, made under run.dir", min_length=1
+        None,
+        "dataset: folder or URL; or third-party shards: folder, tar, or pattern or URL of tars such as "
+        "s3://bucket/train-{000..007}.tar; null: synthetic slices, made under run.dir",
+        min_length=1,
     )
     image_key: str | None = key(
         None,
