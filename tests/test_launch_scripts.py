@@ -159,6 +159,30 @@ def test_without_an_answer_of_slurm_outer_variables_are_refused(tmp_path: Path) 
     assert "SLURM_STEP_ID" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "per_node", "flags"),
+    [
+        ({"SLURM_GPUS_PER_TASK": "1", "SLURM_GPU_BIND": "single:1"}, "4", "--gpus-per-node=4 -v"),
+        ({"SLURM_TRES_PER_TASK": "cpu:2,gres:gpu:1"}, "4", "--gpus-per-node=4 -v"),
+        ({"SLURM_TRES_PER_TASK": "cpu:2"}, "4", "-v SLURM_TRES_PER_TASK"),
+        ({"SLURM_GPUS_PER_TASK": "1"}, "", "-v SLURM_GPUS_PER_TASK"),
+        ({}, "4", "-v"),
+    ],
+)
+@pytest.mark.parametrize("constrained", [True, False])
+def test_tasks_share_the_gpus_of_their_node(
+    variables: dict[str, str], per_node: str, flags: str, constrained: bool, tmp_path: Path
+) -> None:
+    """Without device cgroups --gpu-bind=none would show every GPU of the node, those of other jobs too."""
+    add_program(tmp_path, "scontrol", f"echo 'ConstrainDevices        = {'yes' if constrained else 'no'}'")
+    script = 'home=. SLURM_JOB_ID=7; source slurm/job.sh; run_flags=(-v); share_gpus "$1"'
+    script += "; echo ${run_flags[*]} $(compgen -A export SLURM_ | grep -E 'PER_TASK|BIND')"
+    result = bash(script, per_node, path=tmp_path, SLURM_GPUS_ON_NODE="4", **variables)
+    if constrained:
+        flags = flags.replace("=4", "=4 --gpu-bind=none")
+    assert (result.stdout, result.stderr) == (f"{flags}\n", "")
+
+
 def dry_run(*words: object, site: Path | str = "/dev/null", **variables: str) -> subprocess.CompletedProcess[str]:
     variables |= {"VQDIST_SITE": str(site), "VQDIST_PYTHON": sys.executable}
     return bash('exec slurm/pipeline.sh --dry-run "$@"', *words, **variables)

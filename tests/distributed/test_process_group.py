@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,10 @@ from vqdist.distributed.process_group import (
     device_problems,
     init_process_group,
     launch_problems,
+    raising_stalled_error,
     wants_cpu,
 )
-from vqdist.foundation.errors import StalledError
+from vqdist.foundation.errors import ConfigError, StalledError
 
 STALLED = "another rank died or did not respond within run.timeout_s"
 # A rank that dies is detected at once, whatever the timeout; one that hangs, when the timeout is over.
@@ -157,6 +160,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         ("auto", {}, False),
         ("auto", {"ACCELERATE_USE_CPU": "yes"}, True),
         ("auto", {"CUDA_VISIBLE_DEVICES": "-1"}, True),
+        ("auto", {"CUDA_VISIBLE_DEVICES": ""}, True),
         ("cuda", {"CUDA_VISIBLE_DEVICES": "0,1"}, False),
     ):
         assert wants_cpu(device, environment) == expected
@@ -167,6 +171,50 @@ def test_a_device_and_a_launcher_that_contradict_each_other(monkeypatch: pytest.
     (problem,) = device_problems("cuda", {"ACCELERATE_USE_CPU": "true"})
     assert str(problem).startswith("run.device: found cuda, and ACCELERATE_USE_CPU=true in the environment")
     assert device_problems("cuda", {"ACCELERATE_USE_CPU": "false"}) == device_problems("cuda", {}) == []
+
+
+def join_as_gpu_ranks() -> list[Any]:
+    """Join where torch sees a GPU, with the process group of GPUs, whose part for the CPU is gloo.
+
+    NCCL is replaced by gloo too, as there is no GPU.
+    """
+    import accelerate
+
+    seen: dict[str, Any] = {}
+
+    def join(*, cpu: bool, backend: str, timeout: timedelta) -> SimpleNamespace:
+        seen.update(cpu=cpu, backend=backend, timeout_s=timeout.total_seconds(), local_rank=os.environ["LOCAL_RANK"])
+        torch.distributed.init_process_group(backend.replace("nccl", "gloo"), timeout=timeout)
+        rank = torch.distributed.get_rank()
+        return SimpleNamespace(process_index=rank, num_processes=2, device=torch.device("cuda", 0))
+
+    accelerate.PartialState = join
+    del os.environ["ACCELERATE_USE_CPU"]
+    os.environ["CUDA_VISIBLE_DEVICES"] = "MIG-1"
+    torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1
+    ranks = init_process_group("auto", timeout_s=30.0)
+    gloo = torch.distributed.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+    ranks.barrier()
+    exchanged = [ranks.any(ranks.rank == 1), ranks.broadcast_object(ranks.rank), ranks.gather_objects(ranks.rank)]
+    return [seen, gloo.options._timeout.total_seconds(), ranks.local_rank, os.environ["LOCAL_RANK"], exchanged]
+
+
+@pytest.mark.ranks
+def test_ranks_with_gpus_exchange_flags_and_objects_over_gloo() -> None:
+    found = on_ranks(join_as_gpu_ranks, ranks=2)
+    for rank, (seen, timeout_s, *ranks_here, exchanged) in enumerate(found):
+        assert seen.pop("timeout_s") > 60.0, "gloo reports a rank that hangs before NCCL ends the process"
+        assert seen == {"cpu": False, "backend": "cuda:nccl,cpu:gloo", "local_rank": "0"}, "the only GPU is number 0"
+        assert timeout_s == 30.0
+        assert ranks_here == [rank, str(rank)]
+        assert exchanged == [[True], 0, [0, 1]]
+
+
+def test_two_ranks_on_one_gpu_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    expected = "CUDA_VISIBLE_DEVICES: found 0, and two ranks on one GPU"
+    with pytest.raises(ConfigError, match=expected), raising_stalled_error():
+        raise torch.distributed.DistBackendError("Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 4000")
 
 
 def join_alone() -> list[Any]:

@@ -198,11 +198,36 @@ def test_a_device_that_queues_work_takes_the_same_steps(monkeypatch: pytest.Monk
             patch.setattr(Tensor, "tolist", lambda tensor: events.append("read") or read(tensor))
             patch.setattr("vqdist.training.step.step_unless", step_and_note)
             result = train_step(queued, [batch], NOTHING, while_queued=lambda: events.append("next batch"))
-        assert events == ["step", "next batch", "read"]
+        assert events == ["step", "next batch", "read", "read"], "of the device, and then of the flags on the host"
         assert (result.finite, result.lr) == (expected.finite, expected.lr)
         assert torch.equal(queued.task.model.weight, usual.task.model.weight)
     assert vars(queued.progress) == vars(usual.progress)
     assert queued.progress.bad_steps == 1
+
+
+def test_requests_are_exchanged_on_the_host_before_it_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that has ended is an error of the exchange; the wait for the device would not end."""
+    events: list[Any] = []
+    read = Tensor.tolist
+
+    @dataclass(frozen=True)
+    class Noting(Doubling):
+        def all_reduce(self, tensor: Tensor) -> Tensor:
+            events.append(len(tensor))
+            return super().all_reduce(tensor)
+
+    monkeypatch.setattr(devices, "QUEUING_DEVICES", frozenset({"cpu"}))
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: events.append("read") or read(tensor))
+    config = configure(**{"data.global_batch_size": 8})
+    state = build(config, ranks=Noting(0, 2, 0, CPU))
+    state.optimizer = build_optimizer(state.task.model, [], config.optim, state.ranks)
+    requests = RankRequests(checkpoint=True)
+    result = train_step(state, [make_batch(images(4))], requests, while_queued=lambda: events.append("next batch"))
+    # Two loss terms, the flag of a bad step and the task's buffer on the device; four flags on the host.
+    assert events[:4] == [4, "next batch", 4, "read"]
+    assert result.requests == RankRequests(stop=False, checkpoint=True)
+    assert (state.progress.sums["loss"][1], state.task.seen.item()) == (8.0, 8.0)
 
 
 def test_a_bad_loss_term_with_a_finite_gradient_is_skipped_in_fp16() -> None:

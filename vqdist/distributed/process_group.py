@@ -45,10 +45,8 @@ def raising_stalled_error() -> Iterator[None]:
         if (fault := find_worker_fault(error)) is not None:
             raise fault from error
         if "Duplicate GPU" in str(error):
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
-            raise ConfigError.of(
-                "CUDA_VISIBLE_DEVICES", f"{visible}: two ranks use one GPU", "a GPU per rank"
-            ) from error
+            found = f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'nothing')}, and two ranks on one GPU"
+            raise ConfigError.of("CUDA_VISIBLE_DEVICES", found, "a GPU for each rank") from error
         if isinstance(error, dist.DistError) or "/gloo/" in str(error):
             reason = str(error).split("] ", 1)[-1].split(". ")[0]  # gloo prefixes its source location
             raise StalledError(f"another rank died or did not respond within run.timeout_s: {reason}") from error
