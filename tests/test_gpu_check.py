@@ -13,13 +13,14 @@ SCRIPT = ROOT / "launch/gpu_check.sh"
 NOT_NEEDED = ("wandb", "webdataset", "nibabel", "fsspec", "matplotlib", "torchvision", "monai")
 HIDE = f"""
 import sys
+from importlib.machinery import PathFinder
 
-class Hider:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {NOT_NEEDED}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {NOT_NEEDED} else PathFinder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Hider())
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
 """
 
 
