@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support import VOLUMES, run_on_ranks, save_prior, save_vqvae, write_codes, write_image_set, write_images
 
 from vqdist import load_model, sample
 from vqdist.foundation.command import run_command
@@ -94,3 +94,23 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     (tmp_path / "file").touch()
     fails_with("3 problems", prior=tmp_path / "no", vqvae=tmp_path / "none", out=tmp_path / "file" / "new")
     fails_with("3 problems", "--num", "top_k", "--out", num=0, top_k=99, out=tmp_path / "file" / "new")
+
+
+@pytest.mark.ranks
+def test_volumes_on_two_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_image_set(tmp_path / "images", slices=VOLUMES)
+    codes = write_codes(tmp_path / "codes", save_vqvae(tmp_path / "run"), images)
+    prior = save_prior(tmp_path / "prior", codes, condition="slice", context="previous")
+    words = ["--prior", prior, "--volumes", 17, "--seed", 2]
+    alone = [str(word) for word in (*words, "--out", tmp_path / "alone", "--device", "cpu")]
+    assert run_command(sample.main, alone) == 0
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"out": str(tmp_path / "alone"), "volumes": 17}
+    assert "wrote 17 volumes; look at" in written.err
+    run_on_ranks("sample", *words, "--out", tmp_path / "two", ranks=2)
+    names = sorted(path.name for path in (tmp_path / "alone").iterdir())
+    assert len(names) == 2 * 17 + 2
+    assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
+    for name in names:
+        if name != "samples.json":
+            assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name

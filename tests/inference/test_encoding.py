@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import ALONE, save_vqvae, write_codes, write_images
+from support import ALONE, VOLUMES, save_vqvae, write_codes, write_image_set, write_images
 
 from vqdist import load_model
 from vqdist.config.augmentation import Mirror
 from vqdist.config.command_options import EncodeOptions
+from vqdist.data.previous_slices import find_previous_samples
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
+from vqdist.data.sources.slice_affines import centred_affine
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.inference.encoding import encode
 from vqdist.models.io import fingerprint
@@ -146,3 +148,23 @@ def test_damage_ends_the_command_and_leaves_nothing(run: Path, tmp_path: Path) -
     with pytest.raises(UserError, match=r"test/shard-000001\.tar, sample s6_20"):
         encode(EncodeOptions(run=run, data=images, out=tmp_path / "codes"), ALONE)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_the_views_of_a_volume_stay_neighbours(tmp_path: Path) -> None:
+    affine = centred_affine(2.0, 32)
+    images = write_image_set(tmp_path / "images", slices=VOLUMES, affine=affine)
+    run, out = save_vqvae(tmp_path / "run"), tmp_path / "codes"
+    encode(EncodeOptions(run=run, data=images, out=out, views=3, shift=2, mirror="up-down"), ALONE)
+    manifest = load_manifest(out)
+    assert manifest.affine == affine
+    reader = ShardReader(out, manifest, "train")
+    pairs = [(index, before) for index, before in enumerate(find_previous_samples(reader).tolist()) if before >= 0]
+    assert len(pairs) == 5 * 3 * 3  # volumes, pairs of neighbours, views
+    for index, before in pairs:
+        info, other = reader.read_info(index), reader.read_info(before)
+        assert (info["subject"], info["slice"]) == (other["subject"], other["slice"] + 1)
+        assert info.get("view") == other.get("view")
+    shifts = {
+        tuple(reader.read_info(index)["view"]["shift"]) for index, _ in pairs if "view" in reader.read_info(index)
+    }
+    assert len(shifts) > 3  # subjects and views differ

@@ -84,10 +84,13 @@ def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit
     return []
 
 
-def find_previous_problems(previous: Any, *, num: int, num_codes: int, reads_previous: bool) -> list[Problem]:
+def find_previous_problems(
+    previous: Any, *, num: int, grid: tuple[int, int] | None, num_codes: int, reads_previous: bool
+) -> list[Problem]:
     """Return a problem unless previous maps are (num, h, w) int64 in [-1, K), or None.
 
     Args:
+        grid: (h, w) of the maps; None if it is not known yet.
         reads_previous: whether the model takes them.
     """
     if previous is None:
@@ -99,19 +102,14 @@ def find_previous_problems(previous: Any, *, num: int, num_codes: int, reads_pre
         return [Problem("previous", str(found), f"int64 of shape ({num}, h, w)")]
     if len(previous) != num:
         return [Problem("previous", f"{len(previous)} maps", f"{num}, one for each map; all -1 for none")]
+    if grid is not None and tuple(previous.shape[1:]) != grid:
+        found, expected = (f"maps of {h} x {w}" for h, w in (previous.shape[1:], grid))
+        return [Problem("previous", found, f"{expected}, the size of the maps")]
     if previous.device.type == "cpu" and not torch.compiler.is_compiling() and previous.numel():
         low, high = (int(value) for value in previous.aminmax())
         if low < -1 or high >= num_codes:
             return [Problem("previous", str(low if low < -1 else high), f"numbers in [-1, {num_codes})")]
     return []
-
-
-def find_previous_grid_problems(previous: Tensor | None, grid: tuple[int, int]) -> list[Problem]:
-    """Return a problem unless previous maps have the size (h, w) of the maps."""
-    if previous is None or tuple(previous.shape[1:]) == grid:
-        return []
-    found, expected = (f"maps of {h} x {w}" for h, w in (previous.shape[1:], grid))
-    return [Problem("previous", found, f"{expected}, the size of the maps")]
 
 
 def expand_condition(value: int | Tensor | None, num: int) -> Tensor | None:

@@ -13,12 +13,7 @@ from torch import Tensor, nn
 
 from vqdist.config.section import build_section, takes_keys
 from vqdist.foundation.errors import UserError
-from vqdist.models.argument_checks import (
-    find_previous_grid_problems,
-    find_previous_problems,
-    require_codes,
-    require_grid,
-)
+from vqdist.models.argument_checks import find_previous_problems, require_codes, require_grid
 from vqdist.models.codebook_projection import project_codebook
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes
@@ -340,13 +335,11 @@ class PixelCNN(nn.Module):
         """
         limits = {"label": self.num_labels, "slice": self.num_slices}
         problems = conditions.find_problems(num, limits, [name for name in limits if name in self.condition])
-        found = find_previous_problems(
-            conditions.previous, num=num, num_codes=self.num_codes, reads_previous=self.reads_previous
+        problems += find_previous_problems(
+            conditions.previous, num=num, grid=grid, num_codes=self.num_codes, reads_previous=self.reads_previous
         )
-        if not found and grid is not None:
-            found = find_previous_grid_problems(conditions.previous, grid)
-        if problems or found:
-            raise UserError(problems + found)
+        if problems:
+            raise UserError(problems)
 
 
 def _grid(codes: Tensor) -> tuple[int, int]:

@@ -65,7 +65,7 @@ def _blank_batch(config: RunConfig, manifest: Manifest, ranks: Ranks) -> Batch:
     values = torch.zeros(size, *shape, dtype=torch.uint8 if manifest.kind == "images" else torch.int64)
     zeros = torch.zeros(size, dtype=torch.int64)
     previous = torch.full_like(values, NO_CODE) if config.model.reads_previous else None
-    conditions = MapConditions(zeros, zeros, previous)
+    conditions = MapConditions(zeros, zeros, previous=previous)
     return Batch(0, True, values, conditions, torch.full((size,), NO_NUMBER), torch.zeros(size))
 
 
