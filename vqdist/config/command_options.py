@@ -199,6 +199,13 @@ class SampleOptions(Options):
         None, "class of all slices, by number from 0 or by name; null: drawn from the training data"
     )
     slice: Int | None = key(None, "slice number of all slices; null: drawn from the training data")
+    condition: tuple[Text, ...] = key(
+        (),
+        "NAME=VALUE, such as age=75 sex=F, or unknown; with NAME=A,B,C the slices take the values in turn, with the "
+        "same noise; the others are drawn together from the training data",
+    )
+    guidance: Real = key(0.0, "strengthen the conditions; for a prior trained with model.condition_dropout")
+    extrapolate: Bool = key(False, "accept numbers outside of the range of the training data")
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
 
 

@@ -24,7 +24,7 @@ from vqdist.metrics.confidence_intervals import bootstrap_subjects
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.tasks.pixelcnn import conditions_of
+from vqdist.training.tasks.conditions import conditions_of
 
 SampleValues = dict[str, npt.NDArray[np.float64]]  # metric -> (N,) value of each sample, in the order of the split
 Summary = dict[str, float | None]  # mean, low, high
@@ -85,7 +85,7 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     def measure(batch: Batch) -> dict[str, Tensor]:
         if "label" in model.condition:
             untrained.add(batch.label)
-        logits = model(batch.values, conditions=conditions_of(model, batch))
+        logits = model(batch.values, conditions=conditions_of(model, batch, manifest.attributes))
         return {"bits_per_code": code_bits(logits, batch.values)}
 
     values = measure_samples(split, measure, ranks)

@@ -115,7 +115,7 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(
-        lambda: choose_conditions(models.prior, slices.infos, given),
+        lambda: choose_conditions(models.prior, slices.infos, models.read_conditions(given)),
         lambda: run_on_main(ranks, lambda: list_masks(options, slices)),
     )
     return CompletionJob(options, models, slices, conditions, masks)
@@ -211,7 +211,7 @@ def write_completions(job: CompletionJob, completed: Iterable[Completed], out: P
                 rows.append(result.preview)
             files = [{"file": name, "bits": bits} for name, bits in zip(names, result.bits, strict=True)]
             about = {"key": info.key, "source": info.source, "mask": str(job.masks[number])}
-            described.append(about | job.conditions.describe(number) | {"completions": files})
+            described.append(about | job.models.prior.spec.describe(job.conditions, number) | {"completions": files})
             shown.advance(1)
     grid = torch.from_numpy(np.concatenate(rows)).float() / 255
     save_grid(grid, out / "grid.png", columns=1 + options.num)

@@ -169,6 +169,7 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
         grid=job.model.grid(*manifest.image_size),
         vqvae_fingerprint=job.files.card.fingerprint,
         class_names=manifest.class_names,
+        attribute_kinds={name: attribute.kind for name, attribute in manifest.attributes.items()},
     )
 
 

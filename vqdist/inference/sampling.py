@@ -4,8 +4,9 @@ A slice depends only on the seed and on its number, not on the number of ranks o
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,20 @@ from vqdist.foundation.atomic_files import find_output_problems, output_folder, 
 from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.conditions import draw_conditions, find_untrained_label
+from vqdist.inference.condition_words import find_label, list_classes, read_words, split_words
+from vqdist.inference.conditions import draw_conditions, find_untrained_label, list_train_rows
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.map_conditions import MapConditions
+from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import SamplingOptions
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
 GRID_SLICES = 64
-LISTED_CLASSES = 5
 # Every batch has this size, and surplus maps of the last one are discarded: floating-point results may depend on the
 # batch size.
 MAPS_PER_BATCH = 16
@@ -40,7 +43,12 @@ DecodedMaps = tuple[Tensor, npt.NDArray[np.uint8]]  # codes (B, h, w) and slices
 
 @dataclass(frozen=True)
 class SamplingJob:
-    """The checked inputs of sampling: the models, the size (h, w) of the maps and the conditions of each map."""
+    """The checked inputs of sampling: the models, the size (h, w) of the maps and the conditions of each map.
+
+    Attributes:
+        combinations: number of combinations of given values that the maps take in turn; those of one round have the
+            same noise.
+    """
 
     options: SampleOptions
     prior: PixelCNN
@@ -48,6 +56,7 @@ class SamplingJob:
     vqvae_fingerprint: str
     grid: tuple[int, int]
     conditions: MapConditions
+    combinations: int = 1
 
     def run(self, ranks: Ranks) -> None:
         """Sample, decode and write the slices. Must be called by all ranks."""
@@ -120,55 +129,38 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     """
     prior, vqvae = build_pixelcnn(files), build_vqvae(vqvae_files)
 
-    def choose_conditions() -> MapConditions:
-        class_names = files.card.data.class_names
-        label = find_label(options.label, class_names)
-        if label is not None and 0 <= label < len(class_names):
-            print_message(f"label {label}: class {class_names[label]}")
-        given = {"label": label, "slice": options.slice}
-        table = files.card.data.conditions or ()
-        conditions = draw_conditions(options.num, options.seed, given=given, condition=prior.condition, table=table)
-        try:
-            prior.check_conditions(options.num, conditions)
-        except UserError as error:
-            names = class_names if "label" in prior.condition else ()
-            raise UserError([list_classes(problem, names) for problem in error.problems]) from error
-        if problems := find_untrained_label(label, table, files.card.data.class_names):
-            raise UserError(problems)
-        return conditions
-
-    sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
-    conditions, _ = collect(choose_conditions, lambda: sampling.check(options.num, files.grid, prior.num_codes))
-    return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, conditions)
+    class_names = files.card.data.class_names
+    sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k, guidance=options.guidance)
+    chosen, *_ = collect(
+        lambda: choose_conditions(options, prior.spec, files.card.data, class_names),
+        lambda: sampling.check(options.num, files.grid, prior.num_codes),
+        lambda: prior.spec.check_guidance(options.guidance),
+    )
+    return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, *chosen)
 
 
-def find_label(label: int | str | None, names: Sequence[str]) -> int | None:
-    """Return the number of a class that is given by its number or its name.
+def choose_conditions(
+    options: SampleOptions, spec: ConditionSpec, data: DataDescription, class_names: Sequence[str]
+) -> tuple[MapConditions, int]:
+    """Return the conditions of every map, and how many combinations of values the maps take in turn.
 
-    Args:
-        names: name of each class; empty for classes without names.
     Raises:
-        UserError: no class has the name.
+        UserError: conditions that the model does not take or that do not occur; every problem.
     """
-    if not isinstance(label, str):
-        return label
-    if label in names:
-        return names.index(label)
-    expected = f"a class: {describe_classes(names)}" if names else "the number of a class: the classes have no names"
-    raise UserError.of("--label", repr(label), expected)
-
-
-def describe_classes(names: Sequence[str]) -> str:
-    """Return numbers and names of the first classes, and how many there are."""
-    listed = ", ".join(f"{label} {name}" for label, name in enumerate(names[:LISTED_CLASSES]))
-    return listed if len(names) <= LISTED_CLASSES else f"{listed}, ... ({len(names)} classes)"
-
-
-def list_classes(problem: Problem, names: Sequence[str]) -> Problem:
-    """Return a problem of the label with the names of the classes added, if there are any."""
-    if problem.where != "label" or not names:
-        return problem
-    return replace(problem, expected=f"{problem.expected}: {describe_classes(names)}")
+    label = find_label(options.label, class_names)
+    if label is not None and 0 <= label < len(class_names):
+        print_message(f"label {label}: class {class_names[label]}")
+    words = split_words(options.condition)
+    given = read_words(words, spec, class_names, several=True, extrapolate=options.extrapolate)
+    given |= {name: [value] for name, value in (("label", label), ("slice", options.slice)) if value is not None}
+    rows = list_train_rows(data, spec)
+    conditions = draw_conditions(options.num, options.seed, given=given, spec=spec, rows=rows)
+    if problems := spec.find_problems(options.num, conditions):
+        names = class_names if "label" in spec.names else ()
+        raise UserError([list_classes(problem, names) for problem in problems])
+    if problems := find_untrained_label(given.get("label", []), rows, class_names):
+        raise UserError(problems)
+    return conditions, math.prod(map(len, given.values()))
 
 
 def draw_noise(maps: Sequence[int], size: int, num_codes: int, seed: int) -> Tensor:
@@ -188,8 +180,13 @@ def sample_batch(job: SamplingJob, start: int) -> DecodedMaps:
     """Sample and decode the maps from number `start` on."""
     options, maps = job.options, range(start, start + MAPS_PER_BATCH)
     conditions = job.conditions.select([min(index, options.num - 1) for index in maps])
-    noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed)
-    codes = job.prior.sample(MAPS_PER_BATCH, job.grid, noise, options.temperature, options.top_k, conditions=conditions)
+    numbers = [index // job.combinations for index in maps]
+    noise = draw_noise(numbers, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed)
+    codes = job.prior.sample(
+        *(MAPS_PER_BATCH, job.grid, noise, options.temperature, options.top_k),
+        conditions=conditions,
+        guidance=options.guidance,
+    )
     kept = min(MAPS_PER_BATCH, options.num - start)
     return codes[:kept].cpu(), to_uint8(job.vqvae.decode(codes))[:kept]
 
@@ -208,8 +205,10 @@ def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -
                 names.append(f"sample-{len(names):05d}.png")
                 save_png(pixels, out / names[-1])
             shown.advance(len(slices))
-    save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png")
+    columns = {} if job.combinations == 1 else {"columns": job.combinations}
+    save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png", **columns)
     np.save(out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
+    describe = job.prior.spec.describe
     description = {
         "prior": str(options.prior),
         "vqvae_fingerprint": job.vqvae_fingerprint,
@@ -219,6 +218,7 @@ def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -
         "seed": options.seed,
         "temperature": options.temperature,
         "top_k": options.top_k,
-        "samples": [{"file": name, **job.conditions.describe(index)} for index, name in enumerate(names)],
+        "guidance": options.guidance,
+        "samples": [{"file": name, **describe(job.conditions, index)} for index, name in enumerate(names)],
     }
     (out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")

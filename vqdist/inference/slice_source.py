@@ -1,25 +1,27 @@
 """The slices that `vqdist complete` and `vqdist score` work on: pictures of a folder, or a split of a dataset."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from vqdist.config.attributes import Attributes, AttributeValue
 from vqdist.config.slice_options import SliceOptions
-from vqdist.data.loading.batch import NO_NUMBER
+from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.open_dataset import open_dataset
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.compatibility import find_kind_problems
-from vqdist.inference.conditions import NAMES
+from vqdist.inference.conditions import NUMBERS, Value, to_conditions
 from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.split_loader import SplitLoader
-from vqdist.models.map_conditions import MapConditions
+from vqdist.models.condition_spec import ConditionSpec
+from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 
 EXAMPLES = 5  # names that a message lists
@@ -37,6 +39,7 @@ class SliceInfo:
         source: the path of the picture, or the key of the sample; names the slice in messages.
         subject: the key if the subject is unknown.
         label, slice: None if unknown.
+        attributes: those that are known, such as the age of the subject.
     """
 
     key: str
@@ -44,6 +47,7 @@ class SliceInfo:
     subject: str
     label: int | None = None
     slice: int | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,14 +124,28 @@ def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
     for batch in loader.load_all():
         numbers = zip(batch.positions.tolist(), batch.keys, batch.label.tolist(), batch.slice.tolist(), strict=True)
         infos += [
-            SliceInfo(key, f"{path}, {split}, {key}", subjects[number], *(_known(value) for value in values))
-            for number, key, *values in numbers
+            SliceInfo(
+                key,
+                f"{path}, {split}, {key}",
+                subjects[number],
+                label=_known(label),
+                slice=_known(slice_number),
+                attributes=_list_known(batch, row, dataset.manifest.attributes),
+            )
+            for row, (number, key, label, slice_number) in enumerate(numbers)
         ]
 
     def read(number: int) -> Pixels:
         return loader.load(np.array([number], np.int64)).values[0].numpy()
 
     return SliceSource(tuple(infos), read)
+
+
+def _list_known(batch: Batch, row: int, attributes: Attributes) -> dict[str, AttributeValue]:
+    found = {
+        name: attribute.decode(float(batch.conditions.attributes[name][row])) for name, attribute in attributes.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _known(value: int) -> int | None:
@@ -152,55 +170,56 @@ def open_slices(
     return open_pictures(options.pictures, paths, channels=channels)
 
 
-def parse_conditions(texts: Sequence[str]) -> dict[str, int]:
-    """Parse the words of --condition, NAME=VALUE each.
-
-    Raises:
-        ConfigError: an unknown name, or no whole number of at least 0; every problem.
-    """
-    found: dict[str, int] = {}
-    problems = []
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if name not in NAMES or not equals or not value.isdecimal():
-            expected = " or ".join(f"{name}=NUMBER" for name in NAMES)
-            problems.append(Problem("--condition", repr(text), expected))
-        else:
-            found[name] = int(value)
-    if problems:
-        raise ConfigError(problems)
-    return found
-
-
-def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int]) -> MapConditions:
+def choose_conditions(prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, Value]) -> MapConditions:
     """Return the conditions of each slice that the prior is conditioned on: the given ones, or those of the slices.
 
     Args:
-        given: values for all slices, by name.
+        given: values for all slices, by name, encoded.
     Raises:
-        ConfigError: a condition is unknown, unexpected or out of range; every problem.
+        ConfigError: a condition is unknown or out of range; every problem.
     """
     problems: list[Problem] = []
-    columns: dict[str, torch.Tensor | None] = dict.fromkeys(NAMES)
-    for name, limit in (("label", prior.num_labels), ("slice", prior.num_slices)):
-        if name not in prior.condition:
-            if name in given:
-                expected = f"none, as the prior is not conditioned on the {name}"
-                problems.append(Problem(f"--condition {name}", str(given[name]), expected))
-            continue
-        values = [given.get(name, getattr(info, name)) for info in infos]
-        pairs = list(zip(infos, values, strict=True))
-        word, advice = name, f"give --condition {name}=NUMBER for all slices"
-        if name == "slice":
-            word, advice = "slice number", f"name the pictures as in case_012_slice_3.png, or {advice}"
-        problems += _describe([info.source for info, value in pairs if value is None], f"no {word}", f"one; {advice}")
-        expected = f"numbers in [0, {limit}), as in the training data; {advice}"
-        outside = [f"{info.source} ({value})" for info, value in pairs if value is not None and value >= limit]
-        problems += _describe(outside, f"a {word} out of range", expected)
-        columns[name] = torch.tensor([value or 0 for value in values])
+    columns: dict[str, Sequence[Value]] = {}
+    for name in prior.spec.names:
+        if name in given:
+            columns[name] = [given[name]] * len(infos)
+        elif name in NUMBERS:
+            columns[name], found = _list_numbers(prior.spec, name, infos)
+            problems += found
+        else:
+            columns[name], found = _list_attributes(prior.spec, name, infos)
+            problems += found
     if problems:
         raise ConfigError(problems)
-    return MapConditions(**columns)
+    return to_conditions(columns)
+
+
+def _list_numbers(spec: ConditionSpec, name: str, infos: Sequence[SliceInfo]) -> tuple[list[Value], list[Problem]]:
+    """Return label or slice number of each slice, and what is wrong with them."""
+    limit = spec.num_labels if name == "label" else spec.num_slices
+    values: list[int | None] = [info.label if name == "label" else info.slice for info in infos]
+    pairs = list(zip(infos, values, strict=True))
+    word, advice = name, f"give --condition {name}=NUMBER for all slices"
+    if name == "slice":
+        word, advice = "slice number", f"name the pictures as in case_012_slice_3.png, or {advice}"
+    missing = [] if spec.hides else [info.source for info, value in pairs if value is None]
+    outside = [f"{info.source} ({value})" for info, value in pairs if value is not None and value >= limit]
+    expected = f"numbers in [0, {limit}), as in the training data; {advice}"
+    problems = _describe(missing, f"no {word}", f"one; {advice}")
+    problems += _describe(outside, f"a {word} out of range", expected)
+    return [UNKNOWN_NUMBER if value is None else value for value in values], problems
+
+
+def _list_attributes(spec: ConditionSpec, name: str, infos: Sequence[SliceInfo]) -> tuple[list[Value], list[Problem]]:
+    """Return an attribute of each slice; a number outside of the training data becomes the nearest one inside."""
+    attribute = spec.attributes[name]
+    values = [attribute.encode(info.attributes.get(name)) for info in infos]
+    missing = [info.source for info, value in zip(infos, values, strict=True) if math.isnan(value)]
+    if attribute.kind == "number":
+        values = [min(max(value, attribute.low), attribute.high) for value in values]
+    if not missing or spec.takes_unknown(name):
+        return list(values), []
+    return list(values), _describe(missing, f"no {name}", f"one; give --condition {name}=VALUE for all slices")
 
 
 def _describe(names: Sequence[str], found: str, expected: str) -> list[Problem]:

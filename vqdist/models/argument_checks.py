@@ -60,12 +60,15 @@ def require_grid(grid: Any) -> tuple[int, int]:
     raise UserError.of("grid", repr(grid), "two whole numbers (h, w)")
 
 
-def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit: int, required: bool) -> list[Problem]:
+def find_condition_problems(
+    name: str, values: Tensor | None, *, num: int, limit: int, required: bool, least: int = 0
+) -> list[Problem]:
     """Return a problem unless a condition is (num,) numbers below the limit, or None for a model without it.
 
     Args:
         name: label or slice.
         required: whether the model is conditioned on it.
+        least: the smallest value.
     """
     if values is None:
         expected = f"{num} numbers in [0, {limit}), as the model is conditioned on {name}"
@@ -79,8 +82,8 @@ def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit
         return [Problem(name, found, f"int64 of shape ({num},)")]
     if values.device.type == "cpu" and not torch.compiler.is_compiling() and num > 0:
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= limit:
-            return [Problem(name, str(low if low < 0 else high), f"a number in [0, {limit})")]
+        if low < least or high >= limit:
+            return [Problem(name, str(low if low < least else high), f"a number in [0, {limit})")]
     return []
 
 

@@ -3,17 +3,18 @@
 Shapes: B maps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from vqdist.foundation.errors import Problem
-from vqdist.models.argument_checks import expand_condition, find_condition_problems
+from vqdist.models.argument_checks import expand_condition
 
 ConditionValue = int | Tensor | None  # one for all maps, or one for each
+UNKNOWN_NUMBER = -1  # label or slice number that is not known
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class MapConditions:
     """Conditions of B maps; None for a condition that is not given.
 
     Attributes:
-        label: (B,) int64 class of each map.
-        slice: (B,) int64 slice number of each map.
+        label: (B,) int64 class of each map; UNKNOWN_NUMBER where it is hidden.
+        slice: (B,) int64 slice number of each map; UNKNOWN_NUMBER where it is hidden.
+        attributes: name -> (B,) float, a number or the index of a category; NaN where it is unknown.
     """
 
     label: Tensor | None = None
     slice: Tensor | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def expand(cls, num: int, *, label: ConditionValue = None, slice: ConditionValue = None) -> Self:
@@ -39,27 +42,17 @@ class MapConditions:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the conditions that are given, by name."""
-        return {name: values for name, values in self._columns().items() if values is not None}
+        numbers = {"label": self.label, "slice": self.slice}
+        return {name: values for name, values in numbers.items() if values is not None} | dict(self.attributes)
 
-    def find_problems(self, num: int, limits: Mapping[str, int], taken: Sequence[str]) -> list[Problem]:
-        """Return what does not fit `num` maps and a model.
-
-        Ranges are checked for tensors on the CPU only: on an accelerator the check would wait for the device.
-
-        Args:
-            limits: name of each condition -> the least number that is out of range.
-            taken: names of the conditions that the model takes.
-        """
-        given = self.tensors()
-        return [
-            problem
-            for name, limit in limits.items()
-            for problem in find_condition_problems(name, given.get(name), num=num, limit=limit, required=name in taken)
-        ]
-
-    def keep(self, names: str | Sequence[str]) -> Self:
+    def keep(self, names: Sequence[str]) -> Self:
         """Return the conditions of some names only, such as those that a model takes."""
-        return type(self)(**{name: values for name, values in self.tensors().items() if name in names})
+        return self._build({name: values for name, values in self.tensors().items() if name in names})
+
+    def fill(self, num: int, names: Iterable[str]) -> Self:
+        """Return the conditions with unknown attributes for the names that are not given."""
+        missing = {name: torch.full((num,), math.nan) for name in names if name not in self.attributes}
+        return self._build(self.tensors() | missing) if missing else self
 
     def select(self, maps: Sequence[int]) -> Self:
         """Return the conditions of some maps, in the given order."""
@@ -69,16 +62,35 @@ class MapConditions:
         """Return the conditions with each map repeated: (B * count,), the copies of a map beside each other."""
         return self._apply(lambda values: values.repeat_interleave(count, dim=0))
 
+    def hide(self, hidden: Mapping[str, Tensor | bool]) -> Self:
+        """Return the conditions with some unknown.
+
+        Args:
+            hidden: name -> (B,) bool, True where the condition is to be unknown, or one for all maps.
+        """
+        changed = {}
+        for name, values in self.tensors().items():
+            unknown = values.new_tensor(math.nan if values.is_floating_point() else UNKNOWN_NUMBER)
+            mask = torch.as_tensor(hidden.get(name, False), device=values.device)
+            changed[name] = torch.where(mask, unknown, values)
+        return self._build(changed)
+
+    def hide_all(self) -> Self:
+        """Return the conditions with all of them unknown."""
+        return self.hide(dict.fromkeys(self.tensors(), True))
+
+    def join(self, other: Self) -> Self:
+        """Return the conditions of these maps followed by those of others."""
+        more = other.tensors()
+        return self._build({name: torch.cat([values, more[name]]) for name, values in self.tensors().items()})
+
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """Return the conditions on a device."""
         return self._apply(lambda values: values.to(device, non_blocking=non_blocking))
 
-    def describe(self, index: int) -> dict[str, int | None]:
-        """Return the conditions of one map as JSON values."""
-        return {name: None if values is None else int(values[index]) for name, values in self._columns().items()}
-
-    def _columns(self) -> dict[str, Tensor | None]:
-        return {"label": self.label, "slice": self.slice}
-
     def _apply(self, change: Callable[[Tensor], Tensor]) -> Self:
-        return type(self)(**{name: change(values) for name, values in self.tensors().items()})
+        return self._build({name: change(values) for name, values in self.tensors().items()})
+
+    def _build(self, tensors: Mapping[str, Tensor]) -> Self:
+        attributes = {name: values for name, values in tensors.items() if name not in ("label", "slice")}
+        return type(self)(tensors.get("label"), tensors.get("slice"), attributes)

@@ -14,6 +14,7 @@ from vqdist.config.section import build_section, takes_keys
 from vqdist.foundation.errors import UserError
 from vqdist.models.argument_checks import require_codes, require_grid
 from vqdist.models.codebook_projection import project_codebook
+from vqdist.models.condition_spec import Conditions
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes
 from vqdist.models.map_conditions import ConditionValue, MapConditions
@@ -44,15 +45,13 @@ class PixelCNN(nn.Module):
     def __init__(self, num_codes: int, **keys: Any) -> None:
         super().__init__()
         config = build_section(PixelCNNArguments, {"num_codes": num_codes, **keys}, "model.")
-        self.config = config.model_dump()
-        if config.symmetry == "up-down":
-            self.config["symmetry"] = "rows"  # its name in saved models, which earlier versions read
-        self.num_codes, self.condition = num_codes, config.condition
+        self.config, self.spec = config.to_json(), config.spec
+        self.num_codes, self.condition = num_codes, self.spec.names
         self.num_labels, self.num_slices = config.num_labels, config.num_slices
         hidden, kernel, dropout = config.hidden, config.kernel, config.dropout
         self.embedding = nn.Embedding(num_codes, hidden)
         counts = {"num_labels": config.num_labels, "num_slices": config.num_slices}
-        self.context = Context(hidden, condition=config.condition, **counts)
+        self.context = Context(hidden, condition=self.condition, attributes=config.attributes, **counts)
         self.opposite = MirroredRows(hidden, kernel, dropout=dropout) if config.symmetry == "up-down" else None
         self.layers = nn.ModuleList(
             GatedLayer(hidden, kernel, first=index == 0, dropout=dropout) for index in range(config.layers)
@@ -67,7 +66,7 @@ class PixelCNN(nn.Module):
         codes: Tensor,
         label: Tensor | None = None,
         slice: Tensor | None = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
     ) -> Tensor:
         """Return the logits of every code given those before it.
 
@@ -75,7 +74,7 @@ class PixelCNN(nn.Module):
             codes: (B, h, w) int64 in [0, K).
             label: (B,) int64 in [0, num_labels), if the model is conditioned on it.
             slice: (B,) int64 in [0, num_slices), if the model is conditioned on it.
-            conditions: the same in one object, in place of label and slice.
+            conditions: as in `sample`; all in one object on the device of the model, or values by name.
         Returns:
             (B, K, h, w) logits.
         Raises:
@@ -84,8 +83,7 @@ class PixelCNN(nn.Module):
         """
         require_codes(codes, num_codes=self.num_codes)
         B, h, w = codes.shape
-        known = conditions or MapConditions(label, slice)
-        self.check_conditions(B, known)
+        known = self.spec.read(B, MapConditions(label, slice), conditions).to(codes.device)
         above = left = self.embedding(codes)  # (B, h, w, C)
         context = self.context.rows(h, w, known)
         if self.opposite is not None and h > 1:
@@ -99,7 +97,7 @@ class PixelCNN(nn.Module):
         codes: Tensor,
         label: Tensor | None = None,
         slice: Tensor | None = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
     ) -> Tensor:
         """Return the loss to minimise, a scalar: the mean negative log-likelihood of a code in nats.
 
@@ -139,7 +137,8 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
+        guidance: float = 0.0,
     ) -> Tensor:
         """Sample code maps, one code at a time in raster order, without dropout.
 
@@ -154,16 +153,20 @@ class PixelCNN(nn.Module):
             top_k: sample among the most likely codes only; 0: among all.
             label: one label for all maps, or (num,) labels.
             slice: one slice number for all maps, or (num,) slice numbers.
-            conditions: the same in one object, in place of label and slice.
+            conditions: value of each attribute, such as {"age": 75.0, "sex": "F"}, or a list with one for each map;
+                attributes not given are unknown. Or all conditions in one object, in place of label and slice.
+            guidance: w; the logits are (1 + w) times those with the conditions minus w times those without, which
+                strengthens the conditions. The model must be trained with condition_dropout.
         Returns:
             (num, h, w) int64 codes.
         Raises:
             UserError: arguments out of range or conditions that do not fit the model; all of them.
         """
-        options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
+        options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k, guidance=guidance)
         grid = require_grid(grid)
         options.check(num, grid, self.num_codes)
-        return sample_codes(self, num, grid, options, self._expand(num, label, slice, conditions))
+        self.spec.check_guidance(guidance)
+        return sample_codes(self, num, grid, options, self.spec.expand(num, label, slice, conditions))
 
     def complete(
         self,
@@ -174,7 +177,7 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
     ) -> Tensor:
         """Sample the codes of some places of code maps and keep the others.
 
@@ -192,7 +195,7 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_mask(codes, keep, num_codes=self.num_codes)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(given, options, self._expand(len(codes), label, slice, conditions))
+        return self._redraw(given, options, self.spec.expand(len(codes), label, slice, conditions))
 
     def restore(
         self,
@@ -203,7 +206,7 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
     ) -> Tensor:
         """Sample the codes that are unlikely given the codes before them, and keep the others.
 
@@ -222,7 +225,7 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_limits(codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(given, options, self._expand(len(codes), label, slice, conditions))
+        return self._redraw(given, options, self.spec.expand(len(codes), label, slice, conditions))
 
     def restore_with_bits(
         self,
@@ -233,7 +236,7 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Restore codes as `restore` does, and return their `bits` too, which the same pass computes.
 
@@ -244,7 +247,7 @@ class PixelCNN(nn.Module):
             codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight, with_bits=True
         )
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        restored = self._redraw(given, options, self._expand(len(codes), label, slice, conditions))
+        restored = self._redraw(given, options, self.spec.expand(len(codes), label, slice, conditions))
         assert given.result_bits is not None
         return restored, given.result_bits.permute(2, 0, 1)
 
@@ -253,21 +256,13 @@ class PixelCNN(nn.Module):
         options.check(num, (h, w), self.num_codes)
         return sample_codes(self, num, (h, w), options, known, given=given)
 
-    def _expand(
-        self, num: int, label: ConditionValue, slice: ConditionValue, conditions: MapConditions | None
-    ) -> MapConditions:
-        """Return the public arguments as one object, checked."""
-        known = conditions or MapConditions.expand(num, label=label, slice=slice)
-        self.check_conditions(num, known)
-        return known
-
     @torch.no_grad()
     def bits(
         self,
         codes: Tensor,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
     ) -> Tensor:
         """Return the bits of each code, -log2 of its probability given the codes before it, without dropout.
 
@@ -283,7 +278,7 @@ class PixelCNN(nn.Module):
         """
         require_codes(codes, num_codes=self.num_codes)
         device, training = self.embedding.weight.device, self.training
-        known = self._expand(len(codes), label, slice, conditions).to(device)
+        known = self.spec.expand(len(codes), label, slice, conditions).to(device)
         codes = codes.to(device)
         try:
             with torch.autocast(device.type, enabled=False):
@@ -291,9 +286,3 @@ class PixelCNN(nn.Module):
         finally:
             self.train(training)
         return F.cross_entropy(logits, codes, reduction="none") / math.log(2)
-
-    def check_conditions(self, num: int, conditions: MapConditions) -> None:
-        """Raise UserError if the conditions of `num` maps are not those that the model was built for."""
-        limits = {"label": self.num_labels, "slice": self.num_slices}
-        if problems := conditions.find_problems(num, limits, [name for name in limits if name in self.condition]):
-            raise UserError(problems)

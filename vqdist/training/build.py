@@ -76,6 +76,8 @@ def describe_data(manifest: Manifest) -> DataDescription:
         grid=manifest.grid,
         vqvae_fingerprint=manifest.vqvae_fingerprint,
         conditions=manifest.conditions if manifest.kind == "codes" else None,
+        attributes=manifest.attributes if manifest.kind == "codes" else {},
+        attribute_rows=manifest.attribute_rows if manifest.kind == "codes" else (),
     )
 
 

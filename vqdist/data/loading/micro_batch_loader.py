@@ -1,5 +1,6 @@
 """Loading of one micro-batch: its samples are read, verified and decoded."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vqdist.config.attributes import Attributes
 from vqdist.data.augmentation import Augmentation, Change
 from vqdist.data.loading.batch import NO_NUMBER, Batch, SampleInfo
 from vqdist.data.loading.plan import MicroBatchPlan
@@ -28,6 +30,7 @@ class LoadedMicroBatch:
         infos: of each sample that is not damaged.
         positions: position of each of these samples in the global batch.
         skipped: a message for each damaged sample.
+        attributes: names of the attributes of each sample.
     """
 
     step: int
@@ -35,6 +38,7 @@ class LoadedMicroBatch:
     infos: list[SampleInfo]
     positions: list[int]
     skipped: list[str]
+    attributes: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -46,7 +50,7 @@ class LoadedMicroBatch:
         dtype = torch.uint8 if values.dtype == np.uint8 else torch.int64
         copied = torch.empty(values.shape, dtype=dtype, pin_memory=pin_memory)
         np.copyto(copied.numpy(), values)
-        infos = self.infos or [_BLANK]
+        infos = self.infos or [_BLANK._replace(attributes=(math.nan,) * len(self.attributes))]
         return Batch(
             self.step,
             self.last,
@@ -54,9 +58,13 @@ class LoadedMicroBatch:
             conditions=MapConditions(
                 label=_column([info.label for info in infos], pin_memory),
                 slice=_column([info.slice for info in infos], pin_memory),
+                attributes={
+                    name: _column([info.attributes[place] for info in infos], pin_memory)
+                    for place, name in enumerate(self.attributes)
+                },
             ),
             positions=_column(self.positions or [NO_NUMBER], pin_memory),
-            weights=_column([float(info is not _BLANK) for info in infos], pin_memory),
+            weights=_column([float(bool(self.infos))] * len(infos), pin_memory),
             keys=[info.key for info in self.infos],
             skipped=self.skipped,
         )
@@ -79,6 +87,7 @@ class MicroBatchLoader:
         skip_damaged: leave damaged samples out and report them, instead of raising.
         augmentation: of the images; None: load them as they are.
         cache: decoded samples; None: decode every time.
+        attributes: of the dataset, to load with each sample.
     """
 
     def __init__(
@@ -92,6 +101,7 @@ class MicroBatchLoader:
         skip_damaged: bool = False,
         augmentation: Augmentation | None = None,
         cache: SampleCache | None = None,
+        attributes: Attributes | None = None,
     ) -> None:
         self.reader = reader
         self.decode = decode
@@ -100,6 +110,7 @@ class MicroBatchLoader:
         self.skip_damaged = skip_damaged
         self.augmentation = augmentation
         self.cache = cache
+        self.attributes = dict(attributes or {})
 
     @property
     def loaded_shape(self) -> tuple[int, ...]:
@@ -127,8 +138,8 @@ class MicroBatchLoader:
         if self.augmentation is not None:
             changes = self.augmentation.draw(plan.step, positions, self.shape)
         if self.cache is not None and (infos := self.cache.take(plan.samples, values, changes)) is not None:
-            return LoadedMicroBatch(plan.step, plan.last, infos, positions, [])
-        loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [])
+            return LoadedMicroBatch(plan.step, plan.last, infos, positions, [], tuple(self.attributes))
+        loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [], tuple(self.attributes))
         for number, (position, index) in enumerate(zip(positions, plan.samples.tolist(), strict=True)):
             change = None if changes is None else changes[number]
             try:
@@ -151,7 +162,10 @@ class MicroBatchLoader:
         decoded = self.decode(sample).astype(self.dtype, copy=False)
         out[0] = change.apply(decoded) if change else decoded
         fields = sample["json"]
-        info = SampleInfo(sample["__key__"], _to_number(fields.get("label")), _to_number(fields.get("slice")))
+        numbers = (_to_number(fields.get("label")), _to_number(fields.get("slice")))
+        given = fields.get("attributes") or {}
+        values = (attribute.encode(given.get(name)) for name, attribute in self.attributes.items())
+        info = SampleInfo(sample["__key__"], *numbers, tuple(values))
         if self.cache is not None:
             self.cache.put(index, decoded, info)
         return info

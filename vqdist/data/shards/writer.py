@@ -6,7 +6,7 @@ The dataset is written atomically. Writing the same samples again gives the same
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from vqdist.config.attributes import Kind
+from vqdist.data.shards.attribute_counts import AttributeCounts
 from vqdist.data.shards.codecs import decode_png, encode_png
 from vqdist.data.shards.index import build_index, encode_index, index_path
 from vqdist.data.shards.manifest import SPLITS, Manifest, ShardInfo, SplitInfo, write_manifest
@@ -134,6 +136,7 @@ class ShardSetWriter:
         source: origin of the data, for people to read.
         num_codes, grid, vqvae_fingerprint: for codes.
         class_names: name of each label.
+        attribute_kinds: kind of each entry of `attributes` in the JSON of the samples.
 
     Attributes:
         folder: the temporary folder; other files of the dataset, such as vqvae/, may be added to it.
@@ -153,6 +156,7 @@ class ShardSetWriter:
         grid: tuple[int, int] | None = None,
         vqvae_fingerprint: str | None = None,
         class_names: tuple[str, ...] = (),
+        attribute_kinds: Mapping[str, Kind] | None = None,
     ) -> None:
         self.folder = Path()
         self._out, self._overwrite = out, overwrite
@@ -171,6 +175,7 @@ class ShardSetWriter:
         self._splits: dict[str, _SplitWriter] = {}
         self._counts: Counter[str] = Counter()  # 1 + the greatest slice number and label
         self._conditions: Counter[tuple[int | None, int | None]] = Counter()
+        self._attributes = AttributeCounts(attribute_kinds or {})
 
     @contextmanager
     def _writing(self) -> Iterator[Self]:
@@ -195,7 +200,7 @@ class ShardSetWriter:
         Args:
             key: unique in its split, without a dot.
             payload: the bytes; of a PNG the pixels are added to the split's mean and variance.
-            info: JSON values: subject, slice, label, source.
+            info: JSON values: subject, slice, label, source, attributes.
         Raises:
             DataError: the key exists, or the payload is damaged.
         """
@@ -215,6 +220,7 @@ class ShardSetWriter:
         self._split(split).write(key, payload, self._description.extension, info)
         if split == "train":
             self._conditions[info.get("label"), info.get("slice")] += 1
+            self._attributes.add(info)
         for name in ("slice", "label"):
             if info.get(name) is not None:
                 self._counts[name] = max(self._counts[name], info[name] + 1)
@@ -233,10 +239,13 @@ class ShardSetWriter:
 
         names = sorted(self._splits, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
         conditions = ((label, number, count) for (label, number), count in self._conditions.items())
+        attributes, rows = self._attributes.summarize()
         return replace(
             self._description,
             splits={name: self._splits[name].finish() for name in names},
             num_slices=self._counts["slice"] or None,
             num_labels=self._counts["label"] or None,
             conditions=tuple(sorted(conditions, key=by_number)),
+            attributes=attributes,
+            attribute_rows=rows,
         )

@@ -7,18 +7,19 @@ slices of one file.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.config.attributes import AttributeValue, Kind
 from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_number
 from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
 from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
 from vqdist.data.sources.mask_doubts import find_mask_doubts
-from vqdist.data.sources.phantom import phantom_slice
+from vqdist.data.sources.phantom import describe_phantom, phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
 from vqdist.data.sources.subject_pictures import SubjectPictures
@@ -60,6 +61,7 @@ class SourceFile:
         split: split of the source's folders, or None.
         label: number of the class, or None.
         slice: slice number in the name of a picture, or None.
+        attributes: name -> value of each known attribute, such as the age of the subject.
     """
 
     source: str
@@ -68,6 +70,7 @@ class SourceFile:
     split: str | None = None
     label: int | None = None
     slice: int | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Source:
         masks: segmentation masks in the folder, which are left out.
         subject_summary: one line that says how the subjects were identified.
         doubts: signs that subjects or classes were misunderstood, or that masks are among the files.
+        attribute_kinds: kind of each attribute that files have.
         mixed_kinds: a problem if subjects have several kinds of volumes; --strict accepts them.
     """
 
@@ -109,6 +113,7 @@ class Source:
     subject_summary: str = ""
     doubts: tuple[Problem, ...] = ()
     mixed_kinds: tuple[Problem, ...] = ()
+    attribute_kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def by_volume(self) -> bool:
@@ -246,9 +251,14 @@ def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: in
         slices = np.stack([phantom_slice(subject, number, **options) for number in range(num_slices)])
         return _number_slices(file, slices, channels)
 
-    files = tuple(SourceFile(DEMO, name, name) for name in names)
+    people = [describe_phantom(number, seed) for number in range(num_subjects)]
+    files = tuple(
+        SourceFile(DEMO, name, name, attributes={"age": person.age, "sex": person.sex})
+        for name, person in zip(names, people, strict=True)
+    )
     summary = describe_subjects([Subject(name, "number") for name in names])
-    return Source(DEMO, files, channels, (), (), read, subject_summary=summary)
+    kinds: dict[str, Kind] = {"age": "number", "sex": "category"}
+    return Source(DEMO, files, channels, (), (), read, subject_summary=summary, attribute_kinds=kinds)
 
 
 def _number_slices(file: SourceFile, slices: npt.NDArray[np.uint8], channels: int) -> list[SourceSlice]:
