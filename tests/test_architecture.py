@@ -10,7 +10,17 @@ import pytest
 from vqdist.cli import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "vqdist"
-LAZY = {"wandb", "webdataset", "nibabel", "matplotlib", "fsspec", "vector_quantize_pytorch", "monai", "torchvision"}
+LAZY = {
+    "openpyxl",
+    "wandb",
+    "webdataset",
+    "nibabel",
+    "matplotlib",
+    "fsspec",
+    "vector_quantize_pytorch",
+    "monai",
+    "torchvision",
+}
 # A module imports from its own package and from packages of lower levels, or of its own level in another package.
 LEVELS = {
     "foundation": 0,

@@ -10,6 +10,7 @@ from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.pass_progress import show_pass
+from vqdist.evaluation.samples.condition_effects import compare_conditions
 from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_distance_ratios, find_nearest
 from vqdist.evaluation.samples.distribution_distances import (
     compare_features,
@@ -67,6 +68,8 @@ def compare_samples(
         "power_spectrum": compare_spectra(statistics),
         "anatomy_by_slice": compare_positions(statistics),
     }
+    if effects := compare_conditions(samples, train, test, ranks):
+        report["anatomy_by_condition"] = effects
     return SampleReport(report, statistics, nearest, samples, train)
 
 

@@ -1,6 +1,6 @@
 """A folder of sampled slices: the PNG files, and the class and slice number that each was sampled for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vqdist.config.attributes import AttributeValue
 from vqdist.data.loading.batch import NO_NUMBER, to_images
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest
@@ -28,11 +29,13 @@ class SampleFolder:
     Attributes:
         paths: the PNG files.
         slice_numbers, labels: (N,) slice number and class that each was sampled for, NO_NUMBER if there is none.
+        attributes: known attributes that each was sampled for, such as its age; empty without samples.json.
     """
 
     paths: list[Path]
     slice_numbers: Integers
     labels: Integers
+    attributes: Sequence[Mapping[str, AttributeValue]] = ()
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -44,14 +47,17 @@ class SampleFolder:
         folder = Path(folder)
         description = folder / "samples.json"
         names = sorted(path.name for path in folder.glob("*.png"))
-        unknown = dict.fromkeys(names, (NO_NUMBER, NO_NUMBER))
-        numbers = _read_conditions(description) if description.is_file() else unknown
-        numbers.pop("grid.png", None)
-        if len(numbers) < 2:
+        unknown: dict[str, Mapping[str, Any]] = dict.fromkeys(names, {})
+        found = _read_samples(description) if description.is_file() else unknown
+        found.pop("grid.png", None)
+        if len(found) < 2:
             expected = "at least two slices, as vqdist sample writes them"
-            raise DataError.of(str(folder), f"{len(numbers)} PNGs", expected)
-        slice_numbers, labels = np.array(list(numbers.values()), np.int64).T
-        return cls([folder / name for name in numbers], slice_numbers, labels)
+            raise DataError.of(str(folder), f"{len(found)} PNGs", expected)
+        slice_numbers, labels = (
+            np.array([_read_number(sample, name) for sample in found.values()], np.int64) for name in ("slice", "label")
+        )
+        attributes = [_read_attributes(sample) for sample in found.values()]
+        return cls([folder / name for name in found], slice_numbers, labels, attributes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -74,17 +80,20 @@ class SampleFolder:
         return to_images(torch.from_numpy(np.stack(pixels)))
 
 
-def _read_conditions(path: Path) -> dict[str, tuple[int, int]]:
-    """Return file name -> slice number and label of each sample in a samples.json. Names must not leave the folder."""
+def _read_samples(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Return file name -> entry of each sample in a samples.json. Names must not leave the folder."""
     match load_json(path, _MAX_JSON_BYTES):
         case {"samples": list(samples)} if all(isinstance(sample, dict) for sample in samples):
             names = [sample.get("file") for sample in samples]
             if all(isinstance(name, str) and Path(name).name == name for name in names):
-                return {
-                    name: (_read_number(sample, "slice"), _read_number(sample, "label"))
-                    for name, sample in zip(names, samples, strict=True)
-                }
+                return dict(zip(names, samples, strict=True))
     raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
+
+
+def _read_attributes(sample: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    found = sample.get("attributes")
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in items if isinstance(value, str) or type(value) in (int, float)}
 
 
 def _read_number(sample: Mapping[str, Any], name: str) -> int:
