@@ -1,5 +1,6 @@
 """Slices from pictures and datasets, with their subjects, slice numbers and conditions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from support import write_images
 
+from vqdist.config.attributes import Attribute
 from vqdist.data.sources.pictures import load_picture
 from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
 from vqdist.inference.slice_source import (
@@ -16,7 +18,6 @@ from vqdist.inference.slice_source import (
     list_pictures,
     open_pictures,
     open_split,
-    parse_conditions,
     shorten,
 )
 from vqdist.models.pixelcnn import PixelCNN
@@ -75,17 +76,30 @@ def test_misfits_are_named() -> None:
     prior = PixelCNN(4, hidden=4, layers=1, condition="slice", num_slices=9)
     infos = [SliceInfo(f"a{number}", f"a{number}.png", "a") for number in range(7)]
     with pytest.raises(ConfigError) as error:
-        choose_conditions(prior, infos, {"label": 1})
+        choose_conditions(prior, infos, {})
     assert [problem.where for problem in error.value.problems] == [
-        "--condition label",
         "7 slices, for example a0.png, a1.png, a2.png, a3.png, a4.png",
     ]
+    infos = [replace(info, slice=9) for info in infos]
     with pytest.raises(ConfigError, match=r"7 slices.*a0.png \(9\).*found a slice number out of range.*in \[0, 9\)"):
-        choose_conditions(prior, infos, {"slice": 9})
-    assert parse_conditions(["slice=3", "label=0"]) == {"slice": 3, "label": 0}
-    with pytest.raises(ConfigError) as error:
-        parse_conditions(["slice=x", "age=3", "slice=-1", "slice"])
-    assert len(error.value.problems) == 4
+        choose_conditions(prior, infos, {})
+
+
+def test_attributes_are_given_or_those_of_the_slices() -> None:
+    age, sex = Attribute(kind="number", low=20, high=90), Attribute(kind="category", values=("F", "M"))
+    attributes = {"age": age, "sex": sex}
+    prior = PixelCNN(4, hidden=4, layers=1, condition=["age", "sex"], attributes=attributes, condition_dropout=0.1)
+    infos = [
+        SliceInfo("a", "a.png", "a", attributes={"age": 95.0, "sex": "M"}),
+        SliceInfo("b", "b.png", "b", attributes={"sex": "other"}),
+    ]
+    found = choose_conditions(prior, infos, {}).attributes
+    assert found["age"].nan_to_num(-1).tolist() == [90, -1]
+    assert found["sex"].nan_to_num(-1).tolist() == [1, -1]
+    assert choose_conditions(prior, infos, {"age": 30.0}).attributes["age"].tolist() == [30, 30]
+    strict = PixelCNN(4, hidden=4, layers=1, condition=["age"], attributes={"age": age})
+    with pytest.raises(ConfigError, match=r"b\.png: found no age; expected one; give --condition age=VALUE"):
+        choose_conditions(strict, infos, {})
 
 
 def test_long_lists_are_shortened() -> None:

@@ -47,7 +47,7 @@ class SampleFolder:
         folder = Path(folder)
         description = folder / "samples.json"
         names = sorted(path.name for path in folder.glob("*.png"))
-        unknown: dict[str, Mapping[str, Any]] = dict.fromkeys(names, {})
+        unknown: dict[str, Mapping[str, Any]] = {name: {} for name in names}
         found = _read_samples(description) if description.is_file() else unknown
         found.pop("grid.png", None)
         if len(found) < 2:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.seeds import derive_seed
 from vqdist.models.io import VQVAE_FOLDER, find_model, load_model
+from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import build_grid
@@ -114,9 +116,10 @@ class PixelCNNTask(Task):
         noise = -torch.empty(num, grid[0] * grid[1], self.model.num_codes).exponential_(generator=generator).log()
         known = conditions_of(self.model, batch, self.manifest.attributes).select(range(num))
         rows = [known, *vary_attributes(known, self.model.spec.attributes)]
-        device = batch.values.device
-        codes = [self.model.sample(num, grid, noise.to(device), conditions=conditions) for conditions in rows]
-        return build_grid(self.vqvae.decode(torch.cat(codes)), columns=num)
+        everything = reduce(MapConditions.join, rows)
+        noise = noise.to(batch.values.device).repeat(len(rows), 1, 1)
+        codes = self.model.sample(len(rows) * num, grid, noise, conditions=everything)
+        return build_grid(self.vqvae.decode(codes), columns=num)
 
 
 def list_conditions(manifest: Manifest) -> list[str]:
