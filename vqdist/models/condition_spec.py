@@ -57,7 +57,9 @@ class ConditionSpec:
         else:
             known, problems = self._parse(num, numbers, dict(conditions or {}), extrapolate=extrapolate)
         known = known.fill(num, self.attributes)
-        if problems := [*problems, *self.find_problems(num, known)]:
+        named = {problem.where for problem in problems}
+        problems += [problem for problem in self.find_problems(num, known) if problem.where not in named]
+        if problems:
             raise UserError(problems)
         return known
 

@@ -76,7 +76,7 @@ def attach_table(source: Source, options: TableOptions) -> Source:
         DataError: every problem of the table; see `match_rows`.
     """
     table = read_table(options.path)
-    key = find_key(table, options.key)
+    key = find_key(table, options.key, source.files)
     session = next((title for title in table.columns if title.lower() in SESSION_TITLES and title != key), None)
     columns = read_columns(
         table, [ColumnRequest.parse(text) for text in options.columns], without=[key, *([session] if session else [])]
@@ -95,16 +95,19 @@ def attach_oasis_files(source: Source, root: Path) -> Source:
     return match_rows(source, table, columns, key="ID", session=None)
 
 
-def find_key(table: Table, given: str | None) -> str:
-    """Return the title of the column that identifies the rows."""
+def find_key(table: Table, given: str | None, files: Sequence[SourceFile]) -> str:
+    """Return the title of the column that identifies the rows; of several, the one that names most of the files."""
     titles = {title.lower(): title for title in table.columns if title}
     if given is not None:
         if given.lower() in titles:
             return titles[given.lower()]
         raise DataError.of(f"--table-key {given}", f"no such column in {table.name}", f"one of {', '.join(titles)}")
-    found = next((titles[name] for name in KEY_TITLES if name in titles), None)
-    if found is None and "session" in titles:
-        found = titles["session"]
+    candidates = [titles[name] for name in (*KEY_TITLES, *SESSION_TITLES) if name in titles]
+    subjects = {RowKey.of(file).subject for file in files}
+    matches = {
+        title: len({RowKey.parse(cell).subject for cell in table.column(title)} & subjects) for title in candidates
+    }
+    found = max(candidates, key=matches.__getitem__, default=None)
     if found is None:
         expected = f"a column such as subject or participant_id, or --table-key with one of {', '.join(titles)}"
         raise DataError.of(f"--table {table.name}", "no column that names the subject", expected)

@@ -14,6 +14,7 @@ MAX_GUESSED_CATEGORIES = 20  # a column of text with more values is no attribute
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
+_CODES = {"0", "1", "2"}  # a column of no other numbers has codes of categories
 # Titles, in lower case, that name an attribute by another word.
 _SYNONYMS = {"m/f": "sex", "gender": "sex"}
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
@@ -94,7 +95,7 @@ def _read_column(table: Table, name: str, title: str, kind: Kind | None, *, aske
         return None
     numbers = _parse_numbers(cells, where, strict=kind == "number")
     if kind is None:
-        kind = "number" if numbers is not None and len(set(known)) > 2 else "category"
+        kind = "category" if numbers is None or set(known) <= _CODES else "number"
     if kind == "number":
         if numbers is None:
             wrong = [
@@ -143,7 +144,7 @@ def _unify(cells: Sequence[str]) -> list[str | None]:
     if known <= _SEXES.keys():
         return [_SEXES[cell.lower()] if cell else None for cell in cells]
     spellings: dict[str, str] = {}
-    for cell, _ in sorted(Counter(cells).items(), key=lambda item: (item[1], item[0])):
+    for cell, _ in sorted(Counter(cells).items(), key=lambda item: (item[1], item[0].swapcase())):
         spellings[cell.lower()] = cell
     return [_plain_number(spellings[cell.lower()]) if cell else None for cell in cells]
 
