@@ -9,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 runs=${1:-runs}
 data=$runs/demo-data codes=$runs/demo-codes vqvae=$runs/vqvae_demo prior=$runs/pixelcnn_demo samples=$runs/demo-samples
+ages=$runs/demo-ages
 launch=(accelerate launch --config_file launch/accelerate/cpu.yaml -m)
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   launch=(accelerate launch --config_file launch/accelerate/gpu.yaml -m)
@@ -23,6 +24,9 @@ fi
 [[ -e $runs/prior.json ]] ||
   "${launch[@]}" vqdist.evaluate --run "$prior" --data "$codes" --out "$runs/prior.json" > /dev/null
 [[ -e $samples/samples.json ]] || "${launch[@]}" vqdist.sample --prior "$prior" --num 64 --out "$samples" > /dev/null
+# The synthetic people are 20 to 90 years old; the youngest and the oldest one in train may be a little inside.
+[[ -e $ages/samples.json ]] || "${launch[@]}" vqdist.sample --prior "$prior" --num 8 --out "$ages" --extrapolate true \
+  --condition age=20,30,40,50,60,70,80,90 slice=16 sex=F --guidance 1 > /dev/null
 
 python - "$runs" <<'REPORT'
 import json
@@ -50,5 +54,6 @@ PixelCNN on the test maps, bits per code
   uniform                {mean(prior, "uniform_bits_per_code"):.3f}
 Pictures
   originals above reconstructions  {sorted((runs / "vqvae_demo" / "previews").glob("*.png"))[-1]}
-  new slices                       {runs / "demo-samples" / "grid.png"}""")
+  new slices                       {runs / "demo-samples" / "grid.png"}
+  one brain from 20 to 90 years    {runs / "demo-ages" / "grid.png"}""")
 REPORT

@@ -17,6 +17,7 @@ LAZY = {
     "matplotlib",
     "fsspec",
     "huggingface_hub",
+    "openpyxl",
     "vector_quantize_pytorch",
     "monai",
     "torchvision",

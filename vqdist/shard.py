@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqdist.config.command_line import parse_options
@@ -27,7 +28,8 @@ Splits of the folders are kept. Otherwise the subjects are split, never the slic
 the file name (OAS1_0101, sub-12, case_012, patient_7, ...) or, if that identifies no person, from the folder
 (12/T1.nii.gz, patient_a/001.png); 100_left.png and 100_right.png are one subject; any other picture without either is
 its own subject. The command prints how it identified the subjects; --subject-pattern and --subject-from override it.
-Segmentation masks beside images are left out. OUT is written atomically."""
+Segmentation masks beside images are left out. --table adds age, sex and other attributes of the subjects, on which a
+prior can be conditioned; the .txt files of the oasis1 layout are read without it. OUT is written atomically."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.data.shards.build import write_source
     from vqdist.data.sources.layouts import open_source
     from vqdist.data.sources.splits import assign_splits, find_untrained_classes
+    from vqdist.data.sources.subject_table import TableOptions, attach_oasis_files, attach_table
     from vqdist.data.sources.subjects import SubjectOptions
     from vqdist.foundation.atomic_files import check_output, find_leftovers
     from vqdist.runs.environment import count_cores
@@ -59,6 +62,10 @@ def main(argv: Sequence[str]) -> None:
         lambda: check_output(options.out, overwrite=options.overwrite),
         problems=parsed.problems,
     )
+    if options.table is not None:
+        source = attach_table(source, TableOptions(options.table, options.table_key, options.columns))
+    elif source.layout == "oasis1":
+        source = attach_oasis_files(source, Path(options.source))
     for left in find_leftovers(options.out):
         print_message(f"{left} is a temporary folder of a killed command, or of one that runs now; it is not a dataset")
     describe_source(source)

@@ -12,7 +12,7 @@ from vqdist.evaluation.membership import choose_train_samples, measure_membershi
 from vqdist.evaluation.model_metrics import evaluate_pixelcnn, measure_samples
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.metrics.codes import code_bits
-from vqdist.training.tasks.pixelcnn import conditions_of
+from vqdist.training.tasks.conditions import conditions_of
 
 
 def test_bits_that_reveal_all_or_nothing() -> None:
@@ -40,7 +40,7 @@ def test_the_report_of_a_prior_has_it(codes: Path, prior: Path) -> None:
     test, train = (SplitLoader(dataset, name, batch_size=4) for name in ("test", "train"))
 
     def measure(batch):
-        return {"bits": code_bits(model(batch.values, conditions=conditions_of(model, batch)), batch.values)}
+        return {"bits": code_bits(model(batch.values, conditions=conditions_of(model, batch, {})), batch.values)}
 
     train_bits, test_bits = (measure_samples(split, measure, ALONE)["bits"] for split in (train, test))
     expected = np.mean(train_bits[:, None] < test_bits)

@@ -1,17 +1,37 @@
 """Conditions of sampled maps: given ones are kept, the others occur as in train."""
 
-import pytest
+from collections.abc import Sequence
 
+import pytest
+import torch
+
+from vqdist.config.attributes import Attribute, AttributeRow
 from vqdist.foundation.errors import UserError
-from vqdist.inference.conditions import draw_conditions, find_untrained_label
+from vqdist.inference.conditions import TrainRow, draw_conditions, find_rows, find_untrained_label, list_train_rows
+from vqdist.models.condition_spec import ConditionSpec
+from vqdist.models.model_card import DataDescription
 
 TABLE = [(0, 3, 10), (0, 7, 30), (1, 3, 60)]
+AGE = Attribute(kind="number", low=20, high=90, mean=50, std=20)
+SEX = Attribute(kind="category", values=("F", "M"))
 
 
-def draw(num: int, label: int | None = None, slice: int | None = None, **changes: object) -> list[tuple[object, ...]]:
-    options = {"condition": "label+slice", "table": TABLE} | changes
-    drawn = draw_conditions(num, 0, given={"label": label, "slice": slice}, **options)
-    return [tuple(drawn.describe(index).values()) for index in range(num)]
+def as_rows(table: Sequence[tuple[int | None, int | None, int]]) -> list[TrainRow]:
+    return [TrainRow({"label": label, "slice": number}, count) for label, number, count in table]
+
+
+def draw(
+    num: int,
+    label: int | None = None,
+    slice: int | None = None,
+    *,
+    names: tuple[str, ...] = ("label", "slice"),
+    table: Sequence[tuple[int | None, int | None, int]] = TABLE,
+) -> list[tuple[object, ...]]:
+    spec = ConditionSpec(names, 5, 20)
+    given = {name: [value] for name, value in (("label", label), ("slice", slice)) if value is not None}
+    drawn = draw_conditions(num, 0, given=given, spec=spec, rows=as_rows(table))
+    return [tuple(spec.describe(drawn, index).values()) for index in range(num)]
 
 
 def test_conditions_occur_as_in_train() -> None:
@@ -37,18 +57,57 @@ def test_values_that_do_not_occur_are_named() -> None:
 
 
 def test_conditions_that_the_model_does_not_take_are_not_drawn() -> None:
-    assert set(draw(50, condition="slice", table=[(None, 3, 10)])) == {(None, 3)}
-    assert set(draw(50, condition="none", table=[])) == {(None, None)}
-    selected = draw_conditions(5, 0, given={"label": None, "slice": 4}, condition="slice", table=TABLE).select([1, 1])
-    assert {name: values.tolist() for name, values in selected.tensors().items()} == {"slice": [4, 4]}
+    assert set(draw(50, names=("slice",), table=[(None, 3, 10)])) == {(None, 3)}
+    assert set(draw(50, names=(), table=[])) == {(None, None)}
+    assert set(draw(5, slice=4, names=("slice",))) == {(None, 4)}
 
 
 def test_a_label_without_a_training_sample_is_named() -> None:
-    table = [(0, None, 3), (2, None, 4)]
-    assert [str(problem) for problem in find_untrained_label(1, table, ("cat", "images", "dog"))] == [
+    table = as_rows([(0, None, 3), (2, None, 4)])
+    assert [str(problem) for problem in find_untrained_label([1], table, ("cat", "images", "dog"))] == [
         "label: found 1 images, a class without a training sample; expected a class of the training data: 0 cat, 2 dog"
     ]
-    (problem,) = find_untrained_label(1, table, ())
+    (problem,) = find_untrained_label([1], table, ())
     assert problem.found == "1, a class without a training sample"
-    for label, rows in ((2, table), (None, table), (1, []), (1, [(None, 3, 10)])):
-        assert find_untrained_label(label, rows, ()) == []
+    for labels, rows in (([2], table), ([], table), ([1], []), ([1], as_rows([(None, 3, 10)]))):
+        assert find_untrained_label(labels, rows, ()) == []
+
+
+def build_people() -> tuple[ConditionSpec, list[TrainRow]]:
+    """Return a spec and the rows of three people, whose sex follows from their age."""
+    spec = ConditionSpec(("slice", "age", "sex"), 5, 20, {"age": AGE, "sex": SEX})
+    people = (
+        AttributeRow((25.0, "F"), ((None, 0, 3, 1),)),
+        AttributeRow((70.0, "M"), ((None, 2, 3, 5),)),
+        AttributeRow((80.0, None), ((None, 3, 3, 1),)),
+    )
+    return spec, list_train_rows(DataDescription(attributes={"age": AGE, "sex": SEX}, attribute_rows=people), spec)
+
+
+def test_attributes_are_drawn_as_rows_of_the_table() -> None:
+    spec, rows = build_people()
+    drawn = draw_conditions(3000, 0, given={}, spec=spec, rows=rows)
+    found = [tuple(spec.describe(drawn, index)["attributes"].values()) for index in range(3000)]
+    assert set(found) == {(25.0, "F"), (70.0, "M"), (80.0, None)}
+    assert found.count((70.0, "M")) / 3000 == pytest.approx(10 / 15, abs=0.03)
+    slices = {int(number) for number, age in zip(drawn.slice, drawn.attributes["age"], strict=True) if age == 25}
+    assert slices == {0, 1, 2, 3}
+
+
+def test_a_given_age_restricts_the_others_to_people_of_about_that_age() -> None:
+    spec, rows = build_people()
+    assert {row.values["age"] for row in find_rows(rows, {"age": 66.0}, ["sex"], spec)} == {70.0}
+    assert {row.values["age"] for row in find_rows(rows, {"age": 76.0}, ["sex"], spec)} == {70.0, 80.0}
+    assert {row.values["age"] for row in find_rows(rows, {"age": 45.0}, ["sex"], spec)} == {25.0}  # the nearest
+    assert {row.values["age"] for row in find_rows(rows, {"sex": 1.0}, ["slice"], spec)} == {70.0}
+    with pytest.raises(UserError, match="no training sample with slice 9"):
+        find_rows(rows, {"slice": 9}, ["age"], spec)
+
+
+def test_maps_take_several_values_in_turn_and_share_the_other_draws() -> None:
+    spec, rows = build_people()
+    drawn = draw_conditions(40, 0, given={"age": [20.0, 90.0]}, spec=spec, rows=rows)
+    assert drawn.attributes["age"].tolist() == [20.0, 90.0] * 20
+    alone = draw_conditions(20, 0, given={"age": [90.0]}, spec=spec, rows=rows)
+    assert drawn.slice[1::2].tolist() == alone.slice.tolist()
+    assert torch.equal(drawn.attributes["sex"][1::2].nan_to_num(-1), alone.attributes["sex"].nan_to_num(-1))

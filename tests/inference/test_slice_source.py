@@ -4,22 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from support import write_images
 
 from vqdist.data.sources.pictures import load_picture
-from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
+from vqdist.foundation.errors import DataError, Problem, UserError
 from vqdist.inference.slice_source import (
-    SliceInfo,
-    choose_conditions,
     list_pictures,
     open_pictures,
     open_split,
-    parse_conditions,
     shorten,
 )
-from vqdist.models.pixelcnn import PixelCNN
 
 
 def test_pictures(tmp_path: Path) -> None:
@@ -58,48 +53,6 @@ def test_a_split_of_a_dataset(tmp_path: Path) -> None:
         open_split(images, "test", channels=3)
     with pytest.raises(UserError, match="no split 'other'"):
         open_split(images, "other", channels=1)
-
-
-def test_conditions_are_given_or_those_of_the_slices() -> None:
-    prior = PixelCNN(4, hidden=4, layers=1, condition="label+slice", num_labels=2, num_slices=9)
-    infos = [SliceInfo("a", "a.png", "a", label=1, slice=3), SliceInfo("b", "b.png", "b", label=0, slice=4)]
-    own = choose_conditions(prior, infos, {})
-    assert torch.equal(own.label, torch.tensor([1, 0]))
-    assert torch.equal(own.slice, torch.tensor([3, 4]))
-    assert torch.equal(choose_conditions(prior, infos, {"slice": 8}).slice, torch.tensor([8, 8]))
-    free = PixelCNN(4, hidden=4, layers=1)
-    assert choose_conditions(free, infos, {}).select([0, 1]).tensors() == {}
-
-
-def test_misfits_are_named() -> None:
-    prior = PixelCNN(4, hidden=4, layers=1, condition="slice", num_slices=9)
-    infos = [SliceInfo(f"a{number}", f"a{number}.png", "a") for number in range(7)]
-    with pytest.raises(ConfigError) as error:
-        choose_conditions(prior, infos, {"label": 1})
-    assert [problem.where for problem in error.value.problems] == [
-        "--condition label",
-        "7 slices, for example a0.png, a1.png, a2.png, a3.png, a4.png",
-    ]
-    with pytest.raises(ConfigError, match=r"7 slices.*a0.png \(9\).*found a slice number out of range.*in \[0, 9\)"):
-        choose_conditions(prior, infos, {"slice": 9})
-    assert parse_conditions(["slice=3", "label=0"]) == {"slice": 3, "label": 0}
-    with pytest.raises(ConfigError) as error:
-        parse_conditions(["slice=x", "age=3", "slice=-1", "slice", "label=", "label=-1"])
-    assert len(error.value.problems) == 6
-
-
-def test_a_label_may_be_the_name_of_a_class() -> None:
-    prior = PixelCNN(4, hidden=4, layers=1, condition="label", num_labels=2)
-    infos = [SliceInfo("a", "a.png", "a")]
-    given = parse_conditions(["label=dots"])
-    assert given == {"label": "dots"}
-    assert torch.equal(choose_conditions(prior, infos, given, ["cells", "dots"]).label, torch.tensor([1]))
-    with pytest.raises(ConfigError, match="--condition label: found 'cats'; expected a class: 0 cells, 1 dots"):
-        choose_conditions(prior, infos, {"label": "cats"}, ["cells", "dots"])
-    with pytest.raises(ConfigError, match=r"give --condition label=CLASS .*; the classes are 0 cells, 1 dots"):
-        choose_conditions(prior, infos, {}, ["cells", "dots"])
-    with pytest.raises(ConfigError, match=r"give --condition label=NUMBER for all slices$"):
-        choose_conditions(prior, infos, {})
 
 
 def test_long_lists_are_shortened() -> None:

@@ -1,19 +1,18 @@
 """Completion, restoration and bits are those of a forward pass over the whole map for each code."""
 
 import math
-from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from vqdist.config.model_config import PixelCNNConfig
+from vqdist.config.condition_key import CONDITION_WORDS
 from vqdist.foundation.errors import UserError
 from vqdist.models.given_codes import GivenCodes
 from vqdist.models.pixelcnn import PixelCNN
 
 LABELS, SLICES, K = 4, 9, 11
-CONDITIONS = get_args(PixelCNNConfig.model_fields["condition"].annotation)
+CONDITIONS = CONDITION_WORDS
 SYMMETRIES = ("none", "up-down")
 GRIDS = [(1, 1), (1, 6), (6, 1), (2, 2), (7, 4), (9, 12)]
 

@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from vqdist.foundation.errors import UserError
-from vqdist.models.map_conditions import MapConditions
-
-LIMITS = {"label": 3, "slice": 20}
+from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
 
 
 def as_lists(known: MapConditions) -> dict[str, list[int]]:
@@ -27,8 +25,6 @@ def test_maps_are_selected_and_repeated_in_order() -> None:
     assert as_lists(known.select(range(1, 2))) == {"label": [1], "slice": [5]}
     assert as_lists(known.select([1, 2]).repeat(2)) == {"label": [1, 1, 2, 2], "slice": [5, 5, 6, 6]}
     assert as_lists(known.keep(["slice"])) == {"slice": [4, 5, 6]}
-    assert known.describe(1) == {"label": 1, "slice": 5}
-    assert MapConditions().describe(0) == {"label": None, "slice": None}
 
 
 def test_they_go_to_a_device_together() -> None:
@@ -36,10 +32,16 @@ def test_they_go_to_a_device_together() -> None:
     assert {values.device.type for values in moved.tensors().values()} == {"meta"}
 
 
-def test_all_problems_are_found_together() -> None:
-    known = MapConditions(label=torch.tensor([0, 3]), slice=torch.tensor([0, 1, 2]))
-    found = [(problem.where, problem.found) for problem in known.find_problems(2, LIMITS, ["label", "slice"])]
-    assert found == [("label", "3"), ("slice", "torch.int64 of shape (3,)")]
-    assert known.find_problems(3, LIMITS, ["slice"])[0].expected == "none, as the model is not conditioned on label"
-    assert MapConditions().find_problems(2, LIMITS, []) == []
-    assert [problem.found for problem in MapConditions().find_problems(2, LIMITS, ["label"])] == ["none"]
+def test_hidden_conditions_are_unknown() -> None:
+    ages = torch.tensor([30.0, 60.0])
+    known = MapConditions(torch.tensor([0, 1]), torch.tensor([4, 5]), {"age": ages})
+    hidden = known.hide({"age": torch.tensor([True, False]), "label": True})
+    assert hidden.label.tolist() == [UNKNOWN_NUMBER] * 2
+    assert hidden.slice.tolist() == [4, 5]
+    assert hidden.attributes["age"].isnan().tolist() == [True, False]
+    joined = known.join(known.hide_all())
+    assert joined.slice.tolist() == [4, 5, UNKNOWN_NUMBER, UNKNOWN_NUMBER]
+    assert joined.attributes["age"].isnan().tolist() == [False, False, True, True]
+    filled = MapConditions().fill(2, ["age"])
+    assert filled.attributes["age"].isnan().all()
+    assert known.fill(2, ["age"]) is known

@@ -1,19 +1,18 @@
 """The gated PixelCNN: causality, field of view, conditions, initialisation, training, validation of arguments."""
 
 import math
-from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqdist.config.model_config import PixelCNNConfig
+from vqdist.config.condition_key import CONDITION_WORDS
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.models.pixelcnn import PixelCNN
 
 CODES, LABELS, SLICES = 3, 4, 9
-CONDITIONS = get_args(PixelCNNConfig.model_fields["condition"].annotation)
+CONDITIONS = CONDITION_WORDS
 SYMMETRIES = ("none", "up-down")
 
 

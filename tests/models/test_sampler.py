@@ -1,20 +1,19 @@
 """The cached sampler gives the codes of a forward pass over the whole map for each code."""
 
 from dataclasses import dataclass
-from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from vqdist.config.model_config import PixelCNNConfig
+from vqdist.config.condition_key import CONDITION_WORDS
 from vqdist.foundation.errors import UserError
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import SamplingOptions, _Cache, sample_codes
 
 LABELS, SLICES = 4, 9
-CONDITIONS = get_args(PixelCNNConfig.model_fields["condition"].annotation)
+CONDITIONS = CONDITION_WORDS
 SYMMETRIES = ("none", "up-down")
 
 

@@ -97,6 +97,15 @@ class ShardOptions(Options):
     subject_from: Literal["name", "folder"] | None = key(
         None, "what identifies the subject of a file; null: its name or its folder, whichever does"
     )
+    table: FilePath | None = key(
+        None, "table of subjects, .csv, .tsv or .xlsx: its values become attributes of the samples, such as age and sex"
+    )
+    table_key: Text | None = key(
+        None, "column of --table with the subject or session; null: guessed, such as ID or participant_id"
+    )
+    columns: tuple[Text, ...] = key(
+        (), "columns of --table to take, such as age sex cdr:category; their kind, number or category, is inferred"
+    )
     strict: Bool = key(
         False,
         "doubts about subjects, classes, masks or contrasts end the command with exit code 2; false: they are warnings",
@@ -114,8 +123,9 @@ class ShardOptions(Options):
     @property
     def selection(self) -> dict[str, object]:
         """The given settings of the files and subjects, by name."""
-        names = ("include", "subject_pattern", "subject_from")
-        return {name: value for name in names if (value := getattr(self, name))}
+        names = ("include", "subject_pattern", "subject_from", "columns")
+        table = {"table": self.table.name} if self.table else {}
+        return table | {name: value for name in names if (value := getattr(self, name))}
 
     def find_conflicts(self) -> list[Problem]:
         problems = []
@@ -128,6 +138,9 @@ class ShardOptions(Options):
         return problems + self._find_selection_conflicts()
 
     def _find_selection_conflicts(self) -> list[Problem]:
+        if self.table is None and (self.columns or self.table_key):
+            flag = "--columns" if self.columns else "--table-key"
+            return [Problem(flag, "a value without --table", "also --table, the file with the columns")]
         if self.source == "demo":
             flags = ["--" + name.replace("_", "-") for name in self.selection]
             return [Problem(flag, "a value, with demo as SOURCE", "only with a folder as SOURCE") for flag in flags]
@@ -221,6 +234,13 @@ class SampleOptions(Options):
         None, "class of all slices, by number from 0 or by name; null: drawn from the training data"
     )
     slice: Int | None = key(None, "slice number of all slices; null: drawn from the training data")
+    condition: tuple[Text, ...] = key(
+        (),
+        "NAME=VALUE, such as age=75 sex=F, or unknown; with NAME=A,B,C the slices take the values in turn, with the "
+        "same noise; the others are drawn together from the training data",
+    )
+    guidance: Real = key(0.0, "strengthen the conditions; for a prior trained with model.condition_dropout")
+    extrapolate: Bool = key(False, "accept numbers outside of the range of the training data")
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
 
     def find_conflicts(self) -> list[Problem]:

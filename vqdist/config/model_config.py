@@ -7,6 +7,7 @@ classes.
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from vqdist.config.augmentation import SymmetryKey
+from vqdist.config.condition_key import ConditionKey
 from vqdist.config.section import Bool, Int, IntChoice, Real, Section, key
 from vqdist.foundation.errors import Problem
 
@@ -103,7 +104,12 @@ class PixelCNNConfig(ModelConfig):
     layers: Int = key(15, "masked gated layers", ge=1)
     kernel: Int = key(5, "kernel width; odd", ge=3)
     dropout: Real = key(0.0, "share of activations dropped in training", ge=0, lt=1)
-    condition: Literal["none", "label", "slice", "label+slice"] = key("none", "what the prior is conditioned on")
+    condition: ConditionKey = key(
+        "none", "what the prior is conditioned on: a list of names, such as [slice, age, sex], label+slice, or none"
+    )
+    condition_dropout: Real = key(
+        0.0, "share of samples whose conditions are hidden in training, each alone and all together", ge=0, le=0.5
+    )
     symmetry: SymmetryKey = key(
         "none",
         "up-down: also condition the lower half of a map on the mirrored upper half; "

@@ -17,8 +17,8 @@ class SliceOptions(Options):
     split: str = key("test", "split of --data: train, validate or test")
     condition: tuple[str, ...] = key(
         (),
-        "label=CLASS (number or name) or slice=NUMBER, for all slices; "
-        "default: from --data, or from names such as case_1_slice_12.png",
+        "NAME=VALUE for all slices, such as slice=12 age=75 sex=F, or label=CLASS (number or name); default: from "
+        "--data, or a slice number from names such as case_1_slice_12.png",
     )
     out: FilePath = key(..., "folder for the results")
     seed: Int = key(0, "seed of the noise")

@@ -1,6 +1,6 @@
 """Metrics of a trained model on a split, as `vqdist evaluate` reports them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,21 @@ from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
+from vqdist.evaluation.conditional_prior import measure_attributes
 from vqdist.evaluation.membership import choose_train_samples, measure_membership
 from vqdist.evaluation.neighbour_baseline import NeighbourBaseline, Pair
-from vqdist.evaluation.pass_progress import show_pass
+from vqdist.evaluation.sample_measures import SampleValues, measure_samples
 from vqdist.evaluation.untrained_classes import UntrainedClasses
 from vqdist.foundation.progress import print_message
-from vqdist.inference.split_loader import Numbers, SplitLoader
-from vqdist.inference.work_sharing import map_batches, run_on_main
+from vqdist.inference.split_loader import SplitLoader
+from vqdist.inference.work_sharing import run_on_main
 from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
 from vqdist.metrics.confidence_intervals import bootstrap_subjects
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.training.tasks.pixelcnn import conditions_of
+from vqdist.training.tasks.conditions import conditions_of
 
-SampleValues = dict[str, npt.NDArray[np.float64]]  # metric -> (N,) value of each sample, in the order of the split
 Summary = dict[str, float | None]  # mean, low, high
 BASELINE_BATCH_SIZE = 256
 
@@ -86,7 +86,7 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     def measure(batch: Batch) -> dict[str, Tensor]:
         if "label" in model.condition:
             untrained.add(batch.label)
-        logits = model(batch.values, conditions=conditions_of(model, batch))
+        logits = model(batch.values, conditions=conditions_of(model, batch, manifest.attributes))
         return {"bits_per_code": code_bits(logits, batch.values)}
 
     values = measure_samples(split, measure, ranks)
@@ -96,6 +96,10 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     neighbours = run_on_main(ranks, lambda: score_neighbours(dataset, split)) if model.reads_previous else None
     if neighbours is not None:
         values["neighbour_bits_per_code"] = neighbours[1]
+    categories: dict[str, Any] = {}
+    if model.spec.attributes:
+        attribute_values, categories = measure_attributes(model, dataset, split, ranks)
+        values |= attribute_values
     rate = bits_per_pixel(1.0, manifest.grid, manifest.image_size)
     subjects = split.subjects()
     metrics = summarize(values | {"bits_per_pixel": values["bits_per_code"] * rate}, subjects)
@@ -111,30 +115,9 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     report["baselines"] = {"unigram_smoothing": SMOOTHING, "position_weight": baselines.weight}
     if neighbours is not None:
         report["baselines"]["neighbour_weights"] = neighbours[0].weights
+    if categories:
+        report["categories"] = categories
     return Evaluation(report, values)
-
-
-def measure_samples(
-    split: SplitLoader,
-    measure: Callable[[Batch], dict[str, Tensor]],
-    ranks: Ranks,
-    batches: Sequence[Numbers] | None = None,
-) -> SampleValues:
-    """Return the metrics of each sample of a split, on every rank. Must be called by all ranks.
-
-    Args:
-        measure: batch on the device -> metric -> (B,) values.
-        batches: numbers of the samples to measure, in batches; None for all.
-    """
-
-    def work(batch: Batch) -> SampleValues:
-        return {name: value.cpu().double().numpy() for name, value in measure(batch.to(ranks.device)).items()}
-
-    loaded = split.load_all(ranks) if batches is None else split.load_batches(batches, ranks)
-    total = len(split) if batches is None else sum(map(len, batches))
-    shown = show_pass(loaded, total, ranks, label=f"evaluate {split.name}", size=len)
-    found = map_batches(ranks, shown, work)
-    return {name: np.concatenate([values[name] for values in found]) for name in found[0]}
 
 
 def score_baselines(dataset: Dataset, split: SplitLoader) -> tuple[CodeBaselines, SampleValues]:

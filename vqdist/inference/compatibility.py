@@ -51,4 +51,8 @@ def find_pixelcnn_problems(model: PixelCNN, vqvae_fingerprint: str, dataset: Dat
             problems.append(Problem(f"{dataset.path}: {name}", "none", "one per sample, a condition of the model"))
         elif name in model.condition and count is not None and count > limit:
             problems.append(Problem(f"{dataset.path}: {name}", f"numbers up to {count - 1}", f"up to {limit - 1}"))
+    for name in model.spec.attributes:
+        if name not in manifest.attributes and not model.spec.takes_unknown(name):
+            expected = "one per sample, a condition of the model: vqdist shard --table"
+            problems.append(Problem(f"{dataset.path}: {name}", "none", expected))
     return problems

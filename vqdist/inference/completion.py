@@ -27,10 +27,10 @@ from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
+from vqdist.inference.slice_conditions import choose_conditions
 from vqdist.inference.slice_source import (
     SliceSource,
     VolumeSizes,
-    choose_conditions,
     open_slices,
     shorten,
 )
@@ -118,7 +118,7 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(
-        lambda: choose_conditions(models.prior, slices.infos, given, models.class_names),
+        lambda: choose_conditions(models.prior, slices.infos, models.read_conditions(given), models.class_names),
         lambda: run_on_main(ranks, lambda: list_masks(options, slices)),
     )
     return CompletionJob(options, models, slices, conditions, masks)
@@ -215,7 +215,7 @@ def write_completions(job: CompletionJob, completed: Iterable[Completed], out: P
                 rows.append(result.preview)
             files = [{"file": name, "bits": bits} for name, bits in zip(names, result.bits, strict=True)]
             about = {"key": info.key, "source": info.source, "mask": str(job.masks[number])}
-            described.append(about | job.conditions.describe(number) | {"completions": files})
+            described.append(about | job.models.prior.spec.describe(job.conditions, number) | {"completions": files})
             shown.advance(1)
     grid = torch.from_numpy(np.concatenate(rows)).float() / 255
     save_grid(grid, out / "grid.png", columns=1 + options.num)

@@ -1,73 +1,176 @@
 """The conditions of each map that a PixelCNN samples: given, or drawn from the training data."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
 
 from vqdist.foundation.errors import Problem, UserError, list_examples
 from vqdist.foundation.seeds import derive_seed
-from vqdist.models.map_conditions import MapConditions
+from vqdist.models.condition_spec import ConditionSpec
+from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
+from vqdist.models.model_card import DataDescription
 
-NAMES = ("label", "slice")
-ConditionRow = tuple[int | None, int | None, int]  # label, slice number, number of training samples with both
+NUMBERS = ("label", "slice")
+Value = int | float  # encoded as in MapConditions
+NEAR_STD = 0.5  # training samples count as similar in a number up to this many standard deviations away
+
+
+@dataclass(frozen=True)
+class TrainRow:
+    """The conditions that some training samples share.
+
+    Attributes:
+        values: name -> value, encoded; None for a label or slice number that they do not have.
+        count: number of samples.
+    """
+
+    values: Mapping[str, Value | None]
+    count: int
+
+
+def list_train_rows(data: DataDescription, spec: ConditionSpec) -> list[TrainRow]:
+    """Return the combinations of conditions in the training data of a model."""
+    if not spec.attributes:
+        return [TrainRow({"label": label, "slice": number}, count) for label, number, count in data.conditions or ()]
+    rows = []
+    for row in data.attribute_rows:
+        found = dict(zip(data.attributes, row.values, strict=True))
+        encoded = {name: attribute.encode(found.get(name)) for name, attribute in spec.attributes.items()}
+        rows += [
+            TrainRow({"label": label, "slice": number, **encoded}, count)
+            for label, number, count in row.list_conditions()
+        ]
+    return rows
 
 
 def draw_conditions(
-    num: int, seed: int, *, given: Mapping[str, int | None], condition: str, table: Sequence[ConditionRow]
+    num: int, seed: int, *, given: Mapping[str, Sequence[Value]], spec: ConditionSpec, rows: Sequence[TrainRow]
 ) -> MapConditions:
     """Return the conditions of `num` maps.
 
     Conditions that are not given are drawn together from the training samples that have the given ones. The draw of a
-    map depends only on the seed and the number of the map.
+    map depends only on the seed and its number. Maps take the combinations of several given values in turn; those of
+    one round share the draw.
 
     Args:
-        given: "label" and "slice", the value for all maps or None.
-        condition: names of the conditions that the model takes.
-        table: the combinations of conditions that occur in the training data.
+        given: name -> values for the maps.
+        rows: the combinations of conditions that occur in the training data.
     Raises:
         UserError: no training sample has the given values.
     """
-    columns = {name: None if value is None else torch.full((num,), value) for name, value in given.items()}
-    taken = [name for name in NAMES if name in condition]
-    if any(given[name] is None for name in taken):
-        rows = find_rows(table, {name: given[name] for name in taken})
-        counts = np.array([count for *_, count in rows])
-        draws = [derive_seed(seed, "condition", index) / 2**63 for index in range(num)]
-        picked = (counts.cumsum() / counts.sum()).searchsorted(draws, side="right").clip(max=len(rows) - 1)
-        for name in taken:
-            columns[name] = torch.tensor([rows[row][NAMES.index(name)] for row in picked])
-    return MapConditions(**columns)
+    combinations = list(product(*given.values()))
+    missing = [name for name in spec.names if name not in given]
+    columns: dict[str, list[Value]] = {name: [] for name in (*given, *missing)}
+    found = [_Draw(rows, dict(zip(given, values, strict=True)), missing, spec) for values in combinations]
+    for index in range(num):
+        number, place = divmod(index, len(combinations))
+        drawn = found[place].take(derive_seed(seed, "condition", number) / 2**63)
+        for name, value in (*zip(given, combinations[place], strict=True), *drawn.items()):
+            columns[name].append(value)
+    return to_conditions(columns)
 
 
-def find_rows(table: Sequence[ConditionRow], given: Mapping[str, int | None]) -> list[ConditionRow]:
-    """Return the rows that have a value for every name of `given`, equal to the given value unless that is None."""
+def to_conditions(columns: Mapping[str, Sequence[Value]]) -> MapConditions:
+    """Return conditions of encoded values by name, one for each map."""
+    numbers = {name: torch.tensor(columns[name], dtype=torch.int64) for name in NUMBERS if name in columns}
+    attributes = {
+        name: torch.tensor(values, dtype=torch.float32) for name, values in columns.items() if name not in NUMBERS
+    }
+    return MapConditions(numbers.get("label"), numbers.get("slice"), attributes)
 
-    def fits(row: ConditionRow) -> bool:
-        values = {name: row[NAMES.index(name)] for name in given}
-        return all(values[name] is not None and value in (None, values[name]) for name, value in given.items())
 
-    rows = [row for row in table if fits(row)]
-    if not rows:
-        wanted = " and ".join(name if value is None else f"{name} {value}" for name, value in given.items())
+class _Draw:
+    """The training samples from which the missing conditions of maps with given ones are drawn."""
+
+    def __init__(
+        self, rows: Sequence[TrainRow], given: Mapping[str, Value], missing: Sequence[str], spec: ConditionSpec
+    ) -> None:
+        self._missing = list(missing)
+        self._rows = find_rows(rows, given, missing, spec) if missing else []
+        counts = np.array([row.count for row in self._rows])
+        self._shares = counts.cumsum() / counts.sum() if missing else counts
+
+    def take(self, draw: float) -> dict[str, Value]:
+        """Return the missing conditions for a draw in [0, 1)."""
+        if not self._missing:
+            return {}
+        row = self._rows[min(int(self._shares.searchsorted(draw, side="right")), len(self._rows) - 1)]
+        return {name: value for name in self._missing if (value := row.values[name]) is not None}
+
+
+def find_rows(
+    rows: Sequence[TrainRow], given: Mapping[str, Value], missing: Sequence[str], spec: ConditionSpec
+) -> list[TrainRow]:
+    """Return the rows that have a label and slice number if these are missing, and the given conditions.
+
+    Labels, slice numbers and categories must be equal. Numbers such as an age may be NEAR_STD standard deviations away;
+    if none is so near, the nearest ones are taken. An unknown condition fits every row.
+
+    Raises:
+        UserError: no row fits.
+    """
+    exact = {
+        name: value
+        for name, value in given.items()
+        if name in spec.names and value != UNKNOWN_NUMBER and not math.isnan(value) and not _is_number(name, spec)
+    }
+    fitting = [
+        row
+        for row in rows
+        if all(row.values[name] is not None for name in missing if name in NUMBERS)
+        and all(row.values[name] == value for name, value in exact.items())
+    ]
+    if not fitting:
         expected = "values that occur in the training data, or a value for every condition"
-        raise UserError.of("conditions", f"no training sample with {wanted}", expected)
-    return rows
+        raise UserError.of("conditions", f"no training sample with {_describe(exact, missing, spec)}", expected)
+    for name, value in given.items():
+        if _is_number(name, spec) and not math.isnan(value):
+            fitting = _find_near(fitting, name, value, NEAR_STD * spec.attributes[name].std)
+    return fitting
 
 
-def find_untrained_label(label: int | None, table: Sequence[ConditionRow], class_names: Sequence[str]) -> list[Problem]:
-    """Return a problem if no training sample has the label: the model would sample from weights that never changed.
+def _is_number(name: str, spec: ConditionSpec) -> bool:
+    return name in spec.attributes and spec.attributes[name].kind == "number"
+
+
+def _find_near(rows: Sequence[TrainRow], name: str, value: float, reach: float) -> list[TrainRow]:
+    distances = [abs(float(row.values[name] or 0.0) - value) for row in rows]
+    least = min((distance for distance in distances if not math.isnan(distance)), default=math.nan)
+    near = [row for row, distance in zip(rows, distances, strict=True) if distance <= max(reach, least)]
+    return near or list(rows)
+
+
+def _describe(exact: Mapping[str, Value], missing: Sequence[str], spec: ConditionSpec) -> str:
+    words = []
+    for name in spec.names:
+        if name in exact:
+            attribute = spec.attributes.get(name)
+            words.append(f"{name} {exact[name] if attribute is None else attribute.decode(float(exact[name]))}")
+        elif name in missing and name in NUMBERS:
+            words.append(name)
+    return " and ".join(words)
+
+
+def find_untrained_label(
+    labels: Sequence[Value], rows: Sequence[TrainRow], class_names: Sequence[str]
+) -> list[Problem]:
+    """Return a problem if no training sample has one of the labels: their weights never changed.
 
     Args:
-        table: the combinations of conditions that occur in the training data; without labels nothing is known.
+        rows: the combinations of conditions that occur in the training data; without labels nothing is known.
         class_names: name of each label; empty if unknown.
     """
-    trained = sorted({row[0] for row in table if row[0] is not None})
-    if label is None or not trained or label in trained:
+    trained = sorted({int(label) for row in rows if (label := row.values["label"]) is not None})
+    wrong = [int(label) for label in labels if label not in trained and label != UNKNOWN_NUMBER]
+    if not wrong or not trained:
         return []
 
     def describe(number: int) -> str:
         return f"{number} {class_names[number]}" if number < len(class_names) else str(number)
 
     expected = f"a class of the training data: {list_examples([describe(number) for number in trained])}"
-    return [Problem("label", f"{describe(label)}, a class without a training sample", expected)]
+    return [Problem("label", f"{describe(wrong[0])}, a class without a training sample", expected)]

@@ -172,6 +172,7 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
         vqvae_fingerprint=job.files.card.fingerprint,
         class_names=manifest.class_names,
         affine=manifest.affine,
+        attribute_kinds={name: attribute.kind for name, attribute in manifest.attributes.items()},
     )
 
 

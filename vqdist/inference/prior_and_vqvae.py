@@ -1,6 +1,6 @@
 """A PixelCNN with the VQ-VAE of its codes: from images to codes, their bits, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import find_output_problems
 from vqdist.foundation.errors import collect
+from vqdist.inference.condition_words import read_words, split_words
+from vqdist.inference.conditions import Value
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
-from vqdist.inference.slice_source import SliceSource, parse_conditions
+from vqdist.inference.slice_source import SliceSource
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.map_conditions import NO_CODE, MapConditions
@@ -77,6 +79,10 @@ class PriorAndVQVAE:
             codes[places] = self.vqvae.encode(images.to(self.device)).cpu()
         return replace(known, previous=codes)
 
+    def read_conditions(self, words: Mapping[str, str]) -> dict[str, Value]:
+        """Return the encoded values of the words of --condition, one for each name; ConfigError as `read_words`."""
+        return {name: values[0] for name, values in read_words(words, self.prior.spec, self.class_names).items()}
+
     def count_bits(self, codes: Tensor, conditions: MapConditions) -> Tensor:
         """Return the bits of each code, (B, h, w), computed for at most MAPS_PER_PASS maps at a time."""
         parts = [
@@ -94,15 +100,17 @@ def read_prior_files(prior: Path) -> tuple[ModelFiles, ModelFiles]:
 
 def read_prior_and_conditions(
     options: SliceOptions, ranks: Ranks
-) -> tuple[tuple[ModelFiles, ModelFiles], dict[str, int | str]]:
-    """Read the files of the models and the given conditions, and check the output folder. Must be called by all ranks.
+) -> tuple[tuple[ModelFiles, ModelFiles], dict[str, str]]:
+    """Read the files of the models and the words of the given conditions, and check the output folder.
+
+    Must be called by all ranks.
 
     Raises:
         ConfigError: every problem of the models, the conditions and the output folder.
     """
     files, given = collect(
         lambda: run_on_main(ranks, lambda: read_prior_files(options.prior)),
-        lambda: parse_conditions(options.condition),
+        lambda: split_words(options.condition),
         problems=run_on_main(
             ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
         ),

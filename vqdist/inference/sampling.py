@@ -5,6 +5,7 @@ a seed than a CPU.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,14 @@ from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.class_labels import find_label, list_classes
-from vqdist.inference.conditions import draw_conditions, find_untrained_label
+from vqdist.inference.condition_words import read_words, split_words
+from vqdist.inference.conditions import draw_conditions, find_untrained_label, list_train_rows
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
+from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.map_conditions import MapConditions
+from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.sampler import SamplingOptions
 from vqdist.models.vqvae import VQVAE
@@ -47,7 +51,12 @@ DecodedMaps = tuple[Tensor, npt.NDArray[np.uint8]]  # codes (B, h, w) and slices
 
 @dataclass(frozen=True)
 class SamplingJob:
-    """The checked inputs of sampling: the models, the size (h, w) of the maps and the conditions of each map."""
+    """The checked inputs of sampling: the models, the size (h, w) of the maps and the conditions of each map.
+
+    Attributes:
+        combinations: number of combinations of given values that the maps take in turn; those of one round have the
+            same noise.
+    """
 
     options: SampleOptions
     prior: PixelCNN
@@ -55,11 +64,16 @@ class SamplingJob:
     vqvae_fingerprint: str
     grid: tuple[int, int]
     conditions: MapConditions
+    combinations: int = 1
 
     def sample(self, noise: Tensor, conditions: MapConditions) -> Tensor:
         """Return the code maps of noise (B, h * w, K) and the conditions of the B maps: (B, h, w)."""
-        chosen = (self.options.temperature, self.options.top_k)
-        return self.prior.sample(len(noise), self.grid, noise, *chosen, conditions=conditions)
+        options = self.options
+        return self.prior.sample(
+            *(len(noise), self.grid, noise, options.temperature, options.top_k),
+            conditions=conditions,
+            guidance=options.guidance,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the models and options as JSON values."""
@@ -73,6 +87,7 @@ class SamplingJob:
             "seed": options.seed,
             "temperature": options.temperature,
             "top_k": options.top_k,
+            "guidance": options.guidance,
         }
 
     def run(self, ranks: Ranks) -> None:
@@ -147,26 +162,38 @@ def build_job(options: SampleOptions, files: ModelFiles, vqvae_files: ModelFiles
     """
     prior, vqvae = build_pixelcnn(files), build_vqvae(vqvae_files)
 
-    def choose_conditions() -> MapConditions:
-        class_names = files.card.data.class_names
-        label = find_label(options.label, class_names)
-        if label is not None and 0 <= label < len(class_names):
-            print_message(f"label {label}: class {class_names[label]}")
-        given = {"label": label, "slice": options.slice}
-        table = files.card.data.conditions or ()
-        conditions = draw_conditions(options.num, options.seed, given=given, condition=prior.condition, table=table)
-        try:
-            prior.check_conditions(options.num, conditions)
-        except UserError as error:
-            names = class_names if "label" in prior.condition else ()
-            raise UserError([list_classes(problem, names) for problem in error.problems]) from error
-        if problems := find_untrained_label(label, table, files.card.data.class_names):
-            raise UserError(problems)
-        return conditions
+    class_names = files.card.data.class_names
+    sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k, guidance=options.guidance)
+    chosen, *_ = collect(
+        lambda: choose_conditions(options, prior.spec, files.card.data, class_names),
+        lambda: sampling.check(options.num, files.grid, prior.num_codes),
+        lambda: prior.spec.check_guidance(options.guidance),
+    )
+    return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, *chosen)
 
-    sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
-    conditions, _ = collect(choose_conditions, lambda: sampling.check(options.num, files.grid, prior.num_codes))
-    return SamplingJob(options, prior, vqvae, vqvae_files.card.fingerprint, files.grid, conditions)
+
+def choose_conditions(
+    options: SampleOptions, spec: ConditionSpec, data: DataDescription, class_names: Sequence[str]
+) -> tuple[MapConditions, int]:
+    """Return the conditions of every map, and how many combinations of values the maps take in turn.
+
+    Raises:
+        UserError: conditions that the model does not take or that do not occur; every problem.
+    """
+    label = find_label(options.label, class_names)
+    if label is not None and 0 <= label < len(class_names):
+        print_message(f"label {label}: class {class_names[label]}")
+    words = split_words(options.condition)
+    given = read_words(words, spec, class_names, several=True, extrapolate=options.extrapolate)
+    given |= {name: [value] for name, value in (("label", label), ("slice", options.slice)) if value is not None}
+    rows = list_train_rows(data, spec)
+    conditions = draw_conditions(options.num, options.seed, given=given, spec=spec, rows=rows)
+    if problems := spec.find_problems(options.num, conditions):
+        names = class_names if "label" in spec.names else ()
+        raise UserError([list_classes(problem, names) for problem in problems])
+    if problems := find_untrained_label(given.get("label", []), rows, class_names):
+        raise UserError(problems)
+    return conditions, math.prod(map(len, given.values()))
 
 
 def choose_batch_size(device: torch.device, noise_per_map: int) -> int:
@@ -202,7 +229,14 @@ def sample_batch(job: SamplingJob, start: int, size: int) -> DecodedMaps:
     options, maps = job.options, range(start, start + size)
     conditions = job.conditions.select([min(index, options.num - 1) for index in maps])
     device = job.prior.embedding.weight.device
-    noise = draw_noise(maps, job.grid[0] * job.grid[1], job.prior.num_codes, options.seed, device)
+    numbers = [index // job.combinations for index in maps]
+    noise = draw_noise(
+        numbers,
+        job.grid[0] * job.grid[1],
+        job.prior.num_codes,
+        options.seed,
+        device,
+    )
     codes = job.sample(noise, conditions)
     kept = min(size, options.num - start)
     parts = codes[: -(-kept // SLICES_DECODED_TOGETHER) * SLICES_DECODED_TOGETHER].split(SLICES_DECODED_TOGETHER)
@@ -224,9 +258,11 @@ def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -
                 names.append(f"sample-{len(names):05d}.png")
                 save_png(pixels, out / names[-1])
             shown.advance(len(slices))
-    save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png")
+    columns = {} if job.combinations == 1 else {"columns": job.combinations}
+    save_grid(torch.from_numpy(np.stack(first)).float() / 255, out / "grid.png", **columns)
     np.save(out / "codes.npy", torch.cat(codes).numpy(), allow_pickle=False)
+    describe = job.prior.spec.describe
     description = job.describe() | {
-        "samples": [{"file": name, **job.conditions.describe(index)} for index, name in enumerate(names)],
+        "samples": [{"file": name, **describe(job.conditions, index)} for index, name in enumerate(names)],
     }
     (out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")

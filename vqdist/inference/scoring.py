@@ -28,11 +28,11 @@ from vqdist.inference.anomaly.restoration import SliceParts, compute_parts
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
+from vqdist.inference.slice_conditions import choose_conditions
 from vqdist.inference.slice_source import (
     SliceInfo,
     SliceSource,
     VolumeSizes,
-    choose_conditions,
     list_pictures,
     open_pictures,
     open_slices,
@@ -55,9 +55,8 @@ class SliceSet:
         return self.source.infos[index].slice if numbers is None else int(numbers[index])
 
     def condition(self, index: int) -> Condition:
-        """Return label and slice number that the prior is conditioned on; None for one that it is not."""
-        found = self.conditions.describe(index)
-        return found["label"], found["slice"]
+        """Return the conditions of a slice; None for a label or slice number that the prior is not conditioned on."""
+        return Condition.of(self.conditions, index)
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,9 @@ class Scorer:
         Must be called by all ranks.
         """
         if self.healthy is None:
-            return BitLimits([found.bits for found in draws.values()], [number for _, number in draws], self.method)
+            return BitLimits(
+                [found.bits for found in draws.values()], [condition.slice for condition in draws], self.method
+            )
         healthy, found, size = self.healthy, list[npt.NDArray[np.float32]](), MAPS_PER_PASS
         batches = split_in_batches(len(healthy.source), size)
         for bits in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], self._count):
@@ -197,7 +198,9 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     sizes = VolumeSizes(models.image_size, models.prior.num_slices)
 
     def prepare(source: SliceSource) -> SliceSet:
-        return SliceSet(source, choose_conditions(models.prior, source.infos, given, models.class_names))
+        return SliceSet(
+            source, choose_conditions(models.prior, source.infos, models.read_conditions(given), models.class_names)
+        )
 
     slices, healthy = collect(
         lambda: prepare(open_slices(options, options.masks, channels=channels, sizes=sizes)),

@@ -2,17 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from vqdist.config.attributes import Attributes, AttributeValue
 from vqdist.config.slice_options import SliceOptions
-from vqdist.data.loading.batch import NO_NUMBER
+from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.open_dataset import open_dataset
 from vqdist.data.order import Indexes
 from vqdist.data.previous_slices import SliceName, find_previous
@@ -20,15 +20,11 @@ from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse
 from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.data.sources.volumes import SlicedVolume, open_volume
-from vqdist.foundation.errors import ConfigError, DataError, Problem, UserError
-from vqdist.inference.class_labels import describe_classes, find_label
+from vqdist.foundation.errors import DataError, Problem, UserError
 from vqdist.inference.compatibility import find_kind_problems
-from vqdist.inference.conditions import NAMES
 from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.split_loader import SplitLoader
-from vqdist.models.map_conditions import MapConditions
-from vqdist.models.pixelcnn import PixelCNN
 
 EXAMPLES = 5  # names that a message lists
 READ_TOGETHER = 64
@@ -45,6 +41,7 @@ class SliceInfo:
         source: the path of the picture, or the key of the sample; names the slice in messages.
         subject: the key if the subject is unknown.
         label, slice: None if unknown.
+        attributes: those that are known, such as the age of the subject.
     """
 
     key: str
@@ -52,6 +49,7 @@ class SliceInfo:
     subject: str
     label: int | None = None
     slice: int | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,14 +175,28 @@ def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
     for batch in loader.load_all():
         numbers = zip(batch.positions.tolist(), batch.keys, batch.label.tolist(), batch.slice.tolist(), strict=True)
         infos += [
-            SliceInfo(key, f"{path}, {split}, {key}", subjects[number], *(_known(value) for value in values))
-            for number, key, *values in numbers
+            SliceInfo(
+                key,
+                f"{path}, {split}, {key}",
+                subjects[number],
+                label=_known(label),
+                slice=_known(slice_number),
+                attributes=_list_known(batch, row, dataset.manifest.attributes),
+            )
+            for row, (number, key, label, slice_number) in enumerate(numbers)
         ]
 
     def read(number: int) -> Pixels:
         return loader.load(np.array([number], np.int64)).values[0].numpy()
 
     return SliceSource(tuple(infos), read)
+
+
+def _list_known(batch: Batch, row: int, attributes: Attributes) -> dict[str, AttributeValue]:
+    found = {
+        name: attribute.decode(float(batch.conditions.attributes[name][row])) for name, attribute in attributes.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _known(value: int) -> int | None:
@@ -215,85 +227,6 @@ def open_slices(
     if masks is not None and options.pictures.resolve() == masks.resolve():
         paths = [path for path in paths if not is_mask_name(path.name)]
     return open_pictures(options.pictures, paths, channels=channels)
-
-
-def parse_conditions(texts: Sequence[str]) -> dict[str, int | str]:
-    """Parse the words of --condition, NAME=VALUE each; a label may be the name of a class.
-
-    Raises:
-        ConfigError: an unknown name, or no whole number of at least 0; every problem.
-    """
-    found: dict[str, int | str] = {}
-    problems = []
-    for text in texts:
-        name, _, value = text.partition("=")
-        if value.isdecimal() and name in NAMES:
-            found[name] = int(value)
-        elif value and name == "label" and not value.removeprefix("-").isdecimal():
-            found[name] = value
-        else:
-            problems.append(Problem("--condition", repr(text), "label=NUMBER, label=CLASS or slice=NUMBER"))
-    if problems:
-        raise ConfigError(problems)
-    return found
-
-
-def choose_conditions(
-    prior: PixelCNN, infos: Sequence[SliceInfo], given: Mapping[str, int | str], class_names: Sequence[str] = ()
-) -> MapConditions:
-    """Return the conditions of each slice that the prior is conditioned on: the given ones, or those of the slices.
-
-    Args:
-        given: values for all slices, by name; a label may be the name of a class.
-        class_names: name of each label; empty if unknown.
-    Raises:
-        ConfigError: a condition is unknown, unexpected or out of range; every problem.
-    """
-    problems: list[Problem] = []
-    columns: dict[str, torch.Tensor | None] = dict.fromkeys(NAMES)
-    for name, limit in (("label", prior.num_labels), ("slice", prior.num_slices)):
-        if name not in prior.condition:
-            if name in given:
-                expected = f"none, as the prior is not conditioned on the {name}"
-                problems.append(Problem(f"--condition {name}", str(given[name]), expected))
-            continue
-        try:
-            value = find_label(given.get(name), class_names, where=f"--condition {name}")
-        except UserError as error:
-            problems += error.problems
-            continue
-        values = [getattr(info, name) if value is None else value for info in infos]
-        problems += _find_condition_problems(name, limit, infos, values, class_names)
-        columns[name] = torch.tensor([value or 0 for value in values])
-    if problems:
-        raise ConfigError(problems)
-    return MapConditions(**columns)
-
-
-def _find_condition_problems(
-    name: str, limit: int, infos: Sequence[SliceInfo], values: Sequence[int | None], class_names: Sequence[str]
-) -> list[Problem]:
-    """Return problems of the slices that have no value of a condition, or one out of range."""
-    if name == "slice":
-        word, advice = "slice number", "give --condition slice=NUMBER for all slices"
-        missing = f"one; name the pictures as in case_012_slice_3.png, or {advice}"
-    else:
-        kind = "CLASS" if class_names else "NUMBER"
-        word, advice = "label", f"give --condition label={kind} for all slices"
-        advice += f"; the classes are {describe_classes(class_names)}" if class_names else ""
-        missing = f"one; {advice}"
-    pairs = list(zip(infos, values, strict=True))
-    problems = _describe([info.source for info, value in pairs if value is None], f"no {word}", missing)
-    outside = [f"{info.source} ({value})" for info, value in pairs if value is not None and value >= limit]
-    expected = f"numbers in [0, {limit}), as in the training data; {advice}"
-    return problems + _describe(outside, f"a {word} out of range", expected)
-
-
-def _describe(names: Sequence[str], found: str, expected: str) -> list[Problem]:
-    if not names:
-        return []
-    where = names[0] if len(names) == 1 else f"{len(names)} slices, for example {name_examples(names)}"
-    return [Problem(where, found, expected)]
 
 
 def name_examples(names: Sequence[str]) -> str:

@@ -43,6 +43,7 @@ class SplitLoader:
             SampleDecoder(self.manifest),
             shape=self.manifest.values_shape,
             dtype=self.manifest.values_dtype,
+            attributes=self.manifest.attributes,
             global_batch_size=len(self._reader),  # the positions of a batch are the numbers of its samples
             previous=find_previous_samples(self._reader) if reads_previous else None,
         )

@@ -114,7 +114,7 @@ def sample_volumes(job: VolumeJob, start: int, shown: ProgressBar) -> list[Sampl
     chosen = maps.conditions.select(volumes)
     for number in job.numbers:
         slices = None if chosen.slice is None else torch.full_like(chosen.slice, number)
-        maps_of_noise = [volume * MAX_SLICES + number for volume in volumes]
+        maps_of_noise = [volume // maps.combinations * MAX_SLICES + number for volume in volumes]
         noise = draw_noise(maps_of_noise, h * w, maps.prior.num_codes, maps.options.seed)
         drawn.append(maps.sample(noise, replace(chosen, slice=slices, previous=drawn[-1])).cpu())
         shown.advance(len(volumes))
@@ -140,10 +140,11 @@ def write_volumes(job: VolumeJob, batches: Iterator[list[SampledVolume]], out: P
             save_png(build_views(images, spacing), out / names[-1].replace(".nii.gz", ".png"))
             codes.append(volume)
     np.save(out / "codes.npy", np.stack(codes), allow_pickle=False)
+    describe = job.maps.prior.spec.describe
     description = job.maps.describe() | {
         "slices": list(job.numbers),
         "volumes": [
-            {"file": name, **job.maps.conditions.describe(index), "slice": None} for index, name in enumerate(names)
+            {"file": name, **describe(job.maps.conditions, index), "slice": None} for index, name in enumerate(names)
         ],
     }
     (out / "samples.json").write_text(json.dumps(description, indent=1) + "\n")

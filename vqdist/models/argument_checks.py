@@ -3,6 +3,7 @@
 They read shapes and dtypes, and the values of codes on a CPU only: on an accelerator that would wait for the device.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,12 +61,15 @@ def require_grid(grid: Any) -> tuple[int, int]:
     raise UserError.of("grid", repr(grid), "two whole numbers (h, w)")
 
 
-def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit: int, required: bool) -> list[Problem]:
+def find_condition_problems(
+    name: str, values: Tensor | None, *, num: int, limit: int, required: bool, least: int = 0
+) -> list[Problem]:
     """Return a problem unless a condition is (num,) numbers below the limit, or None for a model without it.
 
     Args:
         name: label or slice.
         required: whether the model is conditioned on it.
+        least: the smallest value.
     """
     if values is None:
         expected = f"{num} numbers in [0, {limit}), as the model is conditioned on {name}"
@@ -79,30 +83,30 @@ def find_condition_problems(name: str, values: Tensor | None, *, num: int, limit
         return [Problem(name, found, f"int64 of shape ({num},)")]
     if values.device.type == "cpu" and not torch.compiler.is_compiling() and num > 0:
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= limit:
-            return [Problem(name, str(low if low < 0 else high), f"a number in [0, {limit})")]
+        if low < least or high >= limit:
+            return [Problem(name, str(low if low < least else high), f"a number in [0, {limit})")]
     return []
 
 
 def find_previous_problems(
-    previous: Any, *, num: int, grid: tuple[int, int] | None, num_codes: int, reads_previous: bool
+    previous: Any, *, num: int, grid: Sequence[int] | None, num_codes: int | None
 ) -> list[Problem]:
     """Return a problem unless previous maps are (num, h, w) int64 in [-1, K), or None.
 
     Args:
         grid: (h, w) of the maps; None if it is not known yet.
-        reads_previous: whether the model takes them.
+        num_codes: K; None for a model that takes no previous maps.
     """
     if previous is None:
         return []
-    if not reads_previous:
+    if num_codes is None:
         return [Problem("previous", "maps", "none, as the model was built with context none")]
     if not isinstance(previous, Tensor) or previous.dtype not in (torch.int64, torch.int32) or previous.ndim != 3:
         found = f"{previous.dtype} of shape {tuple(previous.shape)}" if isinstance(previous, Tensor) else type(previous)
         return [Problem("previous", str(found), f"int64 of shape ({num}, h, w)")]
     if len(previous) != num:
         return [Problem("previous", f"{len(previous)} maps", f"{num}, one for each map; all -1 for none")]
-    if grid is not None and tuple(previous.shape[1:]) != grid:
+    if grid is not None and tuple(previous.shape[1:]) != tuple(grid):
         found, expected = (f"maps of {h} x {w}" for h, w in (previous.shape[1:], grid))
         return [Problem("previous", found, f"{expected}, the size of the maps")]
     if previous.device.type == "cpu" and not torch.compiler.is_compiling() and previous.numel():

@@ -3,13 +3,16 @@
 Shapes: B maps, h w grid, C channels of both stacks.
 """
 
-import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqdist.models.map_conditions import MapConditions
+from vqdist.config.attributes import Attributes
+from vqdist.models.attribute_encoder import AttributeEncoder
+from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
+from vqdist.models.waves import encode_waves
 
 # Half periods over the map and over the range of slices; the highest one separates single codes of a 32 x 32 map.
 POSITION_FREQUENCIES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -56,16 +59,28 @@ class GatedLayer(nn.Module):
 
 
 class Context(nn.Module):
-    """Features known before any code: the position in the map, and the label and slice number of the map.
+    """Features known before any code: the position in the map, and the conditions of the map.
 
     Position and slice number are encoded as sines and cosines: any grid is valid, and neighbouring slices share
-    features.
+    features. A condition that is unknown adds nothing.
+
+    Args:
+        condition: names of the conditions.
+        attributes: those of the conditions that are neither label nor slice number.
     """
 
     position_frequencies: Tensor
     slice_frequencies: Tensor
 
-    def __init__(self, hidden: int, *, condition: str, num_labels: int, num_slices: int) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        *,
+        condition: str | Sequence[str],
+        num_labels: int,
+        num_slices: int,
+        attributes: Attributes | None = None,
+    ) -> None:
         super().__init__()
         self.num_slices = num_slices
         # Buffers, which are on the device: a tensor made in every forward pass would be copied there each time.
@@ -74,6 +89,8 @@ class Context(nn.Module):
         self.place = nn.Linear(4 * len(POSITION_FREQUENCIES), 2 * hidden)
         self.label = nn.Embedding(num_labels, 2 * hidden) if "label" in condition else None
         self.slice = nn.Linear(2 * len(SLICE_FREQUENCIES), 2 * hidden, bias=False) if "slice" in condition else None
+        self.names = tuple(attributes or {})
+        self.attributes = nn.ModuleList(AttributeEncoder(found, 2 * hidden) for found in (attributes or {}).values())
         self.out = nn.Linear(2 * hidden, hidden)
 
     def rows(
@@ -99,11 +116,15 @@ class Context(nn.Module):
             F.linear(encode_waves(row, self.position_frequencies).to(weight), row_part, self.place.bias)[:, None]
             + F.linear(encode_waves(column, self.position_frequencies).to(weight), column_part)[None]
         )[None]  # (1, rows, w, 2 C)
-        if self.label is not None:
-            hidden = hidden + self.label(known.label)[:, None, None]
+        if self.label is not None and known.label is not None:
+            features = self.label(known.label.clamp(min=0))
+            hidden = hidden + _hide(features, known.label)[:, None, None]
         if self.slice is not None and known.slice is not None:
             share = (known.slice + 0.5) / self.num_slices
-            hidden = hidden + self.slice(encode_waves(share, self.slice_frequencies).to(weight))[:, None, None]
+            features = self.slice(encode_waves(share, self.slice_frequencies).to(weight))
+            hidden = hidden + _hide(features, known.slice)[:, None, None]
+        for name, encoder in zip(self.names, self.attributes, strict=True):
+            hidden = hidden + encoder(known.attributes[name])[:, None, None]
         return self.out(F.silu(hidden))
 
 
@@ -143,10 +164,9 @@ def gate(features: Tensor) -> Tensor:
     return torch.tanh(values) * torch.sigmoid(gates)
 
 
-def encode_waves(share: Tensor, frequencies: Tensor) -> Tensor:
-    """Return cosines and sines of positions (n,) in [0, 1] at frequencies (f,) int64: (n, 2 f)."""
-    angles = math.pi * share[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+def _hide(features: Tensor, numbers: Tensor) -> Tensor:
+    """Return features (B, F) with those of unknown numbers (B,) set to 0."""
+    return torch.where(numbers[:, None] == UNKNOWN_NUMBER, torch.zeros_like(features), features)
 
 
 def convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:

@@ -3,18 +3,19 @@
 Shapes: B maps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from vqdist.foundation.errors import Problem
-from vqdist.models.argument_checks import expand_condition, find_condition_problems
+from vqdist.models.argument_checks import expand_condition
 
 NO_CODE = -1  # in all places of the previous map of a map that has none
 ConditionValue = int | Tensor | None  # one for all maps, or one for each
+UNKNOWN_NUMBER = -1  # label or slice number that is not known
 
 
 @dataclass(frozen=True)
@@ -22,47 +23,41 @@ class MapConditions:
     """Conditions of B maps; None for a condition that is not given.
 
     Attributes:
-        label: (B,) int64 class of each map.
-        slice: (B,) int64 slice number of each map.
+        label: (B,) int64 class of each map; UNKNOWN_NUMBER where it is hidden.
+        slice: (B,) int64 slice number of each map; UNKNOWN_NUMBER where it is hidden.
+        attributes: name -> (B,) float, a number or the index of a category; NaN where it is unknown.
         previous: (B, h, w) int64 codes of the previous slice of each map, NO_CODE in all places where there is none.
     """
 
     label: Tensor | None = None
     slice: Tensor | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
     previous: Tensor | None = None
 
     @classmethod
-    def expand(cls, num: int, *, label: ConditionValue = None, slice: ConditionValue = None) -> Self:
+    def expand(
+        cls, num: int, *, label: ConditionValue = None, slice: ConditionValue = None, previous: Tensor | None = None
+    ) -> Self:
         """Return one value per map from one for all maps, or one for each; on the CPU, where ranges can be checked.
 
         Raises:
             UserError: a value that is no number.
         """
-        return cls(expand_condition(label, num), expand_condition(slice, num))
+        return cls(expand_condition(label, num), expand_condition(slice, num), previous=previous)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the conditions that are given, by name."""
-        return {name: values for name, values in self._columns().items() if values is not None}
+        """Return the conditions that are given, by name, without the previous maps."""
+        numbers = {"label": self.label, "slice": self.slice}
+        return {name: values for name, values in numbers.items() if values is not None} | dict(self.attributes)
 
-    def find_problems(self, num: int, limits: Mapping[str, int], taken: Sequence[str]) -> list[Problem]:
-        """Return what does not fit `num` maps and a model.
-
-        Ranges are checked for tensors on the CPU only: on an accelerator the check would wait for the device.
-
-        Args:
-            limits: name of each condition -> the least number that is out of range.
-            taken: names of the conditions that the model takes.
-        """
-        given = self.tensors()
-        return [
-            problem
-            for name, limit in limits.items()
-            for problem in find_condition_problems(name, given.get(name), num=num, limit=limit, required=name in taken)
-        ]
-
-    def keep(self, names: str | Sequence[str]) -> Self:
+    def keep(self, names: Sequence[str]) -> Self:
         """Return the conditions of some names only, such as those that a model takes."""
-        return type(self)(**{name: values for name, values in self.tensors().items() if name in names})
+        return self._build({name: values for name, values in self.tensors().items() if name in names})
+
+    def fill(self, num: int, names: Iterable[str]) -> Self:
+        """Return the conditions with unknown attributes for the names that are not given."""
+        missing = {name: torch.full((num,), math.nan) for name in names if name not in self.attributes}
+        return self._build(self.tensors() | missing) if missing else self
 
     def select(self, maps: Sequence[int]) -> Self:
         """Return the conditions of some maps, in the given order."""
@@ -72,17 +67,39 @@ class MapConditions:
         """Return the conditions with each map repeated: (B * count,), the copies of a map beside each other."""
         return self._apply(lambda values: values.repeat_interleave(count, dim=0))
 
+    def hide(self, hidden: Mapping[str, Tensor | bool]) -> Self:
+        """Return the conditions with some unknown.
+
+        Args:
+            hidden: name -> (B,) bool, True where the condition is to be unknown, or one for all maps.
+        """
+        changed = {}
+        for name, values in self.tensors().items():
+            unknown = values.new_tensor(math.nan if values.is_floating_point() else UNKNOWN_NUMBER)
+            mask = torch.as_tensor(hidden.get(name, False), device=values.device)
+            changed[name] = torch.where(mask, unknown, values)
+        return self._build(changed)
+
+    def hide_all(self) -> Self:
+        """Return the conditions with all of them unknown; the previous maps stay."""
+        return self.hide(dict.fromkeys(self.tensors(), True))
+
+    def join(self, other: Self) -> Self:
+        """Return the conditions of these maps followed by those of others."""
+        more = other.tensors()
+        joined = self._build({name: torch.cat([values, more[name]]) for name, values in self.tensors().items()})
+        if self.previous is None or other.previous is None:
+            return joined
+        return replace(joined, previous=torch.cat([self.previous, other.previous]))
+
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """Return the conditions on a device."""
         return self._apply(lambda values: values.to(device, non_blocking=non_blocking))
 
-    def describe(self, index: int) -> dict[str, int | None]:
-        """Return the conditions of one map as JSON values, without the previous map."""
-        columns = {"label": self.label, "slice": self.slice}
-        return {name: None if values is None else int(values[index]) for name, values in columns.items()}
-
-    def _columns(self) -> dict[str, Tensor | None]:
-        return {"label": self.label, "slice": self.slice, "previous": self.previous}
-
     def _apply(self, change: Callable[[Tensor], Tensor]) -> Self:
-        return type(self)(**{name: change(values) for name, values in self.tensors().items()})
+        changed = self._build({name: change(values) for name, values in self.tensors().items()})
+        return changed if self.previous is None else replace(changed, previous=change(self.previous))
+
+    def _build(self, tensors: Mapping[str, Tensor]) -> Self:
+        attributes = {name: values for name, values in tensors.items() if name not in ("label", "slice")}
+        return type(self)(tensors.get("label"), tensors.get("slice"), attributes, self.previous)

@@ -6,9 +6,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vqdist.config.attribute_json import ATTRIBUTES, ROWS, read_attributes, read_rows, write_attributes
+from vqdist.config.attributes import AttributeRow, Attributes
 from vqdist.foundation.errors import CheckpointError, UserError, collect
 from vqdist.foundation.json_validation import AffineRows, Fields
 
@@ -27,6 +29,7 @@ class DataDescription:
         vqvae_fingerprint: of the VQ-VAE that made the codes; None for images.
         conditions: (label, slice, number of train samples) for each pair that occurs; None for images.
         affine: from (row, column, slice number) of the images to millimetres; None if unknown.
+        attributes, attribute_rows: as in the manifest of the dataset; empty for images.
     """
 
     data_fingerprint: str | None = None
@@ -36,6 +39,8 @@ class DataDescription:
     vqvae_fingerprint: str | None = None
     conditions: tuple[tuple[int | None, int | None, int], ...] | None = None
     affine: AffineRows | None = None
+    attributes: Attributes = field(default_factory=dict)
+    attribute_rows: tuple[AttributeRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class ModelCard:
     weights_sha256: str
     step: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-    data: DataDescription = DataDescription()
+    data: DataDescription = field(default_factory=DataDescription)
     format_version: int = FORMAT_VERSION
 
     @property
@@ -68,7 +73,9 @@ class ModelCard:
 
     def to_json(self) -> bytes:
         """Return the text of config.json; facts that are None are left out."""
-        facts = {name: value for name, value in asdict(self.data).items() if value is not None}
+        plain = asdict(replace(self.data, attributes={}, attribute_rows=()))
+        facts = {name: value for name, value in plain.items() if value is not None and name not in (ATTRIBUTES, ROWS)}
+        facts |= write_attributes(self.data.attributes, self.data.attribute_rows)
         values = {
             "format_version": self.format_version,
             "kind": self.kind,
@@ -112,6 +119,7 @@ class ModelCard:
 
 
 def _parse_data(top: Fields) -> DataDescription:
+    attributes = read_attributes(top)
     return DataDescription(
         data_fingerprint=top.optional("data_fingerprint", top.text),
         image_size=top.optional("image_size", top.pair),
@@ -120,4 +128,6 @@ def _parse_data(top: Fields) -> DataDescription:
         vqvae_fingerprint=top.optional("vqvae_fingerprint", top.text),
         conditions=top.optional("conditions", top.conditions),
         affine=top.optional("affine", top.affine),
+        attributes=attributes,
+        attribute_rows=read_rows(top, attributes),
     )

@@ -4,7 +4,6 @@ Shapes: B maps, h w grid, C channels of both stacks, K codes.
 """
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from vqdist.config.section import build_section, takes_keys
 from vqdist.foundation.errors import UserError
-from vqdist.models.argument_checks import find_previous_problems, require_codes, require_grid
+from vqdist.models.argument_checks import require_codes, require_grid
 from vqdist.models.codebook_projection import project_codebook
+from vqdist.models.condition_spec import Conditions
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes
 from vqdist.models.map_conditions import ConditionValue, MapConditions
@@ -46,17 +46,13 @@ class PixelCNN(nn.Module):
     def __init__(self, num_codes: int, **keys: Any) -> None:
         super().__init__()
         config = build_section(PixelCNNArguments, {"num_codes": num_codes, **keys}, "model.")
-        self.config = config.model_dump()
-        if config.symmetry == "up-down":
-            self.config["symmetry"] = "rows"  # its name in saved models, which earlier versions read
-        if config.context == "none":  # keys that earlier versions do not know
-            self.config = {name: value for name, value in self.config.items() if not name.startswith("context")}
-        self.num_codes, self.condition = num_codes, config.condition
+        self.config, self.spec = config.to_json(), config.spec
+        self.num_codes, self.condition = num_codes, self.spec.names
         self.num_labels, self.num_slices = config.num_labels, config.num_slices
         hidden, kernel, dropout = config.hidden, config.kernel, config.dropout
         self.embedding = nn.Embedding(num_codes, hidden)
         counts = {"num_labels": config.num_labels, "num_slices": config.num_slices}
-        self.context = Context(hidden, condition=config.condition, **counts)
+        self.context = Context(hidden, condition=self.condition, attributes=config.attributes, **counts)
         self.opposite = MirroredRows(hidden, kernel, dropout=dropout) if config.symmetry == "up-down" else None
         self.previous = PreviousMap(hidden, kernel, dropout=dropout) if config.reads_previous else None
         self.layers = nn.ModuleList(
@@ -72,7 +68,7 @@ class PixelCNN(nn.Module):
         codes: Tensor,
         label: Tensor | None = None,
         slice: Tensor | None = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
         previous: Tensor | None = None,
     ) -> Tensor:
         """Return the logits of every code given those before it.
@@ -81,7 +77,7 @@ class PixelCNN(nn.Module):
             codes: (B, h, w) int64 in [0, K).
             label: (B,) int64 in [0, num_labels), if the model is conditioned on it.
             slice: (B,) int64 in [0, num_slices), if the model is conditioned on it.
-            conditions: the same in one object, in place of label and slice.
+            conditions: as in `sample`; all in one object on the device of the model, or values by name.
             previous: (B, h, w) int64 codes of the previous slice of each map, -1 in all places for a map without one;
                 for a model with context "previous". None: no map has one.
         Returns:
@@ -92,8 +88,8 @@ class PixelCNN(nn.Module):
         """
         require_codes(codes, num_codes=self.num_codes)
         B, h, w = codes.shape
-        known = self._join(conditions or MapConditions(label, slice), previous)
-        self.check_conditions(B, known, (h, w))
+        given = MapConditions(label, slice, previous=previous)
+        known = self.spec.read(B, given, conditions, grid=(h, w)).to(codes.device)
         above = left = self.embedding(codes)  # (B, h, w, C)
         context = self.context.rows(h, w, known)
         if self.previous is not None:
@@ -109,7 +105,7 @@ class PixelCNN(nn.Module):
         codes: Tensor,
         label: Tensor | None = None,
         slice: Tensor | None = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
         previous: Tensor | None = None,
     ) -> Tensor:
         """Return the loss to minimise, a scalar: the mean negative log-likelihood of a code in nats.
@@ -155,7 +151,8 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
+        guidance: float = 0.0,
         previous: Tensor | None = None,
     ) -> Tensor:
         """Sample code maps, one code at a time in raster order, without dropout.
@@ -171,17 +168,22 @@ class PixelCNN(nn.Module):
             top_k: sample among the most likely codes only; 0: among all.
             label: one label for all maps, or (num,) labels.
             slice: one slice number for all maps, or (num,) slice numbers.
-            conditions: the same in one object, in place of label and slice.
+            conditions: value of each attribute, such as {"age": 75.0, "sex": "F"}, or a list with one for each map;
+                attributes not given are unknown. Or all conditions in one object, in place of label and slice.
+            guidance: w; the logits are (1 + w) times those with the conditions minus w times those without, which
+                strengthens the conditions. The model must be trained with condition_dropout.
             previous: (num, h, w), as in `forward`.
         Returns:
             (num, h, w) int64 codes.
         Raises:
             UserError: arguments out of range or conditions that do not fit the model; all of them.
         """
-        options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
+        options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k, guidance=guidance)
         grid = require_grid(grid)
         options.check(num, grid, self.num_codes)
-        return sample_codes(self, num, grid, options, self._expand(num, grid, label, slice, conditions, previous))
+        self.spec.check_guidance(guidance)
+        known = self.spec.expand(num, label, slice, conditions, previous, grid=grid)
+        return sample_codes(self, num, grid, options, known)
 
     def complete(
         self,
@@ -192,7 +194,7 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
         previous: Tensor | None = None,
     ) -> Tensor:
         """Sample the codes of some places of code maps and keep the others.
@@ -211,7 +213,8 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_mask(codes, keep, num_codes=self.num_codes)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous))
+        known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:])
+        return self._redraw(given, options, known)
 
     def restore(
         self,
@@ -222,7 +225,7 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
         previous: Tensor | None = None,
     ) -> Tensor:
         """Sample the codes that are unlikely given the codes before them, and keep the others.
@@ -243,7 +246,8 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_limits(codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        return self._redraw(given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous))
+        known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:])
+        return self._redraw(given, options, known)
 
     def restore_with_bits(
         self,
@@ -254,7 +258,7 @@ class PixelCNN(nn.Module):
         top_k: int = 0,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
         previous: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Restore codes as `restore` does, and return their `bits` too, which the same pass computes.
@@ -266,9 +270,8 @@ class PixelCNN(nn.Module):
             codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight, with_bits=True
         )
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        restored = self._redraw(
-            given, options, self._expand(len(codes), _grid(codes), label, slice, conditions, previous)
-        )
+        known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:])
+        restored = self._redraw(given, options, known)
         assert given.result_bits is not None
         return restored, given.result_bits.permute(2, 0, 1)
 
@@ -277,31 +280,13 @@ class PixelCNN(nn.Module):
         options.check(num, (h, w), self.num_codes)
         return sample_codes(self, num, (h, w), options, known, given=given)
 
-    def _expand(
-        self,
-        num: int,
-        grid: tuple[int, int],
-        label: ConditionValue,
-        slice: ConditionValue,
-        conditions: MapConditions | None,
-        previous: Tensor | None,
-    ) -> MapConditions:
-        """Return the public arguments as one object, checked."""
-        known = self._join(conditions or MapConditions.expand(num, label=label, slice=slice), previous)
-        self.check_conditions(num, known, grid)
-        return known
-
-    @staticmethod
-    def _join(known: MapConditions, previous: Tensor | None) -> MapConditions:
-        return known if previous is None else replace(known, previous=previous)
-
     @torch.no_grad()
     def bits(
         self,
         codes: Tensor,
         label: ConditionValue = None,
         slice: ConditionValue = None,
-        conditions: MapConditions | None = None,
+        conditions: Conditions | None = None,
         previous: Tensor | None = None,
     ) -> Tensor:
         """Return the bits of each code, -log2 of its probability given the codes before it, without dropout.
@@ -318,7 +303,7 @@ class PixelCNN(nn.Module):
         """
         require_codes(codes, num_codes=self.num_codes)
         device, training = self.embedding.weight.device, self.training
-        known = self._expand(len(codes), _grid(codes), label, slice, conditions, previous).to(device)
+        known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:]).to(device)
         codes = codes.to(device)
         try:
             with torch.autocast(device.type, enabled=False):
@@ -326,21 +311,3 @@ class PixelCNN(nn.Module):
         finally:
             self.train(training)
         return F.cross_entropy(logits, codes, reduction="none") / math.log(2)
-
-    def check_conditions(self, num: int, conditions: MapConditions, grid: tuple[int, int] | None = None) -> None:
-        """Raise UserError if the conditions of `num` maps are not those that the model was built for.
-
-        Args:
-            grid: (h, w) of the maps; None if it is not known yet.
-        """
-        limits = {"label": self.num_labels, "slice": self.num_slices}
-        problems = conditions.find_problems(num, limits, [name for name in limits if name in self.condition])
-        problems += find_previous_problems(
-            conditions.previous, num=num, grid=grid, num_codes=self.num_codes, reads_previous=self.reads_previous
-        )
-        if problems:
-            raise UserError(problems)
-
-
-def _grid(codes: Tensor) -> tuple[int, int]:
-    return codes.shape[1], codes.shape[2]

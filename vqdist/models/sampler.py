@@ -43,6 +43,7 @@ class SamplingOptions:
     noise: Tensor | None = None
     temperature: float = 1.0
     top_k: int = 0
+    guidance: float = 0.0
 
     def check(self, num: int, grid: tuple[int, int], num_codes: int) -> None:
         """Raise UserError with every argument of a sample that is out of range."""
@@ -56,6 +57,8 @@ class SamplingOptions:
             problems.append(Problem("temperature", str(self.temperature), "a finite number of at least 0"))
         if not 0 <= self.top_k <= num_codes:
             problems.append(Problem("top_k", str(self.top_k), f"0 for all, or up to {num_codes} codes"))
+        if not math.isfinite(self.guidance):
+            problems.append(Problem("guidance", str(self.guidance), "a finite number; 0: no guidance"))
         if self.noise is not None and self.noise.shape != (num, h * w, num_codes):
             expected = f"shape {(num, h * w, num_codes)}"
             problems.append(Problem("noise", f"shape {tuple(self.noise.shape)}", expected))
@@ -76,6 +79,16 @@ class SamplingOptions:
         # From uniform numbers, in place: torch's exponential numbers take several times as long on a CPU.
         uniform = torch.rand(shape, device=like.device, dtype=like.dtype)
         return uniform.log_().neg_().log_().neg_()
+
+    def guide(self, logits: Tensor) -> Tensor:
+        """Return guided logits (B, K) of logits (2 B, K): those with conditions, then those without.
+
+        Without guidance there are only those with conditions, (B, K). Ho and Salimans 2022, eq. 6.
+        """
+        if not self.guidance:
+            return logits
+        conditional, unconditional = logits.chunk(2)
+        return (1 + self.guidance) * conditional - self.guidance * unconditional
 
     def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
         """Return the codes (B,) sampled from logits (B, K) with noise (B, K). Overwrites the logits."""
@@ -106,8 +119,10 @@ def sample_codes(
     weight = model.embedding.weight
     with torch.inference_mode(), torch.autocast(weight.device.type, enabled=False):
         known = known.to(weight.device)
+        copies = 2 if options.guidance else 1  # of each map: with conditions and without
+        known = known.join(known.hide_all()) if options.guidance else known
         h, w = grid
-        cache = _Cache(model, num, w)
+        cache = _Cache(model, num, w, copies=copies)
         codes = torch.empty(h, w, num, dtype=torch.int64, device=weight.device)
         if options.noise is not None:
             options = replace(options, noise=options.noise.to(weight))  # at once: a copy in each row would wait
@@ -124,7 +139,8 @@ def sample_codes(
             if before is not None:
                 context = context + (before if before.ndim == 1 else before[:, y])
             if model.opposite is not None and y == middle:
-                opposite = model.opposite(model.embedding(codes[: h - middle].permute(2, 0, 1)), drop=False)
+                upper = codes[: h - middle].permute(2, 0, 1).repeat(copies, 1, 1)
+                opposite = model.opposite(model.embedding(upper), drop=False)
             if opposite is not None:
                 context = context + opposite[:, y - middle]
             cache.advance_rows(y, context)
@@ -137,11 +153,12 @@ def sample_codes(
 
 
 class _Cache:
-    """The caches of all layers for `num` maps of width w."""
+    """The caches of all layers for `copies` times `num` maps of width w; the copies of a map have the same codes."""
 
-    def __init__(self, model: SampledModel, num: int, w: int) -> None:
+    def __init__(self, model: SampledModel, num: int, w: int, *, copies: int = 1) -> None:
         weight = model.embedding.weight
-        self.embedding = weight
+        self.embedding, self.copies = weight, copies
+        num = copies * num
         self.layers = [_CachedLayer(layer, num, w) for layer in model.layers if isinstance(layer, GatedLayer)]
         C = weight.shape[1]
         self.residual = weight.new_zeros(num, w, C)  # the context, which the first layer adds
@@ -172,7 +189,7 @@ class _Cache:
 
     def skip_row(self, codes: Tensor) -> None:
         """Take the codes of the current row, (w, B), as they are: only the vertical stack of later rows needs them."""
-        self.layers[0].sampled_row().copy_(F.embedding(codes.t(), self.embedding))
+        self.layers[0].sampled_row().copy_(self._embed(codes.t()))
 
     def capture_row(self, options: SamplingOptions, noise: Tensor, codes: Tensor) -> None:
         """Capture a CUDA graph that samples all codes of a row; must be called before the first row.
@@ -206,7 +223,7 @@ class _Cache:
                 features.addmm_(window, kernel).sigmoid_()
                 torch.addcmul(gates, values, gates, value=-2, out=gated)
                 torch.addmm(residual, gated, out, out=output)
-            logits = self.second(F.silu(self.first(F.silu(self.last[:, x]))))
+            logits = options.guide(self.second(F.silu(self.first(F.silu(self.last[:, x])))))
             if given is None:
                 codes[x] = options.choose(logits, noise[:, x])
             else:
@@ -215,10 +232,15 @@ class _Cache:
                 codes[x] = torch.where(redrawn, options.choose(logits, noise[:, x]), codes[x])
                 if nats is not None and given.result_bits is not None:
                     given.result_bits[x] = nats.gather(1, codes[x][:, None])[:, 0] / math.log(2)
-            self.layers[0].cell(x).copy_(F.embedding(codes[x], self.embedding))
+            self.layers[0].cell(x).copy_(self._embed(codes[x]))
         if len(steps) < len(codes):
             rest = slice(len(steps), len(codes))
-            self.layers[0].sampled_row()[:, rest] = F.embedding(codes[rest].t(), self.embedding)
+            self.layers[0].sampled_row()[:, rest] = self._embed(codes[rest].t())
+
+    def _embed(self, codes: Tensor) -> Tensor:
+        """Return the embedded codes (B, ...) of all copies, (copies * B, ..., C)."""
+        embedded = F.embedding(codes, self.embedding)
+        return embedded if self.copies == 1 else embedded.repeat(self.copies, *[1] * codes.ndim)
 
 
 class _CachedLayer:

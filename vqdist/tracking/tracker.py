@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vqdist.config.attributes import Attributes
 from vqdist.config.schema import RunConfig
 from vqdist.foundation.atomic_files import clear_leftovers
 from vqdist.foundation.json_lines import JsonLinesFile
@@ -32,9 +33,18 @@ class Tracker:
         run_dir: the run's directory; the files of W&B go to its `wandb/`.
         config: the resolved configuration; None to send nothing, as on ranks other than 0.
         has_ended: add to a run that has ended; its configuration and state in W&B stay as they are.
+        attributes: of the dataset, to show beside the configuration.
     """
 
-    def __init__(self, run_dir: RunDir, config: RunConfig | None, *, has_ended: bool = False) -> None:
+    def __init__(
+        self,
+        run_dir: RunDir,
+        config: RunConfig | None,
+        *,
+        has_ended: bool = False,
+        attributes: Attributes | None = None,
+    ) -> None:
+        self._attributes = {name: found.to_json() for name, found in (attributes or {}).items()}
         self._run_dir, self._has_ended = RunDir(run_dir.path.resolve(), run_dir.token), has_ended
         self._sends_images = config is not None and config.tracking.images
         self.active = False
@@ -44,6 +54,11 @@ class Tracker:
                 self.active = True
             except OSError as error:
                 print_message(f"W&B: not started: {error}")
+
+    def _describe(self, config: RunConfig) -> dict[str, Any]:
+        """Return the configuration and, if there are any, the attributes of the dataset."""
+        values: dict[str, Any] = config.model_dump(mode="json")
+        return values | ({"attributes": self._attributes} if self._attributes else {})
 
     def _start_process(self, config: RunConfig) -> None:
         folder = self._run_dir.wandb
@@ -61,7 +76,7 @@ class Tracker:
             "mode": config.tracking.mode,
             "placement": config.tracking.model_dump(exclude={"mode", "images", "name"}) | names,
             "images": config.tracking.images,
-            "config": None if self._has_ended else config.model_dump(mode="json"),
+            "config": None if self._has_ended else self._describe(config),
             "command": sys.argv,
             "token": self._run_dir.token,
         }

@@ -79,6 +79,8 @@ def describe_data(manifest: Manifest) -> DataDescription:
         vqvae_fingerprint=manifest.vqvae_fingerprint,
         conditions=manifest.conditions if manifest.kind == "codes" else None,
         affine=manifest.affine,
+        attributes=manifest.attributes if manifest.kind == "codes" else {},
+        attribute_rows=manifest.attribute_rows if manifest.kind == "codes" else (),
     )
 
 

@@ -143,7 +143,8 @@ def _open_records(state: TrainingState, run_dir: RunDir) -> None:
 
 
 def _start_tracker(state: TrainingState, run_dir: RunDir, dataset: Dataset) -> Tracker:
-    tracker = Tracker(run_dir, state.config if state.ranks.is_main else None)
+    config = state.config if state.ranks.is_main else None
+    tracker = Tracker(run_dir, config, attributes=dataset.manifest.attributes)
     log_inputs(tracker, str(dataset.folder), dataset.manifest)
     return tracker
 

@@ -8,7 +8,7 @@ from support.lesions import draw_brain, plant_lesion
 
 from vqdist.inference.anomaly.maps import compute_excess, compute_score
 from vqdist.inference.anomaly.method import ScoringMethod
-from vqdist.inference.anomaly.prior_draws import draw_slices
+from vqdist.inference.anomaly.prior_draws import Condition, draw_slices
 from vqdist.inference.anomaly.reference import HealthyReference, HealthySlice
 from vqdist.inference.anomaly.restoration import compare, compute_parts
 from vqdist.inference.prior_and_vqvae import PriorAndVQVAE
@@ -53,7 +53,7 @@ def models() -> PriorAndVQVAE:
 
 def compute(models: PriorAndVQVAE, images: torch.Tensor) -> list:
     noise = draw_noise(range(METHOD.restorations), 64, 32, 0)
-    draws = [draw_slices(models, (None, None), METHOD.draws, 0)] * len(images)
+    draws = [draw_slices(models, Condition(None, None), METHOD.draws, 0)] * len(images)
     with torch.inference_mode():
         return compute_parts(models, images, torch.full((len(images),), LIMIT), MapConditions(), noise, draws, METHOD)
 
@@ -111,7 +111,7 @@ def test_restorations_count_by_their_likelihood() -> None:
 
 
 def test_draws_are_those_of_the_prior(models: PriorAndVQVAE) -> None:
-    draws = draw_slices(models, (None, None), 20, 3)
+    draws = draw_slices(models, Condition(None, None), 20, 3)
     maps = models.prior.sample(20, (8, 8), draw_noise(range(20), 64, 32, 3))
     slices = models.vqvae.decode(maps)
     torch.testing.assert_close(draws.mean, slices.mean(dim=0), atol=1e-5, rtol=0)
@@ -128,4 +128,4 @@ def test_draws_of_neighbouring_slice_numbers_stay_in_range() -> None:
     prior = PixelCNN(8, hidden=4, layers=1, condition="label+slice", num_labels=2, num_slices=3).eval()
     models = PriorAndVQVAE(prior, vqvae, 16)
     for number in (0, 2):
-        assert draw_slices(models, (1, number), 5, 0).mean.shape == (1, 16, 16)
+        assert draw_slices(models, Condition(1, number), 5, 0).mean.shape == (1, 16, 16)

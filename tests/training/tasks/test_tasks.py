@@ -15,7 +15,8 @@ from vqdist.foundation.errors import DataError, UserError
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.plotting.image_grids import GAP_PIXELS as GAP
-from vqdist.training.tasks.pixelcnn import PixelCNNTask, conditions_of
+from vqdist.training.tasks.conditions import conditions_of
+from vqdist.training.tasks.pixelcnn import PixelCNNTask
 from vqdist.training.tasks.vqvae import VQVAETask
 
 CPU = torch.device("cpu")
@@ -46,16 +47,16 @@ def test_conditions_are_checked_although_the_batch_is_on_a_device() -> None:
         numbers = MapConditions(torch.tensor(label), torch.tensor(slice))
         return Batch(1, True, codes, numbers, positions, torch.ones(2), ["a", "b"]).to(torch.device("meta"))
 
-    found = conditions_of(model, place([0, 2], [19, 0]))
+    found = conditions_of(model, place([0, 2], [19, 0]), {})
     assert {name: value.device.type for name, value in found.tensors().items()} == {"label": "meta", "slice": "meta"}
     with pytest.raises(DataError, match="sample b: found no label"):
-        conditions_of(model, place([0, NO_NUMBER], [1, 2]))
+        conditions_of(model, place([0, NO_NUMBER], [1, 2]), {})
     with pytest.raises(DataError, match="sample a: found no slice"):
-        conditions_of(model, place([0, 1], [NO_NUMBER, 2]))
+        conditions_of(model, place([0, 1], [NO_NUMBER, 2]), {})
     with pytest.raises(UserError, match=r"label: found 3; expected a number in \[0, 3\)"):
-        conditions_of(model, place([3, 1], [1, 2]))
+        conditions_of(model, place([3, 1], [1, 2]), {})
     with pytest.raises(UserError, match=r"slice: found 20; expected a number in \[0, 20\)"):
-        conditions_of(model, place([2, 1], [1, 20]))
+        conditions_of(model, place([2, 1], [1, 20]), {})
 
 
 @pytest.mark.parametrize("count", [3, 8])

@@ -11,11 +11,16 @@ NO_NUMBER = -1
 
 
 class SampleInfo(NamedTuple):
-    """Key, label and slice number of a sample; NO_NUMBER where it has no label or slice number."""
+    """Key, label and slice number of a sample; NO_NUMBER where it has no label or slice number.
+
+    Attributes:
+        attributes: number or index of the category of each attribute of the dataset; NaN where it is unknown.
+    """
 
     key: str
     label: int
     slice: int
+    attributes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Batch:
         step: the step it belongs to, from 1; 0 outside training.
         last: whether it is the last micro-batch of this rank in the step.
         values: (B, C, H, W) uint8 images or (B, h, w) int64 codes.
-        conditions: label and slice number of each sample, NO_NUMBER where it has none; for models that read it, the map
-            of the previous slice.
+        conditions: label and slice number of each sample, NO_NUMBER where it has none; the attributes of the dataset,
+            categories as indices of its manifest; for models that read it, the map of the previous slice.
         positions: (B,) int64 position of each sample in the global batch, NO_NUMBER for a blank sample.
         weights: (B,) float32, 1 for a sample of the dataset and 0 for a blank one.
         keys: key of each sample of the dataset.

@@ -1,5 +1,6 @@
 """Loading of one micro-batch: its samples are read, verified and decoded."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vqdist.config.attributes import Attributes
 from vqdist.data.augmentation import Augmentation, Change
 from vqdist.data.loading.batch import NO_NUMBER, Batch, SampleInfo
 from vqdist.data.loading.plan import MicroBatchPlan
@@ -32,6 +34,7 @@ class LoadedMicroBatch:
         positions: position of each of these samples in the global batch.
         skipped: a message for each damaged sample.
         has_previous: whether each sample is loaded with the previous map, as (2, h, w).
+        attributes: names of the attributes of each sample.
     """
 
     step: int
@@ -40,6 +43,7 @@ class LoadedMicroBatch:
     positions: list[int]
     skipped: list[str]
     has_previous: bool = False
+    attributes: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -50,7 +54,7 @@ class LoadedMicroBatch:
         """Build the batch; `values`, (num_rows, ...), are copied."""
         copied = _copy(values[:, 0] if self.has_previous else values, pin_memory)
         previous = _copy(values[:, 1], pin_memory) if self.has_previous else None
-        infos = self.infos or [_BLANK]
+        infos = self.infos or [_BLANK._replace(attributes=(math.nan,) * len(self.attributes))]
         return Batch(
             self.step,
             self.last,
@@ -59,9 +63,13 @@ class LoadedMicroBatch:
                 label=_column([info.label for info in infos], pin_memory),
                 slice=_column([info.slice for info in infos], pin_memory),
                 previous=previous,
+                attributes={
+                    name: _column([info.attributes[place] for info in infos], pin_memory)
+                    for place, name in enumerate(self.attributes)
+                },
             ),
             positions=_column(self.positions or [NO_NUMBER], pin_memory),
-            weights=_column([float(info is not _BLANK) for info in infos], pin_memory),
+            weights=_column([float(bool(self.infos))] * len(infos), pin_memory),
             keys=[info.key for info in self.infos],
             skipped=self.skipped,
         )
@@ -94,6 +102,7 @@ class MicroBatchLoader:
             sample. None: load the samples alone.
         previous_noise: changes of the previous maps; None: load them as they are.
         cache: decoded samples; None: decode every time.
+        attributes: of the dataset, to load with each sample.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class MicroBatchLoader:
         previous: Indexes | None = None,
         previous_noise: PreviousNoise | None = None,
         cache: SampleCache | None = None,
+        attributes: Attributes | None = None,
     ) -> None:
         self.reader = reader
         self.decode = decode
@@ -118,6 +128,7 @@ class MicroBatchLoader:
         self.augmentation = augmentation
         self.previous, self.previous_noise = previous, previous_noise
         self.cache = cache
+        self.attributes = dict(attributes or {})
 
     @property
     def loaded_shape(self) -> tuple[int, ...]:
@@ -145,12 +156,12 @@ class MicroBatchLoader:
         changes = None
         if self.augmentation is not None:
             changes = self.augmentation.draw(plan.step, positions, self.shape)
-        is_alone = self.previous is None
+        is_alone, names = self.previous is None, tuple(self.attributes)
         if self.cache is not None and is_alone:
             infos = self.cache.take(plan.samples, values, changes)
             if infos is not None:
-                return LoadedMicroBatch(plan.step, plan.last, infos, positions, [])
-        loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [], has_previous=not is_alone)
+                return LoadedMicroBatch(plan.step, plan.last, infos, positions, [], attributes=names)
+        loaded = LoadedMicroBatch(plan.step, plan.last, [], [], [], not is_alone, names)
         for number, (position, index) in enumerate(zip(positions, plan.samples.tolist(), strict=True)):
             change = None if changes is None else changes[number]
             out = values[len(loaded.infos)]
@@ -188,7 +199,10 @@ class MicroBatchLoader:
         decoded = self.decode(sample).astype(self.dtype, copy=False)
         out[0] = change.apply(decoded) if change else decoded
         fields = sample["json"]
-        info = SampleInfo(sample["__key__"], _to_number(fields.get("label")), _to_number(fields.get("slice")))
+        numbers = (_to_number(fields.get("label")), _to_number(fields.get("slice")))
+        given = fields.get("attributes") or {}
+        values = (attribute.encode(given.get(name)) for name, attribute in self.attributes.items())
+        info = SampleInfo(sample["__key__"], *numbers, tuple(values))
         if self.cache is not None:
             self.cache.put(index, decoded, info)
         return info

@@ -181,6 +181,7 @@ class DataPipeline:
             SampleDecoder(self.manifest),
             shape=self.manifest.values_shape,
             dtype=self.manifest.values_dtype,
+            attributes=self.manifest.attributes,
             global_batch_size=self.settings.global_batch_size,
             skip_damaged=self.settings.on_error == "skip",
             augmentation=self._augmentation if training else None,

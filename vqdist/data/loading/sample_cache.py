@@ -22,7 +22,7 @@ from vqdist.foundation.errors import DataError
 from vqdist.foundation.progress import print_message
 
 CACHED_SPLITS = ("train", "validate")  # the splits that training reads
-_HEAD = struct.Struct("<qqH")  # label, slice, number of bytes of the key, which follows
+_HEAD = struct.Struct("<qqHH")  # label, slice, number of attributes and of bytes of the key, which follow
 _HEAD_BYTES = 256
 _COMPLETE = b"\1"
 
@@ -76,12 +76,13 @@ class SampleCache:
 
     def put(self, index: int, values: Array, info: SampleInfo) -> None:
         """Cache a sample, unless its key is too long or the memory is full, which is logged once."""
-        key = info.key.encode()
-        if self._full or _HEAD.size + len(key) > _HEAD_BYTES:
+        key, attributes = info.key.encode(), _pack_attributes(info.attributes)
+        head = _HEAD.pack(info.label, info.slice, len(info.attributes), len(key)) + attributes + key
+        if self._full or len(head) > _HEAD_BYTES:
             return
         try:
             self._values.write(index, values)
-            self._heads.write(index, _HEAD.pack(info.label, info.slice, len(key)) + key)
+            self._heads.write(index, head)
             self._complete.write(index, _COMPLETE)
         except OSError as error:
             self._full = True
@@ -91,8 +92,14 @@ class SampleCache:
 
     @staticmethod
     def _read_head(head: bytes) -> SampleInfo:
-        label, number, length = _HEAD.unpack_from(head)
-        return SampleInfo(head[_HEAD.size : _HEAD.size + length].decode(), label, number)
+        label, number, count, length = _HEAD.unpack_from(head)
+        attributes = struct.unpack_from(f"<{count}d", head, _HEAD.size)
+        start = _HEAD.size + 8 * count
+        return SampleInfo(head[start : start + length].decode(), label, number, attributes)
+
+
+def _pack_attributes(values: Sequence[float]) -> bytes:
+    return struct.pack(f"<{len(values)}d", *values)
 
 
 def open_caches(manifest: Manifest, *, token: str, fallback_folder: Path) -> dict[str, SampleCache]:

@@ -1,7 +1,9 @@
 """From an opened source to a dataset of images."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vqdist.data.shards.encode_files import EncodedFile, encode_files
 from vqdist.data.shards.manifest import Manifest, load_manifest
@@ -14,6 +16,7 @@ from vqdist.foundation.progress import ProgressBar, count_noun, print_message
 
 DEMO_IMAGE_SIZE = 128
 DEMO_SHARES = (0.8, 0.1, 0.1)
+SUBJECTS = "subjects.csv"  # beside the shards of synthetic brains
 
 
 def make_demo(out: Path) -> Manifest:
@@ -89,6 +92,7 @@ def write_source(
             **(selection or {}),
         },
         class_names=source.class_names,
+        attribute_kinds=source.attribute_kinds,
     )
     with writer, ProgressBar(len(source.files), unit="files", label="shard") as progress:
         written: set[str] = set()
@@ -98,16 +102,20 @@ def write_source(
             split = splits[file.subject]
             report(file, encoded)
             for piece in encoded.slices:
-                info = {
+                info: dict[str, Any] = {
                     "subject": file.subject,
                     "slice": piece.slice,
                     "label": file.label,
                     "source": printable(file.source),
                 }
+                if source.attribute_kinds:
+                    info["attributes"] = dict(file.attributes)
                 writer.write_encoded(split, piece.key, piece.png, piece.pixel_counts, info)
                 writer.affine = writer.affine or piece.affine
                 written.add(split)
             progress.advance()
+        if source.layout == DEMO:
+            write_subjects(source, writer.folder / SUBJECTS)
         for split in sorted(set(splits.values()) - written):
             raise DataError.of(f"split {split}", "no readable file", "at least one")
     if skipped:
@@ -133,3 +141,12 @@ class LimitedMessages:
             print_message(message)
         if self._count == MAX_EXAMPLES:
             print_message(self._rest)
+
+
+def write_subjects(source: Source, path: Path) -> None:
+    """Write the attributes of each subject as a table, as `vqdist shard --table` reads one."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["subject", *source.attribute_kinds])
+        for subject, attributes in {file.subject: file.attributes for file in source.files}.items():
+            rows.writerow([subject, *(attributes.get(name, "") for name in source.attribute_kinds)])

@@ -6,10 +6,12 @@ It is read as untrusted input: every value is checked, and no name in it may poi
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vqdist.config.attribute_json import ATTRIBUTES, ROWS, read_attributes, read_rows, write_attributes
+from vqdist.config.attributes import AttributeRow, Attributes
 from vqdist.foundation.atomic_files import is_leftover
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import AffineRows, Fields, load_json
@@ -71,6 +73,8 @@ class Manifest:
         class_names: name of each label.
         num_slices, num_labels: 1 + the greatest slice number and label; None if no sample has one.
         conditions: (label, slice, number of train samples) for each pair that occurs in train.
+        attributes: what the train split shows of each attribute, such as age; empty without a table of subjects.
+        attribute_rows: the combinations of attributes that occur in train, in the order of `attributes`.
         image_key: extension of the pictures that data.image_key chose among several in a sample, for third-party
             shards; None where there was no choice.
         affine: (4, 4) from (row, column, slice number) to millimetres, with right, front and top positive (RAS+): the
@@ -92,6 +96,8 @@ class Manifest:
     conditions: tuple[tuple[int | None, int | None, int], ...] = ()
     image_key: str | None = None
     affine: AffineRows | None = None
+    attributes: Attributes = field(default_factory=dict)
+    attribute_rows: tuple[AttributeRow, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property
@@ -122,10 +128,11 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
-        values = {"format_version": self.format_version, **asdict(self)}
-        if self.affine is None:
-            del values["affine"]
-        return values
+        left_out = {ATTRIBUTES, ROWS} | ({"affine"} if self.affine is None else set())
+        plain = asdict(replace(self, attributes={}, attribute_rows=()))
+        values = {name: value for name, value in plain.items() if name not in left_out}
+        values |= write_attributes(self.attributes, self.attribute_rows)
+        return {"format_version": self.format_version, **values}
 
     @classmethod
     def from_json(cls, values: object, *, where: str = MANIFEST) -> "Manifest":
@@ -145,6 +152,7 @@ class Manifest:
             name: _split_from_json(name, split, None if codes else channels, f"{where}, splits.{name}")
             for name, split in top.mapping("splits").items()
         }
+        attributes = read_attributes(top)
         return cls(
             kind=str(kind),
             image_size=top.pair("image_size"),
@@ -160,6 +168,8 @@ class Manifest:
             conditions=top.conditions("conditions"),
             image_key=top.optional("image_key", top.text),
             affine=top.optional("affine", top.affine),
+            attributes=attributes,
+            attribute_rows=read_rows(top, attributes),
         )
 
 

@@ -6,7 +6,7 @@ The dataset is written atomically. Writing the same samples again gives the same
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.config.attributes import Kind
+from vqdist.data.shards.attribute_counts import AttributeCounts
 from vqdist.data.shards.codecs import decode_png, encode_png
 from vqdist.data.shards.index import build_index, encode_index, index_path
 from vqdist.data.shards.manifest import SPLITS, Manifest, ShardInfo, SplitInfo, write_manifest
@@ -143,6 +145,7 @@ class ShardSetWriter:
         num_codes, grid, vqvae_fingerprint: for codes.
         class_names: name of each label.
         affine: from (row, column, slice number) to millimetres; see Manifest.
+        attribute_kinds: kind of each entry of `attributes` in the JSON of the samples.
 
     Attributes:
         affine: may also be set before the block ends.
@@ -164,6 +167,7 @@ class ShardSetWriter:
         vqvae_fingerprint: str | None = None,
         class_names: tuple[str, ...] = (),
         affine: AffineRows | None = None,
+        attribute_kinds: Mapping[str, Kind] | None = None,
     ) -> None:
         self.folder = Path()
         self.affine = affine
@@ -183,6 +187,7 @@ class ShardSetWriter:
         self._splits: dict[str, _SplitWriter] = {}
         self._counts: Counter[str] = Counter()  # 1 + the greatest slice number and label
         self._conditions: Counter[tuple[int | None, int | None]] = Counter()
+        self._attributes = AttributeCounts(attribute_kinds or {})
 
     @contextmanager
     def _writing(self) -> Iterator[Self]:
@@ -207,7 +212,7 @@ class ShardSetWriter:
         Args:
             key: unique in its split, without a dot.
             payload: the bytes; of a PNG the pixels are added to the split's mean and variance.
-            info: JSON values: subject, slice, label, source.
+            info: JSON values: subject, slice, label, source, attributes.
         Raises:
             DataError: the key exists, or the payload is damaged.
         """
@@ -231,6 +236,7 @@ class ShardSetWriter:
         self._split(split).write(key, payload, self._description.extension, info)
         if split == "train":
             self._conditions[info.get("label"), info.get("slice")] += 1
+            self._attributes.add(info)
         for name in ("slice", "label"):
             if info.get(name) is not None:
                 self._counts[name] = max(self._counts[name], info[name] + 1)
@@ -249,6 +255,7 @@ class ShardSetWriter:
 
         names = sorted(self._splits, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
         conditions = ((label, number, count) for (label, number), count in self._conditions.items())
+        attributes, rows = self._attributes.summarize()
         return replace(
             self._description,
             splits={name: self._splits[name].finish() for name in names},
@@ -256,4 +263,6 @@ class ShardSetWriter:
             num_labels=self._counts["label"] or None,
             conditions=tuple(sorted(conditions, key=by_number)),
             affine=self.affine,
+            attributes=attributes,
+            attribute_rows=rows,
         )

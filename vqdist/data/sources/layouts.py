@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,11 +16,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.config.attributes import AttributeValue, Kind
 from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_number
 from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
 from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
 from vqdist.data.sources.mask_doubts import find_mask_doubts
-from vqdist.data.sources.phantom import FIELD_OF_VIEW_MM, phantom_slice
+from vqdist.data.sources.phantom import FIELD_OF_VIEW_MM, describe_phantom, phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.site_doubts import find_site_doubts
 from vqdist.data.sources.slice_affines import centred_affine, oasis_affine, to_rows
@@ -66,6 +67,7 @@ class SourceFile:
         split: split of the source's folders, or None.
         label: number of the class, or None.
         slice: slice number in the name of a picture, or None.
+        attributes: name -> value of each known attribute, such as the age of the subject.
     """
 
     source: str
@@ -74,6 +76,7 @@ class SourceFile:
     split: str | None = None
     label: int | None = None
     slice: int | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Source:
         subject_summary: one line that says how the subjects were identified.
         doubts: signs that subjects or classes were misunderstood, that masks are among the files, or that subjects
             have several kinds of volumes.
+        attribute_kinds: kind of each attribute that files have.
     """
 
     layout: str
@@ -122,6 +126,7 @@ class Source:
     masks: tuple[str, ...] = ()
     subject_summary: str = ""
     doubts: tuple[Problem, ...] = ()
+    attribute_kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def by_volume(self) -> bool:
@@ -269,9 +274,14 @@ def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: in
     read = partial(
         _draw_phantom, numbers=numbers, channels=channels, num_slices=num_slices, image_size=image_size, seed=seed
     )
-    files = tuple(SourceFile(DEMO, name, name) for name in names)
+    people = [describe_phantom(number, seed) for number in range(num_subjects)]
+    files = tuple(
+        SourceFile(DEMO, name, name, attributes={"age": person.age, "sex": person.sex})
+        for name, person in zip(names, people, strict=True)
+    )
     summary = describe_subjects([Subject(name, "number") for name in names])
-    return Source(DEMO, files, channels, (), (), read, subject_summary=summary)
+    kinds: dict[str, Kind] = {"age": "number", "sex": "category"}
+    return Source(DEMO, files, channels, (), (), read, subject_summary=summary, attribute_kinds=kinds)
 
 
 def _draw_phantom(

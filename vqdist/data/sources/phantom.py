@@ -18,6 +18,8 @@ from vqdist.foundation.seeds import derive_seed
 Field = npt.NDArray[np.floating]
 
 FIELD_OF_VIEW_MM = 208.0
+YOUNGEST, OLDEST = 20, 90  # years
+_SEX_SIZE = {"F": 0.97, "M": 1.03}  # of the head, against the mean
 _MIDDLE_Z_MM = 15.5
 _SULCI = 18  # per hemisphere
 _CORTEX_MM = 3.6
@@ -38,6 +40,21 @@ _DEEP_GREY = (
     ((18, 14, 15), (11, 5, 13)),
     ((8, 27, 8), (20, 6, 14)),
 )
+
+
+@dataclass(frozen=True)
+class PhantomPerson:
+    """Age in years and sex, F or M, of a synthetic brain."""
+
+    age: float
+    sex: str
+
+
+def describe_phantom(subject: int, seed: int = 0) -> PhantomPerson:
+    """Return age and sex of a synthetic brain, which decide on the width of its fluid spaces and on its size."""
+    share = np.random.default_rng(derive_seed(seed, "phantom", subject)).uniform()  # the first draw of its anatomy
+    sex = "FM"[derive_seed(seed, "phantom sex", subject) % 2]
+    return PhantomPerson(round(YOUNGEST + share * (OLDEST - YOUNGEST), 1), sex)
 
 
 @dataclass(frozen=True)
@@ -90,7 +107,8 @@ def phantom_slice(
 @lru_cache(maxsize=64)
 def _build_anatomy(subject: int, seed: int) -> _Anatomy:
     rng = np.random.default_rng(derive_seed(seed, "phantom", subject))
-    age = rng.uniform()  # old brains: wide ventricles and sulci, thin contrast
+    age = rng.uniform()  # from YOUNGEST to OLDEST; old brains: wide ventricles and sulci
+    size = _SEX_SIZE[describe_phantom(subject, seed).sex]
     waves = rng.uniform(-1, 1, (2, 10, 5))
     waves[:, :, :3] *= np.linspace(0.05, 0.3, 10)[None, :, None] * (1, 1, 0.45)
     waves[:, :, 3] *= np.pi
@@ -100,8 +118,8 @@ def _build_anatomy(subject: int, seed: int) -> _Anatomy:
     depths[..., 1] *= 2 * np.pi
     depths[..., 2] = 0.6 * (depths[..., 2] - 0.5)
     return _Anatomy(
-        half_length=rng.normal(89, 2.2),
-        half_width=rng.normal(71, 2.2),
+        half_length=size * rng.normal(89, 2.2),
+        half_width=size * rng.normal(71, 2.2),
         taper=rng.normal(0.09, 0.025),
         ventricle_scale=0.72 + 0.85 * age**1.5 + rng.uniform(-0.08, 0.08),
         sulcus_width=0.45 + 0.7 * age + rng.uniform(-0.1, 0.1),

@@ -9,6 +9,7 @@ from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.orientation import shows_pictures
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.pass_progress import show_pass
+from vqdist.evaluation.samples.condition_effects import compare_conditions
 from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_distance_ratios, find_nearest
 from vqdist.evaluation.samples.distribution_distances import (
     compare_features,
@@ -71,6 +72,8 @@ def compare_samples(
         report["anatomy_by_slice"] = compare_positions(statistics)
     if samples.depth:
         report["volumes"] = compare_volumes(samples, statistics, train, test, vqvae=vqvae, ranks=ranks)
+    if effects := compare_conditions(samples, train, test, ranks):
+        report["anatomy_by_condition"] = effects
     return SampleReport(report, statistics, nearest, samples, train)
 
 

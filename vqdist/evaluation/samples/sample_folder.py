@@ -1,6 +1,6 @@
 """A folder of sampled slices or volumes, and the class and slice number that each slice was sampled for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vqdist.config.attributes import AttributeValue
 from vqdist.data.loading.batch import NO_NUMBER, to_images
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest
@@ -31,12 +32,14 @@ class SampleFolder:
         paths: the file of each slice: a PNG, or the NIfTI file of its volume.
         slice_numbers, labels: (N,) slice number and class that each was sampled for, NO_NUMBER if there is none.
         depth: slices per volume; 0 for single slices.
+        attributes: known attributes that each was sampled for, such as its age; empty without samples.json.
     """
 
     paths: list[Path]
     slice_numbers: Integers
     labels: Integers
     depth: int = 0
+    attributes: Sequence[Mapping[str, AttributeValue]] = ()
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -50,14 +53,17 @@ class SampleFolder:
         if description.is_file() and (volumes := _read_volumes(description)) is not None:
             return cls(*volumes)
         names = sorted(path.name for path in folder.glob("*.png"))
-        unknown = dict.fromkeys(names, (NO_NUMBER, NO_NUMBER))
-        numbers = _read_conditions(description) if description.is_file() else unknown
-        numbers.pop("grid.png", None)
-        if len(numbers) < 2:
+        unknown: dict[str, Mapping[str, Any]] = {name: {} for name in names}
+        found = _read_samples(description) if description.is_file() else unknown
+        found.pop("grid.png", None)
+        if len(found) < 2:
             expected = "at least two slices, as vqdist sample writes them"
-            raise DataError.of(str(folder), f"{len(numbers)} PNGs", expected)
-        slice_numbers, labels = np.array(list(numbers.values()), np.int64).T
-        return cls([folder / name for name in numbers], slice_numbers, labels)
+            raise DataError.of(str(folder), f"{len(found)} PNGs", expected)
+        slice_numbers, labels = (
+            np.array([_read_number(sample, name) for sample in found.values()], np.int64) for name in ("slice", "label")
+        )
+        attributes = [_read_attributes(sample) for sample in found.values()]
+        return cls([folder / name for name in found], slice_numbers, labels, attributes=attributes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -104,16 +110,13 @@ class SampleFolder:
         return codes
 
 
-def _read_conditions(path: Path) -> dict[str, tuple[int, int]]:
-    """Return file name -> slice number and label of each sample in a samples.json. Names must not leave the folder."""
+def _read_samples(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Return file name -> entry of each sample in a samples.json. Names must not leave the folder."""
     match load_json(path, _MAX_JSON_BYTES):
         case {"samples": list(samples)} if all(isinstance(sample, dict) for sample in samples):
             names = [sample.get("file") for sample in samples]
             if all(isinstance(name, str) and Path(name).name == name for name in names):
-                return {
-                    name: (_read_number(sample, "slice"), _read_number(sample, "label"))
-                    for name, sample in zip(names, samples, strict=True)
-                }
+                return dict(zip(names, samples, strict=True))
     raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
 
 
@@ -142,6 +145,12 @@ def _read_volume(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint
         sizes = [" x ".join(map(str, size)) for size in (found.values.shape, shape)]
         raise DataError.of(str(path), f"{sizes[0]} voxels", f"{sizes[1]}, as the real slices have")
     return found.values.astype(np.uint8)
+
+
+def _read_attributes(sample: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    found = sample.get("attributes")
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in items if isinstance(value, str) or type(value) in (int, float)}
 
 
 def _read_number(sample: Mapping[str, Any], name: str) -> int:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqdist.config.attributes import UNKNOWN
 from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
-from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 
 CODES_FILE = "codes.npy"
@@ -45,8 +45,13 @@ def _measure_bits(samples: SampleFolder, prior: PixelCNN, ranks: Ranks) -> list[
     prior, bits = prior.to(ranks.device), []
     for start in range(0, len(codes), MAPS_PER_PASS):
         part = slice(start, start + MAPS_PER_PASS)
-        conditions = MapConditions(**{name: torch.from_numpy(values[part]) for name, values in wanted.items()})
-        bits += prior.bits(codes[part], conditions=conditions).mean(dim=(1, 2)).tolist()
+        numbers = {name: torch.from_numpy(values[part]) for name, values in wanted.items()}
+        attributes = {
+            name: [given.get(name, UNKNOWN) for given in samples.attributes[part]] for name in prior.spec.attributes
+        }
+        count, label, number = len(codes[part]), numbers.get("label"), numbers.get("slice")
+        known = prior.spec.expand(count, label, number, attributes, extrapolate=True)
+        bits += prior.bits(codes[part], conditions=known).mean(dim=(1, 2)).tolist()
     return bits
 
 

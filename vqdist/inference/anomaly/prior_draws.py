@@ -1,6 +1,8 @@
 """Slices drawn from the prior: the expected slice of a condition, and the bits of likely codes."""
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,31 @@ from vqdist.models.map_conditions import MapConditions
 STD_FLOOR = 0.05  # least standard deviation of a pixel of the draws, in grey values of [0, 1]
 DARK = 0.1  # a decoded place with no brighter pixel is outside the brain
 
-Condition = tuple[int | None, int | None]  # label, slice number
+
+class Condition(NamedTuple):
+    """The conditions of a slice, to be compared with those of others.
+
+    Attributes:
+        label, slice: None if the prior is not conditioned on it.
+        attributes: name -> number or index of the category, encoded; None if it is unknown.
+    """
+
+    label: int | None
+    slice: int | None
+    attributes: tuple[tuple[str, float | None], ...] = ()
+
+    @classmethod
+    def of(cls, known: MapConditions, index: int) -> Self:
+        """Return the conditions of one of several maps."""
+        label, number = (None if values is None else int(values[index]) for values in (known.label, known.slice))
+        found = {name: float(values[index]) for name, values in known.attributes.items()}
+        return cls(label, number, tuple((name, None if value != value else value) for name, value in found.items()))
+
+    def expand(self, size: int, slices: Tensor | None) -> MapConditions:
+        """Return the conditions of `size` maps, with their own slice numbers."""
+        numbers = MapConditions.expand(size, label=self.label, slice=slices)
+        found = {name: torch.full((size,), math.nan if value is None else value) for name, value in self.attributes}
+        return MapConditions(numbers.label, numbers.slice, found)
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,7 @@ def draw_slices(
     Args:
         with_bits: False leaves out the bits.
     """
-    label, slice_number = condition
+    slice_number = condition.slice
     (h, w), prior = models.grid, models.prior
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     bits: list[npt.NDArray[np.float32]] = []
@@ -56,7 +82,7 @@ def draw_slices(
         if slice_number is not None:
             steps = (torch.arange(size) + start) % 3 - 1
             numbers = (steps + slice_number).clamp(0, prior.num_slices - 1)
-        given = MapConditions.expand(size, label=label, slice=numbers)
+        given = condition.expand(size, numbers)
         noise = draw_noise(range(start, start + size), h * w, prior.num_codes, seed)
         codes = prior.sample(size, (h, w), noise, conditions=given)
         images = models.vqvae.decode(codes)

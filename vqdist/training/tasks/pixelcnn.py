@@ -1,7 +1,8 @@
 """Stage 2: a gated PixelCNN on the code maps of a VQ-VAE."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vqdist.config.condition_key import list_names
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.schema import RunConfig
-from vqdist.data.loading.batch import NO_NUMBER, Batch
+from vqdist.data.loading.batch import Batch
 from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import Manifest
-from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.errors import Problem
 from vqdist.foundation.seeds import derive_seed
 from vqdist.models.io import VQVAE_FOLDER, find_model, load_model
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import build_grid
+from vqdist.training.tasks.condition_rows import vary_attributes
+from vqdist.training.tasks.conditions import conditions_of, hide_at_random
 from vqdist.training.tasks.task import Losses, Task
 
 PREVIEW_MAPS = 8
@@ -43,14 +47,16 @@ class PixelCNNTask(Task):
     @classmethod
     def find_problems(cls, config: RunConfig, manifest: Manifest) -> list[Problem]:
         assert isinstance(config.model, PixelCNNConfig)
-        condition = config.model.condition
-        missing = [
-            Problem("model.condition", f"{condition}; the codes have no {name}", _describe_conditions(manifest))
-            for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices))
-            if name in condition and not count
-        ]
-        missing += _find_context_problems(config, manifest) if config.model.reads_previous else []
-        return missing + (_find_label_problems(manifest) if "label" in condition else [])
+        names, there = list_names(config.model.condition), list_conditions(manifest)
+        missing = [name for name in names if name not in there]
+        problems = _find_label_problems(manifest) if "label" in names and "label" not in missing else []
+        if missing:
+            found = f"{'+'.join(names)}; the codes have no {' and no '.join(missing)}"
+            problems.append(Problem("model.condition", found, _describe_conditions(there)))
+        if config.model.condition_dropout and not names:
+            found = f"{config.model.condition_dropout:g} without conditions"
+            problems.append(Problem("model.condition_dropout", found, "0, or names in model.condition"))
+        return problems + (_find_context_problems(config, manifest) if config.model.reads_previous else [])
 
     def build(self) -> PixelCNN:
         assert self.manifest.num_codes is not None, "manifests of codes have it"
@@ -59,10 +65,17 @@ class PixelCNNTask(Task):
         torch.manual_seed(derive_seed(self.config.run.seed, "weights"))
         counts = {"num_labels": self.manifest.num_labels, "num_slices": self.manifest.num_slices}
         keys = self.config.model.model_dump() | {name: count for name, count in counts.items() if count}
-        self.model = PixelCNN(self.manifest.num_codes, **keys)
+        taken = list_names(self._settings.condition)
+        attributes = {name: found for name, found in self.manifest.attributes.items() if name in taken}
+        self.model = PixelCNN(self.manifest.num_codes, **keys, attributes=attributes)
         if codebook is not None:
             self.model.start_from_codebook(codebook)
         return self.model
+
+    @property
+    def _settings(self) -> PixelCNNConfig:
+        assert isinstance(self.config.model, PixelCNNConfig)
+        return self.config.model
 
     @property
     def vqvae(self) -> VQVAE:
@@ -81,7 +94,11 @@ class PixelCNNTask(Task):
         return self.model.hidden_weights()
 
     def losses(self, model: nn.Module, batch: Batch, *, training: bool) -> Losses:
-        logits = model(batch.values, conditions=conditions_of(self.model, batch))
+        known = conditions_of(self.model, batch, self.manifest.attributes)
+        if training and (share := self._settings.condition_dropout):
+            seed = self.config.run.seed
+            known = hide_at_random(known, share, seed=seed, step=batch.step, positions=batch.positions)
+        logits = model(batch.values, conditions=known)
         nats = F.cross_entropy(logits.float(), batch.values, reduction="none").flatten(1).mean(1)
         terms = {"loss": nats, "bits_per_code": nats.detach() / math.log(2)}
         if not training:
@@ -89,21 +106,33 @@ class PixelCNNTask(Task):
         return Losses(terms)
 
     def preview(self, batch: Batch) -> npt.NDArray[np.uint8]:
-        """Return slices that the prior samples, decoded by the VQ-VAE."""
+        """Return slices that the prior samples, decoded by the VQ-VAE.
+
+        The first row has the conditions of samples. With attributes, a row for each of their values follows, in which
+        the other conditions and the noise stay.
+        """
         num = min(PREVIEW_MAPS, len(batch))
         grid = (batch.values.shape[1], batch.values.shape[2])
         generator = torch.Generator().manual_seed(derive_seed(self.config.run.seed, "preview"))
         noise = -torch.empty(num, grid[0] * grid[1], self.model.num_codes).exponential_(generator=generator).log()
-        conditions = conditions_of(self.model, batch).select(range(num))
-        codes = self.model.sample(num, grid, noise.to(batch.values.device), conditions=conditions)
-        return build_grid(self.vqvae.decode(codes), columns=PREVIEW_MAPS)
+        known = conditions_of(self.model, batch, self.manifest.attributes).select(range(num))
+        rows = [known, *vary_attributes(known, self.model.spec.attributes)]
+        everything = reduce(MapConditions.join, rows)
+        noise = noise.to(batch.values.device).repeat(len(rows), 1, 1)
+        codes = self.model.sample(len(rows) * num, grid, noise, conditions=everything)
+        return build_grid(self.vqvae.decode(codes), columns=num)
 
 
-def _describe_conditions(manifest: Manifest) -> str:
-    """Return the values of model.condition that a dataset of codes allows."""
+def list_conditions(manifest: Manifest) -> list[str]:
+    """Return the names of the conditions that a dataset of codes has."""
     names = [name for name, count in (("label", manifest.num_labels), ("slice", manifest.num_slices)) if count]
-    joined = ["label+slice"] if len(names) == 2 else []
-    return f"a condition that the codes have: --model.condition {' or '.join(['none', *names, *joined])}"
+    return [*names, *manifest.attributes]
+
+
+def _describe_conditions(names: Sequence[str]) -> str:
+    """Return the values of model.condition that a dataset with these conditions allows."""
+    several = [f"[{', '.join(names)}]"] if len(names) > 1 else []
+    return f"a condition that the codes have: --model.condition {' or '.join(['none', *names, *several])}"
 
 
 def _find_context_problems(config: RunConfig, manifest: Manifest) -> list[Problem]:
@@ -129,20 +158,3 @@ def _find_label_problems(manifest: Manifest) -> list[Problem]:
     )
     expected = "labels that number the classes from 0 (KEY.cls or the label in KEY.json), or --model.condition none"
     return [Problem("model.condition", found, expected)]
-
-
-def conditions_of(model: PixelCNN, batch: Batch) -> MapConditions:
-    """Return the conditions of a batch that a model is conditioned on, and the previous maps if it reads them.
-
-    Raises:
-        DataError: a sample has none.
-        UserError: the model has no such label or slice number.
-    """
-    on_cpu = batch.conditions_on_cpu.keep(model.condition)
-    for name, values in on_cpu.tensors().items():
-        if (missing := values == NO_NUMBER).any():
-            key = batch.keys[int(missing.int().argmax())]
-            raise DataError.of(f"sample {key}", f"no {name}", "one: the model is conditioned on it")
-    if batch.host_conditions is not None:  # on a device, where the model does not check the ranges
-        model.check_conditions(len(batch), on_cpu)
-    return replace(batch.conditions.keep(model.condition), previous=batch.conditions.previous)
