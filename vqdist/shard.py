@@ -24,6 +24,7 @@ SOURCE is the word demo, or a folder in one of these layouts:
   oasis-png    keras_png_slices_{train,validate,test}/case_NNN_slice_M.nii.png
   oasis1       disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}
   nifti        *.nii and *.nii.gz
+  webdataset   *.tar, also a single tar or a pattern such as shards/train-{000..007}.tar, with pictures of any size
 Splits of the folders are kept. Otherwise the subjects are split, never the slices of a subject. The subject comes from
 the file name (OAS1_0101, sub-12, case_012, patient_7, ...) or, if that identifies no person, from the folder
 (12/T1.nii.gz, patient_a/001.png); 100_left.png and 100_right.png are one subject; any other picture without either is
@@ -40,25 +41,13 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(parsed.problems)
 
     from vqdist.data.shards.build import write_source
-    from vqdist.data.sources.layouts import open_source
     from vqdist.data.sources.splits import assign_splits, find_untrained_classes
     from vqdist.data.sources.subject_table import TableOptions, attach_oasis_files, attach_table
-    from vqdist.data.sources.subjects import SubjectOptions
     from vqdist.foundation.atomic_files import check_output, find_leftovers
     from vqdist.runs.environment import count_cores
 
     source, _ = collect(
-        lambda: open_source(
-            options.source,
-            layout=options.layout,
-            image_size=options.image_size,
-            channels=None if options.channels == "auto" else int(options.channels),
-            num_slices=options.num_slices,
-            num_subjects=options.num_subjects,
-            seed=options.seed,
-            include=options.include,
-            subjects=SubjectOptions(options.subject_pattern, options.subject_from),
-        ),
+        lambda: open_given_source(options),
         lambda: check_output(options.out, overwrite=options.overwrite),
         problems=parsed.problems,
     )
@@ -103,6 +92,37 @@ def main(argv: Sequence[str]) -> None:
     if doubts:  # their text may have left the screen
         print_message(f"{count_noun(len(doubts), 'WARNING')} above; --strict true refuses such data")
     emit(describe_result(options, manifest, skipped))
+
+
+def open_given_source(options: ShardOptions) -> "Source":
+    """Open SOURCE: tars, or else a folder or the demo."""
+    from vqdist.data.sources.layouts import open_source
+    from vqdist.data.sources.subjects import SubjectOptions
+    from vqdist.data.sources.tar_source import find_source_tars, open_tars
+
+    channels = None if options.channels == "auto" else int(options.channels)
+    subjects = SubjectOptions(options.subject_pattern, options.subject_from)
+    if tars := find_source_tars(options.source, options.layout):
+        skip = options.on_error == "skip"
+        return open_tars(
+            *tars,
+            image_size=options.image_size,
+            channels=channels,
+            include=options.include,
+            subjects=subjects,
+            skip_unusable=skip,
+        )
+    return open_source(
+        options.source,
+        layout=options.layout,
+        image_size=options.image_size,
+        channels=channels,
+        num_slices=options.num_slices,
+        num_subjects=options.num_subjects,
+        seed=options.seed,
+        include=options.include,
+        subjects=subjects,
+    )
 
 
 def describe_source(source: "Source") -> None:

@@ -71,9 +71,9 @@ class DoctorOptions(ConfigOptions):
 class ShardOptions(Options):
     """Options of `vqdist shard`."""
 
-    source: Place = key(..., "folder, or demo for synthetic brains", positional="SOURCE")
+    source: Place = key(..., "folder; tar, or pattern of tars; or demo for synthetic brains", positional="SOURCE")
     out: FilePath = key(..., "folder of the dataset; new or empty", positional="OUT")
-    layout: Literal["auto", "imagefolder", "oasis-png", "oasis1", "nifti"] = key(
+    layout: Literal["auto", "imagefolder", "oasis-png", "oasis1", "nifti", "webdataset"] = key(
         "auto", "layout of SOURCE; auto: detect it from the file names"
     )
     image_size: Int = key(256, "rows and columns of a slice", unit="pixels", ge=1, le=4096)

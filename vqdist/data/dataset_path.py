@@ -9,6 +9,7 @@ from vqdist.data.remote.download import is_url
 from vqdist.data.shards.index import index_path
 from vqdist.data.shards.manifest import MANIFEST
 from vqdist.data.shards.shard_files import ShardFiles, is_compressed
+from vqdist.data.shards.tar_lists import names_tars
 from vqdist.foundation.errors import Problem, list_examples
 
 _BRACES = re.compile(r"\{[^{}]*(\.\.|,)[^{}]*\}|\*|::|^pipe:")
@@ -17,8 +18,10 @@ LAYOUT = "with the split in the names of the shards or of their folders, such as
 
 
 def find_path_problem(path: str | Path) -> Problem | None:
-    """Return why a path or URL is not that of a folder, or None."""
+    """Return why a path or URL is neither that of a folder nor one that may name tars, or None."""
     text = str(path)
+    if names_tars(text) and not text.startswith("pipe:") and "::pipe:" not in text:
+        return None if is_url(text) or not os.path.islink(path) or os.path.exists(path) else _describe_file(Path(path))
     if is_url(text) or text.startswith("pipe:"):
         return _find_url_problem(text)
     try:
@@ -38,7 +41,7 @@ def find_path_problem(path: str | Path) -> Problem | None:
 
 
 def _find_url_problem(url: str) -> Problem | None:
-    expected = f"the URL of a folder with {MANIFEST}; third-party shards are read from a local folder"
+    expected = f"the URL of a folder with {MANIFEST}, or of tars, such as https://host/train-{{000..009}}.tar"
     if _BRACES.search(url):
         return Problem(url[:200], "a pattern of shards", expected)
     if url.lower().endswith(".tar") or is_compressed(url):
@@ -53,11 +56,14 @@ def _describe_file(path: Path) -> Problem:
         return Problem(
             str(path), "a file, which is compressed", f"a folder of shards that are not compressed, {LAYOUT}"
         )
-    if path.suffix.lower() == ".tar":
-        return Problem(str(path), "a file", f"its folder, {path.parent}: all shards below it are read, {LAYOUT}")
     if path.name == MANIFEST:
         return Problem(str(path), "a file", f"its folder, {path.parent}")
     return Problem(str(path), "a file", "a folder: a dataset of `vqdist shard`, or third-party shards")
+
+
+def is_remote_dataset(path: str | Path) -> bool:
+    """Return whether a path is the URL of a dataset, whose shards are downloaded while they are read."""
+    return is_url(path) and not names_tars(path)
 
 
 def find_folder_problem(folder: Path, shards: ShardFiles) -> Problem | None:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from vqdist.data.shards.manifest import Manifest
 
-_PICTURES = "imagefolder"
+_PICTURES = ("imagefolder", "webdataset")
 
 
 def find_layout(manifest: Manifest) -> str | None:
@@ -16,12 +16,12 @@ def find_layout(manifest: Manifest) -> str | None:
 
 def shows_pictures(manifest: Manifest) -> bool:
     """Return whether a dataset was made from a folder of pictures of any content, and not from brain slices."""
-    return find_layout(manifest) == _PICTURES
+    return find_layout(manifest) in _PICTURES
 
 
 def shows_brains(manifest: Manifest) -> bool:
     """Return whether a dataset is known to be made from brain slices; False for third-party shards."""
-    return find_layout(manifest) not in (None, _PICTURES)
+    return find_layout(manifest) not in (None, *_PICTURES)
 
 
 def choose_mirror(manifest: Manifest) -> Literal["none", "up-down"]:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from vqdist.config.command_options import EvaluateOptions
+from vqdist.data.dataset_path import is_remote_dataset
 from vqdist.data.open_dataset import Dataset
 from vqdist.data.orientation import shows_brains
-from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.tar_lists import names_tars
 from vqdist.foundation.errors import UserError
 from vqdist.foundation.progress import print_message
 from vqdist.inference.changed_data import choose_data_path, describe_doubt, read_data_section, report_changed_data
@@ -25,9 +26,9 @@ def open_run_data(options: EvaluateOptions) -> Dataset:
     data = read_data_section(run)
     path = choose_data_path(data, run)
     where = f"--data: data.path in {RunDir(run).config}"
-    if is_url(path):
+    if is_remote_dataset(path):
         raise UserError.of(where, path, "a dataset on this machine: give its folder with --data")
-    if not Path(path).is_dir():
+    if not Path(path).is_dir() and not names_tars(path):
         found = f"{path}, which is not a folder seen from {Path.cwd()}"
         raise UserError.of(where, found, "the dataset of the run: give its folder with --data")
     return open_images(path, options, cache_dir=data.get("cache_dir"))

@@ -7,6 +7,7 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.dataset_path import find_path_problem
 from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import MANIFEST, load_manifest
+from vqdist.data.shards.tar_lists import names_tars
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.launcher_environment import (
     launcher_setting_problems,
@@ -42,7 +43,9 @@ def find_early_problems(config: RunConfig, known: Collection[Problem]) -> list[P
 def _find_data_problems(config: RunConfig) -> list[Problem]:
     """Return the problems of a local dataset; URLs are not fetched, and third-party shards are not indexed."""
     path = config.data.path
-    if path is None or is_url(path) or (Path(path).is_dir() and not (Path(path) / MANIFEST).exists()):
+    if path is None or is_url(path) or names_tars(path):
+        return []
+    if Path(path).is_dir() and not (Path(path) / MANIFEST).exists():
         return []
     if problem := find_path_problem(path):
         return name_data_source(config, [_prefix(problem)])

@@ -5,10 +5,10 @@ from pathlib import Path
 from vqdist.config.model_config import PixelCNNConfig
 from vqdist.config.schema import RunConfig
 from vqdist.data.cache_dir import reporting_cache_errors, resolve_cache_dir
+from vqdist.data.dataset_path import is_remote_dataset
 from vqdist.data.loading.pipeline import DataPipeline
 from vqdist.data.loading.sample_cache import SampleCache, open_caches
 from vqdist.data.previous_noise import PreviousNoise, find_similar_codes
-from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import Prefetcher, PrefetchJob, ShardGate, compute_cache_budget
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
@@ -33,7 +33,7 @@ def build_pipeline(config: RunConfig, path: str, manifest: Manifest, ranks: Rank
         if config.data.cache == "memory":
             with reporting_cache_errors(fallback := resolve_cache_dir(config.data.cache_dir)):
                 caches = open_caches(manifest, token=token, fallback_folder=fallback)
-        if config.data.path is not None and is_url(config.data.path):
+        if config.data.path is not None and is_remote_dataset(config.data.path):
             attempt_dir = Path(path) / "starts" / token[:16]
             gate = ShardGate(Path(path), attempt_dir, config.run.timeout_s)
             if ranks.local_rank == 0:

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from vqdist.config.schema import RunConfig
+from vqdist.data.dataset_path import is_remote_dataset
 from vqdist.data.open_dataset import Dataset, open_dataset
-from vqdist.data.remote.download import is_url
 from vqdist.data.remote.remote_dataset import compute_cache_budget
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.distributed.process_group import device_problems, launch_problems
@@ -75,6 +75,7 @@ def check_data(config: RunConfig, task: type[Task]) -> tuple[list[Problem], Data
             config.data.cache_dir,
             image_key=config.data.image_key,
             skip_unusable=config.data.on_error == "skip",
+            cache_gib=config.data.cache_gib,
         )
         dataset = use_staged_copy(dataset)
         config = choose_for_dataset(config, dataset.manifest)
@@ -110,7 +111,7 @@ def _dataset_problems(config: RunConfig, task: type[Task], dataset: Dataset, pat
     problems += sample_count_problems(config, manifest, path)
     if manifest.kind == "codes":
         problems += _vqvae_problems(dataset)
-    if is_url(path):
+    if is_remote_dataset(path):
         problems += _cache_problems(config, manifest)
     return problems
 

@@ -117,7 +117,7 @@ def test_freesurfer_volumes_are_named_and_their_command_converts(
         ("a.npy", "files of arrays", "nibabel.Nifti1Image"),
         ("a.heic", "HEIC", "magick"),
         ("my film.mp4", "videos", "ffmpeg -i"),
-        ("train-000.tar", "tar files", "--data.path"),
+        ("train-000.tar", "tar files", "--layout webdataset"),
         ("a.tar.gz", "archives", "extract them"),
         ("a.zip", "archives", "extract them"),
     ],

@@ -20,7 +20,7 @@ PICTURE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError),
     *(struct.error, zlib.error, OverflowError, MemoryError, RuntimeError),
 )
-_GREY_OR_RGB = "8 bits, grey or RGB; `vqdist shard` converts a folder of other pictures"
+_GREY_OR_RGB = "8 bits, grey or RGB; `vqdist shard` converts others, from tars or a folder"
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with transparency", 6: "RGB with transparency"}
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

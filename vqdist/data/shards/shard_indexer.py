@@ -39,7 +39,7 @@ class IndexSettings:
 
 
 @dataclass
-class _Members:
+class Members:
     """The members of one sample: extension -> member, and the names of those that were refused."""
 
     key: str
@@ -83,14 +83,14 @@ def read_shard(tar: Path, settings: IndexSettings, findings: Findings) -> list[F
     Raises:
         OSError: the tar cannot be read.
     """
-    samples: dict[str, _Members] = {}
+    samples: dict[str, Members] = {}
     with open(tar, "rb") as file:
-        _group_members(file, tar, samples, findings)
+        group_members(file, tar, samples, findings)
         found = [_try_read(file, tar, sample, settings, findings) for sample in samples.values()]
     return [sample for sample in found if sample is not None]
 
 
-def _group_members(file: BinaryIO, tar: Path, samples: dict[str, _Members], findings: Findings) -> None:
+def group_members(file: BinaryIO, tar: Path, samples: dict[str, Members], findings: Findings) -> None:
     """Group the members of a tar by their keys."""
     last = None
     try:
@@ -103,14 +103,14 @@ def _group_members(file: BinaryIO, tar: Path, samples: dict[str, _Members], find
             samples.pop(last, None)  # members of it may be behind the damage
 
 
-def _add_member(member: tarfile.TarInfo, tar: Path, samples: dict[str, _Members], findings: Findings) -> str | None:
+def _add_member(member: tarfile.TarInfo, tar: Path, samples: dict[str, Members], findings: Findings) -> str | None:
     """Add a member to its sample and return the key."""
     name = clean_name(member.name)
     key, extension = split_name(name)
     if not extension or not key.rpartition("/")[2]:
         findings.note("no extension", f"{name[:80]} in {tar.name}")
         return None
-    sample = samples.setdefault(key, _Members(key))
+    sample = samples.setdefault(key, Members(key))
     where = f"{tar}, sample {key[:200]}"
     member.name = name
     if fault := find_member_fault(member):
@@ -127,7 +127,7 @@ def _add_member(member: tarfile.TarInfo, tar: Path, samples: dict[str, _Members]
 
 
 def _try_read(
-    file: BinaryIO, tar: Path, sample: _Members, settings: IndexSettings, findings: Findings
+    file: BinaryIO, tar: Path, sample: Members, settings: IndexSettings, findings: Findings
 ) -> FoundSample | None:
     """Read one sample; None if it cannot be used."""
     where = f"{tar}, sample {sample.key[:200]}"
@@ -141,7 +141,7 @@ def _try_read(
 
 
 def _read_sample(
-    file: BinaryIO, sample: _Members, settings: IndexSettings, findings: Findings, where: str
+    file: BinaryIO, sample: Members, settings: IndexSettings, findings: Findings, where: str
 ) -> FoundSample:
     members = sample.members
     extension = choose_picture({name: member.name for name, member in members.items()}, settings, where)
@@ -208,8 +208,8 @@ def choose_picture(names: Mapping[str, str], settings: IndexSettings, where: str
         raise DataError.of(where, found, _describe_choice(pictures))
     if not pictures or pictures[0].rpartition(".")[2] not in READABLE:
         expected = (
-            f"a picture, {', '.join(READABLE[:-1])} or {READABLE[-1]}; `vqdist shard` converts extracted "
-            "pictures of other formats; on_error skip leaves out samples without a picture"
+            f"a picture, {', '.join(READABLE[:-1])} or {READABLE[-1]}; `vqdist shard` converts "
+            "other formats, from the tars; on_error skip leaves out samples without a picture"
         )
         raise DataError.of(where, list_examples(names.values()), expected)
     return pictures[0]

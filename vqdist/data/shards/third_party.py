@@ -34,7 +34,12 @@ _NO_SETTINGS = IndexSettings()
 
 
 def index_third_party_shards(
-    folder: Path, tars: Sequence[Path], cache_dir: Path, settings: IndexSettings = _NO_SETTINGS
+    folder: Path,
+    tars: Sequence[Path],
+    cache_dir: Path,
+    settings: IndexSettings = _NO_SETTINGS,
+    *,
+    is_selection: bool = False,
 ) -> Path:
     """Index third-party shards, unless it was done before, and return the folder of the index.
 
@@ -42,6 +47,7 @@ def index_third_party_shards(
         folder: folder of the shards.
         tars: as `find_shards` returns them; members are KEY.png or KEY.jpg, with KEY.json, KEY.cls or neither.
         cache_dir: where the index is kept. One process creates it; the others wait.
+        is_selection: the tars were chosen, and have an index of their own; otherwise they are all of the folder.
     Raises:
         DataError: the shards differ from those that were indexed before, or have samples that cannot be used and are
             not skipped.
@@ -49,7 +55,9 @@ def index_third_party_shards(
     cache_dir.mkdir(parents=True, exist_ok=True)
     with open(cache_dir / ".lock", "ab") as lock:
         lock_file(lock)
-        return _find_or_create_index(folder.resolve(), [tar.relative_to(folder) for tar in tars], cache_dir, settings)
+        listed = [tar.relative_to(folder) for tar in tars]
+        selected = listed if is_selection else []
+        return _find_or_create_index(folder.resolve(), listed, cache_dir, settings, selected)
 
 
 def read_notes(manifest: Manifest) -> list[str]:
@@ -66,11 +74,13 @@ def read_settings(source: Any) -> IndexSettings:
     return IndexSettings(image_key if isinstance(image_key, str) else None, values.get("skip_unusable") is True)
 
 
-def _find_or_create_index(folder: Path, tars: list[Path], cache_dir: Path, settings: IndexSettings) -> Path:
+def _find_or_create_index(
+    folder: Path, tars: list[Path], cache_dir: Path, settings: IndexSettings, selected: list[Path]
+) -> Path:
     listed = [os.fsencode(tar).decode("utf-8", "backslashreplace") for tar in tars]
-    out = _index_folder(folder, cache_dir, settings)
+    out = _index_folder(folder, cache_dir, settings, selected)
     if settings.skip_unusable and not (out / MANIFEST).exists():
-        without_faults = _index_folder(folder, cache_dir, IndexSettings(settings.image_key))
+        without_faults = _index_folder(folder, cache_dir, IndexSettings(settings.image_key), selected)
         out = without_faults if (without_faults / MANIFEST).exists() else out
     if (out / MANIFEST).exists():
         if load_manifest(out).source.get("shards") != listed:
@@ -93,13 +103,14 @@ def _find_or_create_index(folder: Path, tars: list[Path], cache_dir: Path, setti
     return out
 
 
-def _index_folder(folder: Path, cache_dir: Path, settings: IndexSettings) -> Path:
-    """Return where the index of a folder with these settings is kept."""
-    parts = (_INDEXER_VERSION, settings.extensions, settings.skip_unusable)
+def _index_folder(folder: Path, cache_dir: Path, settings: IndexSettings, selected: list[Path]) -> Path:
+    """Return where the index of a folder, or of selected tars of it, with these settings is kept."""
+    parts: tuple[object, ...] = (_INDEXER_VERSION, settings.extensions, settings.skip_unusable)
+    parts += tuple(map(os.fsencode, selected))
     return cache_dir / f"shards-{hashlib.sha256(os.fsencode(folder) + repr(parts).encode()).hexdigest()[:16]}"
 
 
-def _find_split(tar: Path) -> str | None:
+def find_split(tar: Path) -> str | None:
     """Return the split in the names of a tar's folders or in the words of its own name."""
     words = [*tar.parts[:-1], *re.split(r"[-_.\d]+", tar.stem)]
     return next((split for word in words if (split := parse_split(word))), None)
@@ -126,7 +137,7 @@ class _IndexBuilder:
         Raises:
             DataError: something in it cannot be used and is not skipped.
         """
-        path, split = self.folder / tar, _find_split(tar)
+        path, split = self.folder / tar, find_split(tar)
         if split is None:
             self.findings.note("no split", str(tar))
         split_index = self.splits.get(split or "train") or _SplitIndex(split or "train", self.out)

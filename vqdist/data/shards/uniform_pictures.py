@@ -7,7 +7,7 @@ from vqdist.data.shards.findings import Findings
 from vqdist.data.shards.shard_indexer import FoundSample
 from vqdist.foundation.errors import DataError, Problem, list_examples
 
-_RESIZE = "pictures of one size; extract them from the shards, and `vqdist shard` resizes them"
+_RESIZE = "pictures of one size; `vqdist shard` resizes them, with these tars as SOURCE"
 _CHOOSE = (
     "one name for the pictures of all samples; data.image_key chooses one. "
     "A key ends at the first dot of a file name: if these are keys with dots, rename the files"

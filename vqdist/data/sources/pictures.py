@@ -1,8 +1,10 @@
 """Reading of pictures of any format and mode as uint8 slices of one size, padded to a square and resized."""
 
+import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +31,19 @@ _MAX_PIXELS = 2**26
 _ORIENTATION_TAG = 274
 _SIXTEEN_BITS = (0.0, 65535.0)
 
+
+@dataclass(frozen=True)
+class PictureBytes:
+    """A picture that is not a file of its own, for example a member of a tar; `name` names it in messages."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PictureSource = str | Path | PictureBytes
 GreyKind = Literal["integer", "float"]  # numbers in a grey picture of more than 8 bits
 GreyRanges = Mapping[GreyKind, tuple[float, float]]  # the values of black and white
 
@@ -50,7 +65,7 @@ def picture_extensions() -> frozenset[str]:
 
 
 def load_picture(
-    path: str | Path,
+    path: PictureSource,
     *,
     image_size: int,
     channels: int,
@@ -78,7 +93,7 @@ def load_picture(
 
 
 def read_pixels(
-    path: str | Path,
+    path: PictureSource,
     *,
     channels: int,
     read_ranges: Callable[[], GreyRanges] | None = None,
@@ -96,7 +111,7 @@ def to_model_size(pixels: np.ndarray, image_size: int) -> np.ndarray:
     return square[None] if square.ndim == 2 else np.ascontiguousarray(square.transpose(2, 0, 1))
 
 
-def measure_grey_range(path: str | Path) -> tuple[GreyKind, tuple[float, float] | None] | None:
+def measure_grey_range(path: PictureSource) -> tuple[GreyKind, tuple[float, float] | None] | None:
     """Return the kind of numbers in a grey picture of more than 8 bits, and its values of black and white.
 
     Returns:
@@ -121,7 +136,7 @@ def measure_grey_range(path: str | Path) -> tuple[GreyKind, tuple[float, float] 
         return kind, None
 
 
-def has_colour(path: str | Path) -> bool:
+def has_colour(path: PictureSource) -> bool:
     """Whether a picture has colour, by its header or palette; False if it cannot be read."""
     try:
         with _opened(path) as picture:
@@ -134,14 +149,14 @@ def has_colour(path: str | Path) -> bool:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator["Image.Image"]:
+def _opened(path: PictureSource) -> Iterator["Image.Image"]:
     """Open a picture without decoding it. Errors of Pillow, in the block too, become a DataError."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=_formats())
+            picture = Image.open(io.BytesIO(path.data) if isinstance(path, PictureBytes) else path, formats=_formats())
         with picture:
             _check(picture, path)
             yield picture
@@ -152,7 +167,7 @@ def _opened(path: str | Path) -> Iterator["Image.Image"]:
         raise DataError.of(str(path), found, "a whole picture") from error
 
 
-def _check(picture: "Image.Image", path: str | Path) -> None:
+def _check(picture: "Image.Image", path: PictureSource) -> None:
     if picture.width * picture.height > _MAX_PIXELS:
         raise DataError.of(str(path), f"{picture.height} x {picture.width} pixels", f"at most {_MAX_PIXELS}")
     frames = getattr(picture, "n_frames", 1) if picture.format in _STACKS else 1
@@ -160,10 +175,10 @@ def _check(picture: "Image.Image", path: str | Path) -> None:
         raise DataError.of(str(path), f"{frames} frames", "a single picture")
 
 
-def _check_checksums(picture: "Image.Image", path: str | Path) -> None:
+def _check_checksums(picture: "Image.Image", path: PictureSource) -> None:
     """Compare the checksums that the format has with the data."""
     try:
-        with open(path, "rb") as file:
+        with io.BytesIO(path.data) if isinstance(path, PictureBytes) else open(path, "rb") as file:
             if picture.format == "PNG":
                 check_png_chunks(file)
             elif picture.format == "TIFF":
@@ -173,7 +188,7 @@ def _check_checksums(picture: "Image.Image", path: str | Path) -> None:
         raise DataError.of(str(path), found, "a whole picture: copy or download it again") from error
 
 
-def _turn_upright(picture: "Image.Image", path: str | Path, report: Callable[[str], None]) -> "Image.Image":
+def _turn_upright(picture: "Image.Image", path: PictureSource, report: Callable[[str], None]) -> "Image.Image":
     """Decode a picture and apply its EXIF orientation.
 
     Pillow's `exif_transpose` also rewrites the EXIF data, which fails if any other tag is invalid.

@@ -24,9 +24,10 @@ from vqdist.foundation.errors import DataError, list_examples
 from vqdist.foundation.progress import count_noun
 
 Origin = Literal["name", "folder"]
-Rule = Literal["pattern", "name", "folder", "file", "number"]
+Rule = Literal["pattern", "json", "name", "folder", "file", "number"]
 _RULES: dict[Rule, str] = {
     "pattern": "--subject-pattern",
+    "json": "subject in its .json",
     "name": "file name",
     "folder": "folder",
     "number": "number of the synthetic brain",

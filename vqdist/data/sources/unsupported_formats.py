@@ -89,8 +89,7 @@ _BY_EXTENSION = {
     ),
     ".tar": _Format(
         "tar files",
-        "pictures or volumes: WebDataset shards need no `vqdist shard`, pass their folder to `--data.path`; "
-        "extract other archives",
+        "pictures or volumes: --layout webdataset reads WebDataset shards; extract other archives",
         False,
     ),
     **dict.fromkeys(
