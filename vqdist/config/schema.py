@@ -26,7 +26,9 @@ class RunSection(Section):
     dir: PathText = key("runs", "folder of all runs; the run directory is {dir}/{name}", min_length=1)
     seed: Int = key(0, "seed of every random draw", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "auto: cuda, else mps, else cpu")
-    deterministic: Bool = key(False, "on CUDA: use only deterministic kernels")
+    deterministic: Bool = key(
+        False, "on CUDA: use only deterministic kernels; without, a resumed run may have other bits"
+    )
     timeout_s: Real = key(
         1800.0, "time after which a rank or loader worker that does not respond is an error", unit="s", gt=0
     )

@@ -210,8 +210,10 @@ def _init_accelerate(device: str, timeout_s: float) -> Any:
         state = PartialState(cpu=wants_cpu(device), **settings)
     if uses_gpus:
         os.environ["LOCAL_RANK"] = local_rank
+        from torch.distributed.distributed_c10d import _get_default_group
+
         # Private, because torch.distributed.set_timeout (torch 2.14) sets one timeout for all backends.
-        gloo = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        gloo: Any = _get_default_group()._get_backend(torch.device("cpu"))
         gloo._set_default_timeout(timedelta(seconds=timeout_s))
     return state
 
