@@ -1,5 +1,6 @@
 """launch/gpu_check.sh with tiny sizes on the CPU, without the packages that it must not need."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -58,11 +59,22 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
     assert all(row.count("|") == 5 for row in table)
 
 
-def test_a_part_that_fails_is_a_failed_check(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    done = check("--device", "cpu", "--data", tmp_path, "--out", tmp_path / "out", "--small", "true")
-    assert done.returncode == 1
-    found = {row["check"]: row for row in json.loads(done.stdout)["checks"]}
-    assert found["train both stages"]["passed"] is False
-    assert "exit codes (2,), expected (0,)" in found["train both stages"]["found"]
-    assert found["codes that are not the nearest, in fp32"]["passed"]
+def test_a_part_that_fails_is_a_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("checks", ROOT / "launch/gpu_check/checks.py")
+    checks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(checks)
+
+    def read_a_table(checker: object) -> None:
+        raise ValueError("no | table")
+
+    checker = checks.Checker("cuda", tmp_path, tmp_path, small=False)
+    checker.run_part(read_a_table)
+    checker.add("speed", "3 ms")
+    checker.started_s -= 1000
+    checker.run_part(read_a_table)
+    assert [row.passed for row in checker.checks] == [False, None, False]
+    assert capsys.readouterr().err.splitlines() == [
+        "| read a table | ValueError: no / table | no error | **no** |",
+        "| speed | 3 ms |  |  |",
+        "| read a table | left out after 1000 s |  | **no** |",
+    ]

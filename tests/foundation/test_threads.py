@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from vqdist.foundation.threads import POLICY_VARIABLES, limit_spinning
+from vqdist.foundation.threads import POLICY_VARIABLES, SPIN_COUNT, limit_spinning
 
 COMMAND = "from vqdist.foundation.command import run_command; run_command(lambda _: int(not __import__('torch')), [])"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch has libgomp on Linux only")
-@pytest.mark.parametrize(("given", "rounds"), [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
+@pytest.mark.parametrize(("given", "rounds"), [({}, SPIN_COUNT), ({"GOMP_SPINCOUNT": "77"}, "77")])
 def test_a_command_limits_the_spinning_of_libgomp(given: dict[str, str], rounds: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in POLICY_VARIABLES}
     environment |= {"OMP_DISPLAY_ENV": "verbose"} | given

@@ -3,17 +3,17 @@
 import os
 from collections.abc import MutableMapping
 
+SPIN_COUNT = "1000"  # some tens of microseconds, longer than most pauses between two parallel loops
 # Variables by which a user or a launcher sets the wait policy.
-POLICY_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+POLICY_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def limit_spinning(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Let OpenMP threads wait for each other for a short time only before they sleep.
+    """Let the threads of libgomp wait for each other for a short time only before they sleep.
 
-    By default a thread that waits occupies its core for milliseconds: libgomp for 300,000 rounds of a loop, LLVM's and
-    Intel's libraries for 200 ms. If another process uses the same cores, the thread that is waited for may not run
-    during that time. A setting of the user is kept.
+    By default a thread that waits occupies its core for 300,000 rounds of a loop, some milliseconds. If another process
+    uses the same cores, the thread that is waited for may not run during that time. Other OpenMP libraries, such as
+    that of torch on macOS, ignore the variable. A setting of the user is kept.
     """
     if not any(name in environ for name in POLICY_VARIABLES):
-        environ["GOMP_SPINCOUNT"] = "10000"
-        environ["KMP_BLOCKTIME"] = "1"
+        environ["GOMP_SPINCOUNT"] = SPIN_COUNT

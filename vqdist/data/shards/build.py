@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,14 @@ def write_source(
         class_names=source.class_names,
         attribute_kinds=source.attribute_kinds,
     )
-    with writer, ProgressBar(len(source.files), unit="files", label="shard") as progress:
+    slices_per_file = num_slices if source.by_volume or source.layout == DEMO else 1
+    encoding = encode_files(source.read, source.files, slices_per_file=slices_per_file, workers=workers)
+    with (
+        writer,
+        ProgressBar(len(source.files), unit="files", label="shard") as progress,
+        closing(encoding) as encoded_files,  # after an error no worker goes on
+    ):
         written: set[str] = set()
-        slices_per_file = num_slices if source.by_volume or source.layout == DEMO else 1
-        encoded_files = encode_files(source.read, source.files, slices_per_file=slices_per_file, workers=workers)
         for file, encoded in zip(source.files, encoded_files, strict=True):
             split = splits[file.subject]
             report(file, encoded)

@@ -1,6 +1,6 @@
 """Reading of source files and encoding of their slices to PNG, in this process or in several."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,7 +42,7 @@ class EncodedFile:
 
 def encode_files(
     read: Reader, files: Sequence[SourceFile], *, slices_per_file: int, workers: int
-) -> Iterator[EncodedFile]:
+) -> Generator[EncodedFile, None, None]:
     """Yield the encoded slices of each file, in order; they do not depend on the number of workers.
 
     Args:
