@@ -90,3 +90,19 @@ def test_labels_that_are_identifiers_are_refused(code_set: Path, num_labels: int
     )
     config = configure(("task", "pixelcnn"), ("data.path", code_set), ("model.condition", "none"))
     assert PixelCNNTask.find_problems(config, manifest) == []
+
+
+def test_the_previous_slice_needs_slice_numbers_in_a_folder(code_set: Path) -> None:
+    config = configure(("task", "pixelcnn"), ("model.context", "previous"), ("data.path", "https://host/codes"))
+    manifest = load_manifest(code_set)
+    found = [str(problem) for problem in PixelCNNTask.find_problems(config, replace(manifest, num_slices=None))]
+    assert found[0].startswith(
+        "model.context: found previous; the codes have no slice numbers; expected codes of volumes"
+    )
+    assert found[1].startswith(
+        "data.path: found https://host/codes, with model.context previous; expected a folder: the"
+    )
+    local = configure(("task", "pixelcnn"), ("model.context", "previous"), ("data.path", code_set))
+    assert PixelCNNTask.find_problems(local, manifest) == []
+    alone = configure(("task", "pixelcnn"), ("data.path", "https://host/codes"))
+    assert PixelCNNTask.find_problems(alone, replace(manifest, num_slices=None)) == []
