@@ -152,7 +152,10 @@ def choose_conditions(
         print_message(f"label {label}: class {class_names[label]}")
     words = split_words(options.condition)
     given = read_words(words, spec, class_names, several=True, extrapolate=options.extrapolate)
-    given |= {name: [value] for name, value in (("label", label), ("slice", options.slice)) if value is not None}
+    flags = {name: [value] for name, value in (("label", label), ("slice", options.slice)) if value is not None}
+    if twice := [Problem(f"--{name}", f"also --condition {name}", "one of them") for name in flags if name in given]:
+        raise UserError(twice)
+    given |= flags
     rows = list_train_rows(data, spec)
     conditions = draw_conditions(options.num, options.seed, given=given, spec=spec, rows=rows)
     if problems := spec.find_problems(options.num, conditions):
