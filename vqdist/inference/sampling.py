@@ -21,7 +21,7 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.condition_words import find_label, list_classes, read_words, split_words
-from vqdist.inference.conditions import draw_conditions, find_untrained_label, list_train_rows
+from vqdist.inference.conditions import Value, draw_conditions, find_untrained_label, list_train_rows
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.condition_spec import ConditionSpec
@@ -152,7 +152,8 @@ def choose_conditions(
         print_message(f"label {label}: class {class_names[label]}")
     words = split_words(options.condition)
     given = read_words(words, spec, class_names, several=True, extrapolate=options.extrapolate)
-    flags = {name: [value] for name, value in (("label", label), ("slice", options.slice)) if value is not None}
+    numbers = (("label", label), ("slice", options.slice))
+    flags: dict[str, list[Value]] = {name: [value] for name, value in numbers if value is not None}
     if twice := [Problem(f"--{name}", f"also --condition {name}", "one of them") for name in flags if name in given]:
         raise UserError(twice)
     given |= flags
