@@ -27,6 +27,8 @@ def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> 
         low, high = summary["low"], summary["high"]
         interval = "" if low is None else f"  {format_figure(low)} to {format_figure(high)}"
         lines.append(f"  {name:<{width}}  {format_figure(summary['mean']):>7}{interval}")
+    for name, found in report.get("categories", {}).items():
+        lines += describe_category(name, found)
     if "realism" in report:
         lines += describe_samples(report["realism"], report["split"])
     if "volume" in report:
@@ -37,6 +39,16 @@ def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> 
     if report.get("figures"):
         lines.append(f"look at the figures in {Path(report['figures'][0]).parent}")
     return "\n".join(lines)
+
+
+def describe_category(name: str, found: Mapping[str, Any] | None) -> list[str]:
+    """Return a row about the recognition of a category from the codes, beside that by counts of codes."""
+    if found is None:
+        return [f"  {name}: the split has one category only"]
+    ours, counts = (part["balanced_accuracy"] for part in (found, found["position_counts"]))
+    interval = "" if ours["low"] is None else f" ({format_figure(ours['low'])} to {format_figure(ours['high'])})"
+    beside = f"by counts at each position {format_figure(counts['mean'])}"
+    return [f"  {name} from the codes: balanced accuracy {format_figure(ours['mean'])}{interval}, {beside}"]
 
 
 def describe_samples(realism: Mapping[str, Any], split: str) -> list[str]:

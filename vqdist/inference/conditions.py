@@ -152,7 +152,7 @@ def _describe(exact: Mapping[str, Value], missing: Sequence[str], spec: Conditio
             words.append(f"{name} {exact[name] if attribute is None else attribute.decode(float(exact[name]))}")
         elif name in missing and name in NUMBERS:
             words.append(name)
-    return " and ".join(words)
+    return " and ".join(words) or "any conditions"
 
 
 def find_untrained_label(

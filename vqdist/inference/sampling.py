@@ -25,7 +25,7 @@ from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.class_labels import find_label, list_classes
 from vqdist.inference.condition_words import read_words, split_words
-from vqdist.inference.conditions import draw_conditions, find_untrained_label, list_train_rows
+from vqdist.inference.conditions import Value, draw_conditions, find_untrained_label, list_train_rows
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.condition_spec import ConditionSpec
@@ -185,7 +185,11 @@ def choose_conditions(
         print_message(f"label {label}: class {class_names[label]}")
     words = split_words(options.condition)
     given = read_words(words, spec, class_names, several=True, extrapolate=options.extrapolate)
-    given |= {name: [value] for name, value in (("label", label), ("slice", options.slice)) if value is not None}
+    numbers = (("label", label), ("slice", options.slice))
+    flags: dict[str, list[Value]] = {name: [value] for name, value in numbers if value is not None}
+    if twice := [Problem(f"--{name}", f"also --condition {name}", "one of them") for name in flags if name in given]:
+        raise UserError(twice)
+    given |= flags
     rows = list_train_rows(data, spec)
     conditions = draw_conditions(options.num, options.seed, given=given, spec=spec, rows=rows)
     if problems := spec.find_problems(options.num, conditions):

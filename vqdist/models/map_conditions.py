@@ -75,9 +75,11 @@ class MapConditions:
         """
         changed = {}
         for name, values in self.tensors().items():
-            unknown = values.new_tensor(math.nan if values.is_floating_point() else UNKNOWN_NUMBER)
-            mask = torch.as_tensor(hidden.get(name, False), device=values.device)
-            changed[name] = torch.where(mask, unknown, values)
+            mask, unknown = hidden.get(name, False), math.nan if values.is_floating_point() else UNKNOWN_NUMBER
+            if isinstance(mask, Tensor):
+                changed[name] = values.masked_fill(mask, unknown)
+            else:
+                changed[name] = torch.full_like(values, unknown) if mask else values
         return self._build(changed)
 
     def hide_all(self) -> Self:

@@ -12,7 +12,7 @@ from vqdist.data.shards.build import make_demo, write_source
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.sources.layouts import Source, SourceFile, SourceSlice, open_source
-from vqdist.data.sources.phantom import phantom_slice
+from vqdist.data.sources.phantom import describe_phantom, phantom_slice
 from vqdist.foundation.errors import DataError
 
 
@@ -43,9 +43,18 @@ def test_every_slice_is_written_with_its_info(tmp_path: Path) -> None:
         for number, sample in enumerate(read_all(tmp_path / "out", split)):
             assert sample["__key__"] == f"phantom_{subject:04d}_slice_{number:03d}"
             info = {"subject": f"phantom_{subject:04d}", "slice": number, "label": None, "source": "demo"}
-            assert sample["json"] == info
+            person = describe_phantom(subject)
+            assert sample["json"] == info | {"attributes": {"age": person.age, "sex": person.sex}}
             image = phantom_slice(subject, number, num_slices=3, image_size=16)
             assert np.array_equal(decode_png(sample["png"], image_size=(16, 16), channels=1)[0], image)
+    first, second = describe_phantom(0), describe_phantom(1)
+    assert (manifest.attributes["age"].low, manifest.attributes["sex"].values) == (first.age, (first.sex,)), "of train"
+    assert [row.values for row in manifest.attribute_rows] == [(first.age, first.sex)]
+    assert (tmp_path / "out" / "subjects.csv").read_text().splitlines() == [
+        "subject,age,sex",
+        f"phantom_0000,{first.age},{first.sex}",
+        f"phantom_0001,{second.age},{second.sex}",
+    ]
 
 
 def test_unreadable_files_raise_or_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vqdist.data.sources.phantom import phantom_slice
+from vqdist.data.sources.phantom import describe_phantom, phantom_slice
 
 
 def draw(subject: int = 0, slice_number: int = 16, **options: int) -> np.ndarray:
@@ -60,3 +60,22 @@ def test_ventricles_change_with_slice_and_subject() -> None:
 def test_the_middle_slice_does_not_depend_on_the_number_of_slices() -> None:
     few, many = draw(0, 1, num_slices=4), draw(0, 15, num_slices=32)
     assert np.corrcoef(few.ravel(), many.ravel())[0, 1] > 0.95
+
+
+def test_people_are_20_to_90_years_old_and_of_both_sexes() -> None:
+    people = [describe_phantom(subject) for subject in range(200)]
+    ages = np.array([person.age for person in people])
+    assert 20 <= ages.min() < 25
+    assert 85 < ages.max() <= 90
+    assert 70 < sum(person.sex == "F" for person in people) < 130
+    assert describe_phantom(3) == describe_phantom(3) != describe_phantom(3, seed=1)
+
+
+def test_old_brains_have_more_fluid_and_heads_of_men_are_larger() -> None:
+    people = [describe_phantom(subject) for subject in range(40)]
+    slices = [draw(subject, 20, image_size=64) for subject in range(40)]
+    ages = [person.age for person in people]
+    assert np.corrcoef(ages, [((image > 0) & (image < 90)).mean() for image in slices])[0, 1] > 0.7
+    areas = np.array([(image > 0).mean() for image in slices])
+    men = np.array([person.sex == "M" for person in people])
+    assert areas[men].mean() > 1.06 * areas[~men].mean()
