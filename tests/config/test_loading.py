@@ -269,3 +269,31 @@ def test_home_and_variables_of_paths_are_expanded(key: str, monkeypatch: pytest.
     assert [str(problem) for problem in problems] == [
         f"{key}: found '${{NOT_SET}}/a'; expected environment variables that are set; NOT_SET is not"
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "flags", "name", "shown"),
+    [
+        (None, [], "demo-s1-r1", "Shown"),
+        ("vqvae_debug", [], "vqvae_debug-s1-r1", "Shown"),
+        (None, [("run.name", "mine")], "mine", None),
+        (None, [("tracking.name", "Ours")], "demo-s1-r1", "Ours"),
+    ],
+)
+def test_a_run_without_a_name_is_named_by_the_sweep_and_shown_by_wandb_name(
+    monkeypatch: pytest.MonkeyPatch, path: str | None, flags: list[tuple[str, str]], name: str, shown: str | None
+) -> None:
+    for variable, value in {"SWEEP_ID": "s1", "RUN_ID": "r1", "NAME": "Shown"}.items():
+        monkeypatch.setenv(f"WANDB_{variable}", value)
+    config, problems = load_config(path, flags)
+    assert problems == []
+    assert config is not None
+    assert (config.run.name, config.tracking.name) == (name, shown)
+
+
+def test_a_run_outside_a_sweep_is_named_by_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
+    monkeypatch.setenv("WANDB_RUN_ID", "r1")
+    config, _ = load_config("vqvae_debug", [])
+    assert config is not None
+    assert config.run.name == "vqvae_debug"

@@ -111,3 +111,23 @@ def test_the_state_of_a_stopped_run_stays_as_it_is(tmp_path: Path, monkeypatch: 
 def test_numbers_of_a_report_by_their_paths() -> None:
     report = {"ssim": {"mean": 0.5, "low": 0.25, "high": None}, "areas": {"brain": {"test": 1}}, "ok": True, "n": [1]}
     assert dict(flatten(report)) == {"ssim": 0.5, "ssim_low": 0.25, "areas_brain_test": 1}
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_the_samples_are_a_table_with_pictures_unless_none_are_sent(tmp_path: Path, images: bool) -> None:
+    run = tmp_path / "run"
+    start(run).finish("finished", 0)
+    write_run(run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["tracking"]["images"] = images
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = [{"file": f"s{number}.png", "slice": number, "bits_per_code": 2.5} for number in range(2)]
+    for row in rows:
+        Image.new("L", (8, 8)).save(tmp_path / str(row["file"]))
+    publish(run, {"split": "test", "metrics": {}, "sample_table": rows}, samples=tmp_path)
+    (table,) = run.glob("wandb/*run-*/files/media/table/evaluate/*.table.json")
+    found = json.loads(table.read_text())
+    assert found["columns"] == ["sample"] * images + ["file", "slice", "bits_per_code"]
+    assert [row[images:] for row in found["data"]] == [["s0.png", 0, 2.5], ["s1.png", 1, 2.5]]
+    kinds = [row[0]["_type"] for row in found["data"]] if images else []
+    assert kinds == ["image-file"] * 2 * images

@@ -1,5 +1,6 @@
 """Locks on files, and a package that is importable where there are none."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 
 from vqdist.foundation.errors import UserError
 from vqdist.foundation.file_locks import lock_file
+
+PACKAGE = Path(__file__).parents[2] / "vqdist"
+UNIX_ONLY = {"fcntl", "resource", "termios", "pwd", "grp"}
 
 
 def test_a_lock_is_exclusive_until_its_file_is_closed(tmp_path: Path) -> None:
@@ -38,17 +42,29 @@ def test_a_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         lock_file(file)
 
 
-def test_every_module_is_importable_without_what_only_linux_has() -> None:
-    """As on macOS, where os has no CPU affinity, and without fcntl and resource."""
+def test_no_module_needs_what_only_linux_or_unix_has_before_it_is_used() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & UNIX_ONLY, path
+
+
+def test_what_locks_files_is_importable_without_fcntl() -> None:
+    """As on Windows; and as on macOS, where os has no CPU affinity."""
     program = """
-import importlib, os, pkgutil, sys
+import os, sys
 sys.modules["fcntl"] = sys.modules["resource"] = None
 del os.sched_getaffinity, os.sched_setaffinity
-sys.platform = "darwin"
-import vqdist
-for found in pkgutil.walk_packages(vqdist.__path__, "vqdist."):
-    if not found.name.endswith("__main__"):
-        importlib.import_module(found.name)
+import vqdist.cli, vqdist.foundation.atomic_files, vqdist.data.shards.third_party
+import vqdist.data.remote.prefetch_process, vqdist.data.remote.remote_dataset, vqdist.runs.environment
+assert vqdist.runs.environment.count_cores() >= 1
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+def test_processes_are_forked_only_where_that_is_safe() -> None:
+    lines = [line for path in PACKAGE.rglob("*.py") for line in path.read_text().splitlines() if '"fork"' in line]
+    assert lines
+    assert all('if sys.platform == "linux"' in line for line in lines)

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from vqdist.runs.environment import find_commit, find_slurm_variables, find_versions
+from vqdist.runs.environment import find_commit, find_git_state, find_slurm_variables, find_versions
 
 
 def test_slurm_variables_and_versions(tmp_path: Path) -> None:
@@ -33,3 +33,8 @@ def test_commit_of_a_tracked_file(tmp_path: Path) -> None:
     assert find_commit(tmp_path / "other.py") is None
     (tmp_path / "module.py").write_text("a = 2\n")
     assert find_commit(tmp_path / "module.py") == commit + "-dirty"
+    assert find_git_state(tmp_path / "module.py") == {"git_commit": commit}
+    assert find_git_state(tmp_path / "other.py") == {}
+    git("remote", "add", "origin", "https://me:secret@host.example/me/vqdist.git")
+    remote = "https://host.example/me/vqdist.git"
+    assert find_git_state(tmp_path / "module.py") == {"git_commit": commit, "git_remote_url": remote}

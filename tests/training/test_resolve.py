@@ -125,3 +125,15 @@ def test_rank_0_decides_the_precision(tmp_path: Path) -> None:
 
     ranks = Second(1, 2, 1, torch.device("cpu"))
     assert agree_on_precision(configure(tmp_path), ranks).train.precision == "bf16"
+
+
+def test_the_project_is_that_of_the_environment_where_no_key_is_given(tmp_path: Path) -> None:
+    environ = {"WANDB_PROJECT": "theirs"}
+    assert resolve_config(configure(tmp_path), environ=environ).tracking.project == "theirs"
+    given = configure(tmp_path, **{"tracking.project": "ours"})
+    assert resolve_config(given, environ=environ).tracking.project == "ours"
+
+
+def test_the_name_of_a_model_on_the_hub_is_no_path(tmp_path: Path) -> None:
+    config = resolve_config(configure(tmp_path, **{"checkpoint.resume": "hf://org/name@v1"}), environ={})
+    assert config.checkpoint.resume == "hf://org/name@v1"
