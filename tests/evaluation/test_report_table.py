@@ -1,6 +1,7 @@
 """The report as a table for the terminal."""
 
-from vqdist.evaluation.report_table import describe_report, format_figure
+from vqdist.evaluation.report_table import describe_report
+from vqdist.foundation.figure_text import format_figure
 
 
 def test_numbers_have_four_digits() -> None:

@@ -70,7 +70,9 @@ class ShardOptions(Options):
         ("0.8", "0.1", "0.1"), "shares for train, validate and test", unit="shares of subjects"
     )
     seed: Int = key(0, "seed of the split, and of the synthetic brains")
-    num_slices: Int = key(32, "number of middle axial slices taken from a volume", unit="slices", ge=1, le=4096)
+    num_slices: Int = key(
+        32, "number of axial slices taken from a volume, centred on the brain", unit="slices", ge=1, le=4096
+    )
     channels: Literal["auto", "1", "3"] = key("auto", "1: grey, 3: colour; auto: 3 if a picture has colour")
     on_error: Literal["raise", "skip"] = key(
         "raise", "a file that cannot be read ends the command, or is skipped and counted"
@@ -209,14 +211,23 @@ class EvaluateOptions(Options):
     data: FilePath | None = key(
         None, "dataset of images for a VQ-VAE, of codes for a PixelCNN; null: the one that the run was trained on"
     )
-    split: str = key("test", "split to evaluate: train, validate or test")
+    split: str = key(
+        "validate", "split to evaluate: train, validate or test; decide with validate, and use test once, at the end"
+    )
     image_key: str | None = _image_key()
     on_error: Literal["raise", "skip"] | None = _on_error()
     samples: FilePath | None = key(None, "folder of samples to compare with the real slices of train and of the split")
     images: FilePath | None = key(
         None, "for --samples of a PixelCNN: dataset of real images; null: the one of its codes"
     )
-    beside: tuple[FilePath, ...] = key((), "for a VQ-VAE: more runs for the rate-distortion chart")
+    features: FilePath | None = key(
+        None,
+        "for --samples: file of a network for FID and KID: weights of torchvision's Inception v3 (.safetensors), or "
+        "TorchScript, which is a program that is executed",
+    )
+    beside: tuple[FilePath, ...] = key(
+        (), "for a VQ-VAE: more runs for the rate-distortion chart and for paired differences"
+    )
     pictures: FilePath | None = key(None, "picture or folder of pictures to reconstruct, instead of --data")
     figures: FilePath | None = key(AUTO, "folder for figures; auto: RUN/figures; null: no figures")
     out: FilePath | None = key(None, "file for the JSON report, in addition to stdout")
@@ -231,6 +242,8 @@ class EvaluateOptions(Options):
             kind = "is not the folder of a run, which names its dataset" if self.run.exists() else "does not exist"
             expected = f"one of them: {self.run} {kind}"
             problems.append(Problem("--data and --pictures", "neither", expected))
+        if self.features is not None and self.samples is None:
+            problems.append(Problem("--features", str(self.features), "--samples, which it compares"))
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))
         if self.pictures is not None and self.figure_folder is None:

@@ -66,7 +66,10 @@ def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
             name: compare_models(evaluation.values, other.values, subjects) for name, other in others.items()
         }
     if inputs.samples is not None and inputs.real_slices is not None:
-        sample_report = compare_samples(inputs.samples, *inputs.real_slices, vqvae=inputs.vqvae, ranks=ranks)
+        features = inputs.options.features
+        sample_report = compare_samples(
+            inputs.samples, *inputs.real_slices, vqvae=inputs.vqvae, ranks=ranks, features=features
+        )
         report["realism"] = sample_report.report
     out = inputs.options.figure_folder
     if out is not None:

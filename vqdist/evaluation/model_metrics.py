@@ -28,7 +28,7 @@ from vqdist.metrics.codes import (
     count_codes,
     perplexity,
 )
-from vqdist.metrics.confidence_intervals import Interval, paired_difference, subject_interval
+from vqdist.metrics.confidence_intervals import Summary, paired_difference, subject_interval, to_summary
 from vqdist.metrics.images import brain_mask, compute_image_metrics
 from vqdist.metrics.means import find_measured
 from vqdist.models.pixelcnn import PixelCNN
@@ -36,7 +36,6 @@ from vqdist.models.vqvae import VQVAE
 from vqdist.training.tasks.pixelcnn import conditions_of
 
 SampleValues = dict[str, npt.NDArray[np.float64]]  # metric -> (N,) value of each sample, in the order of the split
-Summary = dict[str, float | None]  # mean, low, high
 BASELINE_BATCH_SIZE = 256
 
 
@@ -193,13 +192,6 @@ def compare_models(first: SampleValues, second: SampleValues, subjects: list[str
             else without_interval(None)
         )
     return differences
-
-
-def to_summary(interval: Interval) -> Summary:
-    """Return an interval as JSON values; a mean that is not a number is None."""
-    return {
-        name: value if value is not None and np.isfinite(value) else None for name, value in interval._asdict().items()
-    }
 
 
 def without_interval(value: float | None) -> Summary:

@@ -23,6 +23,7 @@ _T = (
 _Z = 1.959964
 
 Values = Sequence[float] | npt.NDArray[np.floating]
+Summary = dict[str, float | None]  # mean, low, high
 
 
 class Interval(NamedTuple):
@@ -31,6 +32,14 @@ class Interval(NamedTuple):
     mean: float
     low: float | None
     high: float | None
+
+
+def to_summary(interval: Interval | None) -> Summary:
+    """Return an interval as JSON values; None for what does not exist or is not a finite number."""
+    if interval is None:
+        return {"mean": None, "low": None, "high": None}
+    values = interval._asdict()
+    return {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
 
 
 def subject_interval(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.data.sources.brain_extent import BrainExtent
 from vqdist.data.sources.nifti import read_nifti
 from vqdist.data.sources.pictures import pad_to_square, resize, robust_range
 from vqdist.data.sources.volume_limits import (
@@ -32,10 +33,14 @@ _ANALYZE_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"}
 
 
 def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.NDArray[np.uint8]:
-    """Read a volume and return its middle axial slices, from bottom to top.
+    """Read a volume and return axial slices, from bottom to top.
+
+    Of a NIfTI volume, whose frame differs from scanner to scanner, the slices are centred on the extent of the brain
+    (`BrainExtent`), so that a slice number means about the same height in every person. An Analyze volume is that of
+    OASIS-1, registered to a common frame: the slices are those in its middle.
 
     Voxels are resampled to equal sides (1 mm for a human head). One factor for the whole volume maps the 99.8th
-    percentile of the foreground to white.
+    percentile of the foreground to white; of a head with skull, that of the brain alone.
 
     Args:
         path: a .nii, a .nii.gz, or a .hdr with its .img beside it.
@@ -48,7 +53,8 @@ def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.N
     """
     try:
         volume, sides_mm = _read(Path(path))
-        return _extract_slices(volume, sides_mm, num_slices, image_size)
+        brain = None if _is_analyze(Path(path)) else BrainExtent.find(volume, sides_mm)
+        return _extract_slices(volume, sides_mm, brain, num_slices, image_size)
     except (OSError, ValueError, EOFError, zlib.error, struct.error, OverflowError, MemoryError) as error:
         found = str(error)[:200] or type(error).__name__
         expected = error.expected if isinstance(error, VolumeError) else WHOLE_VOLUME
@@ -56,18 +62,35 @@ def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.N
 
 
 def _read(path: Path) -> tuple[Volume, Sides]:
-    return _read_analyze(path) if path.suffix.lower() == ".hdr" else read_nifti(path)
+    return _read_analyze(path) if _is_analyze(path) else read_nifti(path)
 
 
-def _extract_slices(volume: Volume, sides_mm: Sides, num_slices: int, image_size: int) -> np.ndarray:
-    low, high = robust_range(volume)
+def _is_analyze(path: Path) -> bool:
+    return path.suffix.lower() == ".hdr"
+
+
+def find_limits(volume: Volume, brain: BrainExtent | None) -> tuple[float, float]:
+    """Return the values of black and white of a volume: `robust_range`, of the brain alone if there is other tissue.
+
+    Raises:
+        ValueError: no value is finite, or nearly all are equal.
+    """
+    if brain is None or brain.inside is None:
+        return robust_range(volume)
+    return robust_range(np.where(brain.inside, volume, np.float32(min(0.0, float(np.nanmin(volume))))))
+
+
+def _extract_slices(
+    volume: Volume, sides_mm: Sides, brain: BrainExtent | None, num_slices: int, image_size: int
+) -> np.ndarray:
+    low, high = find_limits(volume, brain)
     extent_mm = sides_mm * volume.shape
     is_head = _HEAD_MM[0] <= extent_mm.max() <= _HEAD_MM[1]
     target_mm = 1.0 if is_head else float(sides_mm.min())
     rows, columns, depth = np.maximum(np.round(extent_mm / target_mm), 1).astype(int).tolist()
     if max(rows, columns, depth) > 4096:
         raise ValueError(f"voxels of {sides_mm.round(3).tolist()} mm, too unequal to be resampled")
-    start = max((depth - num_slices) // 2, 0)
+    start = max((depth - num_slices) // 2, 0) if brain is None else brain.start(depth, num_slices)
     side = _FRAME_MM if is_head and _FRAME_MM / 2 <= max(rows, columns) <= _FRAME_MM else max(rows, columns)
     slices = []
     for number in range(start, min(start + num_slices, depth)):

@@ -28,11 +28,13 @@ class SampleFolder:
     Attributes:
         paths: the PNG files.
         slice_numbers, labels: (N,) slice number and class that each was sampled for, NO_NUMBER if there is none.
+        subjects: (N,) `subject` of each in samples.json, where slices of one volume have one; else its file name.
     """
 
     paths: list[Path]
     slice_numbers: Integers
     labels: Integers
+    subjects: npt.NDArray[np.str_]
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -44,14 +46,15 @@ class SampleFolder:
         folder = Path(folder)
         description = folder / "samples.json"
         names = sorted(path.name for path in folder.glob("*.png"))
-        unknown = dict.fromkeys(names, (NO_NUMBER, NO_NUMBER))
-        numbers = _read_conditions(description) if description.is_file() else unknown
-        numbers.pop("grid.png", None)
-        if len(numbers) < 2:
+        unknown = {name: (NO_NUMBER, NO_NUMBER, name) for name in names}
+        found = _read_conditions(description) if description.is_file() else unknown
+        found.pop("grid.png", None)
+        if len(found) < 2:
             expected = "at least two slices, as vqdist sample writes them"
-            raise DataError.of(str(folder), f"{len(numbers)} PNGs", expected)
-        slice_numbers, labels = np.array(list(numbers.values()), np.int64).T
-        return cls([folder / name for name in numbers], slice_numbers, labels)
+            raise DataError.of(str(folder), f"{len(found)} PNGs", expected)
+        slice_numbers, labels, subjects = zip(*found.values(), strict=True)
+        numbers = np.array([slice_numbers, labels], np.int64)
+        return cls([folder / name for name in found], *numbers, np.array(subjects))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -74,14 +77,21 @@ class SampleFolder:
         return to_images(torch.from_numpy(np.stack(pixels)))
 
 
-def _read_conditions(path: Path) -> dict[str, tuple[int, int]]:
-    """Return file name -> slice number and label of each sample in a samples.json. Names must not leave the folder."""
+def _read_conditions(path: Path) -> dict[str, tuple[int, int, str]]:
+    """Return file name -> slice number, label and subject of each sample in a samples.json.
+
+    Names must not leave the folder.
+    """
     match load_json(path, _MAX_JSON_BYTES):
         case {"samples": list(samples)} if all(isinstance(sample, dict) for sample in samples):
             names = [sample.get("file") for sample in samples]
             if all(isinstance(name, str) and Path(name).name == name for name in names):
                 return {
-                    name: (_read_number(sample, "slice"), _read_number(sample, "label"))
+                    name: (
+                        _read_number(sample, "slice"),
+                        _read_number(sample, "label"),
+                        str(sample.get("subject", name)),
+                    )
                     for name, sample in zip(names, samples, strict=True)
                 }
     raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
