@@ -71,9 +71,19 @@ class ShardOptions(Options):
     )
     seed: Int = key(0, "seed of the split, and of the synthetic brains")
     num_slices: Int = key(
-        32, "number of axial slices taken from a volume, centred on the brain", unit="slices", ge=1, le=4096
+        32,
+        "axial slices of a volume: centred on the brain of a NIfTI, the middle ones of OASIS-1",
+        unit="slices",
+        ge=1,
+        le=4096,
     )
     channels: Literal["auto", "1", "3"] = key("auto", "1: grey, 3: colour; auto: 3 if a picture has colour")
+    grey_range: tuple[Text, ...] = key(
+        ("auto",),
+        "black and white of grey pictures of more than 8 bits: two numbers, or dtype (0 and 65535 for integers), or "
+        "auto: 0 and 65535 for integers that use them, else the 99.8th percentile of each subject is white, as for "
+        "12-bit values in 16-bit files",
+    )
     on_error: Literal["raise", "skip"] = key(
         "raise", "a file that cannot be read ends the command, or is skipped and counted"
     )
@@ -98,13 +108,25 @@ class ShardOptions(Options):
         return tuple(_to_float(text) for text in self.split)
 
     @property
+    def grey_limits(self) -> Literal["auto", "dtype"] | tuple[float, float]:
+        """The setting of the grey range: two numbers, auto or dtype; auto for values that find_conflicts reports."""
+        if self.grey_range == ("dtype",):
+            return "dtype"
+        low, high = [*map(_to_float, self.grey_range), math.nan, math.nan][:2]
+        return (low, high) if low < high and len(self.grey_range) == 2 else "auto"
+
+    @property
     def selection(self) -> dict[str, object]:
-        """The given settings of the files and subjects, by name."""
+        """The given settings of the files, subjects and grey values, by name."""
         names = ("include", "subject_pattern", "subject_from")
-        return {name: value for name in names if (value := getattr(self, name))}
+        selected = {name: value for name in names if (value := getattr(self, name))}
+        return selected if self.grey_range == ("auto",) else selected | {"grey_range": self.grey_range}
 
     def find_conflicts(self) -> list[Problem]:
         problems = []
+        if self.grey_limits == "auto" and self.grey_range != ("auto",):
+            expected = "auto, dtype or two numbers, the lower one first"
+            problems.append(Problem("--grey-range", " ".join(self.grey_range), expected))
         if not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= 1e-3):  # also true for NaN
             problems.append(Problem("--split", " ".join(self.split), "three shares from 0 to 1 with the sum 1"))
         if self.source != "demo":

@@ -21,7 +21,7 @@ from vqdist.data.sources.mask_doubts import find_mask_doubts
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
-from vqdist.data.sources.subject_pictures import SubjectPictures
+from vqdist.data.sources.subject_pictures import GreyRange, SubjectPictures
 from vqdist.data.sources.subjects import (
     BY_NAME_OR_FOLDER,
     Subject,
@@ -127,6 +127,7 @@ def open_source(
     seed: int = 0,
     include: Sequence[str] = (),
     subjects: SubjectOptions = BY_NAME_OR_FOLDER,
+    grey_range: GreyRange = "auto",
 ) -> Source:
     """List the files of a source.
 
@@ -135,10 +136,11 @@ def open_source(
         layout: one of LAYOUTS, or "auto" to detect it from the names of the files.
         image_size: rows and columns of each slice.
         channels: 1 or 3; None: 3 if any picture has colour, else 1.
-        num_slices: number of axial slices from the middle of each volume.
+        num_slices: number of axial slices of each volume.
         num_subjects, seed: of the demo.
         include: patterns of the paths to take; empty: all.
         subjects: how to identify the subjects.
+        grey_range: of grey pictures of more than 8 bits; see SubjectPictures.
     Raises:
         DataError: no such folder, no file of the layout in it, files of several layouts, or files without a subject.
     """
@@ -164,7 +166,7 @@ def open_source(
         read = _volume_reader(root, channels, num_slices=num_slices, image_size=image_size)
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
-        read = _picture_reader(root, files, channels, image_size=image_size)
+        read = _picture_reader(root, files, channels, image_size=image_size, grey_range=grey_range)
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
@@ -219,9 +221,11 @@ def _key_source(file: PlacedFile, *, with_folders: bool) -> str:
     return "/".join((*folders, file.stem)) if with_folders else file.stem
 
 
-def _picture_reader(root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int) -> Reader:
+def _picture_reader(
+    root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int, grey_range: GreyRange
+) -> Reader:
     listed = ((file.source, file.subject) for file in files)
-    pictures = SubjectPictures(root, listed, image_size=image_size, channels=channels)
+    pictures = SubjectPictures(root, listed, image_size=image_size, channels=channels, grey_range=grey_range)
 
     def read(file: SourceFile) -> list[SourceSlice]:
         return [SourceSlice(file.key, file.slice, pictures.load(file.source, file.subject))]
