@@ -98,14 +98,13 @@ def sum_by_subject(
 
     Pairs of slices of one subject are left out, in two sets too.
     """
-    (names, index), (others, other_index) = (
-        np.unique(subjects, return_inverse=True) for subjects in (first_subjects, second_subjects)
-    )
-    distances = np.sqrt(squared_distances(first, second))
-    of_first, of_second = np.eye(len(names))[index], np.eye(len(others))[other_index]
+    order, other_order = np.argsort(first_subjects, kind="stable"), np.argsort(second_subjects, kind="stable")
+    names, starts, sizes = np.unique(first_subjects[order], return_index=True, return_counts=True)
+    others, other_starts, other_sizes = np.unique(second_subjects[other_order], return_index=True, return_counts=True)
+    distances = np.sqrt(squared_distances(first[order], second[other_order]))
+    sums = np.add.reduceat(np.add.reduceat(distances, starts, axis=0), other_starts, axis=1)
     different = names[:, None] != others[None]
-    counts = np.outer(of_first.sum(axis=0), of_second.sum(axis=0))
-    return (of_first.T @ distances @ of_second) * different, counts * different
+    return sums * different, np.outer(sizes, other_sizes) * different.astype(np.float64)
 
 
 def energy_distance(
