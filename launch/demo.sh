@@ -20,9 +20,9 @@ fi
 [[ -e $codes/dataset.json ]] || "${launch[@]}" vqdist.encode --run "$vqvae" --data "$data" --out "$codes"
 "${launch[@]}" vqdist.train --config configs/pixelcnn_demo.yaml --run.dir "$runs" --data.path "$codes"
 [[ -e $runs/vqvae.json ]] ||
-  "${launch[@]}" vqdist.evaluate --run "$vqvae" --data "$data" --out "$runs/vqvae.json" > /dev/null
+  "${launch[@]}" vqdist.evaluate --run "$vqvae" --data "$data" --split test --out "$runs/vqvae.json" > /dev/null
 [[ -e $runs/prior.json ]] ||
-  "${launch[@]}" vqdist.evaluate --run "$prior" --data "$codes" --out "$runs/prior.json" > /dev/null
+  "${launch[@]}" vqdist.evaluate --run "$prior" --data "$codes" --split test --out "$runs/prior.json" > /dev/null
 [[ -e $samples/samples.json ]] || "${launch[@]}" vqdist.sample --prior "$prior" --num 64 --out "$samples" > /dev/null
 # The synthetic people are 20 to 90 years old; the youngest and the oldest one in train may be a little inside.
 [[ -e $ages/samples.json ]] || "${launch[@]}" vqdist.sample --prior "$prior" --num 8 --out "$ages" --extrapolate true \
@@ -50,6 +50,7 @@ VQ-VAE on the test slices
 PixelCNN on the test maps, bits per code
   ours                   {mean(prior, "bits_per_code"):.3f}
   per-position counts    {mean(prior, "position_bits_per_code"):.3f}
+  best mixture of counts {mean(prior, "mixture_bits_per_code"):.3f}
   unigram counts         {mean(prior, "unigram_bits_per_code"):.3f}
   uniform                {mean(prior, "uniform_bits_per_code"):.3f}
 Pictures

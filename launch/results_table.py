@@ -1,115 +1,153 @@
 """Print the reports of launch/results.sh as Markdown tables: python launch/results_table.py OUT."""
 
 import json
+import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vqdist.runs.metrics_file import read_metrics, training_seconds
 
 CONDITIONS = (5, 25)
+Reports = dict[str, Any]
 
 
 def main(out: Path) -> None:
     """Print all tables."""
     reports = {path.stem: json.loads(path.read_text()) for path in sorted((out / "reports").glob("*.json"))}
+    realism = {name: report["realism"] for name, report in reports.items() if "realism" in report}
     tables = (
-        list_models(out, reports),
-        list_samples({name: report["realism"] for name, report in reports.items() if "realism" in report}),
-        list_variants(out, reports),
-        list_priors(out, reports),
-        list_seeds(out, reports),
+        list_pairs(out, reports),
+        list_samples(realism),
+        list_areas(realism),
+        list_calibration(realism),
+        list_changes(out, reports),
         list_peers(reports["peers"]),
     )
     sys.stdout.writelines(f"{line}\n" for table in tables for line in table)
 
 
-def list_models(out: Path, reports: dict[str, Any]) -> Iterator[str]:
-    """Yield the test metrics, with intervals, of the recommended VQ-VAE and prior and of the finer VQ-VAE."""
-    yield "| model | figure | test |\n|---|---|---|"
-    for run in ("vqvae_oasis", "fine"):
-        metrics, first = reports[run]["metrics"], f"`{run}`, {describe_run(out / run)}"
-        for name, digits in (("ssim", 3), ("ssim_brain", 3), ("psnr", 1)):
-            yield f"| {first} | {name} | {format_interval(metrics[name], digits)} |"
-            first = ""
-        used, rate = (metrics[name]["mean"] for name in ("codes_used", "bits_per_pixel"))
-        yield f"| | codes used; perplexity | {used:.0f}; {metrics['perplexity']['mean']:.0f} |"
-        yield f"| | bits per pixel | {rate:.3f} |"
-    metrics, first = reports["pixelcnn_oasis"]["metrics"], f"`pixelcnn_oasis`, {describe_run(out / 'pixelcnn_oasis')}"
-    for name in ("", "position_", "unigram_", "uniform_"):
-        yield f"| {first} | {name}bits_per_code | {format_interval(metrics[f'{name}bits_per_code'], 3)} |"
-        first = ""
-    less = 1 - metrics["bits_per_code"]["mean"] / metrics["position_bits_per_code"]["mean"]
-    yield f"| | fewer than per position | {less:.1%} |"
-    yield f"| | bits per pixel | {format_interval(metrics['bits_per_pixel'], 4)} |\n"
+def list_seeds(reports: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the names KIND-SEED of the reports of a kind."""
+    return [name for name in reports if name.startswith(f"{kind}-") and name.removeprefix(f"{kind}-").isdecimal()]
 
 
-def list_samples(reports: dict[str, Any]) -> Iterator[str]:
-    """Yield the comparison of samples with real slices; areas are of samples conditioned on one slice number."""
-    realism = reports["samples"]
-    features, copies, alike = realism["feature_distance"], realism["copies"], realism["diversity"]
-    yield f"| of {realism['samples']} samples | figure |\n|---|---|"
-    yield f"| feature distance samples to test, over train to test | {format_number(features['ratio'], 2)} |"
-    yield f"| near copies; among test slices | {copies['samples']['near_copies']}; {copies['test']['near_copies']} |"
-    yield f"| nearest training slice, over that of test | {format_number(copies['samples']['median_over_test'], 2)} |"
-    shown = "; ".join(f"{name} {format_number(alike[name], 3)}" for name in ("samples", "train", "test"))
-    yield f"| MS-SSIM between pairs | {shown} |"
+def list_pairs(out: Path, reports: Reports) -> Iterator[str]:
+    """Yield the test metrics of the recommended VQ-VAE and prior: of each seed, and mean and deviation over seeds."""
+    shown = {
+        "vqvae": ("ssim", "ssim_brain", "psnr", "codes_used", "perplexity", "perplexity_brain", "bits_per_pixel"),
+        "prior": (
+            *("bits_per_code", "bits_below_mixture", "mixture_bits_per_code", "position_slice_bits_per_code"),
+            *("position_bits_per_code", "unigram_bits_per_code", "uniform_bits_per_code", "bits_per_pixel"),
+            "membership_auc",
+        ),
+    }
+    for kind, figures in shown.items():
+        names = list_seeds(reports, kind)
+        report = reports[names[0]]
+        measured = f"{report['samples']} slices of {report['subjects']} people"
+        yield f"| `{kind}`, {measured} | {' | '.join(names)} | mean, sd |"
+        yield f"|---{'|---' * len(names)}|---|"
+        yield f"| training | {' | '.join(describe_run(out / name) for name in names)} | |"
+        for figure in figures:
+            found = [reports[name]["metrics"][figure] for name in names]
+            cells = " | ".join(format_interval(value, 4) for value in found)
+            yield f"| {figure} | {cells} | {describe_spread([value['mean'] for value in found])} |"
+        yield ""
+
+
+def list_samples(reports: Reports) -> Iterator[str]:
+    """Yield the comparison of the samples of each seed with real slices."""
+    names = list_seeds(reports, "prior")
+    yield f"| of {reports[names[0]]['samples']} samples | {' | '.join(names)} | real slices |"
+    yield f"|---{'|---' * len(names)}|---|"
+
+    def row(label: str, *path: str, real: str = "") -> str:
+        return f"| {label} | {' | '.join(format_interval(find(reports[name], path), 3) for name in names)} | {real} |"
+
+    one = reports[names[0]]
+    floor = format_interval(one["feature_distance"]["train_test"], 3)
+    yield row("feature distance to test", "feature_distance", "samples_test", real=f"train {floor}")
+    yield row("feature distance to train", "feature_distance", "samples_train")
+    for figure in ("coverage", "density"):
+        real = f"train {format_interval(one['coverage']['train'][figure], 3)}"
+        yield row(f"{figure} of test", "coverage", "samples", figure, real=real)
+    real = f"train, without their own, {one['coverage']['train']['subjects']:.1f}"
+    yield row("train people resembled", "coverage", "samples", "subjects", real=real)
+    yield row("near copies", "copies", "samples", "near_copies", real=f"test {one['copies']['test']['near_copies']}")
+    real = f"test {one['copies']['test']['largest']:.3f}, limit {one['copies']['limits']['whole']:.3f}"
+    yield row("most similar to train", "copies", "samples", "largest", real=real)
+    alike = "; ".join(f"{name} {format_number(one['diversity'][name], 3)}" for name in ("train", "test"))
+    yield row("MS-SSIM between pairs", "diversity", "samples", real=alike)
+    for figure in one["slice_figures"]["meanings"]:
+        people = {name: one["slice_figures"][figure][name] for name in ("train", "test")}
+        real = "; ".join(f"{name} {format_interval(found, 3)}" for name, found in people.items())
+        yield row(figure, "slice_figures", figure, "samples", real=real)
+        yield row(f"{figure}, samples minus people", "slice_figures", figure, "difference")
+    for area in ("brain_area", "ventricle_area"):
+        real = f"test {format_number(one['anatomy_by_slice'][area]['test']['correlation'], 3)}"
+        yield row(f"{area}, fit to the slice number", "anatomy_by_slice", area, "samples", "correlation", real=real)
+    for figure in (name for name in ("fid", "kid") if name in one):
+        yield row(f"{figure} to test", figure, "samples_test", real=f"train {one[figure]['train_test']:.4g}")
+    yield ""
+
+
+def list_areas(reports: Reports) -> Iterator[str]:
+    """Yield the mean areas of samples that are conditioned on one slice number, beside those of real slices."""
+    yield "| area | slice | samples | train | test |\n|---|---|---|---|---|"
     for area in ("brain_area", "ventricle_area"):
         for number in CONDITIONS:
             means = reports[f"samples-slice-{number}"]["anatomy_by_slice"]["means"]
             at = {found["group"]: found[area] for found in means if found["slice"] == number}
-            shown = "; ".join(f"{name} {at[name]:.3f}" for name in ("samples", "train", "test") if name in at)
-            yield f"| {area} at slice {number} | {shown} |"
+            cells = " | ".join(format_number(at.get(name), 3) for name in ("samples", "train", "test"))
+            yield f"| {area} | {number} | {cells} |"
     yield ""
 
 
-def list_variants(out: Path, reports: dict[str, Any]) -> Iterator[str]:
-    """Yield quality and rate of each VQ-VAE configuration, with the bits per code of a prior over its codes."""
-    yield "| run | SSIM | brain | bits per pixel | codes used | bits per code, of position | wall time |"
+def list_calibration(reports: Reports) -> Iterator[str]:
+    """Yield the share of each kind of altered copies that the limit of near copies finds."""
+    copies = reports[list_seeds(reports, "prior")[0]]["copies"]
+    yield f"| altered copies of {copies['calibration']['train_slices']} train slices | found |\n|---|---|"
+    for name, kind in copies["calibration"]["kinds"].items():
+        yield f"| {name} | {kind['found']} of {kind['copies']} |"
+    yield ""
+
+
+def list_changes(out: Path, reports: Reports) -> Iterator[str]:
+    """Yield each changed VQ-VAE, with the difference in SSIM from `unchanged` on the same slices."""
+    report = reports["changes"]
+    yield "| run | SSIM | brain | minus unchanged, brain | bits per pixel | codes used | training |"
     yield "|---|---|---|---|---|---|---|"
-    for name in list_vqvaes(out, reports, "test"):
-        metrics, prior = reports[name]["metrics"], reports.get(f"{name}-prior", {}).get("metrics")
-        keys = ("bits_per_code", "position_bits_per_code")
-        learned = ", ".join(format_number(prior[key]["mean"], 2) for key in keys) if prior else ""
-        figures = " | ".join(format_number(metrics[key]["mean"], 3) for key in ("ssim", "ssim_brain", "bits_per_pixel"))
-        used = format_number(metrics["codes_used"]["mean"], 0)
-        yield f"| `{name}` | {figures} | {used} | {learned} | {describe_run(out / name)} |"
-    yield ""
-
-
-def list_priors(out: Path, reports: dict[str, Any]) -> Iterator[str]:
-    """Yield the bits per code of each configuration of the prior over the same codes."""
-    yield "| run | bits per code | wall time |\n|---|---|---|"
-    for name in (name for name in reports if name.startswith("prior-")):
-        bits = format_interval(reports[name]["metrics"]["bits_per_code"], 3)
-        yield f"| `{name}` | {bits} | {describe_run(out / name)} |"
-    yield ""
-
-
-def list_seeds(out: Path, reports: dict[str, Any]) -> Iterator[str]:
-    """Yield the use of the codebook for each seed."""
-    yield "| run | codes used on validate | perplexity | SSIM | wall time |\n|---|---|---|---|---|"
-    for name in list_vqvaes(out, reports, "validate"):
+    for name in ("unchanged", *report["beside"]):
         metrics = reports[name]["metrics"]
-        shown = (("codes_used", 0), ("perplexity", 1), ("ssim", 3))
-        figures = " | ".join(format_number(metrics[key]["mean"], digits) for key, digits in shown)
-        yield f"| `{name}` | {figures} | {describe_run(out / name)} |"
+        cells = [format_number(metrics[key]["mean"], 3) for key in ("ssim", "ssim_brain")]
+        difference = report["differences"].get(name, {}).get("ssim_brain")
+        cells.append("" if difference is None else format_interval(negate(difference), 3))
+        cells += [format_number(metrics["bits_per_pixel"]["mean"], 3), format_number(metrics["codes_used"]["mean"], 0)]
+        yield f"| `{name}` | {' | '.join(cells)} | {describe_run(out / name)} |"
     yield ""
 
 
-def list_vqvaes(out: Path, reports: dict[str, Any], split: str) -> list[str]:
-    """Return the names of the VQ-VAE runs that were evaluated on a split."""
-    of_split = {name: report.get("metrics", {}) for name, report in reports.items() if report.get("split") == split}
-    return [name for name, metrics in of_split.items() if "ssim" in metrics and (out / name).is_dir()]
+def negate(value: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return the interval of the negative of a figure."""
+    mean, low, high = (None if value[key] is None else -value[key] for key in ("mean", "high", "low"))
+    return {"mean": mean, "low": low, "high": high}
 
 
-def list_peers(report: dict[str, Any]) -> Iterator[str]:
+def list_peers(report: Reports) -> Iterator[str]:
     """Yield the metrics of peer implementations after the same training time."""
-    yield "| figure | ours | peer | theirs | ratio |\n|---|---|---|---|---|"
+    yield "| figure | ours | peer | theirs |\n|---|---|---|---|"
     for result in report["results"]:
         ours, theirs = (format_number(result[key], 3) for key in ("ours", "theirs"))
-        yield f"| {result['case']} | {ours} | {result['peer']} | {theirs} | {format_number(result['ratio'], 2)} |"
+        yield f"| {result['case']} | {ours} | {result['peer']} | {theirs} |"
+
+
+def find(values: Any, path: tuple[str, ...]) -> Any:
+    """Return the value at a path in nested mappings."""
+    for name in path:
+        values = values[name]
+    return values
 
 
 def describe_run(run: Path) -> str:
@@ -118,12 +156,18 @@ def describe_run(run: Path) -> str:
     return f"{lines[-1]['step']:,} steps, {training_seconds(lines) / 60:.1f} min"
 
 
-def format_interval(value: dict[str, float | None], digits: int) -> str:
-    """Return a mean, with its interval if it has one."""
-    text = f"{value['mean']:.{digits}f}"
-    if value["low"] is None:
-        return text
-    return f"{text} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
+def describe_spread(values: list[float | None]) -> str:
+    """Return mean and standard deviation over seeds; a dash with one seed or without a figure."""
+    known = [value for value in values if value is not None]
+    return f"{statistics.mean(known):.4f}, {statistics.stdev(known):.4f}" if len(known) > 1 else "–"
+
+
+def format_interval(value: Any, digits: int) -> str:
+    """Return a number, or a mean with its interval if it has one."""
+    if not isinstance(value, dict):
+        return format_number(value, 0 if isinstance(value, int) else digits)
+    text = format_number(value["mean"], digits)
+    return text if value["low"] is None else f"{text} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
 
 
 def format_number(value: float | None, digits: int) -> str:

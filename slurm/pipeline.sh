@@ -179,9 +179,9 @@ one_shot encode encode_done vqvae -- vqdist.encode \
 stage pixelcnn pixelcnn_done encode -- "${PIPELINE_TRAIN[@]}" "$home/slurm/train.sbatch" \
   --config "${configs[--pixelcnn]}" --run.dir "$out" --run.name pixelcnn --data.path "$out/codes" "${pixelcnn_args[@]}"
 one_shot evaluate-vqvae evaluate_vqvae_done vqvae -- vqdist.evaluate \
-  --run "$out/vqvae" --data "$out/slices" --out "$out/evaluate-vqvae.json" "${evaluate_args[@]}"
+  --run "$out/vqvae" --data "$out/slices" --split test --out "$out/evaluate-vqvae.json" "${evaluate_args[@]}"
 one_shot evaluate-pixelcnn evaluate_pixelcnn_done pixelcnn -- vqdist.evaluate \
-  --run "$out/pixelcnn" --data "$out/codes" --out "$out/evaluate-pixelcnn.json" "${evaluate_args[@]}"
+  --run "$out/pixelcnn" --data "$out/codes" --split test --out "$out/evaluate-pixelcnn.json" "${evaluate_args[@]}"
 one_shot sample sample_done pixelcnn -- vqdist.sample \
   --prior "$out/pixelcnn" --out "$out/samples" --num 64 "${sample_args[@]}"
 

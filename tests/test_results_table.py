@@ -7,31 +7,60 @@ from pathlib import Path
 from typing import Any
 
 SCRIPT = Path(__file__).parents[1] / "launch/results_table.py"
-IMAGES = {"ssim": 0.9, "ssim_brain": 0.8, "psnr": 25.0, "codes_used": 512, "perplexity": 40.0, "bits_per_pixel": 0.141}
-CODES = {"bits_per_code": 2.5, "position_bits_per_code": 3.5, "unigram_bits_per_code": 5.0, "uniform_bits_per_code": 9}
+IMAGES = {
+    **{"ssim": 0.9, "ssim_brain": 0.8, "psnr": 25.0, "codes_used": 512, "perplexity": 40.0, "perplexity_brain": 200.0},
+    "bits_per_pixel": 0.141,
+}
+CODES = {
+    **{"bits_per_code": 2.5, "bits_below_mixture": 0.5, "mixture_bits_per_code": 3.0, "uniform_bits_per_code": 9},
+    **{"position_slice_bits_per_code": 3.2, "position_bits_per_code": 3.5, "unigram_bits_per_code": 5.0},
+    **{"bits_per_pixel": 0.04, "membership_auc": 0.5},
+}
 
 
-def measured(figures: dict[str, float]) -> dict[str, Any]:
-    return {name: {"mean": value, "low": None, "high": None} for name, value in figures.items()}
+def measured(figures: dict[str, float], half: float | None = None) -> dict[str, Any]:
+    ends = {name: (None, None) if half is None else (value - half, value + half) for name, value in figures.items()}
+    return {name: {"mean": value, "low": ends[name][0], "high": ends[name][1]} for name, value in figures.items()}
+
+
+def build_realism() -> dict[str, Any]:
+    figures = ("brain_area", "ventricle_area")
+    groups = {"samples": 0.2, "train": 0.3, "test": 0.25, "difference": -0.1}
+    fit = {"samples": {"correlation": 0.5}, "test": {"correlation": None}}
+    return {
+        "samples": 256,
+        "feature_distance": measured({"train_test": 0.015, "samples_test": 0.04, "samples_train": 0.02}, 0.01),
+        "coverage": {
+            name: {**measured({"coverage": 0.75, "density": 1.5}), "subjects": 12.0} for name in ("samples", "train")
+        },
+        "copies": {
+            "limits": {"whole": 0.9},
+            "calibration": {"train_slices": 12, "kinds": {"gamma 0.7": {"found": 11, "copies": 12}}},
+            **{name: {"near_copies": 0, "largest": 0.8} for name in ("samples", "test")},
+        },
+        "diversity": {"samples": 0.1, "train": 0.2, "test": None},
+        "slice_figures": {"meanings": dict.fromkeys(figures, ""), **{name: measured(groups, 0.05) for name in figures}},
+        "anatomy_by_slice": {
+            "means": [{"group": "test", "slice": 5, "brain_area": 0.25, "ventricle_area": 0.125}],
+            **dict.fromkeys(figures, fit),
+        },
+    }
 
 
 def write_results(out: Path) -> None:
     """Write the runs and reports that launch/results.sh produces."""
-    realism = {
-        "samples": 256,
-        "feature_distance": {"ratio": None},
-        "copies": {name: {"near_copies": 0, "median_over_test": None} for name in ("samples", "test")},
-        "diversity": {"samples": 0.1, "train": 0.2, "test": None},
-        "anatomy_by_slice": {"means": [{"group": "test", "slice": 5, "brain_area": 0.25, "ventricle_area": 0.125}]},
-    }
     peer = {"case": "run, test: ssim", "ours": 0.9, "peer": "MONAI", "theirs": 0.5, "ratio": 5.0}
-    reports: dict[str, Any] = {name: {"split": "test", "metrics": measured(IMAGES)} for name in ("vqvae_oasis", "fine")}
-    reports["codes-64"] = {"split": "test", "metrics": measured(IMAGES | {"ssim": 0.875})}
-    reports["seed-0"] = {"split": "validate", "metrics": measured(IMAGES | {"ssim": 0.75})}
-    for name in ("pixelcnn_oasis", "codes-64-prior", "prior-adam"):
-        reports[name] = {"split": "test", "metrics": measured(CODES | {"bits_per_pixel": 0.04})}
-    reports |= {name: {"realism": realism} for name in ("samples", "samples-slice-5", "samples-slice-25")}
-    reports |= {"peers": {"results": [peer]}}
+    counts = {"split": "test", "samples": 96, "subjects": 3}
+    reports: dict[str, Any] = {
+        f"vqvae-{seed}": {**counts, "metrics": measured(IMAGES | {"ssim": 0.9 + 0.01 * seed})} for seed in range(3)
+    }
+    reports |= {
+        f"prior-{seed}": {**counts, "metrics": measured(CODES), "realism": build_realism()} for seed in range(3)
+    }
+    reports |= {f"samples-slice-{number}": {"realism": build_realism()} for number in (5, 25)}
+    reports |= {name: {"metrics": measured(IMAGES)} for name in ("unchanged", "fine")}
+    reports["changes"] = {"beside": {"fine": {}}, "differences": {"fine": measured({"ssim_brain": -0.08}, 0.01)}}
+    reports["peers"] = {"results": [peer]}
     (out / "reports").mkdir(parents=True)
     for name, report in reports.items():
         (out / "reports" / f"{name}.json").write_text(json.dumps(report))
@@ -45,15 +74,18 @@ def test_every_report_has_a_row(tmp_path: Path) -> None:
         [sys.executable, SCRIPT, tmp_path / "out"], check=True, capture_output=True, text=True
     ).stdout
     for line in (
-        "| `vqvae_oasis`, 2,500 steps, 1.5 min | ssim | 0.900 |",
-        "| | fewer than per position | 28.6% |",
-        "| feature distance samples to test, over train to test | – |",
-        "| MS-SSIM between pairs | samples 0.100; train 0.200; test – |",
-        "| brain_area at slice 5 | test 0.250 |",
-        "| `codes-64` | 0.875 | 0.800 | 0.141 | 512 | 2.50, 3.50 | 2,500 steps, 1.5 min |",
-        "| `prior-adam` | 2.500 | 2,500 steps, 1.5 min |",
-        "| `seed-0` | 512 | 40.0 | 0.750 | 2,500 steps, 1.5 min |",
-        "| run, test: ssim | 0.900 | MONAI | 0.500 | 5.00 |",
+        "| `vqvae`, 96 slices of 3 people | vqvae-0 | vqvae-1 | vqvae-2 | mean, sd |",
+        "| ssim | 0.9000 | 0.9100 | 0.9200 | 0.9100, 0.0100 |",
+        "| training | 2,500 steps, 1.5 min | 2,500 steps, 1.5 min | 2,500 steps, 1.5 min | |",
+        "| bits_below_mixture | 0.5000 | 0.5000 | 0.5000 | 0.5000, 0.0000 |",
+        "| feature distance to test | 0.040 (0.030 to 0.050) | 0.040 (0.030 to 0.050) | 0.040 (0.030 to 0.050) "
+        "| train 0.015 (0.005 to 0.025) |",
+        "| near copies | 0 | 0 | 0 | test 0 |",
+        "| MS-SSIM between pairs | 0.100 | 0.100 | 0.100 | train 0.200; test – |",
+        "| brain_area | 5 | – | – | 0.250 |",
+        "| gamma 0.7 | 11 of 12 |",
+        "| `unchanged` | 0.900 | 0.800 |  | 0.141 | 512 | 2,500 steps, 1.5 min |",
+        "| `fine` | 0.900 | 0.800 | 0.080 (0.070 to 0.090) | 0.141 | 512 | 2,500 steps, 1.5 min |",
+        "| run, test: ssim | 0.900 | MONAI | 0.500 |",
     ):
         assert line in shown.splitlines(), shown
-    assert shown.count("`seed-0`") == 1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqdist.config.command_options import ShardOptions
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
@@ -445,3 +446,31 @@ def test_one_contrast_of_several_passes_strict(capsys: pytest.CaptureFixture[str
 def test_sizes_that_the_recommended_configurations_need(size: int, nearest: int | None) -> None:
     assert describe_size(size).endswith(f"the nearest is --image-size {nearest}" if nearest else "")
     assert bool(describe_size(size)) is (nearest is not None)
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"), [(("auto",), "auto"), (("dtype",), "dtype"), (("0", "4095"), (0.0, 4095.0))]
+)
+def test_the_grey_range_is_read(words: tuple[str, ...], limits: object) -> None:
+    options = ShardOptions(source="s", out=Path("d"), grey_range=words)
+    assert options.grey_limits == limits
+    assert options.find_conflicts() == []
+    assert ("grey_range" in options.selection) is (words != ("auto",))
+
+
+@pytest.mark.parametrize("words", [("9", "3"), ("a", "b"), ("1",), ("1", "2", "3")])
+def test_a_wrong_grey_range_is_named(words: tuple[str, ...]) -> None:
+    (problem,) = ShardOptions(source="s", out=Path("d"), grey_range=words).find_conflicts()
+    expected = f"--grey-range: found {' '.join(words)}; expected auto, dtype or two numbers, the lower one first"
+    assert str(problem) == expected
+
+
+def test_12_bit_pictures_are_sharded_with_the_given_range(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    for number in range(2):
+        values = np.full((8, 8), 2000, np.uint16)
+        Image.fromarray(values).save(tmp_path / "s" / f"sub-{number}_slice_0.png")
+    words = (tmp_path / "s", tmp_path / "d", "--image-size", 8, "--split", 1, 0, 0, "--grey-range", 0, 4000)
+    assert shard(capsys, *words)[0] == 0
+    for sample in read_all(tmp_path / "d", "train"):
+        assert (decode_png(sample["png"], image_size=(8, 8), channels=1, where="") == 128).all()

@@ -122,6 +122,7 @@ def open_given_source(options: ShardOptions) -> "Source":
         seed=options.seed,
         include=options.include,
         subjects=subjects,
+        grey_range=options.grey_limits,
     )
 
 
@@ -129,6 +130,8 @@ def describe_source(source: "Source") -> None:
     """Print what was found, so that a wrong guess of layout or subjects is noticed."""
     print_message(f"{source.layout}: {count_noun(len(source.files), 'file')}")
     print_message(source.subject_summary)
+    if source.layout == "nifti":
+        print_message("the slices are centred on the extent of the brain in each volume")
     if source.class_names:
         print_message(f"classes: {list_examples([f'{i} {name}' for i, name in enumerate(source.class_names)])}")
     if source.masks:

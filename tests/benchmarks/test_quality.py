@@ -43,7 +43,7 @@ def test_peers_are_compared_with_the_evaluation_of_the_run(tmp_path: Path, monke
     assert durations_s == pytest.approx([0.8, 0.8])
     assert [result.unit for result in results] == ["SSIM"] * 4 + ["dB"] * 2 + ["codes"] * 2
     assert [result.peer for result in results] == ["usual form", "MONAI"] * 4
-    found = evaluate(EvaluateOptions(run=run, data=images, figures=None), ALONE)["metrics"]
+    found = evaluate(EvaluateOptions(run=run, data=images, split="test", figures=None), ALONE)["metrics"]
     for result in results:
         name = result.case.rpartition(" ")[2]
         assert result.ours == pytest.approx(found[name]["mean"], rel=1e-6)

@@ -31,11 +31,14 @@ def samples(tmp_path_factory: pytest.TempPathFactory, prior: Path) -> Path:
 
 def test_more_models_are_measured_and_drawn_beside(images: Path, vqvae: Path, tmp_path: Path) -> None:
     others = [save_vqvae(tmp_path / name, num_codes=codes) for name, codes in (("a", 32), ("b", 64))]
-    report = evaluate(EvaluateOptions(run=vqvae, data=images, figures=tmp_path / "figures", beside=others), ALONE)
+    options = {"data": images, "split": "test"}
+    report = evaluate(EvaluateOptions(run=vqvae, **options, figures=tmp_path / "figures", beside=others), ALONE)
     assert str(tmp_path / "figures" / "rates-test.png") in report["figures"]
     for name, other in zip("ab", others, strict=True):
-        alone = evaluate(EvaluateOptions(run=other, data=images), ALONE)
+        alone = evaluate(EvaluateOptions(run=other, **options), ALONE)
         assert report["beside"][name] == alone["metrics"]
+        ssim, other_ssim = report["metrics"]["ssim"]["mean"], alone["metrics"]["ssim"]["mean"]
+        assert report["differences"][name]["ssim"]["mean"] == pytest.approx(ssim - other_ssim)
 
 
 @pytest.mark.parametrize("task", ["vqvae", "pixelcnn"])
@@ -43,12 +46,14 @@ def test_samples_are_compared_with_real_slices(
     images: Path, vqvae: Path, codes: Path, prior: Path, samples: Path, tmp_path: Path, task: str
 ) -> None:
     model = {"run": vqvae, "data": images} if task == "vqvae" else {"run": prior, "data": codes}
-    report = evaluate(EvaluateOptions(**model, samples=samples, figures=tmp_path / "figures"), ALONE)
+    report = evaluate(EvaluateOptions(**model, split="test", samples=samples, figures=tmp_path / "figures"), ALONE)
     assert report["task"] == task
     realism = report["realism"]
     assert realism["samples"] == 6
     # The samples of untrained models do not resemble a brain.
-    assert realism["feature_distance"]["samples_test"] > 5 * abs(realism["feature_distance"]["train_test"])
+    distances = {name: found["mean"] for name, found in realism["feature_distance"].items() if name.endswith("_test")}
+    assert distances["samples_test"] > 5 * abs(distances["train_test"])
+    assert realism["coverage"]["samples"]["coverage"]["mean"] < realism["coverage"]["train"]["coverage"]["mean"]
     assert realism["copies"]["samples"]["slices"] == 6
     assert realism["copies"]["samples"]["near_copies"] == 0
     assert realism["diversity"]["test"] < 1
@@ -77,11 +82,12 @@ def test_real_slices_as_samples(images: Path, vqvae: Path, tmp_path: Path) -> No
     for split, number in (("test", 0), ("test", 4), ("test", 8), ("train", 7)):
         reader = ShardReader(images, load_manifest(images), split)
         (tmp_path / f"{split}-{number}.png").write_bytes(reader.read(number)["png"])
-    realism = evaluate(EvaluateOptions(run=vqvae, data=images, samples=tmp_path), ALONE)["realism"]
-    assert realism["feature_distance"]["samples_test"] < 2 * abs(realism["feature_distance"]["train_test"])
+    realism = evaluate(EvaluateOptions(run=vqvae, data=images, split="test", samples=tmp_path), ALONE)["realism"]
     assert realism["copies"]["samples"]["near_copies"] == 1
-    assert realism["copies"]["samples"]["smallest"] == 0
-    assert realism["copies"]["nearest"][-1] == {"file": "train-7.png", "train": "s2_10", "mirror": "none", "ratio": 0}
+    assert realism["copies"]["samples"]["largest"] == pytest.approx(1)
+    nearest = realism["copies"]["nearest"][-1]
+    assert (nearest["file"], nearest["train"], nearest["mirror"]) == ("train-7.png", "s2_10", "none")
+    assert (nearest["whole"], nearest["half"]) == pytest.approx((1, 1))
 
 
 def test_figures_name_the_split(images: Path, vqvae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +102,8 @@ def test_figures_name_the_split(images: Path, vqvae: Path, tmp_path: Path, monke
     report = evaluate(EvaluateOptions(run=vqvae, data=images, **options), ALONE)
     assert not [text for text in texts if re.search(r"\btest\b", text)]
     assert "3 samples beside 3 real validate slices" in texts
-    assert {"Samples that come closest to a training slice (1 = median of real validate slices)"} <= set(texts)
-    assert "real slices; distances are to validate" in describe_report(report)
+    assert any(text.startswith("Samples that are most similar to a training slice") for text in texts)
+    assert "3 samples beside real slices of train and validate" in describe_report(report)
 
 
 def list_texts(figure: Figure) -> list[str]:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio
 from support import ALONE, save_vqvae, write_images
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vqdist import load_model
 from vqdist.data.open_dataset import open_dataset
-from vqdist.evaluation.model_metrics import evaluate_pixelcnn, evaluate_vqvae, summarize
+from vqdist.evaluation.model_metrics import compare_models, evaluate_pixelcnn, evaluate_vqvae, summarize
 from vqdist.inference.split_loader import SplitLoader
 
 
@@ -51,14 +52,17 @@ def test_metrics_of_a_vqvae(tmp_path: Path, channels: int) -> None:
         "codes_used": len(shares),
         "bits_per_pixel": 4 * 8 * 8 / (32 * 32),
     }
+    cells = (originals > 0).any(dim=1).reshape(9, 8, 4, 8, 4).any(dim=4).any(dim=2)
+    inside = np.bincount(codes[cells], minlength=16) / cells.sum().item()
+    expected["perplexity_brain"] = math.exp(-sum(p * np.log(p) for p in inside if p))
+    assert expected["perplexity_brain"] != pytest.approx(expected["perplexity"])
     assert set(found) == {*expected, "ssim_brain", "psnr_brain"}
     assert {name: found[name]["mean"] for name in expected} == pytest.approx(expected, rel=1e-5)
     np.testing.assert_array_equal(evaluation.code_counts, counts)
     np.testing.assert_allclose(evaluation.values["ssim"], ssim, rtol=1e-4)
     per_subject = [ssim[[info["subject"] == f"s{n:02d}" for info in infos]].mean().item() for n in (5, 6, 7)]
-    # With three subjects, more than 2.5 % of the resamples draw one subject three times.
-    assert found["ssim"]["low"] == pytest.approx(min(per_subject), abs=1e-5)
-    assert found["ssim"]["high"] == pytest.approx(max(per_subject), abs=1e-5)
+    expected_interval = stats.t.interval(0.95, 2, loc=np.mean(per_subject), scale=stats.sem(per_subject))
+    assert (found["ssim"]["low"], found["ssim"]["high"]) == pytest.approx(expected_interval, abs=1e-4)
     assert found["perplexity"]["low"] is found["perplexity"]["high"] is None
 
 
@@ -79,7 +83,9 @@ def test_metrics_of_a_pixelcnn(codes: Path, prior: Path) -> None:
     counts = np.bincount(train.flatten(), minlength=16) + 0.5
     unigram = (counts / counts.sum())[maps.numpy()]
     assert found["unigram_bits_per_code"] == pytest.approx(-np.log2(unigram).mean())
-    weight = report["baselines"]["position_weight"]
+    weight = report["baselines"]["weights"]["position"]["levels"][0][1]
+    assert report["baselines"]["train_maps"] == len(train)
+    assert found["bits_below_mixture"] == pytest.approx(found["mixture_bits_per_code"] - bits, rel=1e-4)
     mixed = weight * (train[None] == maps[:, None]).double().mean(dim=1).numpy() + (1 - weight) * unigram
     assert found["position_bits_per_code"] == pytest.approx(-np.log2(mixed).mean())
     assert 0 < weight < 1
@@ -92,3 +98,20 @@ def test_slices_without_brain_are_left_out_of_brain_metrics() -> None:
     assert summary["ssim_brain"] == {"mean": pytest.approx(0.5), "low": None, "high": None}  # one subject is left
     nothing = summarize({"ssim_brain": np.array([np.nan])}, ["a"])
     assert nothing == {"ssim_brain": {"mean": None, "low": None, "high": None}}
+
+
+def test_a_nan_reconstruction_does_not_vanish() -> None:
+    values = {"ssim": np.array([0.2, np.nan, 0.6]), "ssim_brain": np.array([0.1, np.nan, 0.6])}
+    nothing = {"mean": None, "low": None, "high": None}
+    assert summarize(values, ["a", "b", "c"]) == {"ssim": nothing, "ssim_brain": nothing}
+
+
+def test_models_are_compared_by_paired_differences() -> None:
+    subjects = [name for name in "abcd" for _ in range(3)]
+    ours = np.repeat([0.5, 0.7, 0.2, 0.9], 3)
+    theirs = ours - np.tile([0.01, 0.02, 0.03], 4) - np.repeat([0, 0, 0, 0.002], 3)
+    found = compare_models({"ssim": ours, "psnr": ours}, {"ssim": theirs, "mse": theirs}, subjects)
+    assert found.keys() == {"ssim"}
+    by_subject = (ours - theirs).reshape(4, 3).mean(axis=1)
+    expected = stats.t.interval(0.95, 3, loc=by_subject.mean(), scale=stats.sem(by_subject))
+    assert (found["ssim"]["low"], found["ssim"]["high"]) == pytest.approx(expected, rel=1e-3)

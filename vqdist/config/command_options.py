@@ -82,8 +82,20 @@ class ShardOptions(Options):
         ("0.8", "0.1", "0.1"), "shares for train, validate and test", unit="shares of subjects"
     )
     seed: Int = key(0, "seed of the split, and of the synthetic brains")
-    num_slices: Int = key(32, "number of middle axial slices taken from a volume", unit="slices", ge=1, le=4096)
+    num_slices: Int = key(
+        32,
+        "axial slices of a volume: centred on the brain of a NIfTI, the middle ones of OASIS-1",
+        unit="slices",
+        ge=1,
+        le=4096,
+    )
     channels: Literal["auto", "1", "3"] = key("auto", "1: grey, 3: colour; auto: 3 if a picture has colour")
+    grey_range: tuple[Text, ...] = key(
+        ("auto",),
+        "black and white of grey pictures of more than 8 bits: two numbers, or dtype (0 and 65535 for integers), or "
+        "auto: 0 and 65535 for integers that use them, else the 99.8th percentile of each subject is white, as for "
+        "12-bit values in 16-bit files",
+    )
     on_error: Literal["raise", "skip"] = key(
         "raise", "a file that cannot be read ends the command, or is skipped and counted"
     )
@@ -121,14 +133,26 @@ class ShardOptions(Options):
         return tuple(_to_float(text) for text in self.split)
 
     @property
+    def grey_limits(self) -> Literal["auto", "dtype"] | tuple[float, float]:
+        """The setting of the grey range: two numbers, auto or dtype; auto for values that find_conflicts reports."""
+        if self.grey_range == ("dtype",):
+            return "dtype"
+        low, high = [*map(_to_float, self.grey_range), math.nan, math.nan][:2]
+        return (low, high) if low < high and len(self.grey_range) == 2 else "auto"
+
+    @property
     def selection(self) -> dict[str, object]:
-        """The given settings of the files and subjects, by name."""
+        """The given settings of the files, subjects and grey values, by name."""
         names = ("include", "subject_pattern", "subject_from", "columns")
-        table = {"table": self.table.name} if self.table else {}
-        return table | {name: value for name in names if (value := getattr(self, name))}
+        selected: dict[str, object] = {"table": self.table.name} if self.table else {}
+        selected |= {name: value for name in names if (value := getattr(self, name))}
+        return selected if self.grey_range == ("auto",) else selected | {"grey_range": self.grey_range}
 
     def find_conflicts(self) -> list[Problem]:
         problems = []
+        if self.grey_limits == "auto" and self.grey_range != ("auto",):
+            expected = "auto, dtype or two numbers, the lower one first"
+            problems.append(Problem("--grey-range", " ".join(self.grey_range), expected))
         if not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= 1e-3):  # also true for NaN
             problems.append(Problem("--split", " ".join(self.split), "three shares from 0 to 1 with the sum 1"))
         if self.source != "demo":
@@ -256,14 +280,23 @@ class EvaluateOptions(Options):
     data: FilePath | None = key(
         None, "dataset of images for a VQ-VAE, of codes for a PixelCNN; null: the one that the run was trained on"
     )
-    split: str = key("test", "split to evaluate: train, validate or test")
+    split: str = key(
+        "validate", "split to evaluate: train, validate or test; decide with validate, and use test once, at the end"
+    )
     image_key: str | None = _image_key()
     on_error: Literal["raise", "skip"] | None = _on_error()
     samples: FilePath | None = key(None, "folder of samples to compare with the real slices of train and of the split")
     images: FilePath | None = key(
         None, "for --samples of a PixelCNN: dataset of real images; null: the one of its codes"
     )
-    beside: tuple[FilePath, ...] = key((), "for a VQ-VAE: more runs for the rate-distortion chart")
+    features: FilePath | None = key(
+        None,
+        "for --samples: file of a network for FID and KID: weights of torchvision's Inception v3 (.safetensors), or "
+        "TorchScript, which is a program that is executed",
+    )
+    beside: tuple[FilePath, ...] = key(
+        (), "for a VQ-VAE: more runs for the rate-distortion chart and for paired differences"
+    )
     pictures: FilePath | None = key(
         None, "picture, folder of pictures or NIfTI volume to reconstruct, instead of --data"
     )
@@ -281,6 +314,8 @@ class EvaluateOptions(Options):
             kind = "is not the folder of a run, which names its dataset" if exists else "does not exist"
             expected = f"one of them: {show_model_name(self.run)} {kind}"
             problems.append(Problem("--data and --pictures", "neither", expected))
+        if self.features is not None and self.samples is None:
+            problems.append(Problem("--features", str(self.features), "--samples, which it compares"))
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))
         if self.pictures is not None and self.figure_folder is None:

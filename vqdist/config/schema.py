@@ -121,7 +121,10 @@ class TrainSection(Section):
     )
     preview_every: Int | None = key(200, "steps between preview pictures; null: no previews", unit="steps", ge=1)
     patience: Int | None = key(
-        None, "evaluations without a better validate loss after which the run ends; null: no limit", ge=1
+        None,
+        "evaluations without a better validate loss (of a VQ-VAE, without its codebook loss) after which the run ends; "
+        "null: no limit",
+        ge=1,
     )
     max_bad_steps: Int = key(
         10, "consecutive non-finite steps after which the run returns to the last checkpoint", ge=1

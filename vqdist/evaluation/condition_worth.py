@@ -1,6 +1,6 @@
 """What the attributes are worth to a conditional prior: the bits per code with the true ones, others and none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class ConditionVariants:
         if self.shuffled is not None:
             places = batch.positions.cpu()
             others = {name: values[places].to(batch.positions.device) for name, values in self.shuffled.items()}
-            variants[SHUFFLED] = MapConditions(known.label, known.slice, others)
+            variants[SHUFFLED] = replace(known, attributes=others)
         if self.model.spec.hides:
             variants[NONE] = known.hide_all()
         for name in self.model.spec.attributes:
@@ -69,7 +69,7 @@ class ConditionVariants:
         found = {}
         for index, category in enumerate(self.model.spec.attributes[name].values):
             changed = {**known.attributes, name: torch.full_like(known.attributes[name], float(index))}
-            found[category] = self._bits(batch, MapConditions(known.label, known.slice, changed))
+            found[category] = self._bits(batch, replace(known, attributes=changed))
         return found
 
     def _bits(self, batch: Batch, conditions: MapConditions) -> Tensor:

@@ -8,7 +8,7 @@ from vqdist.config.command_options import EvaluateOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.figures import draw_rate_distortion, draw_sample_figures, draw_vqvae_figures
 from vqdist.evaluation.inputs import EvaluationInputs, check_picture_inputs, read_inputs
-from vqdist.evaluation.model_metrics import Evaluation, evaluate_pixelcnn, evaluate_vqvae
+from vqdist.evaluation.model_metrics import Evaluation, compare_models, evaluate_pixelcnn, evaluate_vqvae
 from vqdist.evaluation.samples.comparison import SampleReport, compare_samples
 from vqdist.evaluation.samples.sample_table import list_samples
 from vqdist.foundation.atomic_files import reporting_storage_errors
@@ -65,8 +65,15 @@ def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
     if inputs.beside:
         others = {name: evaluate_vqvae(model, inputs.split, ranks) for name, model in inputs.beside.items()}
         report["beside"] = {name: other.report["metrics"] for name, other in others.items()}
+        subjects = inputs.split.subjects()
+        report["differences"] = {
+            name: compare_models(evaluation.values, other.values, subjects) for name, other in others.items()
+        }
     if (samples := inputs.samples) is not None and inputs.real_slices is not None:
-        sample_report = compare_samples(samples, *inputs.real_slices, vqvae=inputs.vqvae, ranks=ranks)
+        features = inputs.options.features
+        sample_report = compare_samples(
+            samples, *inputs.real_slices, vqvae=inputs.vqvae, ranks=ranks, features=features
+        )
         report["realism"] = sample_report.report
         report["sample_table"] = run_on_main(ranks, lambda: list_samples(samples, inputs.prior, ranks))
     out = inputs.options.figure_folder

@@ -11,7 +11,6 @@ from vqdist.data.loading.batch import to_images
 from vqdist.evaluation.model_metrics import Evaluation
 from vqdist.evaluation.samples.charts import draw_nearest_slices, draw_sample_report
 from vqdist.evaluation.samples.comparison import SampleReport
-from vqdist.evaluation.samples.copies import find_distance_ratios
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.metrics.codes import perplexity
 from vqdist.models.vqvae import VQVAE
@@ -66,9 +65,9 @@ def choose_slices(ssim: np.ndarray) -> list[tuple[str, int]]:
 
 
 def draw_sample_figures(report: SampleReport, split: str, out: Path) -> list[Path]:
-    """Draw the comparison of samples with real slices, and the samples that are nearest to a training slice."""
+    """Draw the comparison of samples with real slices, and the samples that are most similar to a training slice."""
     nearest = report.nearest["samples"]
-    closest = np.argsort(nearest.distance, kind="stable")[:NEAREST_SAMPLES]
+    closest = np.argsort(-nearest.whole, kind="stable")[:NEAREST_SAMPLES]
     batch = report.train.load(nearest.index[closest])
     mirrors = nearest.mirror[closest]
     with torch.inference_mode():
@@ -83,9 +82,9 @@ def draw_sample_figures(report: SampleReport, split: str, out: Path) -> list[Pat
         draw_nearest_slices(
             samples,
             train,
-            ratios=find_distance_ratios(report.nearest)[closest],
+            similarities=nearest.whole[closest],
+            limit=report.report["copies"]["limits"]["whole"],
             keys=[f"{key}{suffix}" for key, suffix in zip(batch.keys, suffixes, strict=True)],
-            split=split,
             path=out / "samples-nearest.png",
         ),
     ]

@@ -12,8 +12,9 @@ from torch import Tensor
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
 from vqdist.distributed.process_group import Ranks
-from vqdist.evaluation.code_baselines import SMOOTHING, CodeBaselines, uniform_bits
+from vqdist.evaluation.code_baselines import BASELINES, SMOOTHING, CodeBaselines, uniform_bits
 from vqdist.evaluation.conditional_prior import measure_attributes
+from vqdist.evaluation.context_counts import CodeMaps
 from vqdist.evaluation.membership import choose_train_samples, measure_membership
 from vqdist.evaluation.neighbour_baseline import NeighbourBaseline, Pair
 from vqdist.evaluation.sample_measures import SampleValues, measure_samples
@@ -21,14 +22,21 @@ from vqdist.evaluation.untrained_classes import UntrainedClasses
 from vqdist.foundation.progress import print_message
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import run_on_main
-from vqdist.metrics.codes import bits_per_pixel, code_bits, codes_used, count_codes, perplexity
-from vqdist.metrics.confidence_intervals import bootstrap_subjects
-from vqdist.metrics.images import compute_image_metrics
+from vqdist.metrics.codes import (
+    bits_per_pixel,
+    code_bits,
+    codes_used,
+    count_brain_codes,
+    count_codes,
+    perplexity,
+)
+from vqdist.metrics.confidence_intervals import Summary, paired_difference, subject_interval, to_summary
+from vqdist.metrics.images import brain_mask, compute_image_metrics
+from vqdist.metrics.means import find_measured
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 from vqdist.training.tasks.conditions import conditions_of
 
-Summary = dict[str, float | None]  # mean, low, high
 BASELINE_BATCH_SIZE = 256
 
 
@@ -50,20 +58,22 @@ class Evaluation:
 def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation:
     """Measure the reconstructions of a split and the use of the codebook. Must be called by all ranks."""
     model, manifest = model.to(ranks.device), split.manifest
-    counts = torch.zeros(model.num_codes, dtype=torch.int64)
+    counts, brain_counts = torch.zeros(2, model.num_codes, dtype=torch.int64)
 
     def measure(batch: Batch) -> dict[str, Tensor]:
         images = to_images(batch.values)
         codes = model.encode(images)
         counts.add_(count_codes(codes, model.num_codes))
+        brain_counts.add_(count_brain_codes(codes, brain_mask(images), model.num_codes))
         return compute_image_metrics(images, model.decode(codes))
 
     values = measure_samples(split, measure, ranks)
-    counts = torch.stack(ranks.gather_objects(counts)).sum(dim=0)
+    counts, brain_counts = torch.stack(ranks.gather_objects(torch.stack([counts, brain_counts]))).sum(dim=0)
     subjects = split.subjects()
     metrics = summarize(values, subjects)
     rate = bits_per_pixel(uniform_bits(model.num_codes), model.grid(*manifest.image_size), manifest.image_size)
     metrics["perplexity"] = without_interval(perplexity(counts))
+    metrics["perplexity_brain"] = without_interval(perplexity(brain_counts) if brain_counts.any() else None)
     metrics["codes_used"] = without_interval(codes_used(counts))
     metrics["bits_per_pixel"] = without_interval(rate)
     return Evaluation(describe_split("vqvae", split.name, subjects, metrics), values, counts)
@@ -103,6 +113,8 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     rate = bits_per_pixel(1.0, manifest.grid, manifest.image_size)
     subjects = split.subjects()
     metrics = summarize(values | {"bits_per_pixel": values["bits_per_code"] * rate}, subjects)
+    ahead = compare_models({"bits": values["mixture_bits_per_code"]}, {"bits": values["bits_per_code"]}, subjects)
+    metrics["bits_below_mixture"] = ahead["bits"]
     metrics["uniform_bits_per_code"] = without_interval(uniform_bits(model.num_codes))
     if split.name != "train":
         train = SplitLoader(dataset, "train", batch_size=split.batch_size, reads_previous=model.reads_previous)
@@ -112,7 +124,14 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
         chosen = [names[number] for number in np.concatenate(batches)]
         metrics["membership_auc"] = measure_membership(train_bits, chosen, values["bits_per_code"], subjects)
     report = describe_split("pixelcnn", split.name, subjects, metrics)
-    report["baselines"] = {"unigram_smoothing": SMOOTHING, "position_weight": baselines.weight}
+    report["baselines"] = {
+        "unigram_smoothing": SMOOTHING,
+        "train_maps": baselines.maps,
+        "weights": {
+            name: {"contexts": ["unigram", *contexts], "levels": baselines.weights[name].tolist()}
+            for name, contexts in BASELINES.items()
+        },
+    }
     if neighbours is not None:
         report["baselines"]["neighbour_weights"] = neighbours[0].weights
     if categories:
@@ -124,15 +143,14 @@ def score_baselines(dataset: Dataset, split: SplitLoader) -> tuple[CodeBaselines
     """Fit the baselines to train and validate, and return the bits per code of each sample of a split."""
     assert split.manifest.num_codes is not None, "a dataset of codes has a number of codes"
 
-    def read_codes(name: str) -> Iterator[npt.NDArray[np.int64]]:
+    def read_maps(name: str) -> Iterator[CodeMaps]:
         batches = SplitLoader(dataset, name, batch_size=BASELINE_BATCH_SIZE).load_all()
-        return (batch.values.numpy() for batch in batches)
+        return (CodeMaps(batch.values.numpy(), batch.slice.numpy()) for batch in batches)
 
     print_message("evaluate: fitting the baselines ...")
-    baselines = CodeBaselines.fit(read_codes("train"), read_codes("validate"), num_codes=split.manifest.num_codes)
-    bits = [(baselines.unigram_bits(codes), baselines.position_bits(codes)) for codes in read_codes(split.name)]
-    unigram, position = (np.concatenate(parts) for parts in zip(*bits, strict=True))
-    return baselines, {"unigram_bits_per_code": unigram, "position_bits_per_code": position}
+    baselines = CodeBaselines.fit(read_maps("train"), read_maps("validate"), num_codes=split.manifest.num_codes)
+    bits = [baselines.bits(maps) for maps in read_maps(split.name)]
+    return baselines, {f"{name}_bits_per_code": np.concatenate([part[name] for part in bits]) for name in bits[0]}
 
 
 def score_neighbours(dataset: Dataset, split: SplitLoader) -> tuple[NeighbourBaseline, npt.NDArray[np.float64]]:
@@ -150,17 +168,33 @@ def score_neighbours(dataset: Dataset, split: SplitLoader) -> tuple[NeighbourBas
 
 
 def summarize(values: SampleValues, subjects: list[str]) -> dict[str, Summary]:
-    """Return mean and 95 % interval over subjects of each metric; a `_brain` metric is NaN for a slice without brain.
+    """Return mean and 95 % interval over subjects of each metric; a `_brain` metric leaves out slices without brain.
 
     Args:
         subjects: subject of each sample.
     """
     summaries: dict[str, Summary] = {}
     for name, column in values.items():
-        kept = ~np.isnan(column) if name.endswith("_brain") else np.ones(len(column), bool)
-        names = [subject for subject, keep in zip(subjects, kept, strict=True) if keep]
-        summaries[name] = bootstrap_subjects(column[kept], names)._asdict() if names else without_interval(None)
+        kept = find_measured(values, name)
+        summaries[name] = (
+            to_summary(subject_interval(column[kept], np.asarray(subjects)[kept].tolist()))
+            if kept.any()
+            else without_interval(None)
+        )
     return summaries
+
+
+def compare_models(first: SampleValues, second: SampleValues, subjects: list[str]) -> dict[str, Summary]:
+    """Return first - second of each metric that both have, with the interval of paired differences over subjects."""
+    differences: dict[str, Summary] = {}
+    for name in (name for name in first if name in second):
+        kept = find_measured(first, name) & find_measured(second, name)
+        differences[name] = (
+            to_summary(paired_difference(first[name][kept], second[name][kept], np.asarray(subjects)[kept].tolist()))
+            if kept.any()
+            else without_interval(None)
+        )
+    return differences
 
 
 def without_interval(value: float | None) -> Summary:

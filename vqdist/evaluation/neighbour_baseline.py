@@ -11,9 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from vqdist.evaluation.code_baselines import SMOOTHING
-
-_STEPS = 200  # of the EM algorithm
+from vqdist.evaluation.code_baselines import SMOOTHING, fit_weights
 
 Codes = npt.NDArray[np.int64]  # (B, h, w)
 Values = npt.NDArray[np.float64]
@@ -102,7 +100,7 @@ class NeighbourBaseline:
         }
         unweighted = cls(counts, {})
         parts = np.concatenate([unweighted._parts(*pair).reshape(len(counts), -1) for pair in validate], axis=1)
-        return cls(counts, dict(zip(counts, fit_weights(parts).tolist(), strict=True)))
+        return cls(counts, dict(zip(counts, fit_weights(parts.T).tolist(), strict=True)))
 
     def _parts(self, codes: Codes, previous: Codes) -> Values:
         """Return the probability of each code by each part, (M, B, h w)."""
@@ -120,16 +118,3 @@ class NeighbourBaseline:
         """Return the mean bits per code of each map: (B,)."""
         weights = np.array([self.weights[name] for name in _CONTEXTS])
         return -np.log2(np.tensordot(weights, self._parts(codes, previous), axes=1)).mean(axis=1)
-
-
-def fit_weights(parts: Values) -> Values:
-    """Return the weights (M,) of a mixture that maximise the likelihood of N codes, by the EM algorithm.
-
-    Args:
-        parts: (M, N) probabilities; of each code, at least one is above 0.
-    """
-    weights = np.full(len(parts), 1 / len(parts))
-    for _ in range(_STEPS):
-        joint = weights[:, None] * parts
-        weights = (joint / joint.sum(axis=0)).mean(axis=1)
-    return weights

@@ -144,7 +144,7 @@ def open_volume_slices(path: Path, sizes: VolumeSizes, *, channels: int) -> Slic
         DataError: the volume cannot be read.
     """
     sliced = open_volume(path, image_size=sizes.image_size)
-    planes = sliced.frame.middle(sizes.num_slices)
+    planes = sliced.choose_planes(sizes.num_slices)
     name = build_keys([stem(PurePosixPath(path.name.removesuffix(".gz")))])[0]
     subject = parse_subject(path.name) or name
     infos = tuple(

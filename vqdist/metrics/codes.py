@@ -7,13 +7,19 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 def count_codes(codes: Int[Tensor, "..."], num_codes: int) -> Int[Tensor, " K"]:
     """Count how often each code occurs, int64 on the CPU. Counts of several batches or ranks can be summed."""
     return torch.bincount(codes.detach().flatten().cpu(), minlength=num_codes)
+
+
+def count_brain_codes(codes: Int[Tensor, "B h w"], brain: Bool[Tensor, "B 1 H W"], num_codes: int) -> Int[Tensor, " K"]:
+    """Count the codes of the cells of the map that contain a pixel of the brain. H and W are multiples of h and w."""
+    cells = F.max_pool2d(brain.float(), (brain.shape[-2] // codes.shape[-2], brain.shape[-1] // codes.shape[-1]))
+    return count_codes(codes[cells[:, 0] > 0], num_codes)
 
 
 def perplexity(counts: Int[Tensor, " K"]) -> float:

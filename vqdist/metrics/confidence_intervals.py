@@ -1,39 +1,110 @@
-"""Bootstrap confidence intervals over subjects."""
+"""95 % confidence intervals over subjects: of a mean, of a paired difference, and of any figure of whole sets.
 
-from collections.abc import Sequence
+Slices of one subject are correlated, so an interval over slices would be too narrow. A percentile bootstrap over few
+subjects is too narrow as well (over 3 subjects it contains the true mean in 76 % of cases): below BOOTSTRAP_SUBJECTS
+the interval is that of Student's t, and below MIN_SUBJECTS there is none.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+
+MIN_SUBJECTS = 3
+BOOTSTRAP_SUBJECTS = 20
+FEW_SUBJECTS = f"no interval below {MIN_SUBJECTS} subjects"
+_RESAMPLES = 10_000
+# The 97.5th percentile of Student's t for 1, 2, ... degrees of freedom.
+_T = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+)
+_Z = 1.959964
+
+Values = Sequence[float] | npt.NDArray[np.floating]
+Summary = dict[str, float | None]  # mean, low, high
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % confidence interval; `low` and `high` are None with fewer than two subjects."""
+    """A figure and its 95 % confidence interval; `low` and `high` are None with fewer than three subjects."""
 
     mean: float
     low: float | None
     high: float | None
 
 
-def bootstrap_subjects(
-    values: Sequence[float] | np.ndarray, subjects: Sequence[str], *, seed: int = 0, resamples: int = 10_000
-) -> Interval:
-    """Compute the mean over all samples and its percentile interval, resampling whole subjects with replacement.
+def to_summary(interval: Interval | None) -> Summary:
+    """Return an interval as JSON values; None for what does not exist or is not a finite number."""
+    if interval is None:
+        return {"mean": None, "low": None, "high": None}
+    values = interval._asdict()
+    return {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
 
-    Slices of one subject are correlated, so an interval over slices would be too narrow. The result does not depend
-    on the order of the samples.
+
+def subject_interval(
+    values: Values, subjects: Sequence[str], *, seed: int = 0, resamples: int = _RESAMPLES
+) -> Interval:
+    """Return the mean over all samples and its interval over subjects. It does not depend on the order of the samples.
+
+    With n subjects, n below BOOTSTRAP_SUBJECTS, the interval is mean +- t s / sqrt(n), t of n - 1 degrees of freedom
+    and s the deviation of the subjects; if these have different numbers of samples, s is that of the ratio estimator
+    (Cochran 1977, eq. 2.39). With more subjects, it is the percentile interval of a bootstrap of whole subjects.
 
     Args:
-        values: shape (N,), one value per sample.
-        subjects: shape (N,), the subject of each sample.
+        values: (N,) value of each sample.
+        subjects: (N,) subject of each sample.
     """
     array = np.asarray(values, dtype=np.float64)
     names, index = np.unique(np.asarray(subjects), return_inverse=True)
-    sums = np.bincount(index, weights=array)
-    counts = np.bincount(index)
-    mean = float(sums.sum() / counts.sum())
-    if len(names) < 2:
+    sums, counts = np.bincount(index, weights=array), np.bincount(index)
+    mean, total = float(sums.sum() / counts.sum()), len(names)
+    if total < MIN_SUBJECTS or not np.isfinite(mean):
         return Interval(mean, None, None)
-    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    if total < BOOTSTRAP_SUBJECTS:
+        residuals = (sums - mean * counts) / counts.mean()
+        half = t_quantile(total - 1) * float(np.sqrt((residuals**2).sum() / (total * (total - 1))))
+        return Interval(mean, mean - half, mean + half)
+    drawn = np.random.default_rng(seed).integers(total, size=(resamples, total))
+    low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
     return Interval(mean, float(low), float(high))
+
+
+def paired_difference(first: Values, second: Values, subjects: Sequence[str]) -> Interval:
+    """Return the mean of first - second over the same samples, and its interval over subjects.
+
+    The difference between subjects, which is common to both, does not widen it.
+    """
+    return subject_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), subjects)
+
+
+def jackknife_interval(figure: Callable[[npt.NDArray[np.float64]], float], *groups: int) -> Interval:
+    """Return a figure of several sets of subjects and its interval, from the figures without one subject each.
+
+    The variance is the sum of the jackknife variances of the sets (Efron and Stein 1981), the degrees of freedom follow
+    Welch and Satterthwaite.
+
+    Args:
+        figure: weights of the subjects of all sets, 0 or 1, one set after the other -> figure.
+        groups: number of subjects of each set. With fewer than three in one of them there is no interval.
+    """
+    total = sum(groups)
+    mean = figure(np.ones(total))
+    if min(groups) < MIN_SUBJECTS or not np.isfinite(mean):
+        return Interval(mean, None, None)
+    left_out = np.array([figure(1.0 - row) for row in np.eye(total)])
+    parts = np.split(left_out, np.cumsum(groups)[:-1])
+    variances = [(len(part) - 1) / len(part) * float(((part - part.mean()) ** 2).sum()) for part in parts]
+    freedom = sum(variances) ** 2 / max(sum(v**2 / (n - 1) for v, n in zip(variances, groups, strict=True)), 1e-300)
+    half = t_quantile(max(freedom, 1.0)) * sum(variances) ** 0.5
+    return Interval(mean, mean - half, mean + half) if np.isfinite(half) else Interval(mean, None, None)
+
+
+def t_quantile(freedom: float) -> float:
+    """Return the 97.5th percentile of Student's t, linear between whole degrees of freedom from 1 to 20.
+
+    Above 20, by the expansion of Abramowitz and Stegun 26.7.5.
+    """
+    if freedom <= len(_T):
+        return float(np.interp(freedom, np.arange(1, len(_T) + 1), _T))
+    return _Z + (_Z**3 + _Z) / (4 * freedom) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * freedom**2)

@@ -101,7 +101,7 @@ def brain_mask(images: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B 1 H W"]:
 def masked_mean(values: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]) -> Float[Tensor, " B"]:
     """Return the mean of each sample over the mask, NaN where the mask is empty."""
     pixels = mask.sum(dim=(1, 2, 3)) * values.shape[1]
-    return (values * mask).sum(dim=(1, 2, 3)) / pixels
+    return (values * mask).sum(dim=(1, 2, 3)) / pixels  # NaN at a pixel outside the mask counts too
 
 
 def psnr(mse: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -115,7 +115,8 @@ def compute_image_metrics(
     """Compute ssim, ssim_brain, psnr, psnr_brain and mse of each sample.
 
     The SSIM of a sample is the mean of its whole map, with reflected borders as in torchmetrics. The `_brain` values
-    are means over `brain_mask(images)`; they are NaN for a slice that is 0 everywhere, and `Means` skips them.
+    are means over `brain_mask(images)`; they are NaN for a slice that is 0 everywhere, and `Means` skips them. All
+    values of a reconstruction with NaN are NaN.
 
     Args:
         images: in [0, 1].

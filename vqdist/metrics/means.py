@@ -1,8 +1,24 @@
 """Means of per-sample values that are exact for any number of ranks."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
+
+
+def find_measured(values: Mapping[str, Any], name: str) -> Any:
+    """Return which samples count for a metric, (B,) bool: all, except slices without brain for a `_brain` metric.
+
+    Such a slice has a value over the full frame, but NaN inside the brain. A reconstruction with NaN has NaN in both,
+    and counts, so that its fault is not hidden.
+
+    Args:
+        values: metric -> (B,) tensor or array.
+    """
+    column = values[name]
+    full = values.get(name.removesuffix("_brain")) if name.endswith("_brain") else column
+    is_nan = column != column
+    return ~is_nan if full is None else ~is_nan | (full != full)
 
 
 class Means:
@@ -17,11 +33,10 @@ class Means:
         self.sums: dict[str, tuple[float, float]] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add a batch of per-sample values, each of shape (B,). A NaN is skipped if the name ends in `_brain`."""
-        for name, value in values.items():
-            value = value.detach().cpu().double().flatten()
-            if name.endswith("_brain"):
-                value = value[~value.isnan()]
+        """Add a batch of per-sample values, each of shape (B,), without those that `find_measured` leaves out."""
+        columns = {name: value.detach().cpu().double().flatten() for name, value in values.items()}
+        for name in columns:
+            value = columns[name][find_measured(columns, name)]
             self.merge({name: (value.sum().item(), float(value.numel()))})
 
     def merge(self, sums: Mapping[str, tuple[float, float]]) -> None:

@@ -53,6 +53,7 @@ def train(run: Run) -> str:
     run.checkpoint_s = time.monotonic()
     state.task.model.train()
     if progress.step == 0:
+        progress.best_by = state.task.chosen_by
         state.task.initialize(run.pipeline, state.ranks)
     evaluation_was_due = progress.eval_due
     stopped = not _evaluate(run)
@@ -129,13 +130,13 @@ def _evaluate(run: Run) -> bool:
             return False
         run.recorder.write_validate_line(metrics, time.perf_counter() - before)
     progress.eval_due = False
-    better = metrics is None or _is_better(metrics["loss"], progress.best_loss)
+    better = metrics is None or _is_better(metrics[progress.best_by], progress.best_loss)
     if not better:
         progress.stale_evals += 1
         patience = state.config.train.patience
         progress.ended_early = patience is not None and progress.stale_evals >= patience
     elif _save_model(run, metrics):
-        progress.best_loss = None if metrics is None else metrics["loss"]
+        progress.best_loss = None if metrics is None else metrics[progress.best_by]
         progress.best_step, progress.stale_evals = progress.step, 0
     return True
 

@@ -32,7 +32,9 @@ class TrainingProgress:
     Attributes:
         step: optimizer updates so far, skipped ones included.
         sums: loss term -> (sum, samples) since the last train line.
-        best_loss, best_step: the best validate loss and its step; None before the first evaluation.
+        best_loss, best_step: the best value of `best_by` and its step; None before the first evaluation.
+        best_by: the validate metric by which the best model is chosen. Runs of earlier versions have none saved: they
+            go on with "loss", because their best value is one of it.
         stale_evals: evaluations since the best one.
         bad_steps, bad_in_row: skipped non-finite steps, in total and consecutive.
         skipped_samples: damaged samples that were left out.
@@ -45,6 +47,7 @@ class TrainingProgress:
     sums: dict[str, tuple[float, float]] = field(default_factory=dict)
     best_loss: float | None = None
     best_step: int | None = None
+    best_by: str = "loss"
     stale_evals: int = 0
     bad_steps: int = 0
     bad_in_row: int = 0

@@ -239,6 +239,7 @@ def test_ranges_are_measured_for_more_than_8_bits(tmp_path: Path) -> None:
         "8.png": (gradient(np.uint8, 200), None),
         "16.png": (gradient(np.uint16, 9000), ("integer", (0, 65535))),
         "small.tif": (gradient(np.int32, 9000), ("integer", (0, 65535))),
+        "12.png": (gradient(np.uint16, 3000), ("integer", robust_range(gradient(np.uint16, 3000)))),
         "black.tif": (gradient(np.float32, 0), ("float", None)),
     }
     for name, (values, expected) in pictures.items():

@@ -83,3 +83,21 @@ def test_messages_are_reported(tmp_path: Path) -> None:
     assert pictures.load("1.jpg", "1", messages.append).shape == (1, 4, 4)
     (message,) = messages
     assert "1.jpg: EXIF data cannot be read" in message
+
+
+def test_12_bit_values_in_16_bit_files_use_all_grey_levels(tmp_path: Path) -> None:
+    files = [write(tmp_path, f"a_{i}.png", ramp(high, np.uint16)) for i, high in enumerate((4000, 1000))]
+    files.append(write(tmp_path, "b_0.png", ramp(4000, np.uint16)))
+    found = {}
+    for grey_range in ("auto", "dtype", (0.0, 2000.0)):
+        pictures = SubjectPictures(tmp_path, files, image_size=8, channels=1, grey_range=grey_range)
+        found[grey_range] = [int(pictures.load(name, subject).max()) for name, subject in files]
+    assert found["auto"] == pytest.approx([255, 64, 255], abs=1)
+    assert found["dtype"] == [16, 4, 16]
+    assert found[0.0, 2000.0] == [255, 128, 255]
+
+
+def test_a_subject_with_values_above_12_bits_has_the_16_bit_range(tmp_path: Path) -> None:
+    files = [write(tmp_path, f"a_{i}.png", ramp(high, np.uint16)) for i, high in enumerate((4000, 60_000))]
+    pictures = SubjectPictures(tmp_path, files, image_size=8, channels=1)
+    assert [int(pictures.load(name, subject).max()) for name, subject in files] == [16, 233]

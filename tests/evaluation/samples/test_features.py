@@ -1,4 +1,4 @@
-"""Features respond to scale, orientation and brightness; the distance between sets is unbiased."""
+"""Features respond to scale, orientation and brightness; the distance between sets of people is unbiased."""
 
 import numpy as np
 import pytest
@@ -7,36 +7,84 @@ import torch
 from vqdist.evaluation.samples import features
 
 
-def test_distance_equals_a_plain_double_sum() -> None:
+def names(count: int, prefix: str, each: int = 1) -> np.ndarray:
+    return np.repeat([f"{prefix}{number}" for number in range(-(-count // each))], each)[:count]
+
+
+def distance(first: np.ndarray, second: np.ndarray, *owners: np.ndarray) -> float:
+    given = owners or (names(len(first), "a"), names(len(second), "b"))
+    found = features.energy_distance(first, second, *given)
+    assert found is not None
+    return found.mean
+
+
+def test_distance_equals_a_plain_double_sum_without_pairs_of_a_subject() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(7, 5)), rng.normal(0.3, 1, size=(9, 5))
+    owners, others = names(7, "a", 2), names(9, "b", 3)
+    others[:2] = "a0"  # this subject is in both sets
 
-    def mean(one: np.ndarray, other: np.ndarray, *, same: bool) -> float:
-        pairs = [(x, y) for i, x in enumerate(one) for j, y in enumerate(other) if not same or i != j]
-        return np.mean([np.linalg.norm(x - y) for x, y in pairs])
+    def mean(one: np.ndarray, other: np.ndarray, left: np.ndarray, right: np.ndarray) -> float:
+        pairs = [(x, y) for x, i in zip(one, left, strict=True) for y, j in zip(other, right, strict=True) if i != j]
+        return float(np.mean([np.linalg.norm(x - y) for x, y in pairs]))
 
-    expected = 2 * mean(first, second, same=False) - mean(first, first, same=True) - mean(second, second, same=True)
-    assert features.energy_distance(first, second) == pytest.approx(expected)
+    within = mean(first, first, owners, owners) + mean(second, second, others, others)
+    expected = 2 * mean(first, second, owners, others) - within
+    assert distance(first, second, owners, others) == pytest.approx(expected)
 
 
-def test_distance_is_unbiased_and_grows_with_the_shift() -> None:
+def test_slices_of_one_person_do_not_make_two_sets_of_people_differ() -> None:
+    """With the pairs of one person, 6 and 8 people of the same distribution are far apart."""
     rng = np.random.default_rng(0)
-    alike = [features.energy_distance(rng.normal(size=(8, 3)), rng.normal(size=(12, 3))) for _ in range(400)]
-    assert abs(np.mean(alike)) < 3 * np.std(alike) / 20
-    assert min(alike) < 0 < max(alike)
+    masked, plain = [], []
+    for _ in range(60):
+        sets = [np.repeat(rng.normal(size=(n, 3)), 5, axis=0) + rng.normal(0, 0.1, (5 * n, 3)) for n in (6, 8)]
+        masked.append(distance(*sets, names(30, "a", 5), names(40, "b", 5)))
+        plain.append(distance(*sets))
+    assert abs(np.mean(masked)) < 3 * np.std(masked) / np.sqrt(60)
+    assert np.mean(plain) > 10 * abs(np.mean(masked))
+
+
+def test_the_interval_of_a_distance_contains_it_in_most_cases() -> None:
+    rng = np.random.default_rng(0)
+    shift = np.array([1.0, 0.0, 0.0])
+    one, other, again, shifted = (rng.normal(size=(3000, 3)) for _ in range(4))
+    mean = [np.linalg.norm(x - y, axis=1).mean() for x, y in ((one, other + shift), (one, again), (other, shifted))]
+    truth = 2 * mean[0] - mean[1] - mean[2]
+    found = [
+        features.energy_distance(
+            rng.normal(size=(12, 3)), rng.normal(size=(10, 3)) + shift, names(12, "a"), names(10, "b")
+        )
+        for _ in range(150)
+    ]
+    inside = [one.low <= truth <= one.high for one in found]  # type: ignore[union-attr, operator]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.06)
+
+
+def test_few_subjects_have_no_interval_and_one_has_no_distance() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(6, 3)), rng.normal(size=(6, 3))
+    two = features.energy_distance(first, second, names(6, "a", 3), names(6, "b"))
+    assert two is not None
+    assert two.low is None
+    assert features.energy_distance(first, second, names(6, "a", 6), names(6, "b")) is None
+
+
+def test_distance_grows_with_the_shift() -> None:
+    rng = np.random.default_rng(0)
     base = rng.normal(size=(100, 3))
-    apart = [features.energy_distance(base, rng.normal(shift, 1, size=(100, 3))) for shift in (0, 0.5, 1, 10, 20)]
+    apart = [distance(base, rng.normal(shift, 1, size=(100, 3))) for shift in (0, 0.5, 1, 10, 20)]
     assert apart == sorted(apart)
     assert apart[-1] == pytest.approx(2 * apart[-2], rel=0.3)
 
 
-def test_paired_distance_of_a_set_to_itself_is_zero() -> None:
+def test_the_distance_of_a_set_to_itself_is_zero() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(size=(40, 3))
     near = base + rng.normal(0, 0.01, size=base.shape)
-    assert features.energy_distance(base, base.copy(), paired=True) == pytest.approx(0, abs=1e-6)
-    assert abs(features.energy_distance(near, base, paired=True)) < 0.002
-    assert features.energy_distance(near, base) < -0.05  # equal rows count as pairs of different slices
+    own = names(40, "a", 4)
+    assert distance(base, base.copy(), own, own) == pytest.approx(0, abs=1e-6)
+    assert abs(distance(near, base, own, own)) < 0.002
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90])

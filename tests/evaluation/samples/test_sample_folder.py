@@ -21,12 +21,16 @@ def write_slices(folder: Path, *names: str) -> None:
 
 def test_samples_json_lists_the_slices(tmp_path: Path) -> None:
     write_slices(tmp_path, "b.png", "a.png", "grid.png", "other.png")
-    samples = [{"file": "b.png", "slice": 7, "label": 2}, {"file": "a.png", "slice": None, "label": 2**70}]
+    samples = [
+        {"file": "b.png", "slice": 7, "label": 2, "subject": "volume 1"},
+        {"file": "a.png", "slice": None, "label": 2**70},
+    ]
     (tmp_path / "samples.json").write_text(json.dumps({"samples": samples}))
     folder = SampleFolder.open(tmp_path)
     assert [path.name for path in folder.paths] == ["b.png", "a.png"]
     assert folder.slice_numbers.tolist() == [7, -1]
     assert folder.labels.tolist() == [2, -1]
+    assert folder.subjects.tolist() == ["volume 1", "a.png"]
     images = folder.read(np.array([1, 0, 1]), REAL)
     assert images.shape == (3, 1, 32, 32)
     assert (images[:, 0, 0, 0] * 255).tolist() == [1, 0, 1]

@@ -57,8 +57,9 @@ def test_areas_of_a_disc_with_a_hole() -> None:
 def test_statistics_are_concatenated_in_order() -> None:
     slices = np.stack([phantom_slice(subject, 16, image_size=64) for subject in range(5)])
     images, numbers = torch.tensor(slices)[:, None] / 255, np.arange(5)
-    whole = SliceStatistics.measure(images, numbers)
-    parts = [SliceStatistics.measure(images[part], numbers[part]) for part in (slice(2), slice(2, None))]
+    names = np.array([f"s{number}" for number in range(len(images))])
+    whole = SliceStatistics.measure(images, numbers, names)
+    parts = [SliceStatistics.measure(images[part], numbers[part], names[part]) for part in (slice(2), slice(2, None))]
     joined = SliceStatistics.concatenate(parts)
     assert len(joined) == 5
     assert joined.slice_numbers.tolist() == [0, 1, 2, 3, 4]

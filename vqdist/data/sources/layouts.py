@@ -26,7 +26,7 @@ from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.site_doubts import find_site_doubts
 from vqdist.data.sources.slice_affines import centred_affine, oasis_affine, to_rows
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
-from vqdist.data.sources.subject_pictures import SubjectPictures
+from vqdist.data.sources.subject_pictures import GreyRange, SubjectPictures
 from vqdist.data.sources.subjects import (
     BY_NAME_OR_FOLDER,
     Subject,
@@ -145,6 +145,7 @@ def open_source(
     seed: int = 0,
     include: Sequence[str] = (),
     subjects: SubjectOptions = BY_NAME_OR_FOLDER,
+    grey_range: GreyRange = "auto",
 ) -> Source:
     """List the files of a source.
 
@@ -153,10 +154,11 @@ def open_source(
         layout: one of LAYOUTS, or "auto" to detect it from the names of the files.
         image_size: rows and columns of each slice.
         channels: 1 or 3; None: 3 if any picture has colour, else 1.
-        num_slices: number of axial slices from the middle of each volume.
+        num_slices: number of axial slices of each volume.
         num_subjects, seed: of the demo.
         include: patterns of the paths to take; empty: all.
         subjects: how to identify the subjects.
+        grey_range: of grey pictures of more than 8 bits; see SubjectPictures.
     Raises:
         DataError: no such folder, no file of the layout in it, files of several layouts, or files without a subject.
     """
@@ -185,7 +187,8 @@ def open_source(
     else:
         channels = channels or (3 if any(has_colour(root / file.source) for file in files) else 1)
         affine = oasis_affine(image_size) if layout == "oasis-png" else None
-        read = _picture_reader(root, files, channels, image_size=image_size, affine=affine)
+        pictures = _list_pictures(root, files, channels, image_size=image_size, grey_range=grey_range)
+        read = partial(_read_picture, pictures, affine)
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
@@ -239,11 +242,11 @@ def _key_source(file: PlacedFile, *, with_folders: bool) -> str:
     return "/".join((*folders, file.stem)) if with_folders else file.stem
 
 
-def _picture_reader(
-    root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int, affine: AffineRows | None
-) -> Reader:
+def _list_pictures(
+    root: Path, files: Sequence[SourceFile], channels: int, *, image_size: int, grey_range: GreyRange
+) -> SubjectPictures:
     listed = ((file.source, file.subject) for file in files)
-    return partial(_read_picture, SubjectPictures(root, listed, image_size=image_size, channels=channels), affine)
+    return SubjectPictures(root, listed, image_size=image_size, channels=channels, grey_range=grey_range)
 
 
 def _read_picture(

@@ -29,7 +29,8 @@ _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _STACKS = ("GIF", "TIFF", "WEBP", "PNG", "AVIF", "IM")
 _MAX_PIXELS = 2**26
 _ORIENTATION_TAG = 274
-_SIXTEEN_BITS = (0.0, 65535.0)
+SIXTEEN_BITS = (0.0, 65535.0)
+_TWELVE_BITS = 4095  # the highest value that most scanners write, in files of 16 bits
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def load_picture(
     """Read a picture, pad it with black to a square and resize it.
 
     Transparent pixels become black, 16-bit values are scaled to 8 bits, and the EXIF orientation is applied. Float
-    values, and integers beyond 16 bits, are scaled by `read_ranges` or else by the picture's own `robust_range`.
+    values, integers beyond 16 bits, and those of 12 bits in a 16-bit file are scaled by `read_ranges` or else by the
+    picture's own `robust_range`.
 
     Args:
         path: the file.
@@ -121,15 +123,13 @@ def measure_grey_range(path: PictureSource) -> tuple[GreyKind, tuple[float, floa
         with _opened(path) as picture:
             if not _has_many_bits(picture):
                 return None
-            if picture.mode.startswith("I;"):
-                return "integer", _SIXTEEN_BITS
             _check_checksums(picture, path)
             values = np.asarray(picture)
     except DataError:
         return None
     kind = _grey_kind(picture)
-    if kind == "integer" and values.min() >= _SIXTEEN_BITS[0] and values.max() <= _SIXTEEN_BITS[1]:
-        return kind, _SIXTEEN_BITS
+    if kind == "integer" and uses_sixteen_bits(values):
+        return kind, SIXTEEN_BITS
     try:
         return kind, robust_range(values)
     except ValueError:
@@ -250,20 +250,28 @@ def scale_grey(values: np.ndarray, *, sixteen_bits: bool, limits: tuple[float, f
 
     Args:
         values: any numbers.
-        sixteen_bits: without limits, scale by the 16-bit range if all values are inside it; otherwise by
-            `robust_range`. Without contrast, 0 and values below are black.
+        sixteen_bits: without limits, scale by the 16-bit range if the values use it; otherwise by `robust_range`.
+            Without contrast, 0 and values below are black.
         limits: the values of black and white.
     Raises:
         ValueError: no value is finite.
     """
-    if limits is None and sixteen_bits and values.min() >= 0 and values.max() <= _SIXTEEN_BITS[1]:
-        limits = _SIXTEEN_BITS
+    if limits is None and sixteen_bits and uses_sixteen_bits(values):
+        limits = SIXTEEN_BITS
     try:
         low, high = limits or robust_range(values)
     except NoContrastError:
         return np.zeros(values.shape, np.uint8)
     scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / (high - low))
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+
+
+def uses_sixteen_bits(values: np.ndarray) -> bool:
+    """Return whether integers fill the 16-bit range: from 0 to 65535, and some above 4095.
+
+    Lower ones are those of a scanner with 12 bits, of which the 16-bit range would leave 17 grey levels.
+    """
+    return bool(values.min() >= SIXTEEN_BITS[0] and _TWELVE_BITS < values.max() <= SIXTEEN_BITS[1])
 
 
 class NoContrastError(ValueError):

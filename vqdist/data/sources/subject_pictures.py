@@ -1,34 +1,55 @@
-"""Reading of the pictures of a folder, with one intensity range for all float and 32-bit pictures of a subject."""
+"""Reading of the pictures of a folder, with one intensity range for all pictures of a subject with more than 8 bits."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from vqdist.data.sources.pictures import GreyKind, GreyRanges, load_picture, measure_grey_range
+from vqdist.data.sources.pictures import SIXTEEN_BITS, GreyKind, GreyRanges, load_picture, measure_grey_range
 from vqdist.foundation.progress import print_message
+
+GreyRange = Literal["auto", "dtype"] | tuple[float, float]
+
+
+def _read_given(grey_range: GreyRange) -> GreyRanges | None:
+    """Return the ranges of a setting; None if they are measured."""
+    if grey_range == "auto":
+        return None
+    return {"integer": SIXTEEN_BITS} if grey_range == "dtype" else {"integer": grey_range, "float": grey_range}
 
 
 class SubjectPictures:
     """Loads pictures so that equal values of a subject have equal grey levels.
 
-    Float and 32-bit pictures have no fixed white. Scaled one by one, a dark slice would become as bright as its
-    neighbours. Their subject's range is from the lowest black to the highest white of its pictures
-    (`measure_grey_range`), measured when the first of them is read. A subject with a single picture has that
+    Float and 32-bit pictures, and 12-bit values in 16-bit files, have no fixed white. Scaled one by one, a dark slice
+    would become as bright as its neighbours. Their subject's range is from the lowest black to the highest white of its
+    pictures (`measure_grey_range`), measured when the first of them is read. A subject with a single picture has that
     picture's range.
 
     Args:
         root: folder of the pictures.
         files: (path inside the folder, subject) of each picture.
         image_size, channels: as for `load_picture`.
+        grey_range: the values of black and white of pictures of more than 8 bits; "dtype": 0 and 65535 for integers;
+            "auto": as above.
     """
 
-    def __init__(self, root: Path, files: Iterable[tuple[str, str]], *, image_size: int, channels: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: Iterable[tuple[str, str]],
+        *,
+        image_size: int,
+        channels: int,
+        grey_range: GreyRange = "auto",
+    ) -> None:
         self._root, self._image_size, self._channels = root, image_size, channels
         self._sources: dict[str, list[str]] = defaultdict(list)
         for source, subject in files:
             self._sources[subject].append(source)
+        self._given = _read_given(grey_range)
         self._ranges: dict[str, GreyRanges] = {}
 
     def load(self, source: str, subject: str, report: Callable[[str], None] = print_message) -> np.ndarray:
@@ -43,7 +64,7 @@ class SubjectPictures:
             self._root / source,
             image_size=self._image_size,
             channels=self._channels,
-            read_ranges=lambda: self._find_ranges(subject),
+            read_ranges=lambda: self._find_ranges(subject) if self._given is None else self._given,
             report=report,
         )
 

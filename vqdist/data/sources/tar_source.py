@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -120,12 +121,20 @@ def open_tars(
     ]
     by_key = dict(zip(keys, pictures, strict=True))
     chosen = channels or (3 if any(has_colour(picture.read()) for picture in pictures) else 1)
-
-    def read(file: SourceFile) -> list[SourceSlice]:
-        image = load_picture(by_key[file.key].read(), image_size=image_size, channels=chosen)
-        return [SourceSlice(file.key, file.slice, image)]
-
+    read = partial(_read_slice, by_key, image_size=image_size, channels=chosen)
     return Source(LAYOUT, tuple(files), chosen, (), (), read, subject_summary=describe_subjects(found))
+
+
+def _read_slice(
+    pictures: Mapping[str, _Picture],
+    file: SourceFile,
+    report: Callable[[str], None] = print_message,
+    *,
+    image_size: int,
+    channels: int,
+) -> list[SourceSlice]:
+    image = load_picture(pictures[file.key].read(), image_size=image_size, channels=channels, report=report)
+    return [SourceSlice(file.key, file.slice, image)]
 
 
 def _list_pictures(folder: Path, tar: Path, include: Sequence[str], findings: Findings) -> list[_Picture]:

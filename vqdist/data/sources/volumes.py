@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vqdist.data.sources.brain_extent import BrainExtent
 from vqdist.data.sources.nifti import read_nifti
 from vqdist.data.sources.pictures import robust_range
 from vqdist.data.sources.slice_frame import SliceFrame
@@ -23,6 +24,7 @@ from vqdist.data.sources.volume_limits import (
     WHOLE_VOLUME,
     Affine,
     Scan,
+    Volume,
     VolumeError,
     check_shape,
     check_sides,
@@ -40,11 +42,21 @@ class SlicedVolume:
 
     Attributes:
         limits: the values of black and white: one factor maps the 99.8th percentile of the foreground to white.
+        brain: its extent, on which slices are centred; None for a volume in a common frame.
     """
 
     scan: Scan
     frame: SliceFrame
     limits: tuple[float, float]
+    brain: BrainExtent | None = None
+
+    def choose_planes(self, num_slices: int) -> range:
+        """Return at most `num_slices` planes, from bottom to top: centred on the brain, or in the middle."""
+        depth = self.frame.planes[2]
+        if self.brain is None:
+            return self.frame.middle(num_slices)
+        start = self.brain.start(depth, num_slices)
+        return range(start, min(start + num_slices, depth))
 
     def slices(self, numbers: range) -> npt.NDArray[np.uint8]:
         """Return planes as slices, (n, image_size, image_size)."""
@@ -52,10 +64,14 @@ class SlicedVolume:
 
 
 def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.NDArray[np.uint8]:
-    """Read a volume and return its middle axial slices, from bottom to top.
+    """Read a volume and return axial slices, from bottom to top.
+
+    Of a NIfTI volume, whose frame differs from scanner to scanner, the slices are centred on the extent of the brain
+    (`BrainExtent`), so that a slice number means about the same height in every person. An Analyze volume is that of
+    OASIS-1, registered to a common frame: the slices are those in its middle.
 
     Voxels are resampled to equal sides (1 mm for a human head). One factor for the whole volume maps the 99.8th
-    percentile of the foreground to white.
+    percentile of the foreground to white; of a head with skull, that of the brain alone.
 
     Args:
         path: a .nii, a .nii.gz, or a .hdr with its .img beside it.
@@ -73,7 +89,7 @@ def cut_middle(path: str | Path, *, num_slices: int, image_size: int) -> tuple[n
     """Return what `slice_volume` returns, and the affine of the slices: (row, column, slice number) to millimetres."""
     with _reporting(path):
         volume = _open(Path(path), image_size)
-        numbers = volume.frame.middle(num_slices)
+        numbers = volume.choose_planes(num_slices)
         return volume.slices(numbers), volume.frame.slice_affine(volume.scan.affine, numbers.start)
 
 
@@ -95,10 +111,27 @@ def _reporting(path: str | Path) -> Iterator[None]:
 
 
 def _open(path: Path, image_size: int) -> SlicedVolume:
-    scan = _read_analyze(path) if path.suffix.lower() == ".hdr" else read_nifti(path)
-    limits = robust_range(scan.values) if scan.limits is None else scan.limits
+    scan, brain = _read_analyze(path) if _is_analyze(path) else read_nifti(path), None
+    if not _is_analyze(path):
+        brain = BrainExtent.find(scan.values, scan.sides_mm)
+    limits = find_limits(scan.values, brain) if scan.limits is None else scan.limits
     X, Y, Z = scan.values.shape
-    return SlicedVolume(scan, SliceFrame.choose((X, Y, Z), scan.sides_mm, image_size), limits)
+    return SlicedVolume(scan, SliceFrame.choose((X, Y, Z), scan.sides_mm, image_size), limits, brain)
+
+
+def _is_analyze(path: Path) -> bool:
+    return path.suffix.lower() == ".hdr"
+
+
+def find_limits(volume: Volume, brain: BrainExtent | None) -> tuple[float, float]:
+    """Return the values of black and white of a volume: `robust_range`, of the brain alone if there is other tissue.
+
+    Raises:
+        ValueError: no value is finite, or nearly all are equal.
+    """
+    if brain is None or brain.inside is None:
+        return robust_range(volume)
+    return robust_range(np.where(brain.inside, volume, np.float32(min(0.0, float(np.nanmin(volume))))))
 
 
 def _read_analyze(path: Path) -> Scan:

@@ -8,36 +8,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from vqdist.evaluation.samples.copies import NEAR_COPY, NearestSlices
+from vqdist.evaluation.samples.copy_search import NearestSlices
 from vqdist.evaluation.samples.slice_statistics import GREY_BINS, SPECTRUM_BINS, SliceStatistics
 from vqdist.plotting.figure import BLUE, GREEN, GREY, RED, hide_ticks, save_figure, start_figure, to_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_AREAS = {"brain_area": "Brain", "ventricle_area": "Fluid in the inner brain"}
 _COLOURS = {"train": GREY, "test": BLUE, "reconstructions": GREEN, "samples": RED}
 
 
 def draw_nearest_slices(
-    samples: Tensor, train: Tensor, *, ratios: Iterable[float], keys: Sequence[str], split: str, path: str | Path
+    samples: Tensor,
+    train: Tensor,
+    *,
+    similarities: Iterable[float],
+    limit: float,
+    keys: Sequence[str],
+    path: str | Path,
 ) -> Path:
-    """Draw samples above their nearest training slices.
+    """Draw samples above their most similar training slices.
 
     Args:
         samples, train: (N, C, H, W) in [0, 1].
-        ratios: ratio of each distance to the median distance of the real slices of `split`.
+        similarities: of each sample to its training slice, at most 1.
+        limit: similarity of a near copy.
         keys: of the training slices.
     """
     figure, axes = start_figure(2, len(samples), width=1.9 * len(samples) + 0.6, height=5.0)
-    for column, (above, below, ratio, key) in enumerate(zip(samples, train, ratios, keys, strict=True)):
+    columns = zip(samples, train, similarities, keys, strict=True)
+    for column, (above, below, similarity, key) in enumerate(columns):
         for row, image in enumerate((above, below)):
             axes[row][column].imshow(to_matplotlib(image), cmap="gray", vmin=0, vmax=1)
             hide_ticks(axes[row][column])
-        axes[0][column].set_title(f"distance {ratio:.2f}", fontsize=9)
+        axes[0][column].set_title(f"similarity {similarity:.2f}", fontsize=9)
         axes[1][column].set_xlabel(textwrap.fill(key, 34), fontsize=7)
     axes[0][0].set_ylabel("sample")
     axes[1][0].set_ylabel("nearest in train")
-    figure.suptitle(f"Samples that come closest to a training slice (1 = median of real {split} slices)")
+    figure.suptitle(f"Samples that are most similar to a training slice (near copies: above {limit:.2f})")
     return save_figure(figure, path)
 
 
@@ -49,14 +58,17 @@ def draw_sample_report(
     split: str,
     path: str | Path,
 ) -> Path:
-    """Draw the comparison of samples: feature distances, nearest training slices, grey values, power spectrum.
+    """Draw the comparison of samples: feature distances, similarities, areas by slice number, grey values, spectrum.
 
     Args:
         split: name of the real slices that "test" stands for in the report.
     """
-    figure, axes = start_figure(2, 2, width=11, height=8)
+    figure, axes = start_figure(2, 3, width=16, height=8)
     _draw_distances(axes[0][0], report["feature_distance"], split)
-    _draw_nearest(axes[0][1], nearest, split)
+    _draw_nearest(axes[0][1], nearest, report["copies"]["limits"]["whole"], split)
+    for row, (area, title) in enumerate(_AREAS.items()):
+        _draw_by_slice_number(axes[row][2], report["anatomy_by_slice"]["means"], area, split)
+        axes[row][2].set(xlabel="slice number", ylabel="mean share", title=title)
     centres = (np.arange(GREY_BINS) + 0.5) / GREY_BINS
     cycles = (np.arange(SPECTRUM_BINS) + 0.5) / (2 * SPECTRUM_BINS)
     for name in ("train", "test", "reconstructions", "samples"):
@@ -66,29 +78,43 @@ def draw_sample_report(
     axes[1][0].set(xlabel="grey value (0 black, 1 white)", ylabel="share of the pixels above 0.05 (%)")
     axes[1][0].set_title("Grey values")
     axes[1][1].set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power (dB)", title="Power spectrum")
-    for axis in (axes[0][1], axes[1][0], axes[1][1]):
-        axis.legend(frameon=False)
+    for axis in (axes[0][1], axes[0][2], axes[1][0], axes[1][1], axes[1][2]):
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False)
     figure.suptitle(f"{report['samples']} samples beside {len(statistics['test'])} real {split} slices")
     return save_figure(figure, path)
 
 
 def _draw_distances(axis: "Axes", distances: dict[str, Any], split: str) -> None:
-    names = ("train", "reconstructions", "samples")
-    values = [distances[f"{name}_test"] for name in names]
-    bars = axis.bar(names, values, color=[_COLOURS[name] for name in names])
-    axis.bar_label(bars, [f"{value:.3f}" for value in values], fontsize=8)
-    ratio = distances["ratio"]
-    suffix = "" if ratio is None else f": samples {ratio:.1f} times train"
-    axis.set(ylabel="energy distance", title=f"Feature distance to {split}{suffix}")
+    pairs = {"train_test": "train", "reconstructions_test": "reconstructions", "samples_test": "samples"}
+    shown = {name: distances[pair] for pair, name in pairs.items() if distances[pair]["mean"] is not None}
+    bars = axis.bar(list(shown), [found["mean"] for found in shown.values()], color=[_COLOURS[name] for name in shown])
+    axis.bar_label(bars, [f"{found['mean']:.3f}" for found in shown.values()], fontsize=8)
+    for place, found in enumerate(shown.values()):
+        if found["low"] is not None:
+            axis.vlines(place, found["low"], found["high"], color="black", linewidth=1)
+    axis.set(ylabel="energy distance", title=f"Feature distance to {split}, 95 % interval")
     axis.margins(y=0.15)
 
 
-def _draw_nearest(axis: "Axes", nearest: dict[str, NearestSlices], split: str) -> None:
-    reference = float(np.median(nearest["test"].distance))
-    edges = np.linspace(0, max(float(found.distance.max()) for found in nearest.values()), 41)
+def _draw_nearest(axis: "Axes", nearest: dict[str, NearestSlices], limit: float, split: str) -> None:
+    edges = np.linspace(min(0.0, *(float(found.whole.min()) for found in nearest.values())), 1, 51)
     for name, found in nearest.items():
-        shares = 100 * np.histogram(found.distance, edges)[0] / len(found.distance)
+        shares = 100 * np.histogram(found.whole, edges)[0] / len(found)
         axis.stairs(shares, edges, color=_COLOURS[name], label=split if name == "test" else name, linewidth=1.6)
-    axis.axvline(NEAR_COPY * reference, color="black", linestyle="--", linewidth=1, label="near copy")
-    axis.set(xlabel="root mean square difference", ylabel="share of the slices (%)")
-    axis.set_title("Distance to the nearest training slice")
+    axis.axvline(limit, color="black", linestyle="--", linewidth=1, label="near copy")
+    axis.set(xlabel="similarity, at most 1", ylabel="share of the slices (%)")
+    axis.set_title("Most similar training slice")
+
+
+def _draw_by_slice_number(axis: "Axes", means: list[dict[str, Any]], area: str, split: str) -> None:
+    """Draw the mean of an area at each slice number, of train with its deviation between slices."""
+    for name in ("train", "test", "samples"):
+        rows = [row for row in means if row["group"] == name]
+        numbers, values = ([row[key] for row in rows] for key in ("slice", area))
+        if not rows:
+            continue
+        axis.plot(numbers, values, color=_COLOURS[name], label=split if name == "test" else name, linewidth=1.6)
+        if name == "train":
+            deviations = np.array([row[f"{area}_deviation"] for row in rows])
+            axis.fill_between(numbers, values - deviations, values + deviations, color=GREY, alpha=0.3, linewidth=0)

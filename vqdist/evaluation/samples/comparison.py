@@ -1,8 +1,13 @@
 """Compare samples with real slices. Each metric is also reported for real slices that are not in train."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
@@ -10,15 +15,14 @@ from vqdist.data.orientation import shows_pictures
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.samples.condition_effects import compare_conditions
-from vqdist.evaluation.samples.copies import NearestSlices, count_copies, find_distance_ratios, find_nearest
-from vqdist.evaluation.samples.distribution_distances import (
-    compare_features,
-    compare_grey_values,
-    compare_positions,
-    compare_spectra,
-)
+from vqdist.evaluation.samples.copies import CALIBRATION_SLICES, calibrate, count_copies, find_limits, search_copies
+from vqdist.evaluation.samples.copy_search import CopySearch, NearestSlices
+from vqdist.evaluation.samples.coverage import compare_coverage
+from vqdist.evaluation.samples.distribution_distances import compare_features, compare_grey_values, compare_spectra
 from vqdist.evaluation.samples.diversity import compare_diversity
+from vqdist.evaluation.samples.network_features import compare_network_features, load_network, measure_features
 from vqdist.evaluation.samples.sample_folder import SampleFolder
+from vqdist.evaluation.samples.slice_figures import compare_figures, compare_positions
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
 from vqdist.evaluation.samples.volume_comparison import compare_volumes
 from vqdist.foundation.progress import count_noun, print_message
@@ -35,7 +39,7 @@ class SampleReport:
     Attributes:
         report: JSON values.
         statistics: of "train", "test" (real slices that are not in train), "reconstructions" of test, and "samples".
-        nearest: training slices nearest to those of test, reconstructions and samples.
+        nearest: training slices nearest to those of test and samples.
     """
 
     report: dict[str, Any]
@@ -46,7 +50,13 @@ class SampleReport:
 
 
 def compare_samples(
-    samples: SampleFolder, train: SplitLoader, test: SplitLoader, *, vqvae: VQVAE, ranks: Ranks
+    samples: SampleFolder,
+    train: SplitLoader,
+    test: SplitLoader,
+    *,
+    vqvae: VQVAE,
+    ranks: Ranks,
+    features: Path | None = None,
 ) -> SampleReport:
     """Compare samples with real slices. Must be called by all ranks.
 
@@ -54,19 +64,27 @@ def compare_samples(
         train: the training slices, at least two.
         test: real slices that are not in train, at least two.
         vqvae: its reconstructions of test show what the codes alone change.
+        features: file of a network for FID and KID; see `load_network`.
     """
     statistics = measure_slices(samples, train, test, vqvae=vqvae, ranks=ranks)
-    print_message(f"evaluate: looking for the nearest of {count_noun(len(train), 'training slice')} ...")
+    print_message(f"evaluate: looking for copies of {count_noun(len(train), 'training slice')} ...")
+    search = CopySearch(statistics["train"].thumbnails)
     nearest = {
-        name: find_nearest(statistics[name], statistics["train"]) for name in ("test", "reconstructions", "samples")
+        name: search_copies(search, statistics[name].thumbnails, ranks, label=f"copies in {shown}")
+        for name, shown in (("test", test.name), ("samples", "the samples"))
     }
+    limits = find_limits(nearest["test"])
+    copies = count_copies(nearest, limits)
+    copies["calibration"] = calibrate(search, statistics["train"], limits, ranks, slices=CALIBRATION_SLICES)
     report = {
         "samples": len(samples),
         "feature_distance": compare_features(statistics),
+        "coverage": compare_coverage(statistics),
         "diversity": compare_diversity(samples, {"train": train, "test": test}, ranks),
-        "copies": {**count_copies(nearest), "nearest": list_nearest(samples, train, nearest)},
+        "copies": {**copies, "nearest": list_nearest(samples, train, nearest["samples"])},
         "grey_values": compare_grey_values(statistics),
         "power_spectrum": compare_spectra(statistics),
+        "slice_figures": compare_figures(statistics),
     }
     if not shows_pictures(train.manifest):
         report["anatomy_by_slice"] = compare_positions(statistics)
@@ -74,6 +92,8 @@ def compare_samples(
         report["volumes"] = compare_volumes(samples, statistics, train, test, vqvae=vqvae, ranks=ranks)
     if effects := compare_conditions(samples, train, test, ranks):
         report["anatomy_by_condition"] = effects
+    if features is not None:
+        report |= compare_with_network(features, samples, train, test, ranks)
     return SampleReport(report, statistics, nearest, samples, train)
 
 
@@ -86,16 +106,24 @@ def measure_slices(
     """
     model, device = vqvae.to(ranks.device), ranks.device
 
-    def measure(batch: Batch) -> SliceStatistics:
-        return SliceStatistics.measure(to_images(batch.values.to(device)), batch.slice.numpy())
+    train_subjects, test_subjects = (np.array(split.subjects()) for split in (train, test))
 
-    def measure_with_reconstructions(batch: Batch) -> tuple[SliceStatistics, SliceStatistics]:
-        recon = round_to_uint8(model.reconstruct(to_images(batch.values.to(device))))
-        return measure(batch), SliceStatistics.measure(recon, batch.slice.numpy())
+    def measure_train(batch: Batch) -> SliceStatistics:
+        return measure(to_images(batch.values.to(device)), batch, train_subjects)
+
+    def measure_test(batch: Batch) -> tuple[SliceStatistics, SliceStatistics]:
+        images = to_images(batch.values.to(device))
+        recon = round_to_uint8(model.reconstruct(images))
+        return measure(images, batch, test_subjects), measure(recon, batch, test_subjects)
+
+    def measure(images: Tensor, batch: Batch, subjects: npt.NDArray[np.str_]) -> SliceStatistics:
+        # The positions of a batch of a SplitLoader are the numbers of its samples in the split.
+        return SliceStatistics.measure(images, batch.slice.numpy(), subjects[batch.positions.numpy()])
 
     def measure_samples(plan: MicroBatchPlan) -> SliceStatistics:
         numbers = plan.samples
-        return SliceStatistics.measure(samples.read(numbers, train.manifest).to(device), samples.slice_numbers[numbers])
+        images = samples.read(numbers, train.manifest).to(device)
+        return SliceStatistics.measure(images, samples.slice_numbers[numbers], samples.subjects[numbers])
 
     plan = FixedBatchPlan(
         group_in_batches([len(samples)], test.batch_size), rank=ranks.rank, world_size=ranks.world_size
@@ -104,8 +132,8 @@ def measure_slices(
         show_pass(split.load_all(ranks), len(split), ranks, label=f"statistics of {split.name}", size=len)
         for split in (train, test)
     )
-    train_parts = map_batches(ranks, train_slices, measure)
-    test_parts, recon_parts = zip(*map_batches(ranks, test_slices, measure_with_reconstructions), strict=True)
+    train_parts = map_batches(ranks, train_slices, measure_train)
+    test_parts, recon_parts = zip(*map_batches(ranks, test_slices, measure_test), strict=True)
     requests = show_pass(
         plan, len(samples), ranks, label="statistics of the samples", size=lambda request: len(request.samples)
     )
@@ -114,18 +142,36 @@ def measure_slices(
     return {name: SliceStatistics.concatenate(batches) for name, batches in parts.items()}
 
 
-def list_nearest(
-    samples: SampleFolder, train: SplitLoader, nearest: Mapping[str, NearestSlices]
-) -> list[dict[str, Any]]:
-    """Return for each sample the key of the nearest training slice and the ratio of its distance to that of test."""
-    found = nearest["samples"]
+def compare_with_network(
+    path: Path, samples: SampleFolder, train: SplitLoader, test: SplitLoader, ranks: Ranks
+) -> dict[str, Any]:
+    """Return FID and KID as JSON values. Must be called by all ranks."""
+    network = load_network(path, ranks.device)
+    groups = group_in_batches([len(samples)], test.batch_size)
+    plan = FixedBatchPlan(groups, rank=ranks.rank, world_size=ranks.world_size)
+    images: dict[str, tuple[int, Iterator[Tensor]]] = {
+        split: (len(loader), (to_images(batch.values) for batch in loader.load_all(ranks)))
+        for split, loader in (("train", train), ("test", test))
+    }
+    images["samples"] = (len(samples), (samples.read(request.samples, train.manifest) for request in plan))
+    features = {}
+    for name, (total, batches) in images.items():
+        shown = show_pass(batches, total, ranks, label=f"network features of {name}", size=len)
+        parts = map_batches(ranks, shown, lambda batch: measure_features(network, batch.to(ranks.device)))
+        features[name] = np.concatenate(parts)
+    return compare_network_features(features)
+
+
+def list_nearest(samples: SampleFolder, train: SplitLoader, nearest: NearestSlices) -> list[dict[str, Any]]:
+    """Return for each sample the key of the most similar training slice and the similarities."""
     return [
-        {"file": path.name, "train": train.key(index), "mirror": mirror, "ratio": ratio}
-        for path, index, mirror, ratio in zip(
+        {"file": path.name, "train": train.key(index), "mirror": mirror, "whole": whole, "half": half}
+        for path, index, mirror, whole, half in zip(
             samples.paths,
-            found.index.tolist(),
-            found.mirror.tolist(),
-            find_distance_ratios(nearest).tolist(),
+            nearest.index.tolist(),
+            nearest.mirror.tolist(),
+            nearest.whole.tolist(),
+            nearest.half.tolist(),
             strict=True,
         )
     ]

@@ -1,4 +1,4 @@
-"""Features of slices without a pretrained network, and an unbiased distance between two sets of features."""
+"""Features of slices without a pretrained network, and an unbiased distance between sets of slices of subjects."""
 
 import math
 from functools import cache
@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from vqdist.metrics.confidence_intervals import Interval, jackknife_interval
 
 SIZE = 128
 SCALES = 4
@@ -26,6 +28,7 @@ _AMPLITUDE_FLOOR = 0.01
 _MIN_DEVIATION = 0.25  # of the mean deviation
 
 Values = npt.NDArray[np.float64]
+Subjects = npt.NDArray[np.str_]
 
 
 @cache
@@ -88,26 +91,54 @@ def squared_distances(first: Values, second: Values) -> Values:
     return np.maximum(squares - 2 * first @ second.T, 0)
 
 
-def energy_distance(first: Values, second: Values, *, paired: bool = False) -> float:
+def sum_by_subject(
+    first: Values, second: Values, first_subjects: Subjects, second_subjects: Subjects
+) -> tuple[Values, Values]:
+    """Return the sums of the distances between slices, and their numbers, by pair of subjects: (S, T) each.
+
+    Pairs of slices of one subject are left out, in two sets too.
+    """
+    order, other_order = np.argsort(first_subjects, kind="stable"), np.argsort(second_subjects, kind="stable")
+    names, starts, sizes = np.unique(first_subjects[order], return_index=True, return_counts=True)
+    others, other_starts, other_sizes = np.unique(second_subjects[other_order], return_index=True, return_counts=True)
+    distances = np.sqrt(squared_distances(first[order], second[other_order]))
+    sums = np.add.reduceat(np.add.reduceat(distances, starts, axis=0), other_starts, axis=1)
+    different = names[:, None] != others[None]
+    return sums * different, np.outer(sizes, other_sizes) * different.astype(np.float64)
+
+
+def energy_distance(
+    first: Values, second: Values, first_subjects: Subjects, second_subjects: Subjects
+) -> Interval | None:
     """Return the unbiased energy distance between two sets; it can be below 0 for sets of the same distribution.
 
     2 E|x - y| - E|x - x'| - E|y - y'|, the squared maximum mean discrepancy of the kernel -|x - y| (Sejdinovic et al.
-    2013). It needs no bandwidth and does not saturate.
+    2013). It needs no bandwidth and does not saturate. Means are over slices of different subjects: those of one
+    subject are more similar than a new subject would be, and would make two sets of real slices differ. The interval is
+    that of leaving out one subject at a time, from both sets if it is in both.
 
     Args:
-        first: (N, F), N at least 2.
-        second: (M, F), M at least 2.
-        paired: row n of both sets is of the same slice, and M is N. Pairs of equal rows are then left out, as in the
-            distance of a set to itself, so that two equal sets have distance 0.
+        first, second: (N, F) and (M, F).
+        first_subjects, second_subjects: (N,) and (M,).
+    Returns:
+        None if a set has slices of one subject only.
     """
+    sets = {"first": (first, first_subjects), "second": (second, second_subjects)}
+    sums = {
+        (one, other): sum_by_subject(sets[one][0], sets[other][0], sets[one][1], sets[other][1])
+        for one, other in (("first", "second"), ("first", "first"), ("second", "second"))
+    }
+    count, other_count = sums["first", "second"][0].shape
+    if min(count, other_count) < 2:
+        return None
+    shared = np.array_equal(np.unique(first_subjects), np.unique(second_subjects))
 
-    def mean_distance(one: Values, other: Values, *, paired: bool) -> float:
-        distances = np.sqrt(squared_distances(one, other))
-        if not paired:
-            return float(distances.mean())
-        # Exactly 0, where rounding errors would be amplified by the square root.
-        np.fill_diagonal(distances, 0)
-        return float(distances.sum() / (len(one) * (len(one) - 1)))
+    def measure(weights: Values) -> float:
+        of = {"first": weights[:count], "second": weights if shared else weights[count:]}
+        means = {
+            (one, other): (of[one] @ total @ of[other]) / (of[one] @ number @ of[other])
+            for (one, other), (total, number) in sums.items()
+        }
+        return float(2 * means["first", "second"] - means["first", "first"] - means["second", "second"])
 
-    within = mean_distance(first, first, paired=True) + mean_distance(second, second, paired=True)
-    return 2 * mean_distance(first, second, paired=paired) - within
+    return jackknife_interval(measure, *((count,) if shared else (count, other_count)))

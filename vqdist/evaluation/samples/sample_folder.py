@@ -31,6 +31,7 @@ class SampleFolder:
     Attributes:
         paths: the file of each slice: a PNG, or the NIfTI file of its volume.
         slice_numbers, labels: (N,) slice number and class that each was sampled for, NO_NUMBER if there is none.
+        subjects: (N,) `subject` of each in samples.json, where slices of one volume have one; else its file name.
         depth: slices per volume; 0 for single slices.
         attributes: known attributes that each was sampled for, such as its age; empty without samples.json.
     """
@@ -38,6 +39,7 @@ class SampleFolder:
     paths: list[Path]
     slice_numbers: Integers
     labels: Integers
+    subjects: npt.NDArray[np.str_]
     depth: int = 0
     attributes: Sequence[Mapping[str, AttributeValue]] = ()
 
@@ -62,8 +64,9 @@ class SampleFolder:
         slice_numbers, labels = (
             np.array([_read_number(sample, name) for sample in found.values()], np.int64) for name in ("slice", "label")
         )
+        subjects = np.array([str(sample.get("subject", name)) for name, sample in found.items()])
         attributes = [_read_attributes(sample) for sample in found.values()]
-        return cls([folder / name for name in found], slice_numbers, labels, attributes=attributes)
+        return cls([folder / name for name in found], slice_numbers, labels, subjects, attributes=attributes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -120,7 +123,7 @@ def _read_samples(path: Path) -> dict[str, Mapping[str, Any]]:
     raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
 
 
-def _read_volumes(path: Path) -> tuple[list[Path], Integers, Integers, int] | None:
+def _read_volumes(path: Path) -> tuple[list[Path], Integers, Integers, npt.NDArray[np.str_], int] | None:
     """Return the attributes of a SampleFolder of volumes from samples.json; None for one of single slices."""
     match load_json(path, _MAX_JSON_BYTES):
         case {"volumes": list(volumes), "slices": list(numbers)} if volumes and len(numbers) > 1:
@@ -129,7 +132,8 @@ def _read_volumes(path: Path) -> tuple[list[Path], Integers, Integers, int] | No
             if whole and all(name and Path(name).name == name for name in names):
                 labels = np.repeat([_read_number(volume, "label") for volume in volumes], len(numbers))
                 paths = [path.parent / str(name) for name in names for _ in numbers]
-                return paths, np.tile(np.array(numbers, np.int64), len(volumes)), labels, len(numbers)
+                tiled = np.tile(np.array(numbers, np.int64), len(volumes))
+                return paths, tiled, labels, np.repeat(names, len(numbers)), len(numbers)
         case {"volumes": _}:
             pass
         case _:

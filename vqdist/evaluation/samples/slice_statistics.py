@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vqdist.evaluation.samples.features import compute_features
 
-THUMBNAIL = 64
+THUMBNAIL = 128
 GREY_BINS = 64
 SPECTRUM_BINS = 32
+LEFT_RIGHT_BAND = (2.0, 8.0)  # cycles per slice
 _BACKGROUND = 0.05
 _BRAIN_LEVEL = 0.15  # above the soft edge of decoded slices
 _FLUID_SHARE = 0.4
@@ -29,39 +30,47 @@ class SliceStatistics:
 
     Attributes:
         features: (N, F) as described by `features.NAME`.
-        thumbnails: (N, P) float32, the slices at 64 x 64 pixels.
+        thumbnails: (N, THUMBNAIL, THUMBNAIL) uint8.
         histogram: (N, GREY_BINS) share of the pixels above 0.05 at each grey value.
         spectrum: (N, SPECTRUM_BINS) mean power at each spatial frequency, up to half a cycle per pixel.
         brain_area: (N,) share of the slice that is brain.
         ventricle_area: (N,) share of the inner part of the brain that is darker than 0.4 of the bright tissue.
+        left_right: (N,) similarity of the upper half to the mirrored lower half; see `compare_halves`.
         slice_numbers: (N,) below 0 for a slice without number.
+        subjects: (N,) slices of one subject are related; a sampled slice is a subject of its own.
     """
 
     features: Values
-    thumbnails: npt.NDArray[np.float32]
+    thumbnails: npt.NDArray[np.uint8]
     histogram: Values
     spectrum: Values
     brain_area: Values
     ventricle_area: Values
+    left_right: Values
     slice_numbers: npt.NDArray[np.int64]
+    subjects: npt.NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.features)
 
     @classmethod
-    def measure(cls, images: Float[Tensor, "B C H W"], slice_numbers: npt.NDArray[np.int64]) -> Self:
+    def measure(
+        cls, images: Float[Tensor, "B C H W"], slice_numbers: npt.NDArray[np.int64], subjects: npt.NDArray[np.str_]
+    ) -> Self:
         """Compute the statistics of images in [0, 1]."""
         grey = images.float().mean(dim=1)
-        thumbnails = F.interpolate(grey[:, None], size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)
+        thumbnails = F.interpolate(grey[:, None], size=(THUMBNAIL, THUMBNAIL), mode="area")[:, 0]
         brain_area, ventricle_area = measure_areas(grey)
         return cls(
             features=compute_features(images).cpu().double().numpy(),
-            thumbnails=thumbnails.cpu().numpy(),
+            thumbnails=thumbnails.mul(255).round().to(torch.uint8).cpu().numpy(),
             histogram=grey_histogram(grey).cpu().double().numpy(),
             spectrum=power_spectrum(grey).cpu().double().numpy(),
             brain_area=brain_area.cpu().double().numpy(),
             ventricle_area=ventricle_area.cpu().double().numpy(),
+            left_right=compare_halves(thumbnails).cpu().double().numpy(),
             slice_numbers=slice_numbers,
+            subjects=subjects,
         )
 
     @classmethod
@@ -120,6 +129,25 @@ def measure_fluid(grey: Float[Tensor, "B H W"]) -> Float[Tensor, " B"]:
     tissue = torch.stack([_bright_tissue(one) for one in grey])
     dark = (grey < _FLUID_SHARE * tissue[:, None, None]) & (brain > 0)
     return dark.sum(dim=(1, 2)) / brain.sum(dim=(1, 2)).clamp_min(1)
+
+
+def compare_halves(thumbnails: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:
+    """Return the similarity of the upper half of each slice to its mirrored lower half, at most 1.
+
+    In brain slices these are the person's left and right side. It is the greatest normalised correlation, in a band of
+    LEFT_RIGHT_BAND cycles per slice, over moves of the axis of up to 1/16 of the slice: a head need not be centred.
+    """
+    side = thumbnails.shape[-1]
+    frequency = torch.hypot(torch.fft.fftfreq(side)[:, None] * side, torch.fft.rfftfreq(side)[None] * side)
+    low, high = LEFT_RIGHT_BAND
+    gain = torch.exp(-((frequency / high) ** 2) / 2) * (1 - torch.exp(-((frequency / low) ** 2) / 2))
+    spectra = torch.fft.rfft2(thumbnails) * gain.to(thumbnails.device)
+    filtered = torch.fft.irfft2(spectra, s=(side, side))
+    mirrored = torch.fft.rfft2(filtered.flip(1))
+    correlation = torch.fft.irfft2(torch.fft.rfft2(filtered) * mirrored.conj(), s=(side, side))[:, :, 0]
+    moves = torch.arange(-(side // 8), side // 8 + 1, device=thumbnails.device)  # the move is twice that of the axis
+    energy = (filtered**2).sum(dim=(1, 2)).clamp_min(1e-12)
+    return correlation[:, moves].amax(dim=1) / energy
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:

@@ -12,9 +12,8 @@ from vqdist.data.augmentation import AXES
 from vqdist.data.loading.batch import to_images
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.pass_progress import show_pass
-from vqdist.evaluation.samples.copies import NEAR_COPY
 from vqdist.evaluation.samples.sample_folder import SampleFolder
-from vqdist.evaluation.samples.slice_statistics import THUMBNAIL, SliceStatistics
+from vqdist.evaluation.samples.slice_statistics import SliceStatistics
 from vqdist.evaluation.samples.volume_statistics import VolumeStatistics, measure_drift
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_batches
@@ -22,6 +21,7 @@ from vqdist.metrics.images import round_to_uint8
 from vqdist.models.vqvae import VQVAE
 
 SLICES_PER_PASS = 16
+NEAR_COPY = 0.5  # of the median distance of real volumes that are not in train
 
 Thumbnail = npt.NDArray[np.float32]  # (THUMBNAIL, THUMBNAIL)
 Volume = list[int]  # numbers of its slices, from bottom to top
@@ -106,7 +106,7 @@ def count_volume_copies(
 def _read_thumbnails(statistics: SliceStatistics, volume: Volume) -> dict[int, Thumbnail]:
     """Return slice number -> thumbnail."""
     numbers = statistics.slice_numbers[volume].tolist()
-    images = statistics.thumbnails[volume].reshape(-1, THUMBNAIL, THUMBNAIL)
+    images = statistics.thumbnails[volume].astype(np.float32) / 255
     return dict(zip(numbers, images, strict=True))
 
 

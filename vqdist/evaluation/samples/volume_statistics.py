@@ -102,6 +102,9 @@ def measure_drift(sets: Mapping[str, SliceStatistics]) -> dict[str, Any]:
 def _compare(
     found: SliceStatistics, real: SliceStatistics, numbers: npt.NDArray[np.int64], scaling: Scaling
 ) -> float | None:
-    """Return the energy distance of the features at some slice numbers; None with fewer than two slices."""
-    chosen = [statistics.features[np.isin(statistics.slice_numbers, numbers)] for statistics in (found, real)]
-    return None if min(map(len, chosen)) < 2 else energy_distance(*(scaling(features) for features in chosen))
+    """Return the energy distance of the features at some slice numbers; None with slices of fewer than two subjects."""
+    ours, others = (np.isin(statistics.slice_numbers, numbers) for statistics in (found, real))
+    distance = energy_distance(
+        scaling(found.features[ours]), scaling(real.features[others]), found.subjects[ours], real.subjects[others]
+    )
+    return None if distance is None else distance.mean

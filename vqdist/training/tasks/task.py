@@ -52,12 +52,14 @@ class Task(ABC):
         name: of the task in the configuration.
         config_type: the keys of the `model` section.
         memory_format: of the model's weights on CPUs; on GPUs it is channels_last.
+        chosen_by: validate metric by which the best model of a run is chosen; lower is better.
         model: set by `build`.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type[ModelConfig]]
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
+    chosen_by: ClassVar[str] = "loss"
     model: nn.Module
 
     def __init__(self, config: RunConfig, manifest: Manifest, data_dir: Path, device: torch.device) -> None:

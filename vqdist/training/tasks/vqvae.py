@@ -15,8 +15,8 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.seeds import derive_seed
-from vqdist.metrics.codes import codes_used, count_codes, perplexity
-from vqdist.metrics.images import MIN_SSIM_SIZE, compute_image_metrics
+from vqdist.metrics.codes import codes_used, count_brain_codes, count_codes, perplexity
+from vqdist.metrics.images import MIN_SSIM_SIZE, brain_mask, compute_image_metrics
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import build_pairs
 from vqdist.training.tasks.task import Losses, Task
@@ -25,6 +25,7 @@ PREVIEW_COLUMNS = 8
 FIRST_CODES_BATCH = 16
 FIRST_LATENTS_PER_CODE = 16
 USAGE = "codebook/usage"
+BRAIN_USAGE = "codebook/usage_brain"
 
 
 class VQVAETask(Task):
@@ -33,6 +34,8 @@ class VQVAETask(Task):
     name = "vqvae"
     config_type = VQVAEConfig
     memory_format = torch.channels_last
+    # About half of the loss is that of the codebook, which says nothing about the images.
+    chosen_by = "image_loss"
     model: VQVAE
 
     @classmethod
@@ -92,8 +95,13 @@ class VQVAETask(Task):
         output = model(images, batch.positions, weights)
         if training:
             return Losses(output.losses)
-        terms = output.losses | compute_image_metrics(images, output.recon)
-        return Losses(terms, {USAGE: count_codes(output.codes, self.model.num_codes)})
+        image_loss = output.losses["loss"] - output.losses["codebook_loss"]
+        terms = output.losses | {"image_loss": image_loss} | compute_image_metrics(images, output.recon)
+        counts = {
+            USAGE: count_codes(output.codes, self.model.num_codes),
+            BRAIN_USAGE: count_brain_codes(output.codes, brain_mask(images), self.model.num_codes),
+        }
+        return Losses(terms, counts)
 
     def buffers_to_reduce(self) -> list[Tensor]:
         return self.model.quantizer.pending
@@ -117,6 +125,8 @@ class VQVAETask(Task):
         metrics = {}
         if totals[USAGE].sum() > 0:
             metrics = {"perplexity": perplexity(totals[USAGE]), "codes_used": codes_used(totals[USAGE])}
+        if BRAIN_USAGE in totals and totals[BRAIN_USAGE].sum() > 0:
+            metrics["perplexity_brain"] = perplexity(totals[BRAIN_USAGE])
         if "restarts" in totals:
             metrics["restarts"] = totals["restarts"].item()
         return metrics
