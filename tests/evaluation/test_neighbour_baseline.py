@@ -61,4 +61,4 @@ def test_the_weights_are_the_most_likely_ones() -> None:
         return -float(np.log(weights @ parts).sum())
 
     best = minimize(loss, np.zeros(3)).x
-    np.testing.assert_allclose(fit_weights(parts), np.exp(best) / np.exp(best).sum(), atol=0.01)
+    np.testing.assert_allclose(fit_weights(parts.T), np.exp(best) / np.exp(best).sum(), atol=0.01)

@@ -17,7 +17,8 @@ BY_SLICE = "real slices 2 different ones; the distances include the differences 
 
 
 def sampled(labels: list[int], slices: list[int]) -> SampleFolder:
-    return SampleFolder([Path(f"{n}.png") for n in range(len(labels))], np.array(slices), np.array(labels))
+    names = [f"{n}.png" for n in range(len(labels))]
+    return SampleFolder([Path(name) for name in names], np.array(slices), np.array(labels), np.array(names))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def test_the_report_of_sampled_volumes(tmp_path: Path, capsys: pytest.CaptureFix
     prior, out = save_prior(tmp_path / "prior", codes, condition="slice", context="previous"), tmp_path / "out"
     prepare_volume_sampling(SampleOptions(prior=prior, out=out, volumes=2), ALONE).run(ALONE)
     words = ["--run", prior, "--data", codes, "--samples", out, "--figures", tmp_path / "figures", "--device", "cpu"]
+    words += ["--split", "test"]
     capsys.readouterr()
     assert run_command(evaluate.main, [str(word) for word in words]) == 0
     written = capsys.readouterr()
@@ -48,12 +49,12 @@ def test_the_report_of_sampled_volumes(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def describe(thumbnails: np.ndarray) -> SliceStatistics:
-    """Return statistics of volumes (V, S, 64, 64)."""
+    """Return statistics of volumes (V, S, 64, 64) with grey values in [0, 1]."""
     V, S = thumbnails.shape[:2]
     empty = {field.name: np.zeros((V * S, 1)) for field in fields(SliceStatistics)}
     numbers = np.tile(np.arange(S), V)
-    flat = thumbnails.reshape(V * S, -1).astype(np.float32)
-    return SliceStatistics(**(empty | {"thumbnails": flat, "slice_numbers": numbers}))
+    images = (thumbnails.reshape(V * S, *thumbnails.shape[2:]) * 255).round().astype(np.uint8)
+    return SliceStatistics(**(empty | {"thumbnails": images, "slice_numbers": numbers}))
 
 
 def test_copies_of_whole_volumes() -> None:
@@ -62,6 +63,7 @@ def test_copies_of_whole_volumes() -> None:
     samples[0] = train[1] + 0.01  # a copy
     samples[1] = train[2, :, ::-1]  # mirrored
     samples[2, :2] = train[0, :2]  # two of three slices
+    train, test, samples = ((slices.clip(0, 1) * 255).round() / 255 for slices in (train, test, samples))
     sets = {"train": describe(train), "test": describe(test), "samples": describe(samples)}
     volumes = {name: np.arange(len(found)).reshape(-1, 3).tolist() for name, found in sets.items()}
     report = count_volume_copies(sets, volumes)

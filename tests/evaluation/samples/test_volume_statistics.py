@@ -46,7 +46,8 @@ def build_set(seed: int, shift: float = 0.0) -> SliceStatistics:
     numbers = np.tile(np.arange(32), 12)
     features = rng.normal(size=(len(numbers), 20)) + shift * numbers[:, None] / 31
     empty = {field.name: np.zeros((len(numbers), 1)) for field in fields(SliceStatistics)}
-    return SliceStatistics(**(empty | {"features": features, "slice_numbers": numbers}))
+    subjects = np.repeat([f"volume {seed} {number}" for number in range(12)], 32)
+    return SliceStatistics(**(empty | {"features": features, "slice_numbers": numbers, "subjects": subjects}))
 
 
 def test_the_drift_compares_the_last_slices_with_the_first() -> None:
