@@ -28,9 +28,9 @@ def compare_features(sets: Sets) -> dict[str, Any]:
     rows = {name: _choose_rows(len(statistics)) for name, statistics in sets.items()}
 
     def measure(first: str, second: str) -> Summary:
-        features = [scaling(sets[name].features[rows[name]]) for name in (first, second)]
-        subjects = [sets[name].subjects[rows[name]] for name in (first, second)]
-        return to_summary(energy_distance(*features, *subjects))
+        one, other = (scaling(sets[name].features[rows[name]]) for name in (first, second))
+        owners, others = (sets[name].subjects[rows[name]] for name in (first, second))
+        return to_summary(energy_distance(one, other, owners, others))
 
     pairs = [(name, "test") for name in sets if name != "test"] + [("samples", "train")]
     return {

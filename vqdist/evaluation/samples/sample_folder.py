@@ -53,8 +53,8 @@ class SampleFolder:
             expected = "at least two slices, as vqdist sample writes them"
             raise DataError.of(str(folder), f"{len(found)} PNGs", expected)
         slice_numbers, labels, subjects = zip(*found.values(), strict=True)
-        numbers = np.array([slice_numbers, labels], np.int64)
-        return cls([folder / name for name in found], *numbers, np.array(subjects))
+        paths = [folder / name for name in found]
+        return cls(paths, np.array(slice_numbers, np.int64), np.array(labels, np.int64), np.array(subjects))
 
     def __len__(self) -> int:
         return len(self.paths)
