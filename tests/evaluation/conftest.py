@@ -26,3 +26,9 @@ def codes(tmp_path_factory: pytest.TempPathFactory, vqvae: Path, images: Path) -
 def prior(tmp_path_factory: pytest.TempPathFactory, codes: Path) -> Path:
     """A PixelCNN conditioned on the slice number."""
     return save_prior(tmp_path_factory.mktemp("evaluation") / "prior", codes, condition="slice")
+
+
+@pytest.fixture(autouse=True)
+def few_calibration_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calibration of near copies is tested in samples/test_copies.py."""
+    monkeypatch.setattr("vqdist.evaluation.samples.comparison.CALIBRATION_SLICES", 1)

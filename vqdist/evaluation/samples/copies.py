@@ -24,7 +24,7 @@ _BATCH = 8
 # are known for every dataset, and a few leaked slices among the real ones do not change the percentile.
 _REAL_PERCENTILE = 95
 LIMIT_RULE = f"middle between 1 and the {_REAL_PERCENTILE}th percentile of the real slices that are not in train"
-CALIBRATION_SLICES = 12  # evenly spaced in train
+CALIBRATION_SLICES = 6  # evenly spaced in train
 
 Integers = npt.NDArray[np.int64]
 
