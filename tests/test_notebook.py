@@ -26,7 +26,7 @@ def test_the_notebook_is_stored_without_outputs() -> None:
     assert len({cell["id"] for cell in CELLS}) == len(CELLS)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1400)  # for a busy machine
 def test_the_cells_run(tmp_path: Path) -> None:
     program = "\n".join(read_code())
     assert '--train.max_steps", 150' in program
