@@ -13,7 +13,7 @@ _BACKGROUND = 96
 
 
 def build_views(slices: Tensor, spacing: Sequence[float]) -> npt.NDArray[np.uint8]:
-    """Return the middle axial, sagittal and coronal plane of a volume, side by side and above each other.
+    """Return the middle axial, sagittal and coronal plane of a volume, one below the other.
 
     The axial plane is a slice as it is. The two others have the top of the head above; the back is on the left in the
     sagittal plane, the subject's left in the coronal one. All three have the same scale.
@@ -34,7 +34,7 @@ def build_views(slices: Tensor, spacing: Sequence[float]) -> npt.NDArray[np.uint
     )
     pixel_mm = min(row_mm, column_mm)
     axial, sagittal, coronal = (to_uint8(_scale(plane, *(mm / pixel_mm for mm in sides))) for plane, *sides in planes)
-    return _beside(axial, _above(sagittal, coronal))
+    return _stack(axial, sagittal, coronal)
 
 
 def _scale(plane: Tensor, rows: float, columns: float) -> Tensor:
@@ -42,15 +42,10 @@ def _scale(plane: Tensor, rows: float, columns: float) -> Tensor:
     return plane if size == list(plane.shape[1:]) else F.interpolate(plane[None], size, mode="bilinear")[0]
 
 
-def _above(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return _beside(first.transpose(0, 2, 1), second.transpose(0, 2, 1)).transpose(0, 2, 1)
-
-
-def _beside(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    height = max(first.shape[1], second.shape[1])
-    padded = [
-        np.pad(part, ((0, 0), (0, height - part.shape[1]), (0, 0)), constant_values=_BACKGROUND)
-        for part in (first, second)
-    ]
-    gap = np.full((first.shape[0], height, 2 * GAP_PIXELS), _BACKGROUND, np.uint8)
-    return np.concatenate([padded[0], gap, padded[1]], axis=2)
+def _stack(*parts: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    width = max(part.shape[2] for part in parts)
+    rows: list[npt.NDArray[np.uint8]] = []
+    for part in parts:
+        padding = ((0, 0), (0, 2 * GAP_PIXELS), (0, width - part.shape[2]))
+        rows.append(np.pad(part, padding, constant_values=_BACKGROUND))
+    return np.concatenate(rows, axis=1)[:, : -2 * GAP_PIXELS]
