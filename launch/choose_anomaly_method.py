@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, float]] = {
     "without deviation": {"deviation_weight": 0.0},
     "without bits": {"bits_weight": 0.0},
     "twice the residual": {"residual_weight": 1.0},
-    "twice the deviation": {"deviation_weight": 1.0},
+    "twice the deviation": {"deviation_weight": 0.5},
     "twice the range": {"outside_weight": 2.0},
     "twice the bits": {"bits_weight": 0.5},
     "not smoothed": {"map_blur": 0.0},

@@ -64,7 +64,7 @@ class ScoringMethod:
     outside_floor: float = 0.01
     bits_floor: float = 1.0
     residual_weight: float = 0.5
-    deviation_weight: float = 0.5
+    deviation_weight: float = 0.25
     outside_weight: float = 1.0
     bits_weight: float = 0.25
     map_scale: float = 5.0
