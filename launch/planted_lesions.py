@@ -39,7 +39,7 @@ class Disc(NamedTuple):
 
     def share(self, size: float, softness: float) -> Floats:
         """Return the share of the disc of `size` radii in each pixel, with an edge of some pixels."""
-        return 1 / (1 + np.exp((self.distance - size) * self.radius / softness))
+        return 1 / (1 + np.exp(((self.distance - size) * self.radius / softness).clip(-50, 50)))
 
 
 def plant_lesion(image: npt.NDArray[np.uint8], kind: str, rng: np.random.Generator) -> Lesion:
