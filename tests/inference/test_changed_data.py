@@ -11,7 +11,7 @@ from support import ALONE, save_prior, save_vqvae, write_codes, write_images
 from support.datasets import FEW, write_image_set
 
 from vqdist.config.command_options import EncodeOptions
-from vqdist.evaluation.anomaly.training_deviation import report_changed_slices
+from vqdist.inference.anomaly.training_slices import report_changed_slices
 from vqdist.inference.changed_data import describe_doubt
 from vqdist.inference.encoding import prepare_encoding
 

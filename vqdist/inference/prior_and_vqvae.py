@@ -12,6 +12,7 @@ from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import find_output_problems
 from vqdist.foundation.errors import collect
+from vqdist.inference.augmented_views import View
 from vqdist.inference.condition_words import read_words, split_words
 from vqdist.inference.conditions import Value
 from vqdist.inference.picture_frame import PictureFrame
@@ -62,22 +63,32 @@ class PriorAndVQVAE:
         self.prior.to(device)
         self.vqvae.to(device)
 
-    def add_previous(self, known: MapConditions, source: SliceSource, numbers: Sequence[int]) -> MapConditions:
+    def add_previous(
+        self,
+        known: MapConditions,
+        source: SliceSource,
+        numbers: Sequence[int],
+        views: Sequence[View] = (View(),),
+    ) -> MapConditions:
         """Return the conditions of some slices with the codes of the previous slices, if the prior reads them.
 
         Args:
             known: the other conditions of these slices.
+            views: of each slice; the conditions of all slices under one view come before those under the next.
         """
+        known = known.select([place for _ in views for place in range(len(numbers))])
         if not self.prior.reads_previous:
             return known
-        codes = torch.full((len(numbers), *self.grid), NO_CODE)
+        codes = torch.full((len(views), len(numbers), *self.grid), NO_CODE)
         before = [int(source.previous[number]) for number in numbers]
         places = [place for place, number in enumerate(before) if number != NO_PREVIOUS]
         if places:
             pixels = [source.read(before[place]) for place in places]
             images = torch.stack([PictureFrame(found.shape[1:], self.image_size).to_model(found) for found in pixels])
-            codes[places] = self.vqvae.encode(images.to(self.device)).cpu()
-        return replace(known, previous=codes)
+            for number, view in enumerate(views):
+                shifted = torch.stack([view.apply(image) for image in images])
+                codes[number, places] = self.vqvae.encode(shifted.to(self.device)).cpu()
+        return replace(known, previous=codes.flatten(0, 1))
 
     def read_conditions(self, words: Mapping[str, str]) -> dict[str, Value]:
         """Return the encoded values of the words of --condition, one for each name; ConfigError as `read_words`."""

@@ -5,6 +5,7 @@ The result of a slice depends on the seed, the slice and the healthy slices, not
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vqdist.config.slice_options import ScoreOptions
+from vqdist.data.open_dataset import Dataset
 from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import MANIFEST, SPLITS
 from vqdist.data.shards.shard_files import find_shards
@@ -24,7 +26,8 @@ from vqdist.inference.anomaly.maps import compute_excess, compute_score
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
 from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
-from vqdist.inference.anomaly.restoration import SliceParts, compute_parts
+from vqdist.inference.anomaly.restoration import SliceParts, compute_parts, list_shifts
+from vqdist.inference.anomaly.training_slices import TrainingSlices, find_training_images
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
@@ -91,6 +94,7 @@ class Scorer:
 
     Attributes:
         healthy: None without.
+        training: the training images of the prior; None if they are not found.
     """
 
     options: ScoreOptions
@@ -98,20 +102,27 @@ class Scorer:
     models: PriorAndVQVAE
     slices: SliceSet
     healthy: SliceSet | None
+    training: Dataset | None = None
+
+    @cached_property
+    def training_slices(self) -> TrainingSlices | None:
+        """The reference slices of all slices; None: each has those that the prior draws under its condition."""
+        return None if self.training is None else TrainingSlices.load(self.training)
 
     def draw(self, ranks: Ranks) -> dict[Condition, PriorDraws]:
-        """Draw slices of every condition that occurs. Must be called by all ranks."""
+        """Draw slices of every condition that occurs, if they are needed. Must be called by all ranks."""
+        if self.training is not None and self.healthy is not None:
+            return {}
         sets = [self.slices] if self.healthy is None else [self.slices, self.healthy]
         conditions = {found.condition(index): None for found in sets for index in range(len(found.source))}
         listed = list(conditions)
 
         def work(condition: Condition) -> PriorDraws:
-            limits = self.healthy is None
-            return draw_slices(self.models, condition, self.method.draws, self.options.seed, with_bits=limits)
+            return draw_slices(self.models, condition, self.method.draws, self.options.seed)
 
         drawn: list[PriorDraws] = []
         each = self.method.draws
-        with ProgressBar(len(listed) * each, unit="slices", label="draw slices of the prior") as shown:
+        with ProgressBar(len(listed) * each, unit="slices", label="reference slices") as shown:
             for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
                 drawn.append(found)
                 shown.advance(each)
@@ -157,15 +168,23 @@ class Scorer:
             loaded = [self._load(slices, index) for index in batch]
             images = torch.stack([image for _, image in loaded]).to(self.models.device)
             bounds = torch.tensor([limits.find(slices.number(index)) for index in batch])
-            conditions = self.models.add_previous(slices.conditions.select(batch), slices.source, batch)
-            drawn = [draws[slices.condition(index)] for index in batch]
-            parts = compute_parts(self.models, images, bounds, conditions, noise, drawn, self.method)
+            views = list_shifts(self.models.vqvae.downsample, self.method)
+            known = slices.conditions.select(batch)
+            conditions = self.models.add_previous(known, slices.source, batch, views)
+            references = [self._find_references(slices, index, draws) for index in batch]
+            parts = compute_parts(self.models, images, bounds, conditions, noise, references, self.method)
             return [(shape, part) for (shape, _), part in zip(loaded, parts, strict=True)]
 
         with ProgressBar(len(slices.source), unit="slices", label=label) as shown:
             for results in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], work):
                 yield from results
                 shown.advance(len(results))
+
+    def _find_references(self, slices: SliceSet, index: int, draws: Mapping[Condition, PriorDraws]) -> Tensor:
+        if self.training_slices is None:
+            return draws[slices.condition(index)].images
+        subject = slices.source.infos[index].subject
+        return self.training_slices.near(slices.number(index), self.method.reference_reach, without=subject)
 
     def _load(self, slices: SliceSet, index: int) -> tuple[tuple[int, ...], Tensor]:
         pixels = slices.source.read(index)
@@ -179,7 +198,7 @@ def score_slice(
     """Return the result of a slice from its parts."""
     info, number = scorer.slices.source.infos[index], scorer.slices.number(index)
     usual = ASSUMED if calibration is None else calibration.reference.statistics(number, without=info.subject)
-    excess = compute_excess(parts, usual, scorer.method)
+    excess = compute_excess(parts.signals, parts.brain, usual, scorer.method)
     score = compute_score(excess, parts.brain, scorer.method)
     p_value = None if calibration is None else calibration.p_value(score)
     flagged = None if calibration is None else score > calibration.threshold
@@ -212,7 +231,10 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
         false_positive_rate=options.false_positive_rate,
     )
     models.to(ranks.device)
-    return Scorer(options, method, models, slices, healthy)
+    named = [split_healthy(options.healthy)[0]] if options.healthy is not None else []
+    named += [options.data] if options.data is not None else []
+    training = find_training_images(options.prior, named, image_size=models.image_size, channels=channels)
+    return Scorer(options, method, models, slices, healthy, training)
 
 
 def split_healthy(text: str) -> tuple[Path, str]:

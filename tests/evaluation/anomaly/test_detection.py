@@ -9,6 +9,7 @@ from vqdist.evaluation.anomaly.figures import MapExample, draw_examples, draw_pr
 from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.restoration import SliceParts
+from vqdist.inference.anomaly.signals import Signals
 
 METHOD = ScoringMethod(top_share=0.1)
 S = 16
@@ -23,7 +24,7 @@ def build_parts(seed: int, truth: torch.Tensor | None = None) -> SliceParts:
     if truth is not None:
         image = torch.where(truth, 0.9, image)
     bits = torch.rand(4, 4, generator=generator)
-    return SliceParts(image, recon, recon, image[0] > 0, bits, torch.zeros(S, S), torch.zeros(S, S))
+    return SliceParts(image, recon, recon, image[0] > 0, bits, Signals(*torch.zeros(5, S, S)))
 
 
 def build_truth(row: int) -> torch.Tensor:

@@ -1,47 +1,63 @@
 """Maps and scores from residuals and bits."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from vqdist.inference.anomaly.maps import compute_excess, compute_score, enlarge, to_map
 from vqdist.inference.anomaly.method import ScoringMethod
-from vqdist.inference.anomaly.reference import ASSUMED, HealthySlice, PlaceStatistics
+from vqdist.inference.anomaly.reference import ASSUMED, PlaceStatistics
+from vqdist.inference.anomaly.signals import Signals
+from vqdist.metrics.smoothing import smooth
 
 METHOD = ScoringMethod(
-    residual_floor=0.1, deviation_floor=0.5, bits_floor=1.0, deviation_weight=0.5, bits_weight=0.5, map_scale=5.0,
-    top_share=0.1,
+    residual_floor=0.1, deviation_floor=0.5, distance_floor=0.1, bits_floor=1.0, deviation_weight=0.5,
+    residual_weight=2.0, outside_floor=0.1, outside_weight=3.0,
+    bits_weight=0.5, map_blur=0.0, map_scale=5.0, top_share=0.1,
 )  # fmt: skip
 
 
-def build_slice(residual: float, deviation: float, bits: float) -> HealthySlice:
-    brain = torch.ones(8, 8, dtype=torch.bool)
-    brain[0] = False
-    maps = (torch.full((8, 8), residual), torch.full((8, 8), deviation), torch.full((2, 2), bits))
-    return HealthySlice("a", 0, *maps, brain)
+BRAIN = torch.ones(8, 8, dtype=torch.bool)
+BRAIN[0] = False
 
 
-def build_usual() -> PlaceStatistics:
-    values = {(8, 8): (0.2, 0.1, 1.0, 0.5), (2, 2): (3.0, 1.0)}
-    return PlaceStatistics(*(torch.full(shape, value) for shape, group in values.items() for value in group))
+def build_signals(distance: float, deviation: float, outside: float, residual: float, bits: float) -> Signals:
+    return Signals(*(torch.full((8, 8), value) for value in (distance, deviation, outside, residual, bits)))
+
+
+USUAL = PlaceStatistics(build_signals(0.3, 1.0, 0.0, 0.2, 3.0), build_signals(0.2, 0.5, 0.1, 0.1, 1.0))
 
 
 def test_an_excess_counts_healthy_standard_deviations_and_more_where_codes_are_unlikely() -> None:
-    def compute(residual: float, deviation: float, bits: float) -> torch.Tensor:
-        return compute_excess(build_slice(residual, deviation, bits), build_usual(), METHOD)
+    def compute(*values: float) -> torch.Tensor:
+        return compute_excess(build_signals(*values), BRAIN, USUAL, METHOD)
 
-    usual = compute(0.6, 3.0, 3.0)
-    torch.testing.assert_close(usual[1:], torch.full((7, 8), 0.4 / 0.2 + 0.5 * 2.0 / 1.0))
-    assert (usual[0] == 0).all()  # outside the brain
-    torch.testing.assert_close(compute(0.6, 3.0, 7.0), usual * (1 + 0.5 * 4 / 2))
-    torch.testing.assert_close(compute(0.0, 3.0, 3.0)[1:], torch.full((7, 8), 1.0))  # no compensation below the mean
-    assert (compute(0.1, 0.9, 9.0) == 0).all()
+    unlikely = compute(0.9, 3.0, 0.4, 0.6, 3.0)
+    expected = 0.6 / (0.2 + 0.1) + 0.5 * 2.0 / (0.5 + 0.5) + 3.0 * 0.4 / (0.1 + 0.1) + 2.0 * 0.4 / (0.1 + 0.1)
+    torch.testing.assert_close(unlikely[1:], torch.full((7, 8), expected))
+    assert (unlikely[0] == 0).all()  # outside the brain
+    torch.testing.assert_close(compute(0.9, 3.0, 0.4, 0.6, 7.0), unlikely * (1 + 0.5 * 4 / (1.0 + 1.0)))
+    torch.testing.assert_close(compute(0.0, 3.0, 0.0, 0.0, 3.0)[1:], torch.full((7, 8), 1.0))  # none below the mean
+    assert (compute(0.2, 0.9, 0.0, 0.1, 9.0) == 0).all()
+
+
+def test_a_map_is_smoothed_and_0_outside_the_brain() -> None:
+    distance = torch.full((8, 8), 0.3)
+    distance[2, 4] = 9.0
+    signals = build_signals(0.3, 1.0, 0.0, 0.2, 3.0)._replace(distance=distance)
+    sharp = compute_excess(signals, BRAIN, USUAL, METHOD)
+    blurred = compute_excess(signals, BRAIN, USUAL, replace(METHOD, map_blur=1 / 8))
+    expected = smooth(sharp, 1.0)
+    torch.testing.assert_close(blurred[1:], expected[1:])
+    assert float(expected[0].max()) > 0.1
+    assert (blurred[0] == 0).all()
 
 
 def test_without_healthy_slices_the_statistics_are_assumed() -> None:
-    found = compute_excess(build_slice(0.29, 0.8, 2.0), ASSUMED, METHOD)
-    torch.testing.assert_close(found[1:], torch.full((7, 8), 0.29 / 0.13))
+    found = compute_excess(build_signals(0.06, 0.8, 0.0, 0.29, 2.0), BRAIN, ASSUMED, METHOD)
+    torch.testing.assert_close(found[1:], torch.full((7, 8), 2.0 * (0.29 - 0.03) / (0.03 + 0.1)))
 
 
 def test_a_map_keeps_the_order_and_is_in_0_to_1() -> None:

@@ -6,13 +6,14 @@ import torch
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice, find_neighbours
+from vqdist.inference.anomaly.signals import Signals
 
 METHOD = ScoringMethod(neighbours=1, reference_blur=0.0, restore_percentile=50)
 
 
 def build_slice(subject: str, number: int | None, value: float) -> HealthySlice:
-    residual, bits = torch.full((8, 8), value).half(), torch.full((2, 2), 10 * value)
-    return HealthySlice(subject, number, residual, residual * 2, bits, torch.ones(8, 8, dtype=torch.bool))
+    signals = Signals(*(torch.full((8, 8), factor * value).half() for factor in (1, 2, 3, 4, 10)))
+    return HealthySlice(subject, number, signals, torch.ones(8, 8, dtype=torch.bool))
 
 
 def test_neighbours() -> None:
@@ -27,15 +28,15 @@ def test_statistics_of_the_neighbours_without_a_subject() -> None:
     slices = [build_slice("a", 0, 1.0), build_slice("b", 1, 3.0), build_slice("c", 1, 5.0), build_slice("c", 7, 50.0)]
     reference = HealthyReference(slices, METHOD)
     usual = reference.statistics(0)
-    torch.testing.assert_close(usual.residual_mean, torch.full((8, 8), 3.0))
-    torch.testing.assert_close(usual.residual_std, torch.full((8, 8), np.std([1.0, 3.0, 5.0]), dtype=torch.float32))
-    torch.testing.assert_close(usual.bits_mean, torch.full((2, 2), 30.0))
-    torch.testing.assert_close(usual.deviation_mean, torch.full((8, 8), 6.0))
+    for mean, std, factor in zip(usual.mean, usual.std, (1, 2, 3, 4, 10), strict=True):
+        torch.testing.assert_close(mean, torch.full((8, 8), 3.0 * factor))
+        expected = torch.full((8, 8), factor * np.std([1.0, 3.0, 5.0]), dtype=torch.float32)
+        torch.testing.assert_close(std, expected)
     without = reference.statistics(0, without="c")
-    torch.testing.assert_close(without.residual_mean, torch.full((8, 8), 2.0))
+    torch.testing.assert_close(without.mean.distance, torch.full((8, 8), 2.0))
     only = reference.statistics(7, without="c")  # the only subject near this number stays
-    torch.testing.assert_close(only.residual_mean, torch.full((8, 8), 50.0))
-    torch.testing.assert_close(reference.statistics(0).residual_mean, torch.full((8, 8), 3.0))
+    torch.testing.assert_close(only.mean.distance, torch.full((8, 8), 50.0))
+    torch.testing.assert_close(reference.statistics(0).mean.distance, torch.full((8, 8), 3.0))
 
 
 def test_limits_are_percentiles_over_neighbouring_slices() -> None:

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from support.lesions import draw_brain, plant_lesion
 
-from vqdist.inference.anomaly.maps import compute_excess, compute_score
+from vqdist.inference.anomaly.maps import compute_excess, compute_score, enlarge
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.prior_draws import Condition, draw_slices
 from vqdist.inference.anomaly.reference import HealthyReference, HealthySlice
-from vqdist.inference.anomaly.restoration import compare, compute_parts
+from vqdist.inference.anomaly.restoration import compare, compute_parts, list_shifts, restore, shift_back
 from vqdist.inference.prior_and_vqvae import PriorAndVQVAE
 from vqdist.inference.sampling import draw_noise
 from vqdist.metrics.detection import build_curve, measure_detection
@@ -53,9 +53,10 @@ def models() -> PriorAndVQVAE:
 
 def compute(models: PriorAndVQVAE, images: torch.Tensor) -> list:
     noise = draw_noise(range(METHOD.restorations), 64, 32, 0)
-    draws = [draw_slices(models, Condition(None, None), METHOD.draws, 0)] * len(images)
+    references = [draw_slices(models, Condition(None, None), METHOD.draws, 0).images] * len(images)
     with torch.inference_mode():
-        return compute_parts(models, images, torch.full((len(images),), LIMIT), MapConditions(), noise, draws, METHOD)
+        limits = torch.full((len(images),), LIMIT)
+        return compute_parts(models, images, limits, MapConditions(), noise, references, METHOD)
 
 
 def test_lesions_are_found_and_removed(models: PriorAndVQVAE) -> None:
@@ -65,14 +66,11 @@ def test_lesions_are_found_and_removed(models: PriorAndVQVAE) -> None:
     images = torch.from_numpy(np.stack([image for image, _ in planted]))[:, None].float() / 255
     truth = torch.from_numpy(np.stack([mask for _, mask in planted]))
     usual = compute(models, healthy)
-    slices = [
-        HealthySlice(str(index), None, part.residual, part.deviation, part.bits, part.brain)
-        for index, part in enumerate(usual)
-    ]
+    slices = [HealthySlice(str(index), None, part.signals, part.brain) for index, part in enumerate(usual)]
     reference, found = HealthyReference(slices, METHOD), compute(models, images)
     subjects = [str(index) for index in range(len(found))]
     excess = [
-        compute_excess(part, reference.statistics(None, without=subject), METHOD)
+        compute_excess(part.signals, part.brain, reference.statistics(None, without=subject), METHOD)
         for part, subject in zip(found, subjects, strict=True)
     ]
     inside = torch.stack([part.brain for part in found])
@@ -84,42 +82,73 @@ def test_lesions_are_found_and_removed(models: PriorAndVQVAE) -> None:
     error_before = (images[:, 0] - healthy[:, 0])[truth][dark_or_bright].abs().mean()
     assert (restored - healthy[:, 0])[truth][dark_or_bright].abs().mean() < 0.7 * error_before
     scores = [compute_score(values, part.brain, METHOD) for values, part in zip(excess, found, strict=True)]
-    own = [
-        compute_score(
-            compute_excess(part, reference.statistics(None, without=part.subject), METHOD), part.brain, METHOD
-        )
-        for part in slices
-    ]
+    own = []
+    for part in slices:
+        usual_there = reference.statistics(None, without=part.subject)
+        own.append(compute_score(compute_excess(part.signals, part.brain, usual_there, METHOD), part.brain, METHOD))
     assert np.mean([a > b for a, b in zip(scores, own, strict=True)]) >= 0.8
 
 
 def test_a_slice_does_not_depend_on_the_others(models: PriorAndVQVAE) -> None:
     images = stack(range(46, 47))
     together, alone = compute(models, images)[2], compute(models, images[2:3])[0]
-    torch.testing.assert_close(together.residual, alone.residual, atol=1e-5, rtol=0)
     torch.testing.assert_close(together.bits, alone.bits, atol=1e-4, rtol=0)
+    for first, second in zip(together.signals, alone.signals, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
+
+
+def test_shifted_copies_return_to_their_place() -> None:
+    views = list_shifts(8, ScoringMethod(shifts=2))
+    assert [(view.down, view.right) for view in views] == [(0, 0), (0, -4), (-4, 0), (-4, -4)]
+    assert len(list_shifts(4, ScoringMethod(shifts=1))) == 1
+    assert len(list_shifts(1, ScoringMethod(shifts=2))) == 1  # no shift by less than a pixel
+    image = F.pad(torch.rand(1, 16, 16), (8,) * 4)
+    moved = torch.stack([view.apply(image) for view in views] * 2)
+    assert torch.equal(shift_back(moved, views), image.expand(8, 1, 32, 32))
+    assert not torch.equal(moved[1], image)
+
+
+def test_restorations_are_those_of_the_prior_for_each_shifted_copy(models: PriorAndVQVAE) -> None:
+    codes = torch.randint(32, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0))  # 2 copies of 3 slices
+    noise, limits = draw_noise(range(5), 64, 32, 1), torch.tensor([2.0, 4.0, 6.0])
+    restored, bits = restore(models, codes, limits, MapConditions(), noise, METHOD)
+    assert restored.shape == (3, 5, 8, 8)
+    for index in range(3):
+        for number in range(5):
+            expected, cost = models.prior.restore_with_bits(
+                codes[number % 2, index][None], float(limits[index]), noise[number][None]
+            )
+            assert torch.equal(restored[index, number], expected[0])
+            assert float(bits[index, number]) == pytest.approx(float(cost.sum()), rel=1e-4)
+
+
+def test_the_bits_of_shifted_copies_are_averaged(models: PriorAndVQVAE) -> None:
+    images = stack(range(47, 48))[:1]
+    views = list_shifts(4, METHOD)
+    expected = torch.zeros(32, 32)
+    for view in views:
+        bits = models.count_bits(models.vqvae.encode(view.apply(images[0])[None]), MapConditions())
+        expected += shift_back(enlarge(bits[0], 32)[None, None], [view])[0, 0] / len(views)
+    torch.testing.assert_close(compute(models, images)[0].signals.bits, expected, atol=1e-4, rtol=0)
 
 
 def test_restorations_count_by_their_likelihood() -> None:
     image, restored = torch.zeros(1, 8, 8), torch.stack([torch.full((1, 8, 8), 0.2), torch.full((1, 8, 8), 0.8)])
-    equal = compare(image, image, restored, torch.tensor([2.0, 2.0]), METHOD)
+    equal = compare(image, image[None], restored, torch.tensor([2.0, 2.0]), METHOD)
     torch.testing.assert_close(equal, torch.full((8, 8), 0.5))
-    first = compare(image, image, restored, torch.tensor([0.0, 99.0]), METHOD)
+    first = compare(image, image[None], restored, torch.tensor([0.0, 99.0]), METHOD)
     torch.testing.assert_close(first, torch.full((8, 8), 0.2))
-    with_recon = compare(image, image + 0.2, restored, torch.tensor([0.0, 99.0]), METHOD)
+    with_recon = compare(image, image[None] + 0.2, restored, torch.tensor([0.0, 99.0]), METHOD)
     torch.testing.assert_close(with_recon, torch.full((8, 8), 0.1))
+    per_copy = compare(image, torch.stack([image, image + 0.8]), restored, torch.tensor([2.0, 2.0]), METHOD)
+    torch.testing.assert_close(per_copy, torch.full((8, 8), (0.2 + 0.2 + 0.8 + 0.0) / 4))
 
 
 def test_draws_are_those_of_the_prior(models: PriorAndVQVAE) -> None:
     draws = draw_slices(models, Condition(None, None), 20, 3)
     maps = models.prior.sample(20, (8, 8), draw_noise(range(20), 64, 32, 3))
-    slices = models.vqvae.decode(maps)
-    torch.testing.assert_close(draws.mean, slices.mean(dim=0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(draws.std, slices.std(dim=0, correction=0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(draws.images / 255, models.vqvae.decode(maps), atol=0.6 / 255, rtol=0)
     assert 64 <= len(draws.bits) <= 20 * 64
-    torch.testing.assert_close(
-        draws.measure(draws.mean + 2 * draws.std.clamp(min=0.05)), torch.full((32, 32), 2.0), atol=1e-4, rtol=0
-    )
 
 
 def test_draws_of_neighbouring_slice_numbers_stay_in_range() -> None:
@@ -128,4 +157,4 @@ def test_draws_of_neighbouring_slice_numbers_stay_in_range() -> None:
     prior = PixelCNN(8, hidden=4, layers=1, condition="label+slice", num_labels=2, num_slices=3).eval()
     models = PriorAndVQVAE(prior, vqvae, 16)
     for number in (0, 2):
-        assert draw_slices(models, Condition(1, number), 5, 0).mean.shape == (1, 16, 16)
+        assert draw_slices(models, Condition(1, number), 5, 0).images.shape == (5, 1, 16, 16)

@@ -14,7 +14,7 @@ from vqdist.config.slice_options import ScoreOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.anomaly.detection import DetectionRecord
 from vqdist.evaluation.anomaly.figures import MAX_ROWS, MapExample, draw_examples, draw_precision_recall
-from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation, find_training_images, report_changed_slices
+from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import DataError, Problem
 from vqdist.foundation.progress import count_noun, print_message
@@ -22,10 +22,12 @@ from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.maps import compute_excess, compute_score, to_map
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice
+from vqdist.inference.anomaly.signals import Signals
+from vqdist.inference.anomaly.training_slices import report_changed_slices
 from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.score_files import append_line, write_slice, write_volume_map
-from vqdist.inference.scoring import ScoredSlice, Scorer, score_slice, split_healthy
+from vqdist.inference.scoring import ScoredSlice, Scorer, score_slice
 from vqdist.inference.slice_source import shorten
 from vqdist.inference.work_sharing import run_on_main
 
@@ -105,7 +107,7 @@ def run_scoring(scorer: Scorer, masks: Masks | None, ranks: Ranks) -> Report:
     """Score all slices, write the results and return the report. Must be called by all ranks."""
     if scorer.options.data is not None and ranks.is_main:
         report_changed_slices(scorer.options.prior, scorer.options.data, scorer.options.split)
-    record = DetectionRecord(scorer.method, find_deviation(scorer)) if masks is not None and ranks.is_main else None
+    record = DetectionRecord(scorer.method, fit_deviation(scorer)) if masks is not None and ranks.is_main else None
     draws = scorer.draw(ranks)
     limits = scorer.compute_limits(draws, ranks)
     calibration = calibrate(scorer, limits, draws, record, ranks)
@@ -139,14 +141,14 @@ def calibrate(
     computed = scorer.compute_parts(scorer.healthy, limits, draws, ranks, label="healthy slices")
     for index, (_, parts) in enumerate(computed):
         info, number = scorer.healthy.source.infos[index], scorer.healthy.number(index)
-        maps = (parts.residual.half(), parts.deviation.half(), parts.bits, parts.brain)
-        slices.append(HealthySlice(info.subject, number, *maps))
+        signals = Signals(*(values.half() for values in parts.signals))
+        slices.append(HealthySlice(info.subject, number, signals, parts.brain))
         if record is not None:
             kept.append(parts)
     reference, scores = HealthyReference(slices, scorer.method), []
     for index, found in enumerate(slices):
         usual = reference.statistics(found.number, without=found.subject)
-        excess = compute_excess(found, usual, scorer.method)
+        excess = compute_excess(found.signals, found.brain, usual, scorer.method)
         scores.append(compute_score(excess, found.brain, scorer.method))
         if record is not None:
             record.add_healthy(kept[index], excess, subject=found.subject, number=found.number)
@@ -205,17 +207,12 @@ def describe(scored: Scored, calibration: Calibration | None, record: DetectionR
     return report | {"figures": figures}
 
 
-def find_deviation(scorer: Scorer) -> TrainingDeviation | None:
+def fit_deviation(scorer: Scorer) -> TrainingDeviation | None:
     """Return the statistics of the training slices; None, with a message, if they are not found."""
-    options = scorer.options
-    named = [split_healthy(options.healthy)[0]] if options.healthy is not None else []
-    named += [options.data] if options.data is not None else []
-    sizes = {"image_size": scorer.models.image_size, "channels": scorer.models.vqvae.channels}
-    dataset = find_training_images(options.prior, named, **sizes)
-    if dataset is None:
+    if scorer.training is None:
         print_message("no training images found: the metrics lack the deviation from the training mean as a baseline")
         return None
-    return TrainingDeviation.fit(dataset)
+    return TrainingDeviation.fit(scorer.training)
 
 
 def list_metrics(report: Report) -> str:

@@ -1,17 +1,13 @@
 """Deviation of a slice from the training mean at each pixel, a baseline of anomaly maps."""
 
-from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from vqdist.data.loading.batch import to_images
-from vqdist.data.open_dataset import Dataset, open_dataset
-from vqdist.foundation.errors import UserError
-from vqdist.inference.changed_data import report_changed_images
+from vqdist.data.open_dataset import Dataset
 from vqdist.inference.split_loader import SplitLoader
-from vqdist.runs.run_dir import read_run_config
 
 FLOOR = 0.02  # least standard deviation, in grey values of [0, 1]
 BATCH = 64
@@ -56,46 +52,3 @@ class TrainingDeviation:
         mean = torch.stack([part[1] for part in chosen]).sum(dim=0) / count
         variance = torch.stack([part[2] for part in chosen]).sum(dim=0) / count - mean.square()
         return ((image - mean).abs() / variance.clamp(min=0).sqrt().clamp(min=FLOOR)).mean(dim=0).float()
-
-
-def find_training_images(prior: Path, candidates: list[Path], *, image_size: int, channels: int) -> Dataset | None:
-    """Return the training images of a prior: those of a candidate, or the ones that its codes were made from.
-
-    Args:
-        prior: run of the PixelCNN.
-        candidates: datasets that the user named.
-        image_size, channels: of the VQ-VAE.
-    """
-    paths = [*candidates, *_list_recorded_images(_open_recorded_codes(prior))]
-    for path in paths:
-        try:
-            dataset = open_dataset(path)
-        except (UserError, OSError):
-            continue
-        manifest, size = dataset.manifest, (image_size, image_size)
-        train = manifest.splits.get("train")
-        fits = manifest.kind == "images" and manifest.image_size == size and manifest.channels == channels
-        if fits and train is not None and train.samples > 1:
-            return dataset
-    return None
-
-
-def report_changed_slices(prior: Path, images: Path, split: str) -> None:
-    """Print a warning if a dataset is the one that the codes of a prior were encoded from, and has changed."""
-    codes = _open_recorded_codes(prior)
-    if codes is not None and any(path.resolve() == images.resolve() for path in _list_recorded_images(codes)):
-        report_changed_images(open_dataset(images), codes, split)
-
-
-def _open_recorded_codes(prior: Path) -> Dataset | None:
-    """Return the codes that the configuration of a run names, if they still exist."""
-    try:
-        return open_dataset(read_run_config(prior)["data"]["path"])
-    except (OSError, UserError, KeyError, TypeError):
-        return None
-
-
-def _list_recorded_images(codes: Dataset | None) -> list[Path]:
-    """Return the path of the images that codes were encoded from, if it is recorded."""
-    path = None if codes is None else codes.manifest.source.get("images")
-    return [Path(path)] if isinstance(path, str) else []

@@ -1,4 +1,4 @@
-"""Anomaly maps and scores from the parts of a slice and the healthy reference."""
+"""Anomaly maps and scores from the signals of a slice and the healthy reference."""
 
 import math
 
@@ -7,24 +7,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqdist.inference.anomaly.method import ScoringMethod
-from vqdist.inference.anomaly.reference import HealthySlice, PlaceStatistics
-from vqdist.inference.anomaly.restoration import SliceParts
+from vqdist.inference.anomaly.reference import PlaceStatistics
+from vqdist.inference.anomaly.signals import Signals
+from vqdist.metrics.smoothing import smooth
 
 
-def compute_excess(parts: SliceParts | HealthySlice, usual: PlaceStatistics, method: ScoringMethod) -> Tensor:
+def compute_excess(signals: Signals, brain: Tensor, usual: PlaceStatistics, method: ScoringMethod) -> Tensor:
     """Return how far each pixel exceeds what is usual, in healthy standard deviations, at least 0: (S, S).
 
-    Residual and deviation add up, and count more where the codes cost more bits than usual.
+    All signals but the bits add up, and count more where the codes cost more bits than usual. The sum is
+    smoothed.
+
+    Args:
+        brain: (S, S) bool; the result is 0 outside.
     """
-    residual = _standardise(parts.residual, usual.residual_mean, usual.residual_std + method.residual_floor)
-    deviation = _standardise(parts.deviation, usual.deviation_mean, usual.deviation_std + method.deviation_floor)
-    unlikely = _standardise(parts.bits, usual.bits_mean, usual.bits_std + method.bits_floor)
-    raised = 1 + method.bits_weight * enlarge(unlikely, residual.shape[-1])
-    return torch.where(parts.brain, (residual + method.deviation_weight * deviation) * raised, 0.0)
-
-
-def _standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    return ((values.float() - mean) / std).clamp(min=0)
+    floors = (
+        method.distance_floor,
+        method.deviation_floor,
+        method.outside_floor,
+        method.residual_floor,
+        method.bits_floor,
+    )
+    unusual = Signals(
+        *(
+            ((value.float() - mean) / (std + floor)).clamp(min=0)
+            for value, mean, std, floor in zip(signals, usual.mean, usual.std, floors, strict=True)
+        )
+    )
+    total = unusual.distance + method.deviation_weight * unusual.deviation
+    total = total + method.outside_weight * unusual.outside + method.residual_weight * unusual.residual
+    raised = total * (1 + method.bits_weight * unusual.bits)
+    return torch.where(brain, smooth(raised, method.map_blur * brain.shape[-1]), 0.0)
 
 
 def to_map(excess: Tensor, method: ScoringMethod) -> Tensor:

@@ -1,4 +1,4 @@
-"""Slices drawn from the prior: the expected slice of a condition, and the bits of likely codes."""
+"""Slices drawn from the prior: reference slices of a condition, and the bits of likely codes."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE
 from vqdist.inference.sampling import draw_noise
 from vqdist.models.map_conditions import MapConditions
 
-STD_FLOOR = 0.05  # least standard deviation of a pixel of the draws, in grey values of [0, 1]
 DARK = 0.1  # a decoded place with no brighter pixel is outside the brain
 
 
@@ -46,35 +45,25 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True)
 class PriorDraws:
-    """Statistics of slices that the prior draws under a condition.
+    """Slices that the prior draws under a condition.
 
     Attributes:
-        mean, std: (C, S, S) of the decoded slices.
+        images: (num, C, S, S) uint8.
         bits: (n,) of the drawn codes inside the brain.
     """
 
-    mean: Tensor
-    std: Tensor
+    images: Tensor
     bits: npt.NDArray[np.float32]
 
-    def measure(self, image: Tensor) -> Tensor:
-        """Return how many standard deviations each pixel of a slice (C, S, S) is from the mean of the draws: (S, S)."""
-        return ((image - self.mean).abs() / self.std.clamp(min=STD_FLOOR)).mean(dim=0)
 
-
-def draw_slices(
-    models: PriorAndVQVAE, condition: Condition, num: int, seed: int, *, with_bits: bool = True
-) -> PriorDraws:
+def draw_slices(models: PriorAndVQVAE, condition: Condition, num: int, seed: int) -> PriorDraws:
     """Draw slices of a condition. A third each has the slice number before, the number and the one after.
 
-    Slices of the same number differ in height between people, and more numbers make the mean smoother.
-
-    Args:
-        with_bits: False leaves out the bits.
+    Slices of the same number differ in height between people.
     """
     slice_number = condition.slice
     (h, w), prior = models.grid, models.prior
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    drawn: list[Tensor] = []
     bits: list[npt.NDArray[np.float32]] = []
     for start in range(0, num, MAPS_PER_PASS):
         size = min(MAPS_PER_PASS, num - start)
@@ -86,13 +75,9 @@ def draw_slices(
         noise = draw_noise(range(start, start + size), h * w, prior.num_codes, seed)
         codes = prior.sample(size, (h, w), noise, conditions=given)
         images = models.vqvae.decode(codes)
-        if with_bits:
-            bits += keep_inside(images, models.count_bits(codes, given), models.vqvae.downsample, above=DARK)
-        images = images.double().cpu()
-        count, total, squares = count + size, total + images.sum(dim=0), squares + images.square().sum(dim=0)
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return PriorDraws(mean.float(), std.float(), np.concatenate([np.zeros(0, np.float32), *bits]))
+        bits += keep_inside(images, models.count_bits(codes, given), models.vqvae.downsample, above=DARK)
+        drawn.append((images * 255).round().byte().cpu())
+    return PriorDraws(torch.cat(drawn), np.concatenate([np.zeros(0, np.float32), *bits]))
 
 
 def keep_inside(images: Tensor, bits: Tensor, downsample: int, *, above: float) -> list[npt.NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Healthy slices as the reference: limits of the bits, the usual residuals and bits at each place, and the scores.
+"""Healthy slices as the reference: limits of the bits, the usual signals at each place, and the scores.
 
 Slices are compared with healthy slices of the same or a neighbouring number. A healthy slice is never compared with
 slices of its own subject, so that its score is distributed as that of a healthy slice of a new subject.
@@ -14,23 +14,23 @@ import torch
 from torch import Tensor
 
 from vqdist.inference.anomaly.method import ScoringMethod
+from vqdist.inference.anomaly.signals import Signals
 from vqdist.metrics.smoothing import smooth
 
 
 class PlaceStatistics(NamedTuple):
-    """Mean and standard deviation over healthy slices: of residuals and deviations (S, S), and of the bits (h, w)."""
+    """Mean and standard deviation of each signal over healthy slices, at each pixel."""
 
-    residual_mean: Tensor
-    residual_std: Tensor
-    deviation_mean: Tensor
-    deviation_std: Tensor
-    bits_mean: Tensor
-    bits_std: Tensor
+    mean: Signals
+    std: Signals
 
 
-# Without healthy slices: small residuals, a normal distribution of the pixels around the draws of the prior, and the
+# Without healthy slices: small distances and residuals, a normal distribution of the pixels around their mean, and the
 # bits of likely codes.
-ASSUMED = PlaceStatistics(*(torch.tensor(value) for value in (0.0, 0.03, 0.8, 0.6, 2.0, 2.0)))
+ASSUMED = PlaceStatistics(
+    Signals(*map(torch.tensor, (0.06, 0.8, 0.0, 0.03, 2.0))),
+    Signals(*map(torch.tensor, (0.03, 0.6, 0.002, 0.03, 1.5))),
+)
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,13 @@ class HealthySlice:
 
     Attributes:
         number: slice number; None if unknown.
-        residual, deviation: (S, S) float16.
-        bits: (h, w).
+        signals: in float16.
         brain: (S, S) bool.
     """
 
     subject: str
     number: int | None
-    residual: Tensor
-    deviation: Tensor
-    bits: Tensor
+    signals: Signals
     brain: Tensor
 
 
@@ -77,14 +74,15 @@ class HealthyReference:
         return self._cache[key]
 
     def _compute(self, slices: Sequence[HealthySlice]) -> PlaceStatistics:
-        share = self._method.reference_blur
-        kinds = ([getattr(found, name) for found in slices] for name in ("residual", "deviation", "bits"))
-        pairs = [_describe(torch.stack(maps).float(), share) for maps in kinds]
-        return PlaceStatistics(*(value for pair in pairs for value in pair))
+        pairs = [
+            _describe(torch.stack(maps).float(), self._method.reference_blur)
+            for maps in zip(*(found.signals for found in slices), strict=True)
+        ]
+        return PlaceStatistics(*(Signals(*values) for values in zip(*pairs, strict=True)))
 
 
 def _describe(maps: Tensor, blur: float) -> tuple[Tensor, Tensor]:
-    """Return the smoothed mean and standard deviation of maps (n, H, W) over n."""
+    """Return the smoothed mean and standard deviation of maps (n, S, S) over n."""
     sigma = blur * maps.shape[-1]
     mean, squares = smooth(maps.mean(dim=0), sigma), smooth(maps.square().mean(dim=0), sigma)
     return mean, (squares - mean.square()).clamp(min=0).sqrt()

@@ -1,0 +1,46 @@
+"""The training slices that others are compared with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import write_images
+
+from vqdist.data.open_dataset import open_dataset
+from vqdist.inference.anomaly import training_slices
+from vqdist.inference.anomaly.training_slices import TrainingSlices, choose_subjects
+from vqdist.inference.split_loader import SplitLoader
+
+
+def test_slices_of_the_train_split(tmp_path: Path) -> None:
+    dataset = open_dataset(write_images(tmp_path / "images"))
+    found = TrainingSlices.load(dataset)
+    loader = SplitLoader(dataset, "train", batch_size=64)
+    (batch,) = loader.load_all()
+    assert torch.equal(found.images, batch.values)
+    assert found.subjects.tolist() == loader.subjects()
+    assert list(found.numbers) == batch.slice.tolist()
+
+
+def test_slices_near_a_number_without_a_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1)
+    slices = TrainingSlices(images, np.array(list("aabbccdd")), [0, 1, 0, 1, 0, 1, 7, None])
+    assert slices.near(0, 0, without="a").flatten().tolist() == [2, 4]
+    assert slices.near(0, 1, without="x").flatten().tolist() == [0, 1, 2, 3, 4, 5]
+    assert slices.near(7, 1, without="d").flatten().tolist() == [6]  # the only subject near this number
+    assert slices.near(None, 1, without="a").flatten().tolist() == [2, 3, 4, 5, 6, 7]
+    monkeypatch.setattr(training_slices, "MAX_COMPARED", 2)
+    assert slices.near(0, 1, without="x").flatten().tolist() == [0, 5]
+
+
+def test_whole_subjects_are_chosen_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    subjects = np.repeat([f"s{number}" for number in range(10)], 4)
+    monkeypatch.setattr(training_slices, "MAX_SLICES", 14)
+    chosen = choose_subjects(subjects)
+    names, counts = np.unique(subjects[chosen], return_counts=True)
+    assert counts.tolist() == [4, 4, 4]
+    assert names.tolist() != ["s0", "s1", "s2"]  # a random choice
+    assert (np.diff(chosen) > 0).all()
+    monkeypatch.setattr(training_slices, "MAX_SLICES", 3)
+    assert len(choose_subjects(subjects)) == 3

@@ -1,0 +1,117 @@
+"""The training slices of a prior: healthy slices that others are compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vqdist.data.loading.batch import NO_NUMBER
+from vqdist.data.open_dataset import Dataset, open_dataset
+from vqdist.foundation.errors import UserError
+from vqdist.foundation.seeds import derive_seed
+from vqdist.inference.anomaly.reference import find_neighbours
+from vqdist.inference.changed_data import report_changed_images
+from vqdist.inference.split_loader import SplitLoader
+from vqdist.runs.run_dir import read_run_config
+
+MAX_SLICES = 1024  # that are kept in memory
+MAX_COMPARED = 96  # with one slice
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainingSlices:
+    """Training slices in memory.
+
+    Attributes:
+        images: (n, C, S, S) uint8.
+        subjects: (n,).
+        numbers: slice number of each; None if unknown.
+    """
+
+    images: Tensor
+    subjects: npt.NDArray[np.str_]
+    numbers: Sequence[int | None]
+
+    @classmethod
+    def load(cls, dataset: Dataset) -> Self:
+        """Load whole subjects of the train split, in a random order that is always the same, up to MAX_SLICES slices.
+
+        If the first subject has more slices, MAX_SLICES of them are loaded.
+        """
+        loader = SplitLoader(dataset, "train", batch_size=BATCH)
+        subjects = np.array(loader.subjects())
+        chosen = choose_subjects(subjects)
+        batches = list(loader.load_batches([chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]))
+        numbers = [None if number == NO_NUMBER else number for batch in batches for number in batch.slice.tolist()]
+        return cls(torch.cat([batch.values for batch in batches]), subjects[chosen], numbers)
+
+    def near(self, number: int | None, reach: int, *, without: str) -> Tensor:
+        """Return the slices whose number differs by at most `reach`, at most MAX_COMPARED: (m, C, S, S) uint8.
+
+        Args:
+            without: a subject to leave out, unless it is the only one.
+        """
+        chosen = find_neighbours(self.numbers, number, reach)
+        if (others := self.subjects[chosen] != without).any():
+            chosen = chosen[others]
+        places = np.linspace(0, len(chosen) - 1, min(len(chosen), MAX_COMPARED)).round().astype(np.int64)
+        return self.images[torch.from_numpy(chosen[places])]
+
+
+def choose_subjects(subjects: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Return the indices of the samples to load, in ascending order; see `TrainingSlices.load`."""
+    names = np.unique(subjects)
+    order = np.random.default_rng(derive_seed(0, "training slices")).permutation(len(names))
+    ranked = np.argsort(order)[np.searchsorted(names, subjects)]  # place of the subject of each sample in the order
+    counts = np.bincount(ranked).cumsum()
+    allowed = max(1, int((counts <= MAX_SLICES).sum()))
+    return np.flatnonzero(ranked < allowed)[:MAX_SLICES]
+
+
+def find_training_images(prior: Path, candidates: list[Path], *, image_size: int, channels: int) -> Dataset | None:
+    """Return the training images of a prior: those of a candidate, or the ones that its codes were made from.
+
+    Args:
+        prior: run of the PixelCNN.
+        candidates: datasets that the user named.
+        image_size, channels: of the VQ-VAE.
+    """
+    paths = [*candidates, *_list_recorded_images(_open_recorded_codes(prior))]
+    for path in paths:
+        try:
+            dataset = open_dataset(path)
+        except (UserError, OSError):
+            continue
+        manifest, size = dataset.manifest, (image_size, image_size)
+        train = manifest.splits.get("train")
+        fits = manifest.kind == "images" and manifest.image_size == size and manifest.channels == channels
+        if fits and train is not None and train.samples > 1:
+            return dataset
+    return None
+
+
+def report_changed_slices(prior: Path, images: Path, split: str) -> None:
+    """Print a warning if a dataset is the one that the codes of a prior were encoded from, and has changed."""
+    codes = _open_recorded_codes(prior)
+    if codes is not None and any(path.resolve() == images.resolve() for path in _list_recorded_images(codes)):
+        report_changed_images(open_dataset(images), codes, split)
+
+
+def _open_recorded_codes(prior: Path) -> Dataset | None:
+    """Return the codes that the configuration of a run names, if they still exist."""
+    try:
+        return open_dataset(read_run_config(prior)["data"]["path"])
+    except (OSError, UserError, KeyError, TypeError):
+        return None
+
+
+def _list_recorded_images(codes: Dataset | None) -> list[Path]:
+    """Return the path of the images that codes were encoded from, if it is recorded."""
+    path = None if codes is None else codes.manifest.source.get("images")
+    return [Path(path)] if isinstance(path, str) else []
