@@ -87,3 +87,13 @@ def test_a_cache_folder_that_cannot_be_written_is_named(
     monkeypatch.setattr(Path, "write_bytes", fill)
     with pytest.raises(DataError, match=r"data\.cache_dir: found .*full, .* No space left on device"):
         open_dataset(tars, tmp_path / "full")
+
+
+def test_one_shard_of_a_split_is_refused(image_set: Path, tmp_path: Path) -> None:
+    shutil.copy(image_set / "train/shard-000000.tar", tmp_path / "train-000.tar")
+    shutil.copy(image_set / "train/shard-000000.tar", tmp_path / "brains.tar")
+    expected = r"train-000\.tar: found a file, one shard of train; expected its folder, .*train-\{000\.\.999\}\.tar"
+    with pytest.raises(DataError, match=expected):
+        open_dataset(tmp_path / "train-000.tar", tmp_path / "cache")
+    for name in ("brains.tar", "train-{000..000}.tar"):
+        assert open_dataset(tmp_path / name, tmp_path / "cache").manifest.splits.keys() == {"train"}

@@ -10,6 +10,7 @@ from vqdist.data.shards.index import index_path
 from vqdist.data.shards.manifest import MANIFEST
 from vqdist.data.shards.shard_files import ShardFiles, is_compressed
 from vqdist.data.shards.tar_lists import names_tars
+from vqdist.data.shards.third_party import find_split
 from vqdist.foundation.errors import Problem, list_examples
 
 _BRACES = re.compile(r"\{[^{}]*(\.\.|,)[^{}]*\}|\*|::|^pipe:")
@@ -21,7 +22,9 @@ def find_path_problem(path: str | Path) -> Problem | None:
     """Return why a path or URL is neither that of a folder nor one that may name tars, or None."""
     text = str(path)
     if names_tars(text) and not text.startswith("pipe:") and "::pipe:" not in text:
-        return None if is_url(text) or not os.path.islink(path) or os.path.exists(path) else _describe_file(Path(path))
+        if not is_url(text) and os.path.islink(path) and not os.path.exists(path):
+            return _describe_file(Path(path))
+        return _find_single_shard_problem(text)
     if is_url(text) or text.startswith("pipe:"):
         return _find_url_problem(text)
     try:
@@ -38,6 +41,16 @@ def find_path_problem(path: str | Path) -> Problem | None:
         expected = f"the folder of the shards, such as {folder}: all shards below it are read, {LAYOUT}"
         return Problem(text[:200], "a pattern of file names", expected)
     return None
+
+
+def _find_single_shard_problem(text: str) -> Problem | None:
+    """Return a problem for one numbered shard of one split, which is hardly all that was meant; None for others."""
+    head, _, name = text.rpartition("/")
+    if is_url(text) or _PATTERN.search(name) or not (split := find_split(Path(name))) or not re.search(r"\d", name):
+        return None
+    pattern = re.sub(r"\d+(?=\D*$)", lambda digits: f"{{{digits[0]}..{'9' * len(digits[0])}}}", name)
+    expected = f"its folder, {head or '.'}, with the shards of all splits, or a pattern, such as {pattern}"
+    return Problem(text[:200], f"a file, one shard of {split}", expected)
 
 
 def _find_url_problem(url: str) -> Problem | None:
