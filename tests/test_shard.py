@@ -226,7 +226,7 @@ def test_help_is_complete_and_imports_little() -> None:
     assert "default: 0.8 0.1 0.1" in text
     assert all(f"{word} (true|false, default: false)" in text for word in ("an error", "of OUT", "are warnings"))
     assert "OUT folder of the dataset; new or empty (path, required)" in text
-    assert "SOURCE folder, or demo for synthetic brains (text, required)" in text
+    assert "SOURCE folder; tar, or pattern of tars; or demo for synthetic brains (text, required)" in text
     for flag in (
         "layout",
         "samples-per-shard",
