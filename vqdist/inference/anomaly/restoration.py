@@ -78,8 +78,8 @@ def compute_parts(
         signals = Signals(*comparison, residual.cpu(), local_bits.mean(dim=(0, 1)).cpu())
         likeliest = decoded[::V][int(bits_per_code[::V].argmin())]
         brain = brain_mask(image[None])[0, 0]
-        own_image, own_recon, restored_image = (value.cpu() for value in (image, recons[index], likeliest))
-        parts.append(SliceParts(own_image, own_recon, restored_image, brain.cpu(), bits[index].cpu(), signals))
+        images_of_slice = (image.cpu(), recons[index].cpu(), likeliest.cpu())
+        parts.append(SliceParts(*images_of_slice, brain.cpu(), bits[index].cpu(), signals))
     return parts
 
 
