@@ -41,7 +41,7 @@ class PixelCNNArguments(PixelCNNConfig):
             problems.append(Problem("model.symmetry", "auto", "none or up-down; only a run of train can choose"))
         names = set(list_names(self.condition)) - set(NUMBERS)
         if names != self.attributes.keys():
-            found = f"attributes of {', '.join(sorted(self.attributes)) or 'nothing'}"
-            expected = f"those of model.condition: {', '.join(sorted(names)) or 'none'}"
-            problems.append(Problem("model.attributes", found, expected))
+            found = ", ".join(sorted(names)) or "no attributes"
+            expected = f"label, slice and the attributes that are given: {', '.join(sorted(self.attributes)) or 'none'}"
+            problems.append(Problem("model.condition", found, expected))
         return problems
