@@ -92,7 +92,7 @@ def test_arguments_are_checked() -> None:
         model.sample(1, GRID, conditions={"slice": 1}, guidance=float("nan"))
     with pytest.raises(UserError, match="condition_dropout above 0"):
         build_model(condition_dropout=0.0).sample(1, GRID, conditions={"slice": 1, "age": 30, "sex": "F"}, guidance=1.0)
-    with pytest.raises(UserError, match=r"model\.attributes: found sex; expected the attributes in model.condition"):
+    with pytest.raises(UserError, match=r"model\.condition: found age; expected label, slice and .* given: age, sex"):
         build_model(condition="age")
 
 

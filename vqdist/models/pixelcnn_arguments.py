@@ -44,9 +44,8 @@ class PixelCNNArguments(PixelCNNConfig):
         if self.symmetry == "auto":
             problems.append(Problem("model.symmetry", "auto", "none or up-down; only a run of train can choose"))
         names = set(list_names(self.condition)) - set(NUMBERS)
-        if unknown := sorted(names - self.attributes.keys()):
-            expected = "label, slice, or an attribute that the argument attributes describes"
-            problems.append(Problem("model.condition", ", ".join(unknown), expected))
-        if unused := sorted(self.attributes.keys() - names):
-            problems.append(Problem("model.attributes", ", ".join(unused), "the attributes in model.condition"))
+        if names != self.attributes.keys():
+            found = ", ".join(sorted(names)) or "no attributes"
+            expected = f"label, slice and the attributes that are given: {', '.join(sorted(self.attributes)) or 'none'}"
+            problems.append(Problem("model.condition", found, expected))
         return problems
