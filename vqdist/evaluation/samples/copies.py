@@ -122,13 +122,17 @@ def _transform(thumbnails: Thumbnails, *, degrees: float = 0, size: float = 1, r
     return _to_uint8(F.grid_sample(images, grid, align_corners=False)[:, 0].numpy())
 
 
+def _flip(thumbnails: Thumbnails, axis: int) -> Thumbnails:
+    return np.flip(thumbnails, axis)
+
+
 # Moves are in shares of the slice: 1/128 and 1.5/128 are 2 and 3 pixels of 256.
 COPIES: dict[str, Callable[[Thumbnails], Thumbnails]] = {
     "unchanged": lambda images: images,
     "moved by 1/128": lambda images: np.roll(images, (1, 1), axis=(1, 2)),
     "moved by 1.5/128": lambda images: _transform(images, rows=1.5 / 128),
     "moved by 1/16": lambda images: np.roll(images, (8, -8), axis=(1, 2)),
-    **{f"mirrored {name}": partial(np.flip, axis=axis) for name, axis in AXES.items()},
+    **{f"mirrored {name}": partial(_flip, axis=axis) for name, axis in AXES.items()},
     "grey values x 0.85": lambda images: _to_uint8(images * 0.85),
     "gamma 0.7": lambda images: _to_uint8(255 * (images / 255) ** 0.7),
     "turned by 2 degrees": lambda images: _transform(images, degrees=2),
