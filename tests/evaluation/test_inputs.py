@@ -59,7 +59,7 @@ def test_samples_are_compared_with_the_images_of_the_codes(
     for options in ({"run": vqvae, "data": images}, {"run": prior, "data": codes}):
         inputs = read_inputs(EvaluateOptions(**options, samples=tmp_path), ALONE)
         assert inputs.real_slices is not None
-        assert [split.name for split in inputs.real_slices] == ["train", "test"]
+        assert [split.name for split in inputs.real_slices] == ["train", "validate"]
         assert all(split.manifest.fingerprint == load_manifest(images).fingerprint for split in inputs.real_slices)
     fails_with("found a dataset of codes", run=prior, data=codes, samples=tmp_path, images=codes)
 
@@ -68,13 +68,13 @@ def test_a_split_of_one_slice_has_no_distances(images: Path, vqvae: Path, tmp_pa
     few, samples = tmp_path / "few", tmp_path / "samples"
     samples.mkdir()
     with ShardSetWriter(few, kind="images", image_size=(32, 32), channels=1, samples_per_shard=5) as writer:
-        for split, numbers in (("train", (0, 1)), ("test", (2,))):
+        for split, numbers in (("train", (0, 1)), ("validate", (2,))):
             reader = ShardReader(images, load_manifest(images), split)
             for number in numbers:
                 sample = reader.read(number)
                 writer.write(split, sample["__key__"], sample["png"], sample["json"])
                 (samples / f"{number}.png").write_bytes(sample["png"])
-    fails_with(f"{few}, test: found 1 slice; expected at least two", run=vqvae, data=few, samples=samples)
+    fails_with(f"{few}, validate: found 1 slice; expected at least two", run=vqvae, data=few, samples=samples)
 
 
 def test_a_wrong_split_is_the_only_message(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

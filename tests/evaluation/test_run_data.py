@@ -68,7 +68,9 @@ def test_changed_data_are_reported(
     run = write_config(save_vqvae(tmp_path / "run"), images)
     options = EvaluateOptions(run=run, data=images if given else None)
     dataset = read_inputs(options, ALONE).dataset
-    warning = f"WARNING: {images} has changed since {run} was trained on it: its test split may contain training images"
+    warning = (
+        f"WARNING: {images} has changed since {run} was trained on it: its validate split may contain training images"
+    )
     for fingerprint, changed in ((dataset.manifest.fingerprint, False), ("0" * 64, True), (None, False)):
         capsys.readouterr()
         report_run_data(dataset, ModelCard("vqvae", {}, 0, "", data=DataDescription(fingerprint)), options)
