@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqdist.config.command_options import ShardOptions
+from vqdist.config.shard_options import ShardOptions
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqdist.config.command_line import parse_options
-from vqdist.config.command_options import ShardOptions
 from vqdist.config.model_config import VQVAEConfig
+from vqdist.config.shard_options import ShardOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, DataError, VqdistError, collect, list_examples
 from vqdist.foundation.progress import count_noun, print_message
 
 if TYPE_CHECKING:
     from vqdist.data.shards.manifest import Manifest
-    from vqdist.data.sources.layouts import Source
+    from vqdist.data.sources.source import Source
 
 DESCRIPTION = """\
 Convert pictures, volumes or synthetic brains to a dataset of verified WebDataset shards.

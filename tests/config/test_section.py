@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 from pydantic import ValidationError
 
-from vqdist.config.command_options import ShardOptions
 from vqdist.config.section import Bool, Int, Real, Section, build_section, key, list_fields, validate
+from vqdist.config.shard_options import ShardOptions
 from vqdist.foundation.errors import ConfigError
 
 

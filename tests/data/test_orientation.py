@@ -6,7 +6,8 @@ import pytest
 
 from vqdist.data.orientation import choose_mirror, find_layout, shows_pictures
 from vqdist.data.shards.manifest import Manifest
-from vqdist.data.sources.layouts import DEMO, LAYOUTS
+from vqdist.data.sources.demo_source import DEMO
+from vqdist.data.sources.layouts import LAYOUTS
 
 
 def build_manifest(kind: str, source: dict[str, Any]) -> Manifest:

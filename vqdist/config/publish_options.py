@@ -3,7 +3,7 @@
 from typing import Literal
 
 from vqdist.config.command_line import Options
-from vqdist.config.command_options import Text
+from vqdist.config.option_types import Text
 from vqdist.config.section import Bool, FilePath, key
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.model_names import HUB_FORM, HubModel, is_hub_name, parse_hub_name

@@ -1,7 +1,8 @@
 """Options of the commands that work on slices with a PixelCNN: `vqdist complete` and `vqdist score`."""
 
 from vqdist.config.command_line import Options
-from vqdist.config.command_options import Device, Place
+from vqdist.config.command_options import Device
+from vqdist.config.option_types import Place
 from vqdist.config.section import Bool, FilePath, Int, Real, key
 from vqdist.foundation.errors import Problem
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vqdist.config.command_line import Options, parse_options
-from vqdist.config.command_options import EncodeOptions, EvaluateOptions, SampleOptions, ShardOptions, TrainOptions
+from vqdist.config.command_options import EncodeOptions, EvaluateOptions, SampleOptions, TrainOptions
 from vqdist.config.loading import load_config
+from vqdist.config.shard_options import ShardOptions
 from vqdist.config.slice_options import CompleteOptions, ScoreOptions
 from vqdist.diagnosis.all_checks import run_preflight_checks
 from vqdist.diagnosis.check import Check, checks_from_problems, is_ready, print_as_they_end

@@ -11,8 +11,9 @@ from support.noise_images import read_all
 from vqdist.data.shards.build import make_demo, write_source
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest
-from vqdist.data.sources.layouts import Source, SourceFile, SourceSlice, open_source
+from vqdist.data.sources.layouts import open_source
 from vqdist.data.sources.phantom import describe_phantom, phantom_slice
+from vqdist.data.sources.source import Source, SourceFile, SourceSlice
 from vqdist.foundation.errors import DataError
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.encode_files import EncodedFile, encode_files, group_files
-from vqdist.data.sources.layouts import SourceFile, SourceSlice, open_source
+from vqdist.data.sources.layouts import open_source
+from vqdist.data.sources.source import SourceFile, SourceSlice
 
 
 def save_mixed_folder(root: Path) -> None:

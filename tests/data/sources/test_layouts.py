@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vqdist.data.sources.layouts import Source, open_source
+from vqdist.data.sources.layouts import open_source
+from vqdist.data.sources.source import Source
 from vqdist.data.sources.subjects import SubjectOptions
 from vqdist.foundation.errors import DataError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.data.sources.layouts import Source, SourceFile
+from vqdist.data.sources.source import Source, SourceFile
 from vqdist.data.sources.subject_table import RowKey, TableOptions, attach_oasis_files, attach_table
 from vqdist.foundation.errors import DataError
 

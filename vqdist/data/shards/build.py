@@ -9,7 +9,9 @@ from typing import Any
 from vqdist.data.shards.encode_files import EncodedFile, encode_files
 from vqdist.data.shards.manifest import Manifest, load_manifest
 from vqdist.data.shards.writer import ShardSetWriter
-from vqdist.data.sources.layouts import DEMO, Source, SourceFile, open_source
+from vqdist.data.sources.demo_source import DEMO
+from vqdist.data.sources.layouts import open_source
+from vqdist.data.sources.source import Source, SourceFile
 from vqdist.data.sources.splits import assign_splits
 from vqdist.foundation.errors import MAX_EXAMPLES, DataError
 from vqdist.foundation.printable_text import printable

@@ -6,7 +6,7 @@ from functools import partial
 
 from vqdist.data.shards.codecs import encode_png
 from vqdist.data.shards.writer import PixelCounts, count_pixels
-from vqdist.data.sources.layouts import Reader, SourceFile
+from vqdist.data.sources.source import Reader, SourceFile
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.process_pool import map_in_order

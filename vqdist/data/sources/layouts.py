@@ -7,24 +7,19 @@ slices of one file.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from vqdist.config.attributes import AttributeValue, Kind
+from vqdist.data.sources.demo_source import DEMO, open_demo
 from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_number
 from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
 from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
 from vqdist.data.sources.mask_doubts import find_mask_doubts
-from vqdist.data.sources.phantom import FIELD_OF_VIEW_MM, describe_phantom, phantom_slice
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.site_doubts import find_site_doubts
-from vqdist.data.sources.slice_affines import centred_affine, oasis_affine, to_rows
+from vqdist.data.sources.slice_affines import oasis_affine, to_rows
+from vqdist.data.sources.source import Reader, Source, SourceFile, SourceSlice, number_slices
 from vqdist.data.sources.subject_doubts import find_class_doubts, find_subject_doubts
 from vqdist.data.sources.subject_pictures import GreyRange, SubjectPictures
 from vqdist.data.sources.subjects import (
@@ -37,13 +32,12 @@ from vqdist.data.sources.subjects import (
 from vqdist.data.sources.unsupported_formats import check_formats, explain_file
 from vqdist.data.sources.volume_kinds import find_kind_doubts
 from vqdist.data.sources.volumes import cut_middle
-from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.printable_text import printable
 from vqdist.foundation.progress import count_noun, print_message
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
-DEMO = "demo"
 _OASIS_PNG = re.compile(r"case_\d+_slice_\d+(\.nii)?\.png$", re.IGNORECASE)
 _OASIS1 = re.compile(r"OAS1_\d{4}_MR\d+[^/]*_t88_masked_gfc\.(hdr|img)$", re.IGNORECASE)
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
@@ -54,84 +48,6 @@ _EXPECTED = {
     "oasis1": "disc*/OAS1_NNNN_MRk/PROCESSED/MPRAGE/T88_111/*_t88_masked_gfc.{hdr,img}",
     "nifti": "files that end in .nii or .nii.gz",
 }
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One picture, volume or synthetic brain.
-
-    Attributes:
-        source: path inside the source's folder, with slashes.
-        subject: name of the subject, which is in one split only.
-        key: readable and unique, without dots; the first part of the keys of its samples.
-        split: split of the source's folders, or None.
-        label: number of the class, or None.
-        slice: slice number in the name of a picture, or None.
-        attributes: name -> value of each known attribute, such as the age of the subject.
-    """
-
-    source: str
-    subject: str
-    key: str = ""
-    split: str | None = None
-    label: int | None = None
-    slice: int | None = None
-    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SourceSlice:
-    """One slice: the key of its sample, its slice number or None, and its image, (C, H, W) uint8.
-
-    Attributes:
-        affine: from (row, column, slice number) to millimetres; None for pictures of unknown position.
-    """
-
-    key: str
-    slice: int | None
-    image: npt.NDArray[np.uint8]
-    affine: AffineRows | None = None
-
-
-class Reader(Protocol):
-    """Returns the slices of a file and reports messages about it; can be pickled, for worker processes."""
-
-    def __call__(self, file: SourceFile, report: Callable[[str], None] = print_message) -> list[SourceSlice]: ...
-
-
-@dataclass(frozen=True)
-class Source:
-    """An opened source.
-
-    Attributes:
-        layout: one of LAYOUTS, or "demo".
-        files: in natural order.
-        channels: 1 or 3.
-        class_names: name of each label; empty without classes.
-        passed_over: other files in the folder, which are not part of the layout.
-        read: returns the slices of a file; raises DataError, which names the file, if it cannot be read.
-        masks: segmentation masks in the folder, which are left out.
-        subject_summary: one line that says how the subjects were identified.
-        doubts: signs that subjects or classes were misunderstood, that masks are among the files, or that subjects
-            have several kinds of volumes.
-        attribute_kinds: kind of each attribute that files have.
-    """
-
-    layout: str
-    files: tuple[SourceFile, ...]
-    channels: int
-    class_names: tuple[str, ...]
-    passed_over: tuple[str, ...]
-    read: Reader
-    masks: tuple[str, ...] = ()
-    subject_summary: str = ""
-    doubts: tuple[Problem, ...] = ()
-    attribute_kinds: Mapping[str, Kind] = field(default_factory=dict)
-
-    @property
-    def by_volume(self) -> bool:
-        """Whether a file is a volume of many slices."""
-        return self.layout in ("nifti", "oasis1")
 
 
 def open_source(
@@ -163,7 +79,7 @@ def open_source(
         DataError: no such folder, no file of the layout in it, files of several layouts, or files without a subject.
     """
     if str(source) == DEMO:
-        return _open_demo(image_size, channels or 1, num_slices, num_subjects, seed)
+        return open_demo(image_size, channels or 1, num_slices, num_subjects, seed)
     root = Path(source)
     if root.is_file():
         raise explain_file(root, _EXPECTED["any"], is_read=any(_matches(root.name, layout) for layout in LAYOUTS))
@@ -268,49 +184,7 @@ def _read_volume(
     image_size: int,
 ) -> list[SourceSlice]:
     slices, affine = cut_middle(root / file.source, num_slices=num_slices, image_size=image_size)
-    return _number_slices(file, slices, channels, to_rows(affine))
-
-
-def _open_demo(image_size: int, channels: int, num_slices: int, num_subjects: int, seed: int) -> Source:
-    names = [f"phantom_{number:04d}" for number in range(num_subjects)]
-    numbers = {name: number for number, name in enumerate(names)}
-    read = partial(
-        _draw_phantom, numbers=numbers, channels=channels, num_slices=num_slices, image_size=image_size, seed=seed
-    )
-    people = [describe_phantom(number, seed) for number in range(num_subjects)]
-    files = tuple(
-        SourceFile(DEMO, name, name, attributes={"age": person.age, "sex": person.sex})
-        for name, person in zip(names, people, strict=True)
-    )
-    summary = describe_subjects([Subject(name, "number") for name in names])
-    kinds: dict[str, Kind] = {"age": "number", "sex": "category"}
-    return Source(DEMO, files, channels, (), (), read, subject_summary=summary, attribute_kinds=kinds)
-
-
-def _draw_phantom(
-    file: SourceFile,
-    report: Callable[[str], None] = print_message,
-    *,
-    numbers: Mapping[str, int],
-    channels: int,
-    num_slices: int,
-    image_size: int,
-    seed: int,
-) -> list[SourceSlice]:
-    options = {"num_slices": num_slices, "image_size": image_size, "seed": seed}
-    slices = [phantom_slice(numbers[file.key], number, **options) for number in range(num_slices)]
-    affine = centred_affine(FIELD_OF_VIEW_MM / image_size, image_size)
-    return _number_slices(file, np.stack(slices), channels, affine)
-
-
-def _number_slices(
-    file: SourceFile, slices: npt.NDArray[np.uint8], channels: int, affine: AffineRows
-) -> list[SourceSlice]:
-    """Build the slices of a volume, (n, H, W), with numbers from 0."""
-    return [
-        SourceSlice(f"{file.key}_slice_{number:03d}", number, np.repeat(image[None], channels, axis=0), affine)
-        for number, image in enumerate(slices)
-    ]
+    return number_slices(file, slices, channels, to_rows(affine))
 
 
 def _matches(name: str, layout: str) -> bool:

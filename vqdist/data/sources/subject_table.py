@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vqdist.config.attributes import AttributeValue
-from vqdist.data.sources.layouts import Source, SourceFile
 from vqdist.data.sources.oasis_demographics import read_oasis_files
+from vqdist.data.sources.source import Source, SourceFile
 from vqdist.data.sources.table_columns import Column, ColumnRequest, read_columns
 from vqdist.data.sources.table_files import Table, read_table
 from vqdist.foundation.errors import DataError, Problem, list_examples

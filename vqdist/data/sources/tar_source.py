@@ -15,11 +15,12 @@ from vqdist.data.shards.shard_files import find_shards
 from vqdist.data.shards.shard_indexer import Members, group_members
 from vqdist.data.shards.tar_lists import list_local_tars, names_tars
 from vqdist.data.shards.third_party import find_split
+from vqdist.data.sources.demo_source import DEMO
 from vqdist.data.sources.file_names import build_keys, parse_slice_number
 from vqdist.data.sources.file_selection import matches_glob
 from vqdist.data.sources.folders import PlacedFile
-from vqdist.data.sources.layouts import DEMO, Source, SourceFile, SourceSlice
 from vqdist.data.sources.pictures import PictureBytes, has_colour, load_picture, picture_extensions
+from vqdist.data.sources.source import Source, SourceFile, SourceSlice
 from vqdist.data.sources.subjects import (
     BY_NAME_OR_FOLDER,
     Subject,
