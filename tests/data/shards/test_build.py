@@ -79,7 +79,7 @@ def test_short_volumes_are_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_demo_has_all_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = np.ones((128, 128), np.uint8)
-    monkeypatch.setattr("vqdist.data.sources.layouts.phantom_slice", lambda *_, **__: flat)
+    monkeypatch.setattr("vqdist.data.sources.demo_source.phantom_slice", lambda *_, **__: flat)
     manifest = make_demo(tmp_path / "demo")
     assert {name: split.subjects for name, split in manifest.splits.items()} == {"train": 19, "validate": 3, "test": 2}
     assert (manifest.image_size, manifest.channels, manifest.num_slices) == ((128, 128), 1, 32)
