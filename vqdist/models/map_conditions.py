@@ -87,7 +87,8 @@ class MapConditions:
         return self.hide(dict.fromkeys(self.tensors(), True))
 
     def join(self, other: Self) -> Self:
-        """Return the conditions of these maps followed by those of others."""
+        """Return the conditions of these maps followed by those of others, which have the same ones."""
+        assert (self.previous is None) == (other.previous is None), "previous maps of some maps only"
         more = other.tensors()
         joined = self._build({name: torch.cat([values, more[name]]) for name, values in self.tensors().items()})
         if self.previous is None or other.previous is None:

@@ -1,5 +1,7 @@
 """Conditions of batches, and conditions hidden at random."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -109,5 +111,9 @@ def test_rows_of_a_preview_vary_one_attribute() -> None:
     assert [row.attributes["sex"].tolist() for row in rows[3:]] == [[0, 0], [1, 1]]
     assert all(row.attributes["age"].tolist() == [30, 40] for row in rows[3:])
     assert all(row.slice is known.slice for row in rows)
+    previous = torch.zeros(2, 4, 4, dtype=torch.int64)
+    (*_, last) = vary_attributes(replace(known, previous=previous), {"age": AGE, "sex": SEX})
+    assert known.join(known).previous is None
+    assert replace(known, previous=previous).join(last).previous.shape == (4, 4, 4)
     many = Attribute(kind="category", values=tuple("abcdefghijkl"))
     assert len(vary_attributes(MapConditions(attributes={"x": torch.zeros(2)}), {"x": many})) == MAX_ROWS

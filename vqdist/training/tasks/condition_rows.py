@@ -1,5 +1,7 @@
 """Conditions for the rows of a preview: one attribute varies, the others stay."""
 
+from dataclasses import replace
+
 import torch
 
 from vqdist.config.attributes import Attribute, Attributes
@@ -20,7 +22,7 @@ def vary_attributes(known: MapConditions, attributes: Attributes) -> list[MapCon
     for name, attribute in attributes.items():
         for value in list_values(attribute):
             changed = {name: torch.full_like(known.attributes[name], value)}
-            rows.append(MapConditions(known.label, known.slice, {**known.attributes, **changed}))
+            rows.append(replace(known, attributes={**known.attributes, **changed}))
     return rows[:MAX_ROWS]
 
 
