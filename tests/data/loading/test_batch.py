@@ -1,5 +1,7 @@
 """Batches: rows and samples, devices, and conversion to images."""
 
+from dataclasses import replace
+
 import torch
 
 from vqdist.data.loading.batch import NO_NUMBER, Batch, to_images
@@ -25,6 +27,14 @@ def test_every_tensor_goes_to_the_device() -> None:
     assert {tensor.device.type for tensor in vars(moved).values() if isinstance(tensor, torch.Tensor)} == {"meta"}
     assert moved.values.dtype == torch.uint8
     assert (moved.step, moved.last, moved.keys, moved.skipped) == (5, True, ["a", "b"], ["damage"])
+
+
+def test_the_previous_maps_are_among_the_tensors_that_a_copy_keeps_alive() -> None:
+    batch = make_batch()
+    previous = torch.zeros(3, 2, 2, dtype=torch.int64)
+    with_previous = replace(batch, conditions=replace(batch.conditions, previous=previous))
+    assert len(with_previous.tensors()) == len(batch.tensors()) + 1
+    assert any(tensor is previous for tensor in with_previous.tensors())
 
 
 def test_images_are_floats_from_0_to_1() -> None:

@@ -80,7 +80,8 @@ class Batch:
 
     def tensors(self) -> list[torch.Tensor]:
         """Return all tensors that `to` copies."""
-        return [self.values, *self.conditions.tensors().values(), self.positions, self.weights]
+        previous = [] if self.conditions.previous is None else [self.conditions.previous]
+        return [self.values, *self.conditions.tensors().values(), *previous, self.positions, self.weights]
 
     def to(self, device: torch.device) -> Self:
         """Return the batch on a device. Images stay uint8."""
