@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support.volumes import save_oriented
 
 from vqdist import evaluate
 from vqdist.foundation.command import run_command
@@ -167,3 +168,30 @@ def test_photographs_have_no_brain_in_the_table_of_pictures(
         report, said = run_evaluate(capsys, run=run, pictures=tmp_path / "a.png")
         assert ("ssim_brain" in said) is shown
         assert "ssim_brain" in report["metrics"]
+
+
+def test_a_volume_is_reconstructed_as_a_volume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, run = save_oriented(tmp_path / "head.nii.gz", "RAS"), save_vqvae(tmp_path / "run")
+    figures = tmp_path / "out"
+    report, said = run_evaluate(capsys, run=run, pictures=source, figures=figures)
+    assert report["volume"] == str(figures / "head-reconstructed.nii.gz")
+    assert Path(report["volume"]).is_file()
+    assert f"look at {report['volume']}" in said
+
+
+def test_samples_of_photographs_have_no_figures_of_brains(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, samples = shutil.copytree(folder / "images", tmp_path / "pictures"), tmp_path / "samples"
+    manifest = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(manifest | {"source": {"layout": "imagefolder"}}))
+    samples.mkdir()
+    for name, grey in (("a.png", 60), ("b.png", 90)):
+        Image.new("L", (32, 32), grey).save(samples / name)
+    options = {"run": folder / "run", "data": data, "samples": samples, "split": "test"}
+    report, table = run_evaluate(capsys, **options, figures=tmp_path / "figures")
+    assert "anatomy_by_slice" not in report["realism"]
+    assert "near copies" in table
+    assert "fine detail, dB" in table
+    assert "brain" not in table
+    assert (tmp_path / "figures" / "samples-test.png").is_file()

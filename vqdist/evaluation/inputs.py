@@ -19,6 +19,7 @@ from vqdist.inference.open_images import open_images
 from vqdist.inference.reconstruction import find_pictures
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
 from vqdist.inference.split_loader import SplitLoader
+from vqdist.inference.volume_reconstruction import is_volume
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
@@ -103,8 +104,12 @@ def check_picture_inputs(options: EvaluateOptions, ranks: Ranks) -> None:
     Raises:
         ConfigError: every problem of the inputs.
     """
-    assert options.pictures is not None, "use read_inputs if pictures is None"
-    checks = (lambda: read_model_files(options.run, kind="vqvae"), lambda: find_pictures(options.pictures))
+    source = options.pictures
+    assert source is not None, "use read_inputs if pictures is None"
+    checks = (
+        lambda: read_model_files(options.run, kind="vqvae"),
+        lambda: None if is_volume(source) else find_pictures(source),
+    )
     run_on_main(ranks, lambda: collect(*checks, problems=find_output_problems(options)))
 
 

@@ -44,7 +44,7 @@ def find_pictures(source: str | Path) -> list[Path]:
 
 
 def _refuse_volumes(source: Path) -> None:
-    """Raise a DataError if a file, or a file of a folder, is a volume: only `vqdist shard` reads volumes."""
+    """Raise a DataError if a file, or a file of a folder, is a volume, which is no picture."""
     for path in [source] if source.is_file() else sorted(source.rglob("*")):
         if path.is_file() and (noun := name_volumes(path)):
             folder = source.parent if source.is_file() else source

@@ -67,6 +67,9 @@ def draw_sample_report(
     _draw_distances(axes[0][0], report["feature_distance"], split)
     _draw_nearest(axes[0][1], nearest, report["copies"]["limits"]["whole"], split)
     for row, (area, title) in enumerate(_AREAS.items()):
+        if "anatomy_by_slice" not in report:  # of pictures that are no brains
+            axes[row][2].set_axis_off()
+            continue
         _draw_by_slice_number(axes[row][2], report["anatomy_by_slice"]["means"], area, split)
         axes[row][2].set(xlabel="slice number", ylabel="mean share", title=title)
     centres = (np.arange(GREY_BINS) + 0.5) / GREY_BINS

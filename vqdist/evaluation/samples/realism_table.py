@@ -12,6 +12,7 @@ _FIGURES = {
     "left_right": "left-right similarity",
     "fine_detail_db": "fine detail, dB",
 }
+_FIGURES_OF_PICTURES = {"fine_detail_db": _FIGURES["fine_detail_db"]}
 _FIT = {"brain_area": "fit of brain to slice", "ventricle_area": "fit of fluid to slice"}
 
 
@@ -66,8 +67,9 @@ def _list_copies(copies: Mapping[str, Any], split: str) -> Iterator[tuple[str, s
 
 
 def _list_slices(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, str]]:
-    figures, fit = realism["slice_figures"], realism["anatomy_by_slice"]
-    for name, label in _FIGURES.items():
+    figures, fit = realism["slice_figures"], realism.get("anatomy_by_slice")  # None for pictures that are no brains
+    shown_figures = _FIGURES if fit is not None else _FIGURES_OF_PICTURES
+    for name, label in shown_figures.items():
         found, difference = figures[name], figures[name]["difference"]
         low, high = difference["low"], difference["high"]
         real = "; ".join(
@@ -76,7 +78,7 @@ def _list_slices(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, 
         differs = low is not None and high is not None and not low <= 0 <= high
         note = f"; differs from real people by {format_summary(difference)}" if differs else ""
         yield label, format_figure(found["samples"]["mean"]), real + note
-    for name, label in _FIT.items():
+    for name, label in _FIT.items() if fit is not None else ():
         samples, real = fit[name]["samples"], fit[name]["test"]
         yield label, format_figure(samples["correlation"]), f"correlation; {split} {format_figure(real['correlation'])}"
 
