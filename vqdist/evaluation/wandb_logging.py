@@ -7,6 +7,7 @@ from typing import Any
 
 from vqdist.config.loading import load_config
 from vqdist.config.tracking_mode import resolve_mode
+from vqdist.evaluation.samples.sample_table import find_picture
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_message
 from vqdist.runs.run_dir import RunDir, read_status
@@ -49,7 +50,9 @@ def publish(
     tracker.log_row({GLOBAL_STEP: step, **values})
     tracker.log_pictures(step, {f"evaluate/{Path(path).stem}": Path(path) for path in report.get("figures", [])})
     if samples is not None and (rows := report.get("sample_table")):
-        tracker.log_table(step, "evaluate/sample_table", rows, [samples / row["file"] for row in rows])
+        pictures = [find_picture(samples, row["file"]) for row in rows]
+        shown = pictures if all(picture.is_file() for picture in pictures) else []
+        tracker.log_table(step, "evaluate/sample_table", rows, shown)
     tracker.finish("finished", 0 if status.get("state") == "finished" else 1)
 
 

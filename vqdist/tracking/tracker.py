@@ -143,7 +143,7 @@ class Tracker:
 
         Args:
             rows: column -> value, with the same columns in each row.
-            pictures: a PNG file for each row; left out if `tracking.images` is false.
+            pictures: a PNG file for each row, or none; left out if `tracking.images` is false.
         """
         paths = [str(path.resolve()) for path in pictures] if self._sends_images else []
         self._append("table", stream=name, step=step, rows=[dict(row) for row in rows], pictures=paths)

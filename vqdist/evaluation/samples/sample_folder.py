@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ class SampleFolder:
         slice_numbers, labels: (N,) slice number and class that each was sampled for, NO_NUMBER if there is none.
         subjects: (N,) `subject` of each in samples.json, where slices of one volume have one; else its file name.
         depth: slices per volume; 0 for single slices.
-        attributes: known attributes that each was sampled for, such as its age; empty without samples.json.
+        attributes: known attributes that each was sampled for, such as its age.
     """
 
     paths: list[Path]
@@ -44,7 +44,7 @@ class SampleFolder:
     attributes: Sequence[Mapping[str, AttributeValue]] = ()
 
     @classmethod
-    def open(cls, folder: str | Path) -> Self:
+    def open(cls, folder: str | Path) -> "SampleFolder":
         """List the slices of a folder.
 
         Raises:
@@ -53,7 +53,7 @@ class SampleFolder:
         folder = Path(folder)
         description = folder / "samples.json"
         if description.is_file() and (volumes := _read_volumes(description)) is not None:
-            return cls(*volumes)
+            return volumes
         names = sorted(path.name for path in folder.glob("*.png"))
         unknown: dict[str, Mapping[str, Any]] = {name: {} for name in names}
         found = _read_samples(description) if description.is_file() else unknown
@@ -123,8 +123,8 @@ def _read_samples(path: Path) -> dict[str, Mapping[str, Any]]:
     raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
 
 
-def _read_volumes(path: Path) -> tuple[list[Path], Integers, Integers, npt.NDArray[np.str_], int] | None:
-    """Return the attributes of a SampleFolder of volumes from samples.json; None for one of single slices."""
+def _read_volumes(path: Path) -> SampleFolder | None:
+    """Return the slices of the volumes in samples.json; None for one of single slices."""
     match load_json(path, _MAX_JSON_BYTES):
         case {"volumes": list(volumes), "slices": list(numbers)} if volumes and len(numbers) > 1:
             names = [str(volume.get("file")) if isinstance(volume, dict) else "" for volume in volumes]
@@ -133,7 +133,9 @@ def _read_volumes(path: Path) -> tuple[list[Path], Integers, Integers, npt.NDArr
                 labels = np.repeat([_read_number(volume, "label") for volume in volumes], len(numbers))
                 paths = [path.parent / str(name) for name in names for _ in numbers]
                 tiled = np.tile(np.array(numbers, np.int64), len(volumes))
-                return paths, tiled, labels, np.repeat(names, len(numbers)), len(numbers)
+                attributes = [found for volume in volumes for found in [_read_attributes(volume)] * len(numbers)]
+                subjects = np.repeat(names, len(numbers))
+                return SampleFolder(paths, tiled, labels, subjects, len(numbers), attributes)
         case {"volumes": _}:
             pass
         case _:

@@ -1,5 +1,6 @@
 """The samples of a PixelCNN one by one: file, conditions and bits, for the report and for W&B."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from vqdist.config.attributes import UNKNOWN
 from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.samples.sample_folder import SampleFolder
+from vqdist.foundation.errors import UserError
 from vqdist.models.pixelcnn import PixelCNN
 
 CODES_FILE = "codes.npy"
@@ -18,22 +20,32 @@ MAPS_PER_PASS = 16
 
 
 def list_samples(samples: SampleFolder, prior: PixelCNN | None, ranks: Ranks) -> list[dict[str, Any]]:
-    """Return file, label, slice and bits per code of each sample.
+    """Return file, label, slice, attributes and bits per code of each sample.
 
     Args:
         prior: the PixelCNN that drew them; None leaves the bits out.
     Returns:
-        A row per sample. A condition that no sample has is left out, and so are bits that cannot be computed, because
-        the folder is not one that vqdist sample wrote for this PixelCNN.
+        A row per sample: a slice, or a volume without slice number and bits. A condition that no sample has is left
+        out, and so are bits that cannot be computed, because the folder is not one that vqdist sample wrote for this
+        PixelCNN.
     """
-    conditions = {"label": samples.labels, "slice": samples.slice_numbers}
-    given = {name: values for name, values in conditions.items() if (values != NO_NUMBER).any()}
-    bits = None if prior is None else _measure_bits(samples, prior, ranks)
-    rows: list[dict[str, Any]] = []
-    for number, path in enumerate(samples.paths):
-        row = {name: _none_if_missing(int(values[number])) for name, values in given.items()}
-        rows.append({"file": path.name, **row} | ({} if bits is None else {"bits_per_code": bits[number]}))
-    return rows
+    columns: dict[str, Sequence[Any]] = {"label": list(map(_none_if_missing, samples.labels.tolist()))}
+    if not samples.depth:
+        columns["slice"] = list(map(_none_if_missing, samples.slice_numbers.tolist()))
+    names = dict.fromkeys(name for found in samples.attributes for name in found)
+    columns |= {name: [found.get(name) for found in samples.attributes] for name in names}
+    columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    bits = None if prior is None or samples.depth else _measure_bits(samples, prior, ranks)
+    columns |= {} if bits is None else {"bits_per_code": bits}
+    return [
+        {"file": samples.paths[number].name, **{name: values[number] for name, values in columns.items()}}
+        for number in range(0, len(samples), samples.depth or 1)
+    ]
+
+
+def find_picture(folder: Path, file: str) -> Path:
+    """Return the PNG that shows a sample: its file, or the views of its volume."""
+    return folder / (file.removesuffix(".nii.gz") + ".png" if file.endswith(".nii.gz") else file)
 
 
 def _measure_bits(samples: SampleFolder, prior: PixelCNN, ranks: Ranks) -> list[float] | None:
@@ -50,7 +62,10 @@ def _measure_bits(samples: SampleFolder, prior: PixelCNN, ranks: Ranks) -> list[
             name: [given.get(name, UNKNOWN) for given in samples.attributes[part]] for name in prior.spec.attributes
         }
         count, label, number = len(codes[part]), numbers.get("label"), numbers.get("slice")
-        known = prior.spec.expand(count, label, number, attributes, extrapolate=True)
+        try:
+            known = prior.spec.expand(count, label, number, attributes, extrapolate=True)
+        except UserError:  # conditions of another prior
+            return None
         bits += prior.bits(codes[part], conditions=known).mean(dim=(1, 2)).tolist()
     return bits
 
