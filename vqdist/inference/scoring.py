@@ -53,9 +53,9 @@ class SliceSet:
     conditions: MapConditions
 
     def number(self, index: int) -> int | None:
-        """Return the slice number: the one that the prior is conditioned on, else that of the slice."""
-        numbers = self.conditions.slice
-        return self.source.infos[index].slice if numbers is None else int(numbers[index])
+        """Return the slice number, None if unknown: that of the prior's condition, else that of the slice."""
+        condition = self.condition(index)
+        return self.source.infos[index].slice if condition.slice is None else condition.number
 
     def condition(self, index: int) -> Condition:
         """Return the conditions of a slice; None for a label or slice number that the prior is not conditioned on."""
@@ -135,7 +135,7 @@ class Scorer:
         """
         if self.healthy is None:
             return BitLimits(
-                [found.bits for found in draws.values()], [condition.slice for condition in draws], self.method
+                [found.bits for found in draws.values()], [condition.number for condition in draws], self.method
             )
         healthy, found, size = self.healthy, list[npt.NDArray[np.float32]](), MAPS_PER_PASS
         batches = split_in_batches(len(healthy.source), size)

@@ -13,8 +13,10 @@ from vqdist.inference.anomaly.reference import HealthyReference, HealthySlice
 from vqdist.inference.anomaly.restoration import compare, compute_parts, list_shifts, restore, shift_back
 from vqdist.inference.prior_and_vqvae import PriorAndVQVAE
 from vqdist.inference.sampling import draw_noise
+from vqdist.inference.scoring import SliceSet
+from vqdist.inference.slice_source import SliceInfo, SliceSource
 from vqdist.metrics.detection import build_curve, measure_detection
-from vqdist.models.map_conditions import MapConditions
+from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -158,3 +160,20 @@ def test_draws_of_neighbouring_slice_numbers_stay_in_range() -> None:
     models = PriorAndVQVAE(prior, vqvae, 16)
     for number in (0, 2):
         assert draw_slices(models, Condition(1, number), 5, 0).images.shape == (5, 1, 16, 16)
+
+
+def test_draws_of_an_unknown_slice_number_have_none() -> None:
+    torch.manual_seed(0)
+    vqvae = VQVAE(1, hidden=4, residual_hidden=2, downsample=4, code_dim=4, num_codes=8).eval()
+    hides = {"condition": "slice", "num_slices": 30, "condition_dropout": 0.1}
+    prior = PixelCNN(8, hidden=4, layers=1, **hides).eval()
+    unknown = MapConditions(slice=torch.tensor([UNKNOWN_NUMBER]))
+    condition = Condition.of(unknown, 0)
+    assert condition.number is None
+    draws = draw_slices(PriorAndVQVAE(prior, vqvae, 16), condition, 5, 0)
+    maps = prior.sample(5, (4, 4), draw_noise(range(5), 16, 8, 0), conditions=unknown.repeat(5))
+    torch.testing.assert_close(draws.images / 255, vqvae.decode(maps), atol=0.6 / 255, rtol=0)
+    info = SliceInfo("a", "a.png", "a")
+    assert (
+        SliceSet(SliceSource((info,), read=lambda number: np.zeros((1, 16, 16), np.uint8)), unknown).number(0) is None
+    )

@@ -73,7 +73,8 @@ def prepare_masks(options: ScoreOptions, scorer: Scorer, ranks: Ranks) -> Masks 
 def list_masks(folder: Path, options: ScoreOptions, scorer: Scorer) -> Masks:
     """Find the mask of each slice, and check the size of each."""
     source = scorer.slices.source
-    names = [info.source if options.pictures is not None else info.key for info in source.infos]
+    are_files = options.pictures is not None and source.volume is None
+    names = [info.source if are_files else info.key for info in source.infos]
     paths = find_masks(folder, names, within=options.pictures)
     problems: list[Problem] = []
     for index, path in enumerate(paths):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE
 from vqdist.inference.sampling import draw_noise
-from vqdist.models.map_conditions import MapConditions
+from vqdist.models.map_conditions import UNKNOWN_NUMBER, ConditionValue, MapConditions
 
 DARK = 0.1  # a decoded place with no brighter pixel is outside the brain
 
@@ -21,7 +21,7 @@ class Condition(NamedTuple):
     """The conditions of a slice, to be compared with those of others.
 
     Attributes:
-        label, slice: None if the prior is not conditioned on it.
+        label, slice: None if the prior is not conditioned on it, UNKNOWN_NUMBER if it is unknown.
         attributes: name -> number or index of the category, encoded; None if it is unknown.
     """
 
@@ -36,8 +36,13 @@ class Condition(NamedTuple):
         found = {name: float(values[index]) for name, values in known.attributes.items()}
         return cls(label, number, tuple((name, None if value != value else value) for name, value in found.items()))
 
-    def expand(self, size: int, slices: Tensor | None) -> MapConditions:
-        """Return the conditions of `size` maps, with their own slice numbers."""
+    @property
+    def number(self) -> int | None:
+        """The slice number; None if there is none or it is unknown."""
+        return None if self.slice == UNKNOWN_NUMBER else self.slice
+
+    def expand(self, size: int, slices: ConditionValue) -> MapConditions:
+        """Return the conditions of `size` maps, with a slice number for all or one for each."""
         numbers = MapConditions.expand(size, label=self.label, slice=slices)
         found = {name: torch.full((size,), math.nan if value is None else value) for name, value in self.attributes}
         return MapConditions(numbers.label, numbers.slice, found)
@@ -57,20 +62,19 @@ class PriorDraws:
 
 
 def draw_slices(models: PriorAndVQVAE, condition: Condition, num: int, seed: int) -> PriorDraws:
-    """Draw slices of a condition. A third each has the slice number before, the number and the one after.
+    """Draw slices of a condition. If the slice number is known, a third each has the one before, it and the one after.
 
     Slices of the same number differ in height between people.
     """
-    slice_number = condition.slice
     (h, w), prior = models.grid, models.prior
     drawn: list[Tensor] = []
     bits: list[npt.NDArray[np.float32]] = []
     for start in range(0, num, MAPS_PER_PASS):
         size = min(MAPS_PER_PASS, num - start)
-        numbers = None
-        if slice_number is not None:
+        numbers: ConditionValue = condition.slice
+        if condition.number is not None:
             steps = (torch.arange(size) + start) % 3 - 1
-            numbers = (steps + slice_number).clamp(0, prior.num_slices - 1)
+            numbers = (steps + condition.number).clamp(0, prior.num_slices - 1)
         given = condition.expand(size, numbers)
         noise = draw_noise(range(start, start + size), h * w, prior.num_codes, seed)
         codes = prior.sample(size, (h, w), noise, conditions=given)
