@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from support import ALONE, run_on_ranks, save_prior, save_vqvae, write_codes, write_images
 from support.lesions import draw_brain, draw_disc
+from support.volumes import save_oriented
 
 from vqdist import complete, load_model
 from vqdist.config.slice_options import CompleteOptions
@@ -152,7 +153,7 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with("--pictures and --data: found neither; expected one of them", pictures=None)
     fails_with("--pictures and --data: found both", data=folder / "images")
     fails_with(
-        "kind: found vqvae; expected pixelcnn", "--condition: found 'age=3'", prior=folder / "run", condition="age=3"
+        "kind: found vqvae; expected pixelcnn", "--condition: found 'age'", prior=folder / "run", condition="age"
     )
     fails_with("temperature: found -1.0", temperature=-1)
     for name in ("black", "small"):
@@ -165,10 +166,17 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with(
         "no white pixel; expected white where the slice is to be filled in", pictures=one, mask=tmp_path / "black"
     )
-    fails_with("2 slices, for example", "found a slice number out of range", condition="slice=99")
+    fails_with("--condition slice: found 99; expected a number in [0, 21)", condition="slice=99")
     Image.fromarray(draw_brain(1, 3)).save(tmp_path / "black" / "unnumbered.png")
     fails_with(
         "unnumbered.png: found no slice number; expected one; name the pictures as",
         pictures=tmp_path / "black" / "unnumbered.png",
         mask=tmp_path / "black" / "case_1_slice_3.png",
     )
+
+
+def test_a_volume_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"prior": folder / "prior", "mask": folder / "masks", "out": tmp_path / "out", "device": "cpu"}
+    volume = save_oriented(tmp_path / "scan.nii.gz", "RAS")
+    assert run_command(complete.main, words(given | {"pictures": volume})) == 2
+    assert "found NIfTI volumes; expected pictures; for volumes, run `vqdist shard" in capsys.readouterr().err

@@ -187,7 +187,9 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with("--pictures and --data: found neither; expected one of them", pictures=None)
     fails_with("kind: found vqvae; expected pixelcnn: pass the run of the PixelCNN", prior=folder / "run")
     fails_with("2 problems", "--restorations: found 0", "--restore-percentile", restorations=0, restore_percentile=100)
-    fails_with("2 problems", "slice number out of range", "nowhere", condition="slice=99", healthy=tmp_path / "nowhere")
+    fails_with(
+        "2 problems", "--condition slice: found 99", "nowhere", condition="slice=99", healthy=tmp_path / "nowhere"
+    )
     fails_with("no mask of any of 6 slices", masks=other)
     fails_with("a dataset of codes; expected a dataset of images", pictures=None, data=folder / "codes")
 

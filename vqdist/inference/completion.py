@@ -28,12 +28,7 @@ from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
 from vqdist.inference.slice_conditions import choose_conditions
-from vqdist.inference.slice_source import (
-    SliceSource,
-    VolumeSizes,
-    open_slices,
-    shorten,
-)
+from vqdist.inference.slice_source import SliceSource, open_slices, shorten
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.sampler import SamplingOptions
@@ -112,9 +107,9 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
     files, given = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
-    channels, sizes = models.vqvae.channels, VolumeSizes(models.image_size, models.prior.num_slices)
+    channels = models.vqvae.channels
     slices, _ = collect(
-        lambda: open_slices(options, options.mask, channels=channels, sizes=sizes, without=[options.mask]),
+        lambda: open_slices(options, options.mask, channels=channels, without=[options.mask]),
         lambda: sampling.check(options.num, models.grid, models.prior.num_codes),
     )
     conditions, masks = collect(

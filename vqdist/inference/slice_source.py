@@ -1,4 +1,4 @@
-"""The slices that `vqdist complete` and `vqdist score` work on: pictures of a folder, or a split of a dataset."""
+"""The slices that `vqdist complete` and `vqdist score` work on: pictures, a volume, or a split of a dataset."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -208,20 +208,20 @@ def open_slices(
     masks: Path | None,
     *,
     channels: int,
-    sizes: VolumeSizes,
+    sizes: VolumeSizes | None = None,
     without: Collection[Path] = (),
 ) -> SliceSource:
     """Return the slices of --data or --pictures; masks in the folder of the pictures are not among them.
 
     Args:
         masks: folder of the masks, or the one mask; None without.
-        sizes: of the slices of a volume.
+        sizes: of the slices of a volume; None: a volume is refused.
         without: pictures to leave out.
     """
     if options.pictures is None:
         assert options.data is not None, "a conflict of the options"
         return open_split(options.data, options.split, channels=channels)
-    if is_nifti(options.pictures.name) and options.pictures.is_file():
+    if sizes is not None and is_nifti(options.pictures.name) and options.pictures.is_file():
         return open_volume_slices(options.pictures, sizes, channels=channels)
     paths = list_pictures(options.pictures, without=without)
     if masks is not None and options.pictures.resolve() == masks.resolve():
