@@ -25,7 +25,7 @@ def test_a_report_is_read(tmp_path: Path) -> None:
     assert (report.task, report.split, report.samples, report.subjects) == ("pixelcnn", "test", 96, 3)
     assert report.metrics["bits_per_code"] == Figure(2.32, 2.26, 2.38)
     assert report.metrics["uniform_bits_per_code"] == Figure(9.0, None, None)
-    assert report.copies == CopyCount(samples=1, samples_of=256, real=0, real_of=96, distance_ratio=1.15)
+    assert report.copies == CopyCount(samples=1, samples_of=256, real=0, real_of=96, largest=0.875, real_largest=0.75)
 
 
 def test_a_report_of_an_earlier_version_names_no_model(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import yaml
 import vqdist
 from vqdist.config.command_line import show_value
 from vqdist.data.shards.manifest import Manifest
-from vqdist.evaluation.report_table import format_figure
+from vqdist.foundation.figure_text import format_figure
 from vqdist.publishing.publication import Publication
 from vqdist.publishing.reports import TITLES, CopyCount, EvaluationReport, Figure
 
@@ -130,11 +130,9 @@ def describe_memory(publication: Publication) -> Iterator[str]:
 def _describe_copies(found: CopyCount) -> str:
     line = f"- Near copies of training slices: {found.samples} of {found.samples_of:,} samples"
     line += f" ({found.real} of {found.real_of:,} real slices of the split)."
-    if found.distance_ratio is not None:
-        line += (
-            f" The median distance of a sample to the nearest training slice is {format_figure(found.distance_ratio)}"
-        )
-        line += " times that of a real slice of the split."
+    if found.largest is not None and found.real_largest is not None:
+        line += f" The greatest similarity to a training slice is {format_figure(found.largest)} for the samples and"
+        line += f" {format_figure(found.real_largest)} for the real slices, at most 1."
     return line
 
 

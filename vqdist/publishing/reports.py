@@ -28,15 +28,16 @@ class CopyCount:
     Attributes:
         samples, samples_of: among the samples, and the number of samples.
         real, real_of: among the real slices of the split, and their number.
-        distance_ratio: median distance of the samples to the nearest training slice, in multiples of that of the
-            real slices; None where that is 0.
+        largest, real_largest: greatest similarity of a sample, and of a real slice of the split, to a training slice;
+            None in reports of earlier versions.
     """
 
     samples: int
     samples_of: int
     real: int
     real_of: int
-    distance_ratio: float | None
+    largest: float | None
+    real_largest: float | None
 
 
 @dataclass(frozen=True)
@@ -104,5 +105,5 @@ def _read_copies(realism: Mapping[str, Any], where: str) -> CopyCount:
         samples.integer("slices"),
         real.integer("near_copies"),
         real.integer("slices"),
-        _read_number(samples, "median_over_test"),
+        *(_read_number(found, "largest") for found in (samples, real)),
     )
