@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqdist.config.attributes import Attributes
 from vqdist.config.command_line import parse_options
 from vqdist.config.publish_options import PublishOptions
 from vqdist.foundation.command import emit, run_command
@@ -32,8 +33,8 @@ def main(argv: Sequence[str]) -> None:
     name = options.target if options.hub is None else str(options.hub)
     card = build_card(publication, name=name, data_terms=options.data_terms, license=options.license)
     contents = {CARD: card.encode(), **publication.contents}
-    for missing in find_gaps(options):
-        print_message(f"warning: {missing}")
+    for doubt in [*find_gaps(options), *find_personal_data(publication.files.card.data.attributes)]:
+        print_message(f"warning: {doubt}")
     revision = None
     if options.hub is None:
         write_to_folder(Path(options.target), contents, overwrite=options.overwrite)
@@ -55,6 +56,15 @@ def find_gaps(options: PublishOptions) -> list[str]:
             "report.json adds them, and copies and membership of a PixelCNN with --samples"
         )
     return gaps
+
+
+def find_personal_data(attributes: Attributes) -> list[str]:
+    """Return what the files of the model say of the training subjects."""
+    if not attributes:
+        return []
+    names = ", ".join(attributes)
+    found = f"config.json lists the combinations of {names} that the training subjects have"
+    return [f"{found}; publish it only if the terms of the data allow that"]
 
 
 if __name__ == "__main__":

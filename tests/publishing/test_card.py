@@ -9,8 +9,12 @@ from publishing_support import REPORT
 from support.commands import tiny_flags, train
 from support.models import save_prior, save_vqvae, write_codes
 
+from vqdist.config.attributes import Attribute, AttributeRow
 from vqdist.config.publish_options import PublishOptions
-from vqdist.models.io import fingerprint
+from vqdist.models.io import fingerprint, save_model
+from vqdist.models.model_card import DataDescription
+from vqdist.models.pixelcnn import PixelCNN
+from vqdist.publish import find_personal_data
 from vqdist.publishing.card import build_card
 from vqdist.publishing.publication import collect_publication
 
@@ -62,6 +66,20 @@ def test_what_was_not_measured_or_stated_is_said(prior: Path) -> None:
     assert found["Training data"].startswith("The publisher has not stated")
     assert "This is no medical device" in found["Intended use"]
     assert "not measured by the publisher" not in sections(build(prior.parent / "vqvae"))["Copies and membership"]
+
+
+def test_attributes_of_the_training_subjects_are_described_with_the_data(prior: Path, tmp_path: Path) -> None:
+    age = Attribute(kind="number", low=20, high=90, unknown=1)
+    model = PixelCNN(64, hidden=4, layers=1, condition=["age"], attributes={"age": age})
+    data = DataDescription(attributes={"age": age}, attribute_rows=(AttributeRow((33.0,), ((None, None, None, 1),)),))
+    save_model(model, tmp_path / "model", data=data, vqvae_dir=prior.parent / "vqvae")
+    found = sections(build(tmp_path))
+    assert "`age`: a number from 20 to 90" in found["Training data"]
+    assert "lists the combinations that the training subjects have" in found["Training data"]
+    assert "`condition` age" in found["Configuration"]
+    assert "attributes" not in found["Configuration"]
+    assert find_personal_data({}) == []
+    assert "combinations of age" in find_personal_data(data.attributes)[0]
 
 
 def test_terms_and_licence_are_those_of_the_publisher(prior: Path) -> None:

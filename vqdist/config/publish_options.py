@@ -3,7 +3,7 @@
 from typing import Literal
 
 from vqdist.config.command_line import Options
-from vqdist.config.option_types import Text
+from vqdist.config.option_types import Place, Text
 from vqdist.config.section import Bool, FilePath, key
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.model_names import HUB_FORM, HubModel, is_hub_name, parse_hub_name
@@ -13,7 +13,7 @@ class PublishOptions(Options):
     """Options of `vqdist publish`."""
 
     run: FilePath = key(..., "run, or folder of a saved model; a PixelCNN includes its VQ-VAE", positional="RUN")
-    target: Text = key(..., "hf://ORG/NAME or a folder, new or empty", positional="TARGET")
+    target: Place = key(..., "hf://ORG/NAME or a folder, new or empty", positional="TARGET")
     report: tuple[FilePath, ...] = key(
         (), "files that `vqdist evaluate --out` wrote for the model or its VQ-VAE; the card shows their figures"
     )

@@ -39,7 +39,9 @@ def build_card(publication: Publication, *, name: str, data_terms: str | None, l
     sections = {
         "Use": describe_use(publication, name),
         "Intended use": NOT_A_DEVICE,
-        "Training data": "\n\n".join([data_terms or NOT_STATED, *describe_dataset(publication.dataset)]),
+        "Training data": "\n\n".join(
+            [data_terms or NOT_STATED, *describe_dataset(publication.dataset), *describe_attributes(publication)]
+        ),
         "Configuration": "\n\n".join(describe_configuration(publication)),
         "Figures": "\n\n".join(map(describe_figures, publication.reports)) or NOT_MEASURED,
         "Copies and membership": "\n".join(describe_memory(publication)),
@@ -90,10 +92,21 @@ def describe_dataset(dataset: Manifest | None) -> Iterator[str]:
     yield f"{layout}{size} pixels, {dataset.channels} channel{'s' * (dataset.channels > 1)}: {'; '.join(splits)}."
 
 
+def describe_attributes(publication: Publication) -> Iterator[str]:
+    """Yield a paragraph about the attributes of the training subjects that the files of the model contain."""
+    data = publication.files.card.data
+    if data.attributes:
+        listed = "; ".join(f"`{name}`: {found.describe()}" for name, found in data.attributes.items())
+        yield f"Attributes: {listed}. `config.json` lists the combinations that the training subjects have."
+
+
 def describe_configuration(publication: Publication) -> Iterator[str]:
     """Yield the architecture of each model, and the settings of the run."""
     for files in filter(None, (publication.files, publication.vqvae)):
-        values = ", ".join(f"`{key}` {show_value(value)}" for key, value in files.card.model.items())
+        arguments = [
+            (key, value) for key, value in files.card.model.items() if key != "attributes"
+        ]  # see the data
+        values = ", ".join(f"`{key}` {show_value(value)}" for key, value in arguments)
         yield f"{TITLES[files.card.kind]}: {values}."
     for section, keys in publication.settings.items():
         if section != "model" and keys:
