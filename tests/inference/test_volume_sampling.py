@@ -86,6 +86,8 @@ def test_misfits_are_named(folder: Path, tmp_path: Path) -> None:
     options = SampleOptions(prior=folder / "alone", out=tmp_path / "out", volumes=2)
     with pytest.raises(ConfigError, match="--volumes 2: found a prior that draws each slice on its own; expected a"):
         prepare_volume_sampling(options, ALONE)
+    named = SampleOptions(prior=folder / "prior", out=tmp_path / "out", volumes=2, condition=("slice=3", "label=1"))
+    assert [problem.where for problem in named.find_conflicts()] == ["--condition slice"]
     both = SampleOptions(prior=folder / "prior", out=tmp_path / "out", volumes=2, num=3, slice=1)
     assert [problem.where for problem in both.find_conflicts()] == ["--num", "--slice"]
     assert SampleOptions(prior=folder / "prior", out=tmp_path / "out", num=3).find_conflicts() == []

@@ -93,7 +93,7 @@ class SampleOptions(Options):
     """Options of `vqdist sample`."""
 
     prior: FilePath = key(..., "run of the PixelCNN, folder of a saved model, or hf://ORG/NAME[@REVISION]")
-    out: FilePath = key(..., "folder for the PNG files, grid.png, codes.npy and samples.json; new or empty")
+    out: FilePath = key(..., "folder for the PNG or NIfTI files, grid.png, codes.npy and samples.json; new or empty")
     overwrite: Bool = key(False, "replace the contents of --out")
     num: Int = key(64, "number of slices", unit="slices", ge=1)
     volumes: Int | None = key(
@@ -102,7 +102,7 @@ class SampleOptions(Options):
         unit="volumes",
         ge=1,
     )
-    vqvae: FilePath | None = key(None, "run of the VQ-VAE; null: the one saved with the prior")
+    vqvae: FilePath | None = key(None, "run of the VQ-VAE or its name on the hub; null: the one saved with the prior")
     temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
     top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
     seed: Int = key(0, "seed of the noise and of the conditions that are not given")
@@ -121,8 +121,11 @@ class SampleOptions(Options):
 
     def find_conflicts(self) -> list[Problem]:
         """Return a problem for each option of single slices that is given beside --volumes."""
-        given = [name for name in ("num", "slice") if name in self.model_fields_set and self.volumes is not None]
-        return [Problem(f"--{name}", "a value beside --volumes", "one of them") for name in given]
+        if self.volumes is None:
+            return []
+        given = [f"--{name}" for name in ("num", "slice") if name in self.model_fields_set]
+        given += ["--condition slice" for text in self.condition if text.partition("=")[0].strip() == "slice"]
+        return [Problem(flag, "a value beside --volumes", "one of them") for flag in given]
 
 
 class EvaluateOptions(Options):

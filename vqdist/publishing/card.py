@@ -103,9 +103,7 @@ def describe_attributes(publication: Publication) -> Iterator[str]:
 def describe_configuration(publication: Publication) -> Iterator[str]:
     """Yield the architecture of each model, and the settings of the run."""
     for files in filter(None, (publication.files, publication.vqvae)):
-        arguments = [
-            (key, value) for key, value in files.card.model.items() if key != "attributes"
-        ]  # see the data
+        arguments = [(key, value) for key, value in files.card.model.items() if key != "attributes"]  # see the data
         values = ", ".join(f"`{key}` {show_value(value)}" for key, value in arguments)
         yield f"{TITLES[files.card.kind]}: {values}."
     for section, keys in publication.settings.items():
