@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vqdist.config.attributes import UNKNOWN
+from vqdist.config.condition_key import NUMBERS
 from vqdist.foundation.errors import ConfigError, Problem
 from vqdist.inference.class_labels import describe_classes
-from vqdist.inference.conditions import NUMBERS, Value
+from vqdist.inference.conditions import Value
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.map_conditions import UNKNOWN_NUMBER
 

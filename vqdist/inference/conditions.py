@@ -8,13 +8,13 @@ from itertools import product
 import numpy as np
 import torch
 
+from vqdist.config.condition_key import NUMBERS
 from vqdist.foundation.errors import Problem, UserError, list_examples
 from vqdist.foundation.seeds import derive_seed
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
 from vqdist.models.model_card import DataDescription
 
-NUMBERS = ("label", "slice")
 Value = int | float  # encoded as in MapConditions
 NEAR_STD = 0.5  # training samples count as similar in a number up to this many standard deviations away
 

@@ -26,7 +26,8 @@ from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.class_labels import find_label, list_classes
 from vqdist.inference.condition_words import read_words, split_words
 from vqdist.inference.conditions import Value, draw_conditions, find_untrained_label, list_train_rows
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.inference.prior_and_vqvae import read_prior_files
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.io import ModelFiles, read_model_files
@@ -140,17 +141,16 @@ def read_models(prior: Path, vqvae: Path | None) -> tuple[ModelFiles, ModelFiles
     Raises:
         UserError: the PixelCNN was trained on codes of another VQ-VAE.
     """
-
-    def read_prior() -> tuple[ModelFiles, ModelFiles]:
-        files = read_model_files(prior, kind="pixelcnn")
-        return files, read_vqvae_of(files)
-
-    (files, own), given = collect(read_prior, lambda: None if vqvae is None else read_model_files(vqvae, kind="vqvae"))
-    if given is None:
+    (files, own), given = collect(
+        lambda: read_prior_files(prior), lambda: None if vqvae is None else read_model_files(vqvae, kind="vqvae")
+    )
+    if vqvae is None or given is None:
         return files, own
     found, expected = given.card.fingerprint, own.card.fingerprint
     if found != expected:
-        raise UserError.of(f"--vqvae {vqvae}", f"VQ-VAE {found}", f"{expected}, the VQ-VAE of the prior's codes")
+        raise UserError.of(
+            f"--vqvae {show_model_name(vqvae)}", f"VQ-VAE {found}", f"{expected}, the VQ-VAE of the prior's codes"
+        )
     return files, given
 
 
@@ -243,9 +243,15 @@ def sample_batch(job: SamplingJob, start: int, size: int) -> DecodedMaps:
     )
     codes = job.sample(noise, conditions)
     kept = min(size, options.num - start)
-    parts = codes[: -(-kept // SLICES_DECODED_TOGETHER) * SLICES_DECODED_TOGETHER].split(SLICES_DECODED_TOGETHER)
-    slices = np.concatenate([to_uint8(job.vqvae.decode(part)) for part in parts])
+    slices = decode_slices(job, codes[: -(-kept // SLICES_DECODED_TOGETHER) * SLICES_DECODED_TOGETHER])
     return codes[:kept].cpu(), slices[:kept]
+
+
+def decode_slices(job: SamplingJob, codes: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the slices (B, C, H, W) of code maps (B, h, w)."""
+    device = job.prior.embedding.weight.device
+    parts = codes.split(SLICES_DECODED_TOGETHER)
+    return np.concatenate([to_uint8(job.vqvae.decode(part.to(device))) for part in parts])
 
 
 def write_samples(job: SamplingJob, batches: Iterator[DecodedMaps], out: Path) -> None:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from vqdist.config.condition_key import NUMBERS
 from vqdist.foundation.errors import ConfigError, Problem
 from vqdist.inference.class_labels import describe_classes
-from vqdist.inference.conditions import NUMBERS, Value, to_conditions
+from vqdist.inference.conditions import Value, to_conditions
 from vqdist.inference.slice_source import SliceInfo, name_examples
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from vqdist.config.command_options import SampleOptions
 from vqdist.data.sources.nifti_files import write_slices
@@ -22,15 +21,22 @@ from vqdist.foundation.atomic_files import output_folder, reporting_storage_erro
 from vqdist.foundation.errors import UserError, collect
 from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.progress import ProgressBar, print_message
-from vqdist.inference.sampling import MAPS_PER_BATCH, SamplingJob, build_job, draw_noise, find_out_problems, read_models
+from vqdist.inference.sampling import (
+    MAPS_PER_BATCH,
+    SamplingJob,
+    build_job,
+    decode_slices,
+    draw_noise,
+    find_out_problems,
+    read_models,
+)
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles
 from vqdist.models.map_conditions import NO_CODE
-from vqdist.plotting.image_grids import save_png, to_uint8
+from vqdist.plotting.image_grids import save_png
 from vqdist.plotting.volume_views import build_views
 
 MAX_SLICES = 2**20  # the noise of slice s of volume v has the number v * MAX_SLICES + s
-DECODED_TOGETHER = 16
 
 SampledVolume = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]  # codes (S, h, w) and slices (S, C, H, W)
 
@@ -119,12 +125,6 @@ def sample_volumes(job: VolumeJob, start: int, shown: ProgressBar) -> list[Sampl
         drawn.append(maps.sample(noise, replace(chosen, slice=slices, previous=drawn[-1])).cpu())
         shown.advance(len(volumes))
     return [(volume.numpy(), decode_slices(maps, volume)) for volume in torch.stack(drawn[1:], dim=1)]
-
-
-def decode_slices(maps: SamplingJob, codes: Tensor) -> npt.NDArray[np.uint8]:
-    """Return the slices of a volume, (S, C, H, W), from its codes (S, h, w)."""
-    device = maps.prior.embedding.weight.device
-    return np.concatenate([to_uint8(maps.vqvae.decode(part.to(device))) for part in codes.split(DECODED_TOGETHER)])
 
 
 def write_volumes(job: VolumeJob, batches: Iterator[list[SampledVolume]], out: Path) -> None:
