@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.third_party_shards import encode_picture, write_tar
 
 from vqdist.config.shard_options import ShardOptions
 from vqdist.data.shards.codecs import decode_png
@@ -463,6 +464,13 @@ def test_a_wrong_grey_range_is_named(words: tuple[str, ...]) -> None:
     (problem,) = ShardOptions(source="s", out=Path("d"), grey_range=words).find_conflicts()
     expected = f"--grey-range: found {' '.join(words)}; expected auto, dtype or two numbers, the lower one first"
     assert str(problem) == expected
+
+
+def test_a_grey_range_of_tars_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", {"a.png": encode_picture(1, "PNG")})
+    code, _, said = shard(capsys, tmp_path / "0.tar", tmp_path / "d", "--grey-range", 0, 4095)
+    assert code == 2
+    assert "--grey-range: found 0 4095, with tars as SOURCE" in said
 
 
 def test_12_bit_pictures_are_sharded_with_the_given_range(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

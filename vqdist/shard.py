@@ -103,6 +103,9 @@ def open_given_source(options: ShardOptions) -> "Source":
     channels = None if options.channels == "auto" else int(options.channels)
     subjects = SubjectOptions(options.subject_pattern, options.subject_from)
     if tars := find_source_tars(options.source, options.layout):
+        if options.grey_range != ("auto",):
+            expected = "auto: only the pictures of a folder have a range"
+            raise DataError.of("--grey-range", f"{' '.join(options.grey_range)}, with tars as SOURCE", expected)
         skip = options.on_error == "skip"
         return open_tars(
             *tars,
