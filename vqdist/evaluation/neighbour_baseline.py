@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from vqdist.evaluation.code_baselines import SMOOTHING, fit_weights
+from vqdist.evaluation.context_counts import ContextCounts, Integers, Values, count_pairs
 
-Codes = npt.NDArray[np.int64]  # (B, h, w)
-Values = npt.NDArray[np.float64]
-Flat = npt.NDArray[np.int64]  # (N,)
+Codes = Integers  # (B, h, w)
 Pair = tuple[Codes, Codes]  # maps, and the previous map of each; -1 for a map without one
+_MOST_CODES = 2**20  # two codes as one number, times the number of codes, stay below 2**63
 
 
 def _shift(codes: Codes, down: int, right: int) -> Codes:
@@ -27,7 +26,7 @@ def _shift(codes: Codes, down: int, right: int) -> Codes:
 
 
 def _join(first: Codes, second: Codes) -> Codes:
-    return (first + 2) * 2**31 + second + 2
+    return (first + 2) * _MOST_CODES + second + 2
 
 
 _CONTEXTS: dict[str, Callable[[Codes, Codes], Codes]] = {
@@ -47,39 +46,6 @@ _CONTEXTS: dict[str, Callable[[Codes, Codes], Codes]] = {
 
 
 @dataclass(frozen=True)
-class _Counts:
-    """How often each code follows each context in train.
-
-    Attributes:
-        contexts, context_counts: (n,) the contexts in ascending order and their occurrences.
-        keys, key_counts: (m,) number of a context times K plus a code, in ascending order, and their occurrences.
-    """
-
-    num_codes: int
-    contexts: Flat
-    context_counts: Flat
-    keys: Flat
-    key_counts: Flat
-
-    @classmethod
-    def fit(cls, contexts: Flat, codes: Flat, num_codes: int) -> Self:
-        found, numbers, counts = np.unique(contexts, return_inverse=True, return_counts=True)
-        return cls(num_codes, found, counts, *np.unique(numbers * num_codes + codes, return_counts=True))
-
-    def probabilities(self, contexts: Flat, codes: Flat) -> Values:
-        """Return the frequency of each code after its context; 0 for a context that does not occur."""
-        numbers, total = _look_up(self.contexts, self.context_counts, contexts)
-        _, together = _look_up(self.keys, self.key_counts, numbers * self.num_codes + codes)
-        return np.where(total > 0, together / np.maximum(total, 1), 0.0)
-
-
-def _look_up(keys: Flat, counts: Flat, wanted: Flat) -> tuple[Flat, Flat]:
-    """Return the place and the count of each wanted key; a count of 0 for one that does not occur."""
-    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    return places, np.where(keys[places] == wanted, counts[places], 0)
-
-
-@dataclass(frozen=True)
 class NeighbourBaseline:
     """The fitted mixture.
 
@@ -87,7 +53,7 @@ class NeighbourBaseline:
         weights: of each part, by its context.
     """
 
-    counts: Mapping[str, _Counts]
+    counts: Mapping[str, ContextCounts]
     weights: Mapping[str, float]
 
     @classmethod
@@ -95,7 +61,7 @@ class NeighbourBaseline:
         """Count the contexts of train, and choose the weights of the mixture on validate."""
         codes, previous = (np.concatenate(maps) for maps in zip(*train, strict=True))
         counts = {
-            name: _Counts.fit(find(codes, previous).ravel(), codes.ravel(), num_codes)
+            name: ContextCounts.count([count_pairs(find(codes, previous), codes, num_codes)], num_codes)
             for name, find in _CONTEXTS.items()
         }
         unweighted = cls(counts, {})
@@ -105,13 +71,15 @@ class NeighbourBaseline:
     def _parts(self, codes: Codes, previous: Codes) -> Values:
         """Return the probability of each code by each part, (M, B, h w)."""
         flat = codes.ravel()
-        parts = [
-            self.counts[name].probabilities(find(codes, previous).ravel(), flat) for name, find in _CONTEXTS.items()
-        ]
+        parts = []
+        for name, find in _CONTEXTS.items():
+            together, total = self.counts[name].look_up(find(codes, previous).ravel(), flat)
+            parts.append(np.where(total > 0, together / np.maximum(total, 1), 0.0))
         unigram = list(_CONTEXTS).index("unigram")
         # As in CodeBaselines: a code that does not occur in train costs a finite number of bits.
-        total = self.counts["unigram"].context_counts.sum()
-        parts[unigram] = (parts[unigram] * total + SMOOTHING) / (total + SMOOTHING * self.counts["unigram"].num_codes)
+        counted = self.counts["unigram"]
+        size = counted.totals.sum()
+        parts[unigram] = (parts[unigram] * size + SMOOTHING) / (size + SMOOTHING * counted.num_codes)
         return np.stack(parts).reshape(len(parts), len(codes), -1)
 
     def bits(self, codes: Codes, previous: Codes) -> Values:

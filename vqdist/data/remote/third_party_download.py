@@ -1,12 +1,12 @@
 """Third-party shards at URLs: downloaded whole into the cache folder, because they have no index to read parts by."""
 
-import fcntl
 import hashlib
 from pathlib import Path
 
 from vqdist.data.remote.download import Expected, RetryPolicy, check_url, fetch_file
 from vqdist.data.shards.tar_lists import list_remote_tars, name_downloads
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.file_locks import lock_file
 from vqdist.foundation.progress import ProgressBar
 
 _GIB = 2**30
@@ -29,7 +29,7 @@ def download_shards(url: str, cache_dir: Path, *, max_gib: float, policy: RetryP
     folder = cache_dir / f"tars-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         if not (folder / ".complete").exists():
             _download(list_remote_tars(url), folder, int(max_gib * _GIB), policy)
             (folder / ".complete").touch()

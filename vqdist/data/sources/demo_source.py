@@ -16,6 +16,7 @@ DEMO = "demo"
 
 
 def open_demo(image_size: int, channels: int, num_slices: int, num_subjects: int, seed: int) -> Source:
+    """Return synthetic brains as a source, with age and sex; they depend only on the seed and their number."""
     names = [f"phantom_{number:04d}" for number in range(num_subjects)]
     numbers = {name: number for number, name in enumerate(names)}
     read = partial(
