@@ -4,6 +4,7 @@ import pytest
 import torch
 from support import ALONE
 
+from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.shards.manifest import Manifest
 from vqdist.evaluation.untrained_classes import UntrainedClasses
 
@@ -24,5 +25,6 @@ def test_they_are_counted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_is_reported_without_them(capsys: pytest.CaptureFixture[str]) -> None:
     report(Manifest("codes", (8, 8), 1, {}, conditions=((0, 3, 5), (1, None, 5))), 1, 1)
+    report(Manifest("codes", (8, 8), 1, {}, class_names=("a",), conditions=((0, 3, 5),)), NO_NUMBER)
     report(Manifest("codes", (8, 8), 1, {}), 1)  # of a manifest that does not describe the classes
     assert capsys.readouterr().err == ""

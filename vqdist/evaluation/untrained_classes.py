@@ -4,6 +4,7 @@ from collections import Counter
 
 from torch import Tensor
 
+from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import list_examples
@@ -23,9 +24,10 @@ class UntrainedClasses:
         self._counts: Counter[int] = Counter()
 
     def add(self, labels: Tensor) -> None:
-        """Count the labels of a batch, (B,) int64."""
+        """Count the labels of a batch, (B,) int64; NO_NUMBER for a sample without a label."""
         if self._trained:
-            self._counts.update(label for label in labels.tolist() if label not in self._trained)
+            known = (label for label in labels.tolist() if label != NO_NUMBER)
+            self._counts.update(label for label in known if label not in self._trained)
 
     def report(self, split: str, ranks: Ranks) -> None:
         """Print a warning from rank 0 if any were found. Must be called by all ranks."""
