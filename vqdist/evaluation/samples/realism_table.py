@@ -67,9 +67,8 @@ def _list_copies(copies: Mapping[str, Any], split: str) -> Iterator[tuple[str, s
 
 
 def _list_slices(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, str]]:
-    figures, fit = realism["slice_figures"], realism.get("anatomy_by_slice")  # None for pictures that are no brains
-    shown_figures = _FIGURES if fit is not None else _FIGURES_OF_PICTURES
-    for name, label in shown_figures.items():
+    figures, fit = realism["slice_figures"], realism.get("anatomy_by_slice", {})  # none of pictures
+    for name, label in (_FIGURES if fit else _FIGURES_OF_PICTURES).items():
         found, difference = figures[name], figures[name]["difference"]
         low, high = difference["low"], difference["high"]
         real = "; ".join(
@@ -78,7 +77,7 @@ def _list_slices(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, 
         differs = low is not None and high is not None and not low <= 0 <= high
         note = f"; differs from real people by {format_summary(difference)}" if differs else ""
         yield label, format_figure(found["samples"]["mean"]), real + note
-    for name, label in _FIT.items() if fit is not None else ():
+    for name, label in _FIT.items() if fit else ():
         samples, real = fit[name]["samples"], fit[name]["test"]
         yield label, format_figure(samples["correlation"]), f"correlation; {split} {format_figure(real['correlation'])}"
 
