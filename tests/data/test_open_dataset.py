@@ -97,3 +97,15 @@ def test_one_shard_of_a_split_is_refused(image_set: Path, tmp_path: Path) -> Non
         open_dataset(tmp_path / "train-000.tar", tmp_path / "cache")
     for name in ("brains.tar", "train-{000..000}.tar"):
         assert open_dataset(tmp_path / name, tmp_path / "cache").manifest.splits.keys() == {"train"}
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/train-{0..3}.tar", "hf://datasets/a/b.tar::hf://datasets/a/c.tar"])
+def test_a_url_of_tars_may_be_a_path(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def download(url: str, *_: object, **__: object) -> Path:
+        raise DataError.of("url", url, "nothing")
+
+    monkeypatch.setattr("vqdist.data.open_dataset.download_shards", download)
+    for given in (path, Path(path)):
+        with pytest.raises(DataError) as error:
+            open_dataset(given, tmp_path)
+        assert error.value.problems[0].found == path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vqdist.data.cache_dir import reporting_cache_errors, resolve_cache_dir
 from vqdist.data.dataset_path import find_folder_problem, find_path_problem
-from vqdist.data.remote.download import is_url
+from vqdist.data.remote.download import is_url, restore_url
 from vqdist.data.remote.remote_dataset import fetch_head
 from vqdist.data.remote.third_party_download import download_shards
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
@@ -54,6 +54,7 @@ def open_dataset(
         DataError: there is no dataset, or the cache folder is needed and cannot be written.
         FetchError: the URL could not be read after all retries.
     """
+    path = restore_url(path) if names_tars(path) else path
     if problem := find_path_problem(path):
         raise DataError([problem])
     folder, settings = Path(path), IndexSettings(image_key, skip_unusable)

@@ -16,6 +16,7 @@ from vqdist.config.command_options import EncodeOptions
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
 from vqdist.data.orientation import choose_mirror, find_layout
+from vqdist.data.remote.download import is_url
 from vqdist.data.shards.codecs import encode_codes
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.writer import ShardSetWriter
@@ -150,7 +151,7 @@ def encode_batch(model: VQVAE, split: SplitLoader, views: Views, batch: Batch) -
 
 def open_writer(job: EncodingJob) -> ShardSetWriter:
     """Return the writer of the dataset of codes. A shard of train holds all views of the slices of one image shard."""
-    manifest, views = job.images.manifest, job.views
+    manifest, views, path = job.images.manifest, job.views, job.images.path
     sizes = [shard.samples for split in manifest.splits.values() for shard in split.shards]
     return ShardSetWriter(
         job.options.out,
@@ -161,7 +162,7 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
         overwrite=job.options.overwrite,
         source={
             "command": "vqdist.encode",
-            "images": str(Path(job.images.path).resolve()),
+            "images": str(path if is_url(path) else Path(path).resolve()),
             "images_fingerprint": manifest.fingerprint,
             "images_source": manifest.source,
             **({} if (run := find_run_name(job.files.folder)) is None else {"vqvae_run": run}),

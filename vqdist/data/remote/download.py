@@ -21,6 +21,7 @@ from vqdist.foundation.atomic_files import locked_file
 from vqdist.foundation.errors import DataError, FetchError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_FOLDED = re.compile(r"(?:^|(?<=::))([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)
 # Protocols of fsspec that wrap other URLs.
 _WRAPPERS = frozenset(
     ("async_wrapper", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir", "filecache", "generic", "jlab")
@@ -85,6 +86,11 @@ _DOWNLOAD_ERRORS = (
 def is_url(path: str | Path) -> bool:
     """Whether a path is a URL, or a pipe or chain of URLs, and not a path on this machine."""
     return bool(_SCHEME.match(str(path))) or "::" in str(path) or str(path).startswith("pipe:")
+
+
+def restore_url(path: str | Path) -> str | Path:
+    """Return the URL that became a Path, in which a single slash follows the colon; any other path as it is."""
+    return _FOLDED.sub(r"\1://", str(path)) if isinstance(path, Path) and _FOLDED.match(str(path)) else path
 
 
 def check_url(url: str) -> None:
