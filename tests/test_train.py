@@ -15,9 +15,11 @@ from vqdist.foundation.command import run_command
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No world_size, whatever the tests themselves were started by."""
+    """No world_size, whatever the tests themselves were started by, and no end of this process."""
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
+    # With WORLD_SIZE above 1 an error would end the process of the tests.
+    monkeypatch.setattr("vqdist.foundation.command.end_process", lambda code: code)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *flags: str | Path) -> str:
