@@ -9,6 +9,7 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.publish_options import PublishOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
 
 DESCRIPTION = """Write a model and its card to a folder or to the Hugging Face hub.
@@ -51,8 +52,9 @@ def find_gaps(options: PublishOptions) -> list[str]:
     if options.data_terms is None:
         gaps.append("the card does not state the training data and its terms; --data-terms TEXT adds them")
     if not options.report:
+        run = show_model_name(options.run)
         gaps.append(
-            f"the card has no figures; `vqdist evaluate --run {options.run} --out report.json`, then --report "
+            f"the card has no figures; `vqdist evaluate --run {run} --out report.json`, then --report "
             "report.json adds them, and copies and membership of a PixelCNN with --samples"
         )
     return gaps

@@ -13,6 +13,7 @@ from vqdist.evaluation.samples.comparison import SampleReport, compare_samples
 from vqdist.evaluation.samples.sample_table import list_samples
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_from_any_rank, print_message
 from vqdist.inference.reconstruction import reconstruct_pictures
 from vqdist.inference.volume_reconstruction import is_volume, reconstruct_volume
@@ -81,7 +82,8 @@ def evaluate_model(inputs: EvaluationInputs, ranks: Ranks) -> Report:
         print_message("evaluate: drawing the figures ...")
         report["figures"] = run_on_main(ranks, lambda: draw_figures(inputs, evaluation, report, sample_report, out))
     elif inputs.options.figures is not None:
-        print_message(f"no figures: {inputs.options.run} is a saved model and not a run; --figures FOLDER draws them")
+        run = show_model_name(inputs.options.run)
+        print_message(f"no figures: {run} is a saved model and not a run; --figures FOLDER draws them")
     return report
 
 

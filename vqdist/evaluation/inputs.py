@@ -12,6 +12,7 @@ from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.single_conditions import report_single_conditions
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, UserError, collect
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import count_noun
 from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
@@ -132,7 +133,8 @@ def read_beside(run: Path, others: Sequence[Path]) -> dict[str, ModelFiles]:
     """Read more VQ-VAEs by the names of their runs; runs that share a name are called by their paths."""
     names = [path.name for path in (run, *others)]
     return {
-        path.name if names.count(path.name) == 1 else str(path): read_model_files(path, kind="vqvae") for path in others
+        path.name if names.count(path.name) == 1 else show_model_name(path): read_model_files(path, kind="vqvae")
+        for path in others
     }
 
 
