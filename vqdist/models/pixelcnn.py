@@ -31,8 +31,8 @@ class PixelCNN(nn.Module):
 
     Two stacks avoid a blind spot: the vertical stack sees the rows above; the horizontal stack sees the codes to the
     left and, through the vertical stack, the rows above. A layer sees kernel // 2 codes further up, left and right.
-    The context (position, label, slice) enters both stacks after the first layer, and the residual connections carry
-    it to every gate. 2016, section 2.
+    The context (position, conditions, previous map) enters both stacks after the first layer, and the residual
+    connections carry it to every gate. 2016, section 2.
 
     With symmetry "up-down", the rows below the middle also see the rows above the middle, mirrored. This suits maps
     whose lower half resembles the mirrored upper half, such as the two sides of a brain.
