@@ -32,7 +32,7 @@ def test_scans_of_a_subject_are_told_apart_by_their_keys() -> None:
     assert previous["P1_MR1_slice_002"] == "P1_MR1_slice_001"
     assert previous["P1_MR2_slice_002"] == "P1_MR2_slice_001"
     assert previous["P1_MR2_slice_001"] is None
-    assert SliceName("case_01_slice_1-view1", "case_01", 1, view="x").series == "case_01_slice_"
+    assert SliceName("case_01_slice_1-view1", "case_01", 1, view="x").series == "case_01_slice_-view1"
 
 
 def test_slices_without_number_or_subject_have_none() -> None:
@@ -49,6 +49,8 @@ def test_views_are_compared_with_the_same_shift_and_mirror_only() -> None:
     plain = [SliceName.from_json(f"s_{number}", {"subject": "s", "slice": number}) for number in (0, 1)]
     previous = find_keys(*plain, view(0, 3, 1), view(1, 3, 1), view(2, 4, 1))
     assert previous == {"s_0": None, "s_1": "s_0", "s_0-view1": None, "s_1-view1": "s_0-view1", "s_2-view1": None}
+    equal = find_keys(*(view(number, 3, views) for views in (1, 2) for number in (0, 1)))  # by chance
+    assert equal == {"s_0-view1": None, "s_1-view1": "s_0-view1", "s_0-view2": None, "s_1-view2": "s_0-view2"}
 
 
 def test_the_samples_of_a_split_are_found_across_shards(volume_codes: Path) -> None:

@@ -36,12 +36,15 @@ class SliceName(NamedTuple):
 
     @property
     def series(self) -> str:
-        """The key without the slice number, which tells two scans of a subject apart."""
-        key = self.key.rpartition("-view")[0] if self.view else self.key
+        """The key without the slice number, which tells two scans of a subject, and two equal views, apart."""
+        key, view = self.key, ""
+        if self.view:
+            key, dash, number = key.rpartition("-view")
+            view = dash + number
         for found in reversed(list(_DIGITS.finditer(key))):
             if int(found[0]) == self.number:
-                return key[: found.start()] + key[found.end() :]
-        return key
+                return key[: found.start()] + key[found.end() :] + view
+        return key + view
 
 
 def find_previous(slices: Sequence[SliceName]) -> Indexes:
