@@ -79,3 +79,6 @@ def test_copies_of_whole_volumes() -> None:
     assert report["threshold"] == pytest.approx(np.median(expected) / 2, rel=1e-4)
     assert report["samples"]["near_copies"] == 2
     assert report["samples"]["smallest"] == pytest.approx(0, abs=1e-6)
+    alone = count_volume_copies(sets, volumes | {"train": []})
+    nothing = {"median": None, "smallest": None, "near_copies": None, "volumes": 0}
+    assert alone == {"threshold": None, "test": nothing, "samples": nothing}

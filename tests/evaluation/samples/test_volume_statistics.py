@@ -58,3 +58,8 @@ def test_the_drift_compares_the_last_slices_with_the_first() -> None:
     assert found["train"]["last"] < found["samples"]["last"]
     few = replace(sets["samples"], slice_numbers=np.full(384, 40))
     assert measure_drift(sets | {"samples": few})["samples"] == {"first": None, "last": None, "ratio": None}
+
+
+def test_black_volumes_have_no_grey_difference() -> None:
+    found = VolumeStatistics.measure(torch.zeros(3, 1, 32, 32), None).describe()
+    assert (found["difference"], found["agreement"]) == (None, None)

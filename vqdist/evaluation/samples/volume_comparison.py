@@ -84,13 +84,15 @@ def count_volume_copies(
     """Return the distances of whole volumes to the nearest training volume, and the number of near copies.
 
     The distance is the root mean square difference of the thumbnails of all slices with the same number; the training
-    volume is compared as it is and mirrored. A volume is a near copy below NEAR_COPY times the median of test.
+    volume is compared as it is and mirrored. A volume is a near copy below NEAR_COPY times the median of test. Volumes
+    that have no slice number in common with a training volume are left out.
     """
     train = [_read_thumbnails(statistics["train"], volume) for volume in volumes["train"]]
     nearest = {
         name: np.array([_find_nearest(_read_thumbnails(statistics[name], volume), train) for volume in volumes[name]])
         for name in ("test", "samples")
     }
+    nearest = {name: distances[np.isfinite(distances)] for name, distances in nearest.items()}
     reference = float(np.median(nearest["test"])) if len(nearest["test"]) else None
     report: dict[str, Any] = {"threshold": None if reference is None else NEAR_COPY * reference}
     for name, distances in nearest.items():

@@ -64,7 +64,9 @@ class VolumeStatistics:
         """Return mean and spread (standard deviation) of each statistic as JSON values."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return {"volumes": len(self.flips)} | {
-            name: None if not len(values) else {"mean": float(np.nanmean(values)), "spread": float(np.nanstd(values))}
+            name: None
+            if np.isnan(values).all()  # also without values
+            else {"mean": float(np.nanmean(values)), "spread": float(np.nanstd(values))}
             for name, values in columns.items()
         }
 
