@@ -123,6 +123,7 @@ def prepare_sampling(options: SampleOptions, ranks: Ranks) -> SamplingJob:
     Raises:
         ConfigError: every problem of the models, the conditions and the output folder.
     """
+    assert options.volumes is None, "use prepare_volume_sampling for volumes"
     (job,) = collect(
         lambda: build_job(options, *run_on_main(ranks, lambda: read_models(options.prior, options.vqvae))),
         problems=run_on_main(ranks, lambda: find_out_problems(options)),
