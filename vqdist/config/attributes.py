@@ -5,12 +5,12 @@ Datasets, saved models and the configuration of a prior use these classes; nothi
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from vqdist.config.section import Int, Real, Section, key
-from vqdist.foundation.errors import Problem, list_examples
+from vqdist.foundation.errors import Problem
 
 Kind = Literal["number", "category"]
 AttributeValue = float | str
@@ -165,13 +165,6 @@ def _build_runs(
                 continue
         runs.append((label, number, number, count))
     return tuple(runs)
-
-
-def find_name_problems(names: Sequence[str], known: Iterable[str], where: str) -> list[Problem]:
-    """Return a problem for each name that is not known."""
-    listed = list(known)
-    expected = f"one of {list_examples(listed)}" if listed else "none: the data have no attributes"
-    return [Problem(where, name, expected) for name in names if name not in listed]
 
 
 def count_values(rows: Iterable[AttributeRow], place: int) -> Counter[AttributeValue | None]:

@@ -164,11 +164,6 @@ def fingerprint(path: str | Path) -> str:
     return read_model_card(path).fingerprint
 
 
-def fingerprint_of(files: ModelFiles) -> str:
-    """Return the fingerprint of a saved model that was read before."""
-    return files.card.fingerprint
-
-
 def find_model(path: str | Path) -> Path:
     """Return the folder that holds config.json and model.safetensors; path as in load_model.
 
