@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vqdist.config.attribute_json import read_attributes, read_rows, write_attributes
-from vqdist.config.attributes import Attribute, AttributeRow, build_rows, count_values
+from vqdist.config.attributes import Attribute, AttributeRow, build_rows, count_values, select_attributes
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import Fields
 
@@ -95,3 +95,12 @@ def test_json_is_read_back_and_checked() -> None:
         top = Fields(values | change, "dataset.json")
         with pytest.raises(DataError, match=r"dataset\.json, attribute"):
             read_rows(top, read_attributes(top))
+
+
+def test_of_attributes_that_are_not_chosen_nothing_is_left() -> None:
+    age, sex = Attribute(kind="number", low=20, high=30), Attribute(kind="category", values=("F", "M"))
+    counts = {((20.0, "F"), None, 3): 2, ((20.0, "M"), None, 3): 1, ((30.0, "M"), None, 4): 5}
+    chosen, rows = select_attributes({"age": age, "sex": sex}, build_rows(counts), ["age"])
+    assert chosen == {"age": age}
+    assert rows == build_rows({((20.0,), None, 3): 3, ((30.0,), None, 4): 5})
+    assert select_attributes({"age": age, "sex": sex}, build_rows(counts), []) == ({}, ())

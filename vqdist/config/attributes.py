@@ -5,7 +5,7 @@ Datasets, saved models and the configuration of a prior use these classes; nothi
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -149,6 +149,18 @@ def build_rows(
         return [(type(value).__name__, value if isinstance(value, float) else 0.0, str(value)) for value in values]
 
     return tuple(AttributeRow(values, _build_runs(grouped[values])) for values in sorted(grouped, key=order))
+
+
+def select_attributes(
+    attributes: Attributes, rows: Iterable[AttributeRow], names: Collection[str]
+) -> tuple[Attributes, tuple[AttributeRow, ...]]:
+    """Return some of the attributes, and the rows with the values of these alone; without any, no rows."""
+    places = [place for place, name in enumerate(attributes) if name in names]
+    counts: Counter[tuple[tuple[AttributeValue | None, ...], int | None, int | None]] = Counter()
+    for row in rows if places else ():
+        for label, number, count in row.list_conditions():
+            counts[tuple(row.values[place] for place in places), label, number] += count
+    return {name: found for name, found in attributes.items() if name in names}, build_rows(counts)
 
 
 def _build_runs(

@@ -7,7 +7,7 @@ classes.
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from vqdist.config.augmentation import SymmetryKey
-from vqdist.config.condition_key import ConditionKey
+from vqdist.config.condition_key import NUMBERS, ConditionKey, list_names
 from vqdist.config.section import Bool, Int, IntChoice, Real, Section, key
 from vqdist.foundation.errors import Problem
 
@@ -31,6 +31,11 @@ class ModelConfig(Section):
     def reads_previous(self) -> bool:
         """Whether samples are loaded together with the previous slice of the subject."""
         return False
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """The attributes of subjects, such as age, that the model is conditioned on."""
+        return ()
 
     def find_run_conflicts(self, run: "RunConfig") -> list[Problem]:
         """Return the problems between keys of the model and of other sections of the run."""
@@ -131,6 +136,10 @@ class PixelCNNConfig(ModelConfig):
     @property
     def reads_previous(self) -> bool:
         return self.context == "previous"
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        return tuple(name for name in list_names(self.condition) if name not in NUMBERS)
 
     def find_conflicts(self) -> list[Problem]:
         return [] if self.kernel % 2 else [Problem("model.kernel", str(self.kernel), "an odd number")]

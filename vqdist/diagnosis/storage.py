@@ -10,6 +10,7 @@ from vqdist.data.cache_dir import cache_dir_problems, free_bytes, nearest_folder
 from vqdist.data.dataset_path import find_folder_problem, find_path_problem
 from vqdist.data.shards.manifest import MANIFEST, Manifest, load_manifest
 from vqdist.data.shards.shard_files import ShardFiles, find_shards
+from vqdist.data.shards.tar_lists import list_local_tars, names_tars
 from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import DataError, Problem, limit_problems
@@ -84,6 +85,13 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
         return unwritable or [Check(name, "note", f"{path}: a remote dataset is checked when the run starts")], None
     if problem := find_path_problem(path):
         return checks_from_problems(name, name_data_source(config, [problem])), None
+    indexed_later = Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")
+    if names_tars(path) and not Path(path).is_dir():
+        try:
+            list_local_tars(path)
+        except DataError as error:
+            return checks_from_problems(name, name_data_source(config, error.problems)), None
+        return unwritable or [indexed_later], None
     try:
         manifest = load_manifest(path)
     except DataError as error:
@@ -95,8 +103,7 @@ def check_dataset(config: RunConfig, *, compare_sizes: bool = True) -> tuple[lis
         ):
             if problem := find_folder_problem(folder, shards):
                 return checks_from_problems(name, [problem]), None
-            note = Check(name, "note", f"{path}: third-party shards, indexed when the run first starts")
-            return unwritable or [note], None
+            return unwritable or [indexed_later], None
         return checks_from_problems(name, name_data_source(config, error.problems)), None
     problems = []
     for shard in (shard for split in manifest.splits.values() for shard in split.shards if compare_sizes):

@@ -2,11 +2,13 @@
 
 import os
 import warnings
+from collections.abc import Collection
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from vqdist.config.attributes import select_attributes
 from vqdist.config.schema import RunConfig
 from vqdist.data.augmentation import Augmentation
 from vqdist.data.loading.batch import NO_NUMBER, Batch
@@ -69,8 +71,13 @@ def _blank_batch(config: RunConfig, manifest: Manifest, ranks: Ranks) -> Batch:
     return Batch(0, True, values, conditions, torch.full((size,), NO_NUMBER), torch.zeros(size))
 
 
-def describe_data(manifest: Manifest) -> DataDescription:
-    """Return the facts about a dataset that are saved with a model trained on it."""
+def describe_data(manifest: Manifest, names: Collection[str]) -> DataDescription:
+    """Return the facts about a dataset that are saved with a model trained on it.
+
+    Args:
+        names: of the attributes that the model is conditioned on; of others, such as a diagnosis, nothing is saved.
+    """
+    attributes, rows = select_attributes(manifest.attributes, manifest.attribute_rows, names)
     return DataDescription(
         data_fingerprint=manifest.fingerprint,
         image_size=manifest.image_size,
@@ -79,8 +86,8 @@ def describe_data(manifest: Manifest) -> DataDescription:
         vqvae_fingerprint=manifest.vqvae_fingerprint,
         conditions=manifest.conditions if manifest.kind == "codes" else None,
         affine=manifest.affine,
-        attributes=manifest.attributes if manifest.kind == "codes" else {},
-        attribute_rows=manifest.attribute_rows if manifest.kind == "codes" else (),
+        attributes=attributes,
+        attribute_rows=rows,
     )
 
 

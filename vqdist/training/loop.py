@@ -159,7 +159,7 @@ def _save_model(run: Run, metrics: dict[str, float] | None) -> bool:
                 run.run_dir.model,
                 step=state.progress.step,
                 metrics=metrics,
-                data=describe_data(state.task.manifest),
+                data=describe_data(state.task.manifest, state.config.model.attribute_names),
                 vqvae_dir=state.task.vqvae_dir,
                 check_owner=run.run_dir.check_owner,
             )
