@@ -48,7 +48,7 @@ def read_words(
     Args:
         words: name -> value as text.
         class_names: name of each label; empty if unknown.
-        several: a value may be a list with commas.
+        several: of `vqdist sample`, where a value may be a list with commas, and which has --extrapolate.
         extrapolate: accept numbers outside of the range of the training data.
     Raises:
         ConfigError: a name that the model does not take, or a value that it does not know; every problem.
@@ -67,7 +67,9 @@ def read_words(
         for part in parts:
             value, wrong = _read(name, part, spec, class_names, extrapolate=extrapolate)
             found[name].append(value)
-            problems += [replace(problem, where=f"{FLAG} {name}") for problem in wrong]
+            offers_range = several and not extrapolate and attribute is not None and attribute.kind == "number"
+            hint = "; --extrapolate true accepts others" if offers_range else ""
+            problems += [replace(one, where=f"{FLAG} {name}", expected=one.expected + hint) for one in wrong]
     if problems:
         raise ConfigError(problems)
     return found
@@ -85,9 +87,6 @@ def _read(
     if not problems and value != value and not spec.takes_unknown(name):
         expected = "a value: the prior was trained without unknown values, and without model.condition_dropout"
         problems = [Problem(name, text, expected)]
-    if problems and name in spec.attributes and spec.attributes[name].kind == "number" and not extrapolate:
-        hint = "; --extrapolate true accepts others"
-        problems = [replace(problem, expected=problem.expected + hint) for problem in problems]
     return value, problems
 
 
