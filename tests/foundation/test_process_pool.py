@@ -46,10 +46,12 @@ def test_errors_of_the_work_and_dead_workers_are_raised(last: int | None, error:
     assert len(taken) <= 2 * AHEAD_PER_WORKER, "no item is taken after an error"
 
 
+# A process that is started in the background of a shell ignores SIGINT, and so do its children.
 CALLER = """
-import time
+import signal, time
 from vqdist.foundation.process_pool import map_in_order
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for _ in map_in_order(time.sleep, [0.01] * 100_000, workers=2):
         pass
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from support import VOLUMES, save_prior, save_vqvae, write_codes, write_image_set
 
+from vqdist.inference.augmented_views import View
 from vqdist.inference.prior_and_vqvae import PriorAndVQVAE, read_prior_files
 from vqdist.inference.slice_source import open_split
 from vqdist.models.map_conditions import MapConditions
@@ -23,8 +24,16 @@ def test_the_previous_slices_are_encoded(tmp_path: Path) -> None:
         found = models.add_previous(known, source, [6, 4, 1])
         encoded = models.vqvae.encode(torch.stack([torch.tensor(source.read(n)) for n in (5, 0)]).float() / 255)
     assert found.previous is not None
-    assert found.slice is known.slice
+    assert torch.equal(found.slice, known.slice)
     assert torch.equal(found.previous[[0, 2]], encoded)
     assert (found.previous[1] == -1).all()  # the first slice of the second volume
-    assert alone.add_previous(known, source, [6, 4, 1]) is known
+    assert alone.add_previous(known, source, [6, 4, 1]).previous is None
+    shift = View(down=-3, right=2)
+    with torch.inference_mode():
+        both = models.add_previous(known, source, [6, 4, 1], [View(), shift])
+        image = shift.apply(torch.tensor(source.read(5)).float() / 255)
+        shifted = models.vqvae.encode(image[None])
+    assert both.slice.tolist() == [2, 0, 1, 2, 0, 1]
+    assert torch.equal(both.previous[:3], found.previous)
+    assert torch.equal(both.previous[3:4], shifted)
     assert models.count_bits(encoded, MapConditions(previous=encoded)).shape == encoded.shape
