@@ -195,3 +195,14 @@ def test_samples_of_photographs_have_no_figures_of_brains(
     assert "fine detail, dB" in table
     assert "brain" not in table
     assert (tmp_path / "figures" / "samples-test.png").is_file()
+
+
+def test_slices_of_another_size_than_in_training(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    card = run / "model" / "config.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"image_size": [64, 64]}))
+    _, said = run_evaluate(capsys, run=run, data=folder / "images", figures="null")
+    sizes = f"{folder / 'images'} has slices of 32 x 32, {run} was trained on slices of 64 x 64"
+    assert f"WARNING: {sizes}; its figures are not comparable\n" in said

@@ -91,6 +91,7 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with("temperature: found -1.0", temperature=-1)
     fails_with("2 problems\n  - --num: found 0; expected at least 1\n  - --top-k: found -1", num=0, top_k=-1)
     fails_with("2 problems\n  - slice: found 99", "top_k: found 17", top_k=17, slice=99)
+    fails_with("slice: found 3, a number without a training sample; expected 0, 10, 20", slice=3)
     (tmp_path / "file").touch()
     fails_with("3 problems", prior=tmp_path / "no", vqvae=tmp_path / "none", out=tmp_path / "file" / "new")
     fails_with("3 problems", "--num", "top_k", "--out", num=0, top_k=99, out=tmp_path / "file" / "new")

@@ -148,6 +148,16 @@ def test_a_picture_of_another_size(folder: Path, tmp_path: Path, capsys: pytest.
     assert read(tmp_path / "out" / "restored" / "wide.png").shape == (70, 90)
 
 
+def test_the_flagged_slices_are_counted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"prior": folder / "prior", "pictures": folder / "pictures", "healthy": folder / "images", "device": "cpu"}
+    assert run_command(score.main, words(given | {"out": tmp_path / "out", "restorations": 1})) == 0
+    written = capsys.readouterr()
+    report = json.loads(written.out)
+    limit = f"(score above {report['threshold']:.3g}); scores.jsonl has the score of each\n"
+    assert f"{report['flagged']} of 6 slices flagged {limit}" in written.err
+    assert "limits from 3 slices of 1 subject: with so few people" in written.err
+
+
 @pytest.mark.ranks
 def test_two_ranks_write_the_same_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = {"masks": folder / "masks", "healthy": f"{folder / 'images'}:validate"}
@@ -189,6 +199,9 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
     fails_with("2 problems", "--restorations: found 0", "--restore-percentile", restorations=0, restore_percentile=100)
     fails_with(
         "2 problems", "--condition slice: found 99", "nowhere", condition="slice=99", healthy=tmp_path / "nowhere"
+    )
+    fails_with(
+        "images: found no split 'valid'; expected", "; did you mean validate?", healthy=f"{folder / 'images'}:valid"
     )
     fails_with("no mask of any of 6 slices", masks=other)
     fails_with("a dataset of codes; expected a dataset of images", pictures=None, data=folder / "codes")

@@ -7,7 +7,7 @@ from vqdist.config.command_line import parse_options
 from vqdist.config.slice_options import ScoreOptions
 from vqdist.foundation.command import emit, run_command
 from vqdist.foundation.errors import ConfigError, collect
-from vqdist.foundation.progress import print_message
+from vqdist.foundation.progress import count_noun, print_message
 
 DESCRIPTION = """\
 Measure how likely slices are under a PixelCNN, map where they are unusual, and restore them.
@@ -38,8 +38,16 @@ def main(argv: Sequence[str]) -> None:
         if ranks.is_main:
             if "metrics" in report:
                 print_message(list_metrics(report))
+            if "flagged" in report:
+                print_message(describe_flagged(report["flagged"], report["samples"], report["threshold"]))
             print_message(f"look at {report['figures'][0]}")
             emit(report)
+
+
+def describe_flagged(flagged: int, samples: int, threshold: float) -> str:
+    """Return how many slices are flagged as text."""
+    slices = count_noun(samples, "slice")
+    return f"{flagged:,} of {slices} flagged (score above {threshold:.3g}); scores.jsonl has the score of each"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,13 @@ import pytest
 from vqdist.data.open_dataset import Dataset
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.errors import Problem
-from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
+from vqdist.inference.compatibility import (
+    find_kind_problems,
+    find_pixelcnn_problems,
+    find_vqvae_problems,
+    report_image_size,
+)
+from vqdist.models.model_card import DataDescription, ModelCard
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -62,3 +68,12 @@ def test_conditions_of_other_models_do_not_matter() -> None:
     assert not find_pixelcnn_problems(model, "a", dataset(CODES, num_labels=None, num_slices=99))
     (problem,) = messages(find_pixelcnn_problems(model, "a", dataset(IMAGES)))
     assert problem.startswith("data: found a dataset of images; expected a dataset of codes for a PixelCNN")
+
+
+def test_slices_of_another_size_than_in_training(capsys: pytest.CaptureFixture[str]) -> None:
+    for trained in (None, (32, 48), (64, 64)):
+        card = ModelCard("vqvae", {}, 0, "", data=DataDescription(image_size=trained))
+        report_image_size(dataset(IMAGES), card, Path("run"), effect="its figures are not comparable")
+    assert capsys.readouterr().err == (
+        "WARNING: data has slices of 32 x 48, run was trained on slices of 64 x 64; its figures are not comparable\n"
+    )

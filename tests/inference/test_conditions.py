@@ -7,7 +7,14 @@ import torch
 
 from vqdist.config.attributes import Attribute, AttributeRow
 from vqdist.foundation.errors import UserError
-from vqdist.inference.conditions import TrainRow, draw_conditions, find_rows, find_untrained_label, list_train_rows
+from vqdist.inference.conditions import (
+    TrainRow,
+    draw_conditions,
+    find_rows,
+    find_untrained_label,
+    find_untrained_slice,
+    list_train_rows,
+)
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.model_card import DataDescription
 
@@ -71,6 +78,17 @@ def test_a_label_without_a_training_sample_is_named() -> None:
     assert problem.found == "1, a class without a training sample"
     for labels, rows in (([2], table), ([], table), ([1], []), ([1], as_rows([(None, 3, 10)]))):
         assert find_untrained_label(labels, rows, ()) == []
+
+
+def test_a_slice_number_without_a_training_sample_is_named() -> None:
+    table = as_rows([(0, number, 3) for number in range(17, 9, -1)])
+    assert [str(problem) for problem in find_untrained_slice([10, 3], table)] == [
+        "slice: found 3, a number without a training sample; expected 10 to 17"
+    ]
+    (problem,) = find_untrained_slice([10], as_rows(TABLE))
+    assert problem.expected == "3, 7"
+    for slices, rows in (([17, -1], table), ([], table), ([3], []), ([3], as_rows([(0, None, 3)]))):
+        assert find_untrained_slice(slices, rows) == []
 
 
 def build_people() -> tuple[ConditionSpec, list[TrainRow]]:

@@ -168,3 +168,14 @@ def test_the_views_of_a_volume_stay_neighbours(tmp_path: Path) -> None:
         tuple(reader.read_info(index)["view"]["shift"]) for index, _ in pairs if "view" in reader.read_info(index)
     }
     assert len(shifts) > 3  # subjects and views differ
+
+
+def test_slices_of_another_size_than_in_training(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(run, tmp_path / "run")
+    card = other / "model" / "config.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"image_size": [64, 64]}))
+    encode(EncodeOptions(run=other, data=images, out=tmp_path / "codes"), ALONE)
+    said = capsys.readouterr().err
+    assert f"WARNING: {images} has slices of 32 x 32, {other} was trained on slices of 64 x 64; its codes" in said

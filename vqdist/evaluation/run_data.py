@@ -11,6 +11,7 @@ from vqdist.data.shards.tar_lists import names_tars
 from vqdist.foundation.errors import UserError
 from vqdist.foundation.progress import print_message
 from vqdist.inference.changed_data import choose_data_path, describe_doubt, read_data_section, report_changed_data
+from vqdist.inference.compatibility import report_image_size
 from vqdist.inference.open_images import open_images
 from vqdist.models.model_card import ModelCard
 from vqdist.runs.run_dir import RunDir
@@ -44,10 +45,13 @@ def is_of_brains(run: Path) -> bool:
 
 
 def report_run_data(dataset: Dataset, card: ModelCard, options: EvaluateOptions) -> None:
-    """Print which dataset is used if none was given, and a warning if it is that of the run and has changed.
+    """Print which dataset is used if none was given, and warnings.
+
+    There is one if it is the dataset of the run and has changed, and one if its slices have another size.
 
     Another dataset that is given with --data is not expected to be that of the run.
     """
     if options.data is None:
         print_message(f"--data {dataset.path}, from the configuration of the run")
     report_changed_data(dataset, card, options.run, doubt=describe_doubt(options.split))
+    report_image_size(dataset, card, options.run, effect="its figures are not comparable")

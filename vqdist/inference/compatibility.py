@@ -1,7 +1,12 @@
 """Check that a dataset fits a model."""
 
+from pathlib import Path
+
 from vqdist.data.open_dataset import Dataset
 from vqdist.foundation.errors import Problem
+from vqdist.foundation.model_names import show_model_name
+from vqdist.foundation.progress import print_message
+from vqdist.models.model_card import ModelCard
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
 
@@ -26,6 +31,20 @@ def find_vqvae_problems(model: VQVAE, dataset: Dataset) -> list[Problem]:
         size, expected = " x ".join(map(str, manifest.image_size)), f"multiples of the downsampling {model.downsample}"
         problems.append(Problem(f"{dataset.path}: image size", size, expected))
     return problems
+
+
+def report_image_size(dataset: Dataset, card: ModelCard, run: Path, *, effect: str) -> None:
+    """Print a warning if the slices of a dataset do not have the size that a model was trained on, if that is known.
+
+    Args:
+        effect: what follows from the size, for the message.
+    """
+    found, trained = dataset.manifest.image_size, card.data.image_size
+    if trained is None or tuple(found) == tuple(trained):
+        return
+    sizes = [" x ".join(map(str, size)) for size in (found, trained)]
+    other = f"{show_model_name(run)} was trained on slices of {sizes[1]}"
+    print_message(f"WARNING: {dataset.path} has slices of {sizes[0]}, {other}; {effect}")
 
 
 def find_pixelcnn_problems(model: PixelCNN, vqvae_fingerprint: str, dataset: Dataset) -> list[Problem]:

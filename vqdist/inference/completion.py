@@ -22,6 +22,7 @@ from vqdist.foundation.atomic_files import output_folder, reporting_storage_erro
 from vqdist.foundation.errors import DataError, Problem, collect
 from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import ProgressBar, count_noun
+from vqdist.inference.conditions import list_train_rows
 from vqdist.inference.hole_filling import fill_hole, paste_without_seam
 from vqdist.inference.mask_files import find_masks, read_mask
 from vqdist.inference.picture_frame import PictureFrame
@@ -29,6 +30,7 @@ from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_
 from vqdist.inference.sampling import draw_noise
 from vqdist.inference.slice_conditions import choose_conditions
 from vqdist.inference.slice_source import SliceSource, open_slices, shorten
+from vqdist.inference.slice_warnings import report_conditions
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.sampler import SamplingOptions
@@ -116,6 +118,7 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
         lambda: choose_conditions(models.prior, slices.infos, models.read_conditions(given), models.class_names),
         lambda: run_on_main(ranks, lambda: list_masks(options, slices)),
     )
+    report_conditions(conditions, models.prior.spec, list_train_rows(files[0].card.data, models.prior.spec))
     return CompletionJob(options, models, slices, conditions, masks)
 
 

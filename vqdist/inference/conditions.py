@@ -155,6 +155,31 @@ def _describe(exact: Mapping[str, Value], missing: Sequence[str], spec: Conditio
     return " and ".join(words) or "any conditions"
 
 
+def find_untrained_slice(slices: Sequence[Value], rows: Sequence[TrainRow]) -> list[Problem]:
+    """Return a problem if no training sample has one of the slice numbers: their weights never changed.
+
+    Args:
+        rows: the combinations of conditions that occur in the training data; without slice numbers nothing is known.
+    """
+    trained = list_trained_slices(rows)
+    wrong = [int(number) for number in slices if number not in trained and number != UNKNOWN_NUMBER]
+    if not wrong or not trained:
+        return []
+    return [Problem("slice", f"{wrong[0]}, a number without a training sample", describe_slices(trained))]
+
+
+def list_trained_slices(rows: Sequence[TrainRow]) -> list[int]:
+    """Return the slice numbers of the training samples in ascending order."""
+    return sorted({int(number) for row in rows if (number := row.values["slice"]) is not None})
+
+
+def describe_slices(numbers: Sequence[int]) -> str:
+    """Return ascending slice numbers as text: `10 to 17` without gaps, else a list."""
+    if len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return list_examples(numbers)
+
+
 def find_untrained_label(
     labels: Sequence[Value], rows: Sequence[TrainRow], class_names: Sequence[str]
 ) -> list[Problem]:

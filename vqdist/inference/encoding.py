@@ -26,7 +26,7 @@ from vqdist.foundation.errors import Problem, UserError, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.changed_data import report_changed_data
-from vqdist.inference.compatibility import find_vqvae_problems
+from vqdist.inference.compatibility import find_vqvae_problems, report_image_size
 from vqdist.inference.open_images import open_images
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.inference.split_loader import SplitLoader
@@ -91,6 +91,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     )
     doubt = "its validate and test splits may contain images that the VQ-VAE was trained on"
     report_changed_data(images, files.card, options.run, doubt=doubt)
+    report_image_size(images, files.card, options.run, effect="its codes are not like those of the training data")
     model, size = build_vqvae(files), images.manifest.image_size
     problems = find_vqvae_problems(model, images)
     mirror = choose_mirror(images.manifest) if options.mirror == "auto" else options.mirror

@@ -25,7 +25,13 @@ from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.class_labels import find_label, list_classes
 from vqdist.inference.condition_words import read_words, split_words
-from vqdist.inference.conditions import Value, draw_conditions, find_untrained_label, list_train_rows
+from vqdist.inference.conditions import (
+    Value,
+    draw_conditions,
+    find_untrained_label,
+    find_untrained_slice,
+    list_train_rows,
+)
 from vqdist.inference.prior_and_vqvae import read_prior_files
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
@@ -196,7 +202,8 @@ def choose_conditions(
     if problems := spec.find_problems(options.num, conditions):
         names = class_names if "label" in spec.names else ()
         raise UserError([list_classes(problem, names) for problem in problems])
-    if problems := find_untrained_label(given.get("label", []), rows, class_names):
+    problems = find_untrained_label(given.get("label", []), rows, class_names)
+    if problems := problems + find_untrained_slice(given.get("slice", []), rows):
         raise UserError(problems)
     return conditions, math.prod(map(len, given.values()))
 

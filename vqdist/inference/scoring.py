@@ -28,6 +28,7 @@ from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_sli
 from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts, list_shifts
 from vqdist.inference.anomaly.training_slices import TrainingSlices, find_training_images
+from vqdist.inference.conditions import list_train_rows
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
@@ -41,6 +42,7 @@ from vqdist.inference.slice_source import (
     open_slices,
     open_split,
 )
+from vqdist.inference.slice_warnings import report_conditions, report_healthy, report_volume_numbers
 from vqdist.inference.work_sharing import map_in_rounds
 from vqdist.models.map_conditions import MapConditions
 
@@ -225,6 +227,12 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
         lambda: prepare(open_slices(options, options.masks, channels=channels, sizes=sizes)),
         lambda: None if options.healthy is None else prepare(open_healthy(options.healthy, channels)),
     )
+    rows = list_train_rows(files[0].card.data, models.prior.spec)
+    report_conditions(slices.conditions, models.prior.spec, rows)
+    if "slice" in models.prior.spec.names and "slice" not in given:
+        report_volume_numbers(slices.source, options.prior)
+    if options.healthy is not None and healthy is not None:
+        report_healthy(healthy.source, *split_healthy(options.healthy), options.prior)
     method = ScoringMethod(
         restorations=options.restorations,
         restore_percentile=options.restore_percentile,
@@ -238,15 +246,17 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
 
 
 def split_healthy(text: str) -> tuple[Path, str]:
-    """Return folder and split of --healthy, DIR or DIR:SPLIT."""
+    """Return folder and split of --healthy, DIR or DIR:SPLIT; a SPLIT that does not exist only if DIR is a folder."""
     folder, colon, split = text.rpartition(":")
-    return (Path(folder), split) if colon and split in SPLITS else (Path(text), "validate")
+    names_split = bool(colon) and (split in SPLITS or (Path(folder).is_dir() and not Path(text).exists()))
+    return (Path(folder), split) if names_split else (Path(text), "validate")
 
 
 def open_healthy(text: str, channels: int) -> SliceSource:
     """Return the healthy slices: of a dataset, or the pictures of a folder."""
     folder, split = split_healthy(text)
-    if folder.is_dir() and not is_url(folder) and not (folder / MANIFEST).exists() and not find_shards(folder).tars:
+    is_dataset = is_url(folder) or (folder / MANIFEST).exists() or bool(find_shards(folder).tars)
+    if folder.is_dir() and not is_dataset and split in SPLITS:
         return open_pictures(folder, list_pictures(folder), channels=channels)
     return open_split(folder, split, channels=channels)
 

@@ -193,7 +193,8 @@ def score_all(
 def make_example(found: ScoredSlice, truth: Tensor | None, scorer: Scorer) -> MapExample:
     """Return the row of the figure for a slice."""
     anomaly = to_map(found.excess, scorer.method)
-    return MapExample(found.info.key, found.parts.image, anomaly, found.parts.restored, truth)
+    title = f"{found.info.key}\nscore {found.score:.2f}{', flagged' * bool(found.flagged)}"
+    return MapExample(title, found.parts.image, anomaly, found.parts.restored, truth)
 
 
 def describe(scored: Scored, calibration: Calibration | None, record: DetectionRecord | None, out: Path) -> Report:

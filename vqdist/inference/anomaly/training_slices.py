@@ -82,7 +82,7 @@ def find_training_images(prior: Path, candidates: list[Path], *, image_size: int
         candidates: datasets that the user named.
         image_size, channels: of the VQ-VAE.
     """
-    paths = [*candidates, *_list_recorded_images(_open_recorded_codes(prior))]
+    paths = [*candidates, *list_recorded_images(open_recorded_codes(prior))]
     for path in paths:
         try:
             dataset = open_dataset(path)
@@ -98,12 +98,12 @@ def find_training_images(prior: Path, candidates: list[Path], *, image_size: int
 
 def report_changed_slices(prior: Path, images: Path, split: str) -> None:
     """Print a warning if a dataset is the one that the codes of a prior were encoded from, and has changed."""
-    codes = _open_recorded_codes(prior)
-    if codes is not None and any(path.resolve() == images.resolve() for path in _list_recorded_images(codes)):
+    codes = open_recorded_codes(prior)
+    if codes is not None and any(path.resolve() == images.resolve() for path in list_recorded_images(codes)):
         report_changed_images(open_dataset(images), codes, split)
 
 
-def _open_recorded_codes(prior: Path) -> Dataset | None:
+def open_recorded_codes(prior: Path) -> Dataset | None:
     """Return the codes that the configuration of a run names, if they still exist."""
     try:
         return open_dataset(read_run_config(prior)["data"]["path"])
@@ -111,7 +111,7 @@ def _open_recorded_codes(prior: Path) -> Dataset | None:
         return None
 
 
-def _list_recorded_images(codes: Dataset | None) -> list[Path]:
+def list_recorded_images(codes: Dataset | None) -> list[Path]:
     """Return the path of the images that codes were encoded from, if it is recorded."""
     path = None if codes is None else codes.manifest.source.get("images")
     return [Path(path)] if isinstance(path, str) else []
