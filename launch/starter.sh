@@ -37,9 +37,9 @@ encode codes-views --views 8 --shift 4
 train prior pixelcnn_oasis codes-views --model.hidden 64 --model.layers 8 --train.max_steps 3000
 publish prior prior-half --weights fp16
 
-evaluate vqvae-report --run "$out/vqvae-half" --data "$out/images"
+evaluate vqvae-report --run "$out/vqvae-half" --data "$out/images" --split test
 [[ -e $out/samples/samples.json ]] || python -m vqdist.sample --prior "$out/prior-half" --num 256 --out "$out/samples" > /dev/null
-evaluate prior-report --run "$out/prior-half" --data "$out/codes" --samples "$out/samples"
+evaluate prior-report --run "$out/prior-half" --data "$out/codes" --split test --samples "$out/samples"
 publish prior-half pair --report "$out/prior-report.json" "$out/vqvae-report.json"
 
 bytes=$(cat "$out"/pair/model.safetensors "$out"/pair/vqvae/model.safetensors | wc -c)

@@ -59,7 +59,7 @@ def test_third_party_shards_are_encoded_and_evaluated(
     for name in ("a.png", "b.png"):
         Image.new("L", (32, 32), 90).save(samples / name)
     for options in (["--run", run, "--data", shards], ["--run", prior, "--data", codes]):  # codes of these shards
-        arguments = [*options, "--samples", samples, "--figures", "null", "--device", "cpu"]
+        arguments = [*options, "--split", "test", "--samples", samples, "--figures", "null", "--device", "cpu"]
         assert run_command(evaluate.main, [str(item) for item in arguments]) == 0
         report = json.loads(capsys.readouterr().out)
         assert (report["samples"], report["subjects"]) == (9, 3)

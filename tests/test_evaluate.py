@@ -39,7 +39,7 @@ def test_report_and_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     options = {"run": folder / "run", "data": folder / "images", "split": "test"}
     report, table = run_evaluate(capsys, **options, out=out, figures=figures, **nulls)
     assert json.loads(out.read_text()) == report
-    assert list(report) == ["task", "split", "samples", "subjects", "metrics", "figures"]
+    assert list(report) == ["task", "split", "samples", "subjects", "metrics", "model", "figures"]
     metrics = report["metrics"]
     lines = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.startswith("  ")}
     assert set(lines) == set(metrics)
