@@ -67,7 +67,7 @@ def test_missing_and_broken_pictures_are_named(tmp_path: Path) -> None:
     ("name", "kind", "way"),
     [
         ("a.nii.gz", "NIfTI", "run `vqdist shard '{folder}' DATA` and give `--data DATA`"),
-        ("a.mgz", "FreeSurfer", "nibabel"),
+        ("a.mgz", "FreeSurfer", "nib-convert"),
         ("IM0001", "DICOM", "dcm2niix -z y -f %i_%s -o OUT '{folder}'"),
     ],
 )

@@ -183,7 +183,7 @@ class EvaluateOptions(Options):
             return Problem("--figures", "null beside --pictures", "the folder for the reconstructions")
         exists = self.run.exists() or is_model_name(self.run)
         kind = "is a saved model and not a run" if exists else "does not exist"
-        expected = f"a folder for the reconstructions: pass --figures FOLDER: {show_model_name(self.run)} {kind}"
+        expected = f"the folder for the reconstructions; pass --figures FOLDER: {show_model_name(self.run)} {kind}"
         return Problem("--figures", "none beside --pictures", expected)
 
     @property
