@@ -108,6 +108,7 @@ def test_a_model_is_published_to_a_folder(prior: Path, tmp_path: Path, capsys: p
     assert run("publish", prior, out) == 0
     written = read_errors(capsys)
     assert "--data-terms TEXT adds them" in written
+    assert f"wrote the folder {out}; read its README.md, then" in written
     assert f"vqdist evaluate --run {prior} --out report.json" in written
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["README.md", *MODEL_FILES]
     assert load_model(out).num_codes == load_model(prior).num_codes

@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
     else:
         revision = upload(options.hub, contents, private=options.private)
     at = "" if revision is None else f"@{revision}"
-    print_message(f"published {name}{at}; read its {CARD}, then `vqdist.load_model({name + at!r})` loads it")
+    done = f"wrote the folder {name}" if options.hub is None else f"published {name}{at}"
+    print_message(f"{done}; read its {CARD}, then `vqdist.load_model({name + at!r})` loads it")
     emit({"published": name, "revision": revision, "files": sorted(contents)})
 
 

@@ -199,6 +199,8 @@ def test_without_a_file_the_defaults_are_the_demo() -> None:
 def test_a_missing_file_names_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match="vqvae_oasis"):
         find_config("nosuch")
+    with pytest.raises(ConfigError, match=r"; did you mean vqvae_debug\?$"):
+        find_config("vqvae_debg")
 
 
 def test_shipped_names_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

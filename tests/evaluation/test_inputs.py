@@ -1,10 +1,13 @@
 """The inputs of an evaluation: every problem is named, before anything is computed."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from support import ALONE, save_vqvae, write_codes
+from support import ALONE, save_vqvae, write_codes, write_image_set
+from support.datasets import FEW
 
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.shards.manifest import load_manifest
@@ -75,6 +78,14 @@ def test_a_split_of_one_slice_has_no_distances(images: Path, vqvae: Path, tmp_pa
                 writer.write(split, sample["__key__"], sample["png"], sample["json"])
                 (samples / f"{number}.png").write_bytes(sample["png"])
     fails_with(f"{few}, validate: found 1 slice; expected at least two", run=vqvae, data=few, samples=samples)
+
+
+def test_a_missing_split_is_that_of_the_given_path(tmp_path: Path) -> None:
+    data = write_image_set(tmp_path / "data", slices=replace(FEW, subjects={"train": range(4)}))
+    shards = tmp_path / "slices.tar"
+    shutil.copy(next((data / "train").glob("*.tar")), shards)
+    expected = f"{shards}: found no split 'validate'; expected train: --split train"
+    fails_with(expected, run=save_vqvae(tmp_path / "run"), data=shards)
 
 
 def test_a_wrong_split_is_the_only_message(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,8 @@ def test_data_that_are_not_here_are_named(data: str, expected: str, tmp_path: Pa
 def test_a_saved_model_without_its_run_needs_data(vqvae: Path) -> None:
     (problem,) = EvaluateOptions(run=vqvae).find_conflicts()
     assert str(problem).startswith("--data and --pictures: found neither; expected one of them")
+    (problem,) = EvaluateOptions(run=vqvae, pictures=vqvae).find_conflicts()
+    assert str(problem).endswith(f"; pass --figures FOLDER: {vqvae} is a saved model and not a run")
 
 
 @pytest.mark.parametrize("given", [False, True])

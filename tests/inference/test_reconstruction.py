@@ -63,8 +63,15 @@ def test_missing_and_broken_pictures_are_named(tmp_path: Path) -> None:
     assert len(error.value.problems) == 2
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.nii.gz", "NIfTI"), ("a.mgz", "FreeSurfer"), ("IM0001", "DICOM")])
-def test_volumes_are_refused_with_the_way_to_slice_them(tmp_path: Path, name: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "way"),
+    [
+        ("a.nii.gz", "NIfTI", "run `vqdist shard '{folder}' DATA` and give `--data DATA`"),
+        ("a.mgz", "FreeSurfer", "nib-convert"),
+        ("IM0001", "DICOM", "dcm2niix -z y -f %i_%s -o OUT '{folder}'"),
+    ],
+)
+def test_volumes_are_refused_with_the_way_to_use_them(tmp_path: Path, name: str, kind: str, way: str) -> None:
     folder = tmp_path / "vol umes"
     folder.mkdir()
     (folder / name).write_bytes(bytes(128) + b"DICM")
@@ -72,6 +79,7 @@ def test_volumes_are_refused_with_the_way_to_slice_them(tmp_path: Path, name: st
         with pytest.raises(UserError) as error:
             find_pictures(source)
         assert f"found {kind} " in str(error.value)
-        assert f"run `vqdist shard '{folder}' DATA` and give `--data DATA`" in str(error.value)
+        assert str(error.value).startswith(f"{source}: found ")
+        assert way.format(folder=folder) in str(error.value)
     Image.new("L", (4, 4)).save(folder / "preview.png")
     assert find_pictures(folder) == [folder / "preview.png"]

@@ -1,5 +1,7 @@
 """Saved models are read with their types, and a prior with the VQ-VAE of its codes."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from support import save_prior, save_vqvae, write_codes, write_image_set
 
 from vqdist.foundation.errors import UserError
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of, report_failed_training
 from vqdist.models.io import read_model_files
 
 
@@ -25,3 +27,13 @@ def test_a_prior_is_saved_with_the_vqvae_of_its_codes(tmp_path: Path) -> None:
 def test_a_vqvae_has_no_vqvae_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         read_vqvae_of(read_model_files(save_vqvae(tmp_path / "run")))
+
+
+def test_the_model_of_a_failed_training_has_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = save_vqvae(tmp_path / "run")
+    files = read_model_files(run)
+    for state in ("finished", "failed"):
+        (run / "status.json").write_text(json.dumps({"state": state, "step": 30}))
+        report_failed_training(run, files._replace(card=replace(files.card, step=20)))
+    said = capsys.readouterr().err
+    assert said == f"warning: {run}: its training failed at step 30; the model is that of step 20\n"

@@ -1,10 +1,12 @@
 """The first lines of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from support import ALONE, tiny_flags
+from support import ALONE, tiny_flags, write_image_set
+from support.datasets import FEW
 
 from vqdist.config.loading import load_config
 from vqdist.data.shards.manifest import load_manifest
@@ -41,6 +43,22 @@ def test_a_resumed_run_says_from_where(code_set: Path) -> None:
     assert first.startswith("mine: 1 x cpu, fp32, 60 code maps of 8 x 8, batch 8, ")
     assert first.endswith(", steps 12 to 15")
     assert second == "mine: resumed from step 12"
+
+
+def test_a_step_that_is_already_reached_is_named(image_set: Path) -> None:
+    state = build(image_set, "vqvae", **{"train.stop_at_step": 15})
+    state.progress.step = 18
+    first, _, last = describe_start(state, resumed=True)
+    assert first.endswith(" parameters")
+    assert last == (
+        "mine: step 15 of train.stop_at_step is already reached: the run is at step 18 and ends without training"
+    )
+
+
+def test_without_a_validate_split_the_last_model_is_kept(tmp_path: Path) -> None:
+    data = write_image_set(tmp_path / "data", slices=replace(FEW, subjects={"train": range(4)}))
+    _, last = describe_start(build(data, "vqvae"), resumed=False)
+    assert last == "mine: no validate split: the run keeps its last model, not the one with the best loss"
 
 
 @pytest.mark.parametrize(

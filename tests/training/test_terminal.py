@@ -193,6 +193,14 @@ def test_the_codes_are_named_by_the_run(tmp_path: Path) -> None:
     assert terminal.propose_commands("finished")[1].endswith(f" --out {tmp_path / 'data' / 'second-codes'}")
 
 
+def test_data_without_a_validate_split_are_evaluated_on_train(tmp_path: Path) -> None:
+    for task, place in (("vqvae", 0), ("pixelcnn", 1)):
+        facts = {"task": task, "data_path": "data", "first_step": 0, "last_step": 9, "shown": False}
+        for has_validate in (True, False):
+            terminal = TrainingTerminal(tmp_path / "run", **facts, has_validate=has_validate)
+            assert terminal.propose_commands("finished")[place].endswith(" --split train") is not has_validate
+
+
 def test_a_stopped_run_names_its_checkpoint(tmp_path: Path) -> None:
     terminal = build(tmp_path / "run", shown=False)
     terminal.advance(1)

@@ -174,8 +174,17 @@ class EvaluateOptions(Options):
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))
         if self.pictures is not None and self.figure_folder is None:
-            problems.append(Problem("--figures", "null beside --pictures", "the folder for the reconstructions"))
+            problems.append(self._find_figure_problem())
         return problems
+
+    def _find_figure_problem(self) -> Problem:
+        """Return the problem of pictures without a folder for their reconstructions."""
+        if self.figures is None:
+            return Problem("--figures", "null beside --pictures", "the folder for the reconstructions")
+        exists = self.run.exists() or is_model_name(self.run)
+        kind = "is a saved model and not a run" if exists else "does not exist"
+        expected = f"the folder for the reconstructions; pass --figures FOLDER: {show_model_name(self.run)} {kind}"
+        return Problem("--figures", "none beside --pictures", expected)
 
     @property
     def figure_folder(self) -> Path | None:

@@ -60,9 +60,10 @@ def find_config(path: str | Path) -> Path:
     shipped = CONFIGS / f"{file.stem}.yaml"
     if file.parent in (Path(), Path("configs")) and file.suffix in ("", ".yaml") and shipped.is_file():
         return shipped
-    raise ConfigError.of(
-        "--config", f"{str(path)!r}, which is not a file", f"a YAML file or one of {', '.join(shipped_configs())}"
-    )
+    near = suggest(file.stem, shipped_configs())
+    hint = f"; did you mean {near}?" if near else ""
+    expected = f"a YAML file or one of {', '.join(shipped_configs())}{hint}"
+    raise ConfigError.of("--config", f"{str(path)!r}, which is not a file", expected)
 
 
 def shipped_configs() -> list[str]:

@@ -18,7 +18,7 @@ from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
 from vqdist.inference.open_images import open_images
 from vqdist.inference.reconstruction import find_pictures
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of, report_failed_training
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.volume_reconstruction import is_volume
 from vqdist.inference.work_sharing import run_on_main
@@ -87,6 +87,7 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
             options.split,
             batch_size=options.batch_size,
             reads_previous=prior is not None and prior.reads_previous,
+            flag="--split",
         ),
         lambda: None if samples is None else find_real_slices(given_images, dataset, options),
         problems=list(dict.fromkeys(problems)),
@@ -126,6 +127,7 @@ def find_output_problems(options: EvaluateOptions) -> list[Problem]:
 def read_models(run: Path) -> tuple[ModelFiles | None, ModelFiles]:
     """Read a PixelCNN and the VQ-VAE of its codes, or None and a VQ-VAE."""
     files = read_model_files(run)
+    report_failed_training(run, files)
     return (files, read_vqvae_of(files)) if files.card.kind == "pixelcnn" else (None, files)
 
 

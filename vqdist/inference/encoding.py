@@ -28,7 +28,7 @@ from vqdist.inference.augmented_views import Views
 from vqdist.inference.changed_data import report_changed_data
 from vqdist.inference.compatibility import find_vqvae_problems, report_image_size
 from vqdist.inference.open_images import open_images
-from vqdist.inference.saved_models import build_vqvae
+from vqdist.inference.saved_models import build_vqvae, report_failed_training
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import VQVAE_FOLDER, ModelFiles, read_model_files
@@ -90,6 +90,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
         lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
     )
     doubt = "its validate and test splits may contain images that the VQ-VAE was trained on"
+    report_failed_training(options.run, files)
     report_changed_data(images, files.card, options.run, doubt=doubt)
     report_image_size(images, files.card, options.run, effect="its codes are not like those of the training data")
     model, size = build_vqvae(files), images.manifest.image_size

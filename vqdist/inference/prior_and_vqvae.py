@@ -16,7 +16,7 @@ from vqdist.inference.augmented_views import View
 from vqdist.inference.condition_words import read_words, split_words
 from vqdist.inference.conditions import Value
 from vqdist.inference.picture_frame import PictureFrame
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of, report_failed_training
 from vqdist.inference.slice_source import SliceSource
 from vqdist.inference.work_sharing import run_on_main
 from vqdist.models.io import ModelFiles, read_model_files
@@ -106,6 +106,7 @@ class PriorAndVQVAE:
 def read_prior_files(prior: Path) -> tuple[ModelFiles, ModelFiles]:
     """Read a PixelCNN and the VQ-VAE that is saved with it."""
     files = read_model_files(prior, kind="pixelcnn")
+    report_failed_training(prior, files)
     return files, read_vqvae_of(files)
 
 

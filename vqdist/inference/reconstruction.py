@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from vqdist.data.loading.batch import to_images
+from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import load_picture, picture_extensions
-from vqdist.data.sources.unsupported_formats import name_volumes
+from vqdist.data.sources.unsupported_formats import check_formats, explain_file, name_volumes
 from vqdist.foundation.errors import DataError, collect
 from vqdist.foundation.progress import progress
 from vqdist.inference.saved_models import build_vqvae
@@ -45,13 +46,17 @@ def find_pictures(source: str | Path) -> list[Path]:
 
 def _refuse_volumes(source: Path) -> None:
     """Raise a DataError if a file, or a file of a folder, is a volume, which is no picture."""
-    for path in [source] if source.is_file() else sorted(source.rglob("*")):
-        if path.is_file() and (noun := name_volumes(path)):
-            folder = source.parent if source.is_file() else source
-            expected = (
-                f"pictures; for volumes, run `vqdist shard {shlex.quote(str(folder))} DATA` and give `--data DATA`"
-            )
-            raise DataError.of(str(source), noun if path == source else f"{noun}, such as {path.name}", expected)
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    for path in files:
+        if (noun := name_volumes(path)) is None:
+            continue
+        if not is_nifti(path.name) and source.is_file():
+            raise explain_file(source, "pictures", is_read=False)
+        if not is_nifti(path.name):
+            check_formats([file.relative_to(source).as_posix() for file in files], source)
+        folder = source.parent if source.is_file() else source
+        expected = f"pictures; for volumes, run `vqdist shard {shlex.quote(str(folder))} DATA` and give `--data DATA`"
+        raise DataError.of(str(source), noun if path == source else f"{noun}, such as {path.name}", expected)
 
 
 def reconstruct_pictures(

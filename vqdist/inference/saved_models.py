@@ -1,8 +1,25 @@
 """Load a saved VQ-VAE or PixelCNN for inference, and the VQ-VAE that encoded the codes of a PixelCNN."""
 
+from pathlib import Path
+
+from vqdist.foundation.model_names import show_model_name
+from vqdist.foundation.progress import print_message
 from vqdist.models.io import VQVAE_FOLDER, ModelFiles, build_model, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
+from vqdist.runs.run_dir import read_status
+
+
+def report_failed_training(run: Path, files: ModelFiles) -> None:
+    """Print a warning if the training of a run has failed after its model was saved.
+
+    Args:
+        run: the path of the model; only a run directory has a status.
+    """
+    status = read_status(run)
+    if status.get("state") == "failed":
+        model = "" if files.card.step is None else f"; the model is that of step {files.card.step:,}"
+        print_message(f"warning: {show_model_name(run)}: its training failed at step {status.get('step')}{model}")
 
 
 def read_vqvae_of(prior: ModelFiles) -> ModelFiles:

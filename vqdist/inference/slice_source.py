@@ -158,9 +158,11 @@ def open_volume_slices(path: Path, sizes: VolumeSizes, *, channels: int) -> Slic
     return SliceSource(infos, read, VolumeSlices(path, sliced, planes))
 
 
-def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
+def open_split(path: Path, split: str, *, channels: int, flag: str | None = None) -> SliceSource:
     """Return the slices of a split of a dataset of images.
 
+    Args:
+        flag: the option that chooses the split, for the error.
     Raises:
         UserError: no dataset of images with these channels, or no samples in the split.
     """
@@ -170,7 +172,7 @@ def open_split(path: Path, split: str, *, channels: int) -> SliceSource:
     if dataset.manifest.channels != channels:
         found, expected = dataset.manifest.channels, f"{channels}, the channels of the VQ-VAE"
         raise UserError.of(f"{path}: channels", found, expected)
-    loader = SplitLoader(dataset, split, batch_size=READ_TOGETHER)
+    loader = SplitLoader(dataset, split, batch_size=READ_TOGETHER, flag=flag)
     subjects, infos = loader.subjects(), []
     for batch in loader.load_all():
         numbers = zip(batch.positions.tolist(), batch.keys, batch.label.tolist(), batch.slice.tolist(), strict=True)
@@ -220,7 +222,7 @@ def open_slices(
     """
     if options.pictures is None:
         assert options.data is not None, "a conflict of the options"
-        return open_split(options.data, options.split, channels=channels)
+        return open_split(options.data, options.split, channels=channels, flag="--split")
     if sizes is not None and is_nifti(options.pictures.name) and options.pictures.is_file():
         return open_volume_slices(options.pictures, sizes, channels=channels)
     paths = list_pictures(options.pictures, without=without)

@@ -13,7 +13,7 @@ from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.loading.workers import load_batches
 from vqdist.data.open_dataset import Dataset
 from vqdist.data.previous_slices import find_previous_samples, list_volumes
-from vqdist.data.shards.reader import ShardReader
+from vqdist.data.shards.reader import ShardReader, check_split
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
 
@@ -29,11 +29,21 @@ class SplitLoader:
 
     Args:
         reads_previous: load each map together with that of the previous slice.
+        flag: the option that chooses the split, for the error; None if there is none.
     Raises:
         DataError: the dataset does not have the split, or the split has no samples.
     """
 
-    def __init__(self, dataset: Dataset, split: str, *, batch_size: int, reads_previous: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        *,
+        batch_size: int,
+        reads_previous: bool = False,
+        flag: str | None = None,
+    ) -> None:
+        check_split(dataset.manifest, split, where=str(dataset.path), flag=flag)
         self.name, self.manifest, self.batch_size = split, dataset.manifest, batch_size
         self._reader = ShardReader(dataset.folder, self.manifest, split)
         if not len(self._reader):

@@ -9,6 +9,7 @@ import vqdist
 from vqdist.config.command_line import show_value
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.figure_text import format_figure
+from vqdist.foundation.progress import count_noun
 from vqdist.publishing.publication import Publication
 from vqdist.publishing.reports import TITLES, CopyCount, EvaluationReport, Figure
 
@@ -85,8 +86,9 @@ def describe_dataset(dataset: Manifest | None) -> Iterator[str]:
     source: Mapping[str, Any] = dataset.source.get("images_source") or dataset.source
     layout = f"Layout `{source['layout']}`. " if "layout" in source else ""
     size = " x ".join(map(str, dataset.image_size))
+    noun = "map" if dataset.kind == "codes" else "slice"
     splits = [
-        f"{name} {split.samples:,} {'maps' if dataset.kind == 'codes' else 'slices'} of {split.subjects:,} subjects"
+        f"{name} {count_noun(split.samples, noun)} of {count_noun(split.subjects, 'subject')}"
         for name, split in dataset.splits.items()
     ]
     yield f"{layout}{size} pixels, {dataset.channels} channel{'s' * (dataset.channels > 1)}: {'; '.join(splits)}."
@@ -113,7 +115,7 @@ def describe_configuration(publication: Publication) -> Iterator[str]:
 
 def describe_figures(report: EvaluationReport) -> str:
     """Return a table of the metrics of a report with their intervals."""
-    counts = f"{report.samples:,} samples of {report.subjects:,} subjects"
+    counts = f"{count_noun(report.samples, 'sample')} of {count_noun(report.subjects, 'subject')}"
     rows = [
         f"| `{name}` | {format_figure(figure.mean)} | {_show_interval(figure)} |"
         for name, figure in report.metrics.items()

@@ -158,4 +158,5 @@ def _open_terminal(state: TrainingState, run_dir: RunDir, dataset: Dataset) -> T
         first_step=state.progress.step,
         last_step=config.train.last_step,
         shown=state.ranks.is_main,
+        has_validate=dataset.manifest.has_samples("validate"),
     )

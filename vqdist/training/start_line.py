@@ -20,13 +20,21 @@ def describe_start(state: TrainingState, *, resumed: bool) -> list[str]:
         describe_samples(manifest),
         f"batch {config.data.global_batch_size}",
         f"{format_count(parameters)} parameters",
-        f"steps {step:,} to {config.train.last_step:,}",
     ]
+    last = config.train.last_step
+    if step < last:
+        facts.append(f"steps {step:,} to {last:,}")
     lines = [f"{name}: {', '.join(facts)}"]
     if resumed:
         lines.append(f"{name}: resumed from step {step:,}")
     elif config.checkpoint.resume not in {"auto", "never"}:
         lines.append(f"{name}: a new run from the weights of {config.checkpoint.resume}")
+    if step >= last:
+        key = "train.stop_at_step" if last < config.train.max_steps else "train.max_steps"
+        at = f"the run is at step {step:,} and ends without training"
+        lines.append(f"{name}: step {last:,} of {key} is already reached: {at}")
+    elif not manifest.has_samples("validate"):
+        lines.append(f"{name}: no validate split: the run keeps its last model, not the one with the best loss")
     return lines
 
 

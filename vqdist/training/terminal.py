@@ -33,14 +33,23 @@ class TrainingTerminal:
         data_path: the dataset, for the commands in the summary.
         first_step: step from which training continues; 0 for a new run.
         last_step: step at which training ends.
+        has_validate: the dataset has a validate split, which `vqdist evaluate` takes by default.
         shown: True on rank 0 only.
     """
 
     def __init__(
-        self, run_dir: Path, *, task: str, data_path: str, first_step: int, last_step: int, shown: bool
+        self,
+        run_dir: Path,
+        *,
+        task: str,
+        data_path: str,
+        first_step: int,
+        last_step: int,
+        shown: bool,
+        has_validate: bool = True,
     ) -> None:
         self._run_dir, self._task, self._data_path = run_dir, task, data_path
-        self._shown = shown
+        self._shown, self._has_validate = shown, has_validate
         self._first_step, self._step = first_step, first_step
         self._last_step = last_step
         self._train: Mapping[str, Any] = {}
@@ -116,17 +125,16 @@ class TrainingTerminal:
             # At its last step a run stops because of train.stop_at_step, and would stop there again.
             on = ["--train.stop_at_step", "null"] if state == "stopped" and self._step >= self._last_step else []
             return [join(launch, "train", "--config", str(RunDir(self._run_dir).config), *on)]
+        split = [] if self._has_validate else ["--split", "train"]
+        evaluate = join(launch, "evaluate", "--run", run, "--data", self._data_path, *split)
         if self._task == "pixelcnn":
             samples = str(self._run_dir / "samples")
             return [
                 join(launch, "sample", "--prior", run, "--num", "64", "--out", samples),
-                join(launch, "evaluate", "--run", run, "--data", self._data_path),
+                evaluate,
             ]
         codes = str(choose_codes_folder(self._run_dir, self._data_path))
-        return [
-            join(launch, "evaluate", "--run", run, "--data", self._data_path),
-            join(launch, "encode", "--run", run, "--data", self._data_path, "--out", codes),
-        ]
+        return [evaluate, join(launch, "encode", "--run", run, "--data", self._data_path, "--out", codes)]
 
     def _describe_short(self) -> str:
         train = self._train or self._first_loss

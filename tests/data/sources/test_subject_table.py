@@ -105,7 +105,7 @@ def test_what_is_not_matched_is_listed_in_one_message(tmp_path: Path, capsys: py
     [
         ("age,weight\n70,80\n", "no column that names the subject; expected a column such as subject"),
         ("ID,age\nx1,70\nx2,80\n", "no row of a subject of the source: rows x1, x2; subjects sub-01, sub-02"),
-        ("ID,age\n01,70\n02,60\n01,71\n", "1 subjects with several rows of different values: lines 2 and 4"),
+        ("ID,age\n01,70\n02,60\n01,71\n", "1 subject with several rows of different values: lines 2 and 4"),
         ("ID,age\n01,70\n02_ses-1,60\n02_ses-2,61\n", "rows of sessions 1, 2 of sub-02, and sub-02/sub-02_T1w.nii.gz"),
     ],
 )

@@ -44,9 +44,9 @@ def test_latin_1_and_line_numbers(tmp_path: Path) -> None:
     ("text", "found"),
     [
         ("", "0 rows"),
-        ("subject,age\n", "1 rows"),
+        ("subject,age\n", "1 row"),
         ("subject,age,Age\ns1,70,70\n", "Age, age twice"),
-        ("subject,age\ns1,70,3\n", "1 rows with more cells than the 2 titles, such as line 2"),
+        ("subject,age\ns1,70,3\n", "1 row with more cells than the 2 titles, such as line 2"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path: Path, text: str, found: str) -> None:

@@ -4,11 +4,13 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from support import ALONE
 
 from vqdist.data.open_dataset import open_dataset
+from vqdist.evaluation.samples import diversity
 from vqdist.evaluation.samples.diversity import MAX_PAIRS, batch_pairs, choose_pairs, compare_diversity
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.inference.split_loader import SplitLoader
@@ -63,6 +65,16 @@ def test_one_subject_has_no_diversity(images: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (32, 32)).save(tmp_path / name)
     validate = SplitLoader(open_dataset(images), "validate", batch_size=4)
-    report = compare_diversity(SampleFolder.open(tmp_path), {"validate": validate}, ALONE)
-    assert report["validate"] is None
+    report = compare_diversity(SampleFolder.open(tmp_path), {"test": validate}, ALONE)
+    assert report["test"] is None
     assert report["samples"] == 1
+
+
+def test_progress_names_the_split(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    labels: list[str] = []
+    monkeypatch.setattr(diversity, "show_pass", lambda batches, *_, label, **__: labels.append(label) or batches)
+    validate = SplitLoader(open_dataset(images), "validate", batch_size=4)
+    compare_diversity(SampleFolder.open(tmp_path), {"test": validate}, ALONE)
+    assert labels == ["pairs of the samples", "pairs of validate"]

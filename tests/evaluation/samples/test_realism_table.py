@@ -71,3 +71,10 @@ def test_fid_and_kid_are_shown_if_they_were_measured() -> None:
     realism |= {name: {"samples_test": 9.5, "train_test": 7.25} for name in ("fid", "kid")}
     rows = [" ".join(row.split()) for row in describe_realism(realism, "test")]
     assert {"FID to test 9.5 train 7.25", "KID to test 9.5 train 7.25"} <= set(rows)
+
+
+def test_a_fit_that_was_not_measured_has_no_row() -> None:
+    realism = build_realism()
+    realism["anatomy_by_slice"]["brain_area"] = {"samples": {"correlation": None}, "test": {"correlation": None}}
+    rows = describe_realism(realism, "validate")
+    assert [row.split("  ")[1] for row in rows if row.startswith("  fit")] == ["fit of fluid to slice"]

@@ -100,6 +100,10 @@ class Manifest:
     attribute_rows: tuple[AttributeRow, ...] = ()
     format_version: int = FORMAT_VERSION
 
+    def has_samples(self, split: str) -> bool:
+        """Return whether the dataset has a split with at least one sample."""
+        return split in self.splits and self.splits[split].samples > 0
+
     @property
     def extension(self) -> str:
         """Extension of a sample's payload, which is also its key in a sample: "png" or "npy"."""

@@ -24,6 +24,23 @@ class Gate(Protocol):
     def wait_for(self, name: str) -> None: ...
 
 
+def check_split(manifest: Manifest, split: str, *, where: str, flag: str | None = None) -> None:
+    """Raise a DataError if a dataset does not have a split.
+
+    Args:
+        where: the dataset as the user knows it.
+        flag: the option that chooses the split; None if there is none.
+    """
+    if split in manifest.splits:
+        return
+    expected = list_examples(manifest.splits, separator=" or ") or "a split"
+    meant = parse_split(split)
+    hint = f"; did you mean {meant}?" if meant in manifest.splits else ""
+    if flag is not None and len(manifest.splits) == 1:
+        hint = f": {flag} {expected}"
+    raise DataError.of(where, f"no split {split!r}", expected + hint)
+
+
 class ShardReader:
     """Reads the samples of one split by index. Indexes count through the shards in the manifest's order.
 
@@ -52,11 +69,7 @@ class ShardReader:
         max_indexed: int = 2**18,
         gate: Gate | None = None,
     ) -> None:
-        if split not in manifest.splits:
-            expected = list_examples(manifest.splits, separator=" or ") or "a split"
-            meant = parse_split(split)
-            hint = f"; did you mean {meant}?" if meant in manifest.splits else ""
-            raise DataError.of(str(root), f"no split {split!r}", expected + hint)
+        check_split(manifest, split, where=str(root))
         self.root = Path(root)
         self.extension = manifest.extension
         self.shards = manifest.splits[split].shards

@@ -170,7 +170,7 @@ def _find_contradictions(
     if not twice:
         return []
     lines = [f"lines {' and '.join(str(table.rows[number][0]) for number in numbers)}" for numbers in twice]
-    found = f"{len(twice)} subjects with several rows of different values: {list_examples(lines)}"
+    found = f"{count_noun(len(twice), 'subject')} with several rows of different values: {list_examples(lines)}"
     return [Problem(table.name, found, "one row for each subject or session")]
 
 
@@ -207,7 +207,7 @@ def _report(
     files: Sequence[SourceFile],
 ) -> None:
     """Print one message with everything that was not matched."""
-    parts = [f"rows for {len(subjects) - len(missing)} of {len(subjects)} subjects"]
+    parts = [f"rows for {len(subjects) - len(missing)} of {count_noun(len(subjects), 'subject')}"]
     if missing:
         parts.append(f"no row, so all unknown: {list_examples(missing)}")
     if surplus:

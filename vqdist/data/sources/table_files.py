@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqdist.foundation.errors import DataError
+from vqdist.foundation.progress import count_noun
 
 MAX_BYTES = 2**28
 DELIMITERS = ",;\t|"
@@ -53,7 +54,7 @@ def read_table(path: Path) -> Table:
         raise DataError.of(f"--table {path}", error.strerror or str(error), "a readable .csv, .tsv or .xlsx") from error
     rows = [(number, cells) for number, cells in lines if any(cell.strip() for cell in cells)]
     if len(rows) < 2:
-        raise DataError.of(str(path), f"{len(rows)} rows", "a row of titles, and a row for each subject")
+        raise DataError.of(str(path), count_noun(len(rows), "row"), "a row of titles, and a row for each subject")
     titles = tuple(" ".join(cell.split()) for cell in rows[0][1])
     while titles and not titles[-1]:
         titles = titles[:-1]
@@ -62,7 +63,7 @@ def read_table(path: Path) -> Table:
         raise DataError.of(f"{path}: titles", f"{', '.join(twice)} twice", "each title once")
     wide = [number for number, cells in rows[1:] if any(cell.strip() for cell in cells[len(titles) :])]
     if wide:
-        found = f"{len(wide)} rows with more cells than the {len(titles)} titles, such as line {wide[0]}"
+        found = f"{count_noun(len(wide), 'row')} with more cells than the {len(titles)} titles, such as line {wide[0]}"
         raise DataError.of(str(path), found, "one cell for each title; quote cells that contain the delimiter")
     padded = ((number, (*cells, *[""] * len(titles))[: len(titles)]) for number, cells in rows[1:])
     return Table(path.name, titles, tuple((number, tuple(cell.strip() for cell in cells)) for number, cells in padded))

@@ -154,9 +154,9 @@ def compare_with_network(
         for split, loader in (("train", train), ("test", test))
     }
     images["samples"] = (len(samples), (samples.read(request.samples, train.manifest) for request in plan))
-    features = {}
+    features, shown_names = {}, {"train": train.name, "test": test.name, "samples": "the samples"}
     for name, (total, batches) in images.items():
-        shown = show_pass(batches, total, ranks, label=f"network features of {name}", size=len)
+        shown = show_pass(batches, total, ranks, label=f"network features of {shown_names[name]}", size=len)
         parts = map_batches(ranks, shown, lambda batch: measure_features(network, batch.to(ranks.device)))
         features[name] = np.concatenate(parts)
     return compare_network_features(features)

@@ -41,7 +41,7 @@ def compare_diversity(samples: SampleFolder, splits: Mapping[str, SplitLoader], 
     for name, split in splits.items():
         pairs = batch_pairs(choose_pairs(split.subjects()))
         images = (to_images(batch.values) for batch in split.load_batches(pairs, ranks))
-        report[name] = mean_similarity(_show_pairs(images, pairs, name, ranks), ranks)
+        report[name] = mean_similarity(_show_pairs(images, pairs, split.name, ranks), ranks)
     return report
 
 

@@ -79,7 +79,9 @@ def _list_slices(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, 
         yield label, format_figure(found["samples"]["mean"]), real + note
     for name, label in _FIT.items() if fit else ():
         samples, real = fit[name]["samples"], fit[name]["test"]
-        yield label, format_figure(samples["correlation"]), f"correlation; {split} {format_figure(real['correlation'])}"
+        if samples["correlation"] is not None:  # None: too few slice numbers
+            beside = f"correlation; {split} {format_figure(real['correlation'])}"
+            yield label, format_figure(samples["correlation"]), beside
 
 
 def _list_volumes(volumes: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, str]]:
