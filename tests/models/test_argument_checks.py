@@ -98,7 +98,6 @@ def test_other_dtypes_fit_converted_models_and_autocast(vqvae: VQVAE) -> None:
 
 
 def test_checks_are_traced_without_a_break_of_the_graph() -> None:
-    torch.compiler.reset()  # other tests of this process have compiled the models too; their number is limited
     vqvae, prior = VQVAE(1, **SMALL, deferred=True), PixelCNN(8, hidden=4, layers=1)
     images, codes = torch.rand(2, 1, 16, 16), torch.zeros(2, 4, 4, dtype=torch.int64)
     traced = torch.compile(vqvae.eval(), backend="eager", fullgraph=True)
