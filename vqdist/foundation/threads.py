@@ -3,7 +3,7 @@
 import os
 from collections.abc import MutableMapping
 
-SPIN_COUNT = "1000"  # some tens of microseconds, longer than most pauses between two parallel loops
+SPIN_COUNT = "10000"  # a lower one makes a step slower on cores without other work; see launch/README.md
 # Variables by which a user or a launcher sets the wait policy.
 POLICY_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
