@@ -6,7 +6,7 @@ a seed than a CPU.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,21 @@ class SamplingJob:
         size = choose_batch_size(ranks.device, self.grid[0] * self.grid[1] * self.prior.num_codes)
         starts = range(ranks.rank * size, self.options.num, ranks.world_size * size)
         batches = map_in_rounds(ranks, starts, lambda start: sample_batch(self, start, size))
-        if ranks.is_main:
-            out, overwrite = self.options.out, self.options.overwrite
-            with reporting_storage_errors(out), output_folder(out, overwrite=overwrite) as folder:
-                write_samples(self, batches, folder)
-        else:
-            for _ in batches:
-                pass
+        write_on_main(self.options, batches, lambda folder: write_samples(self, batches, folder), ranks)
+
+
+def write_on_main(options: SampleOptions, batches: Iterator[Any], write: Callable[[Path], None], ranks: Ranks) -> None:
+    """Write the output folder on rank 0; the other ranks take part in the batches only.
+
+    Args:
+        write: takes all batches and writes into the folder that it is given.
+    """
+    if ranks.is_main:
+        with reporting_storage_errors(options.out), output_folder(options.out, overwrite=options.overwrite) as folder:
+            write(folder)
+    else:
+        for _ in batches:
+            pass
 
 
 def sample(options: SampleOptions, ranks: Ranks) -> None:

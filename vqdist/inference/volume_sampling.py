@@ -17,7 +17,6 @@ from vqdist.config.command_options import SampleOptions
 from vqdist.data.sources.nifti_files import write_slices
 from vqdist.data.sources.slice_affines import centred_affine
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.errors import UserError, collect
 from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.progress import ProgressBar, print_message
@@ -29,6 +28,7 @@ from vqdist.inference.sampling import (
     draw_noise,
     find_out_problems,
     read_models,
+    write_on_main,
 )
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.io import ModelFiles
@@ -67,13 +67,7 @@ class VolumeJob:
         starts = range(ranks.rank * MAPS_PER_BATCH, self.count, ranks.world_size * MAPS_PER_BATCH)
         with ProgressBar(self.count * len(self.numbers), unit="slices", label="sample") as shown:
             batches = map_in_rounds(ranks, starts, lambda start: sample_volumes(self, start, shown))
-            if ranks.is_main:
-                out, overwrite = self.maps.options.out, self.maps.options.overwrite
-                with reporting_storage_errors(out), output_folder(out, overwrite=overwrite) as folder:
-                    write_volumes(self, batches, folder)
-            else:
-                for _ in batches:
-                    pass
+            write_on_main(self.maps.options, batches, lambda folder: write_volumes(self, batches, folder), ranks)
 
 
 def prepare_volume_sampling(options: SampleOptions, ranks: Ranks) -> VolumeJob:

@@ -128,7 +128,36 @@ class Context(nn.Module):
         return self.out(F.silu(hidden))
 
 
-class MirroredRows(nn.Module):
+class GatedConvolutions(nn.Module):
+    """Residual layers of gated convolutions without a mask, for codes that are known before those that they predict.
+
+    Args:
+        num_layers: number of layers.
+    """
+
+    def __init__(self, hidden: int, kernel: int, *, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(hidden, 2 * hidden, kernel, padding=kernel // 2) for _ in range(num_layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, hidden)
+
+    def convolve(self, features: Tensor, *, drop: bool) -> Tensor:
+        """Return the features after all layers, (B, h, w, C).
+
+        Args:
+            features: (B, h, w, C).
+            drop: False to disable dropout in training mode.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, nn.Conv2d)
+            gated = gate(convolve(layer, features))
+            features = features + (self.dropout(gated) if drop else gated)
+        return self.out(features)
+
+
+class MirroredRows(GatedConvolutions):
     """Features for the rows below the middle of a map from the rows above it, mirrored.
 
     In raster order all rows above the middle come before those below, so that the convolutions need no mask.
@@ -137,12 +166,7 @@ class MirroredRows(nn.Module):
     LAYERS = 2
 
     def __init__(self, hidden: int, kernel: int, *, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv2d(hidden, 2 * hidden, kernel, padding=kernel // 2) for _ in range(self.LAYERS)
-        )
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(hidden, hidden)
+        super().__init__(hidden, kernel, num_layers=self.LAYERS, dropout=dropout)
 
     def forward(self, features: Tensor, *, drop: bool = True) -> Tensor:
         """Return the features of the last h // 2 rows, (B, h // 2, w, C).
@@ -151,11 +175,7 @@ class MirroredRows(nn.Module):
             features: (B, h // 2, w, C), the embedded codes of the first h // 2 rows.
             drop: False to disable dropout in training mode, for the sampler.
         """
-        for layer in self.layers:
-            assert isinstance(layer, nn.Conv2d)
-            gated = gate(convolve(layer, features))
-            features = features + (self.dropout(gated) if drop else gated)
-        return self.out(features).flip(1)
+        return self.convolve(features, drop=drop).flip(1)
 
 
 def gate(features: Tensor) -> Tensor:

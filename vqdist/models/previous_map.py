@@ -6,11 +6,11 @@ Shapes: B maps, h w grid, C channels.
 import torch
 from torch import Tensor, nn
 
-from vqdist.models.gated_layers import convolve, gate
+from vqdist.models.gated_layers import GatedConvolutions
 from vqdist.models.map_conditions import NO_CODE
 
 
-class PreviousMap(nn.Module):
+class PreviousMap(GatedConvolutions):
     """Features of every place of a map from the map of the previous slice, read in every direction.
 
     The previous map is known as a whole before the first code is drawn, so that the convolutions need no mask.
@@ -19,12 +19,7 @@ class PreviousMap(nn.Module):
     LAYERS = 3
 
     def __init__(self, hidden: int, kernel: int, *, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv2d(hidden, 2 * hidden, kernel, padding=kernel // 2) for _ in range(self.LAYERS)
-        )
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(hidden, hidden)
+        super().__init__(hidden, kernel, num_layers=self.LAYERS, dropout=dropout)
         self.nothing = nn.Parameter(torch.zeros(hidden))  # the features of a map without a previous one
 
     def read(self, previous: Tensor | None, embedding: nn.Embedding, *, drop: bool = True) -> Tensor:
@@ -47,8 +42,4 @@ class PreviousMap(nn.Module):
             is_known: (B,) bool, False for a map without a previous one, whose features are not used.
             drop: False to disable dropout in training mode, for the sampler.
         """
-        for layer in self.layers:
-            assert isinstance(layer, nn.Conv2d)
-            gated = gate(convolve(layer, features))
-            features = features + (self.dropout(gated) if drop else gated)
-        return torch.where(is_known[:, None, None, None], self.out(features), self.nothing)
+        return torch.where(is_known[:, None, None, None], self.convolve(features, drop=drop), self.nothing)
