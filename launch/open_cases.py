@@ -1,6 +1,6 @@
 """Choose the cases under an open licence of a folder of slices: python launch/open_cases.py DATA OUT
 
-DATA has cases.csv, with the columns case, subject and licence, and keras_png_slices_data/ beside it, in the layout
+DATA contains cases.csv, with the columns case, subject and licence, and keras_png_slices_data/ in the layout
 oasis-png. OUT receives links to the slices of the cases under Apache-2.0 or the permissive notice of the MNI, and the
 rows of these cases. Subjects are assigned anew: those in VALIDATE and TEST to these splits, all others to train.
 """

@@ -2,7 +2,7 @@
 
 NCCL only queues a collective. If another rank ends, the host waits in the next copy from the GPU until NCCL's timeout,
 and NCCL then ends the process without a message. So each rank keeps receives of gloo open from a few others, in
-threads: their connections break when a process ends, whatever ended it.
+threads: their connections break when a process ends for any reason.
 """
 
 import threading

@@ -2,7 +2,7 @@
 
 hf://ORG/NAME              the newest version of a repository; hf://ORG/NAME@REVISION a branch, tag or commit
 starter                    the PixelCNN in the package
-hf://ORG/NAME/vqvae        the VQ-VAE that is saved with a PixelCNN; starter/vqvae likewise
+hf://ORG/NAME/vqvae        the VQ-VAE that is saved with a PixelCNN; also starter/vqvae
 """
 
 import re
