@@ -124,7 +124,7 @@ class Scorer:
 
         drawn: list[PriorDraws] = []
         each = self.method.draws
-        with ProgressBar(len(listed) * each, unit="slices", label="comparison with training slices") as shown:
+        with ProgressBar(len(listed) * each, unit="slices", label="slices drawn for comparison") as shown:
             for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
                 drawn.append(found)
                 shown.advance(each)
