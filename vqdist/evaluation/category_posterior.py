@@ -16,9 +16,9 @@ import numpy.typing as npt
 from vqdist.data.open_dataset import Dataset
 from vqdist.evaluation.code_baselines import SMOOTHING
 from vqdist.inference.split_loader import SplitLoader
-from vqdist.metrics.detection import bootstrap_detection, build_curve, measure_detection
+from vqdist.metrics.confidence_intervals import Interval, group_by_class, share_interval, to_summary
+from vqdist.metrics.detection import build_curve, detection_intervals, measure_detection
 
-RESAMPLES = 1000
 BATCH_SIZE = 256
 
 Values = npt.NDArray[np.float64]
@@ -87,45 +87,38 @@ def describe_categories(
     if len(present) < 2:
         return None
     scores = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-    low, high = _accuracy_interval(scores, truth, names, present)
     report: dict[str, Any] = {
         "samples": len(truth),
         "subjects": len(set(names.tolist())),
-        "balanced_accuracy": {"mean": balanced_accuracy(scores, truth, present), "low": low, "high": high},
+        "balanced_accuracy": to_summary(measure_balanced_accuracy(scores, truth, names, present)),
         "auroc": {},
     }
     for index in present:
         others = np.delete(scores, index, axis=1)
         odds = scores[:, index] - np.logaddexp.reduce(others, axis=1)
         found = measure_detection(build_curve(odds, truth == index)).auroc
-        interval = bootstrap_detection(odds, truth == index, names)["auroc"] or (None, None)
-        report["auroc"][categories[index]] = {"mean": float(found), "low": interval[0], "high": interval[1]}
+        interval = detection_intervals(odds, truth == index, names)["auroc"]._replace(mean=float(found))
+        report["auroc"][categories[index]] = to_summary(interval)
     return report
 
 
-def balanced_accuracy(scores: Values, truth: Integers, present: Sequence[int]) -> float:
-    """Return the mean over the categories of the share of their samples that have the greatest score there."""
-    chosen = scores.argmax(axis=1)
-    return float(np.mean([(chosen[truth == index] == index).mean() for index in present]))
-
-
-def _accuracy_interval(
+def measure_balanced_accuracy(
     scores: Values, truth: Integers, names: npt.NDArray[Any], present: Sequence[int]
-) -> tuple[float | None, float | None]:
-    """Return the 95 % percentile interval, resampling whole subjects with replacement."""
+) -> Interval:
+    """Return the mean over the categories of the share of their samples that have the greatest score there.
+
+    The interval is from the figures without one subject each.
+    """
     subjects, place = np.unique(names, return_inverse=True)
-    if len(subjects) < 2:
-        return None, None
     right = (scores.argmax(axis=1) == truth).astype(np.float64)
     hits, totals = (
         np.stack([np.bincount(place, weights * (truth == index), minlength=len(subjects)) for index in present], axis=1)
         for weights in (right, np.ones_like(right))
     )
-    drawn = np.random.default_rng(0).integers(len(subjects), size=(RESAMPLES, len(subjects)))
-    with np.errstate(invalid="ignore"):
-        resampled = (hits[drawn].sum(axis=1) / totals[drawn].sum(axis=1)).mean(axis=1)
-    resampled = resampled[~np.isnan(resampled)]  # without a category no balanced accuracy
-    if not len(resampled):
-        return None, None
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return float(low), float(high)
+    order, sizes = group_by_class(totals.astype(np.int64))
+
+    def measure(weights: npt.NDArray[np.float64]) -> float:
+        with np.errstate(invalid="ignore"):
+            return float(((weights @ hits[order]) / (weights @ totals[order])).mean())
+
+    return share_interval(measure, *sizes)

@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vqdist.inference.split_loader import Numbers
-from vqdist.metrics.detection import bootstrap_detection, build_curve, measure_detection
+from vqdist.metrics.confidence_intervals import Summary, to_summary
+from vqdist.metrics.detection import build_curve, detection_intervals, measure_detection
 
 MAX_TRAIN_SAMPLES = 1024  # evenly spaced in the train split
 
@@ -19,7 +20,7 @@ def choose_train_samples(count: int, batch_size: int) -> list[Numbers]:
 
 def measure_membership(
     train_bits: Values, train_subjects: list[str], other_bits: Values, other_subjects: list[str]
-) -> dict[str, float | None]:
+) -> Summary:
     """Return the AUC and its 95 % interval over subjects: 0.5 if the bits reveal nothing, 1 if they reveal all.
 
     Args:
@@ -29,6 +30,5 @@ def measure_membership(
     scores = -np.concatenate([train_bits, other_bits])  # a map that costs few bits is taken for a training map
     members = np.arange(len(scores)) < len(train_bits)
     subjects = [*(f"train {name}" for name in train_subjects), *(f"other {name}" for name in other_subjects)]
-    interval = bootstrap_detection(scores, members, subjects)["auroc"]
-    low, high = (None, None) if interval is None else interval
-    return {"mean": float(measure_detection(build_curve(scores, members)).auroc), "low": low, "high": high}
+    exact = float(measure_detection(build_curve(scores, members)).auroc)
+    return to_summary(detection_intervals(scores, members, subjects)["auroc"]._replace(mean=exact))

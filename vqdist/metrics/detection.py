@@ -4,12 +4,14 @@ Shapes: N scored items (pixels or slices), T distinct thresholds in descending o
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-RESAMPLES = 1000
+from vqdist.metrics.confidence_intervals import Interval, group_by_class, share_interval
+
 _BINS = 1024  # thresholds of the intervals, spaced linearly and geometrically in rank
 
 Floats = npt.NDArray[np.floating]
@@ -90,33 +92,35 @@ def measure_dice(scores: Floats, truth: Flags, limit: float) -> float:
     return 2 * int((marked & truth).sum()) / (int(marked.sum()) + total) if total else float("nan")
 
 
-def bootstrap_detection(
-    scores: Floats, truth: Flags, subjects: Sequence[str] | npt.NDArray[np.str_], *, seed: int = 0
-) -> dict[str, tuple[float, float] | None]:
-    """Return the 95 % percentile interval of each figure of Detection, resampling whole subjects with replacement.
+def detection_intervals(
+    scores: Floats, truth: Flags, subjects: Sequence[str] | npt.NDArray[np.str_]
+) -> dict[str, Interval]:
+    """Return each figure of Detection and its 95 % interval, from the figures without one subject each.
 
-    The figures of the resamples are computed with about 2000 thresholds instead of all.
+    They are computed with about 2000 thresholds instead of all. If no subject has both true and false items, subjects
+    with true and subjects with false items are two sets, each with a variance of its own; see `share_interval`.
 
     Args:
         subjects: (N,) subject of each item.
-    Returns:
-        (low, high) by name; None with fewer than two subjects.
     """
+    if not len(scores):
+        return dict.fromkeys(Detection._fields, Interval(float("nan"), None, None))
     names, index = np.unique(np.asarray(subjects), return_inverse=True)
-    if len(names) < 2 or not len(scores):
-        return dict.fromkeys(Detection._fields)
     thresholds = _choose_thresholds(scores)
     # Bin of each item: the first threshold in descending order that it reaches.
     bins = len(thresholds) - np.searchsorted(thresholds[::-1], scores, side="right")
     flat = index * len(thresholds) + bins
-    counts = [
+    positives, negatives = (
         np.bincount(flat[chosen], minlength=len(names) * len(thresholds)).reshape(len(names), -1)
         for chosen in (truth, ~truth)
-    ]
-    drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
-    weights = np.stack([(drawn == subject).sum(axis=1) for subject in range(len(names))], axis=1).astype(np.float64)
-    resampled = measure_detection(Curve(thresholds, *(weights @ part for part in counts)))
-    return {name: _interval(values) for name, values in resampled._asdict().items()}
+    )
+    order, sizes = group_by_class(np.stack([positives.sum(1), negatives.sum(1)], axis=1))
+
+    def measure(weights: npt.NDArray[np.float64], name: str) -> float:
+        curve = Curve(thresholds, weights @ positives[order], weights @ negatives[order])
+        return float(getattr(measure_detection(curve), name))
+
+    return {name: share_interval(partial(measure, name=name), *sizes) for name in Detection._fields}
 
 
 def _choose_thresholds(scores: Floats) -> Floats:
@@ -124,11 +128,3 @@ def _choose_thresholds(scores: Floats) -> Floats:
     ordered = np.sort(scores)[::-1]
     ranks = np.concatenate([np.linspace(1, len(ordered), _BINS), np.geomspace(1, len(ordered), _BINS)])
     return np.unique(ordered[np.unique(ranks.round().astype(np.int64)) - 1])[::-1]
-
-
-def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return None
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)

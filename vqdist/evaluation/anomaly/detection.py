@@ -18,8 +18,8 @@ from vqdist.inference.anomaly.restoration import SliceParts
 from vqdist.metrics.detection import (
     Curve,
     Detection,
-    bootstrap_detection,
     build_curve,
+    detection_intervals,
     measure_detection,
     measure_dice,
 )
@@ -173,16 +173,19 @@ class DetectionRecord:
     def _intervals(self) -> dict[str, dict[str, float] | None]:
         values, truth = _pool(self.slices, lambda found: found.values[OURS])
         subjects = np.repeat([found.subject for found in self.slices], [len(found.truth) for found in self.slices])
-        pixels = bootstrap_detection(values, truth, subjects)
+        pixels = detection_intervals(values, truth, subjects)
         scores, lesions, names = self._image_scores(self.slices, OURS)
-        image = bootstrap_detection(scores, lesions, names)
+        image = detection_intervals(scores, lesions, names)
         found = {
             "pixel_ap": pixels["ap"],
             "pixel_auroc": pixels["auroc"],
             "best_dice": pixels["best_dice"],
             "image_auroc": image["auroc"],
         }
-        return {name: None if pair is None else {"low": pair[0], "high": pair[1]} for name, pair in found.items()}
+        return {
+            name: None if ends.low is None or ends.high is None else {"low": ends.low, "high": ends.high}
+            for name, ends in found.items()
+        }
 
     def curves(self) -> dict[str, tuple[Curve, Detection]]:
         """Return the pixel curve and figures of each method."""
