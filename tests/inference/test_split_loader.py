@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shard_server import ShardServer
 
 from vqdist.data.loading.batch import Batch
 from vqdist.data.loading.plan import FixedBatchPlan
@@ -74,3 +75,30 @@ def test_a_split_must_have_samples(image_set: Path) -> None:
         SplitLoader(open_dataset(image_set), "tset", batch_size=4)
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(image_set / "nowhere")
+
+
+def test_a_dataset_at_a_url_gives_the_same_samples(
+    image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command passes a URL as a Path, which folds its slashes. Shards are downloaded when they are read, once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    expected = SplitLoader(open_dataset(image_set), "validate", batch_size=4)
+    with ShardServer(image_set) as server:
+        for _ in range(2):
+            found = SplitLoader(open_dataset(Path(server.url)), "validate", batch_size=4)
+            for batch, other in zip(expected.load_all(), found.load_all(), strict=True):
+                assert batch.keys == other.keys
+                assert torch.equal(batch.values, other.values)
+        shards = {name: count for name, count in server.requests.items() if name.endswith(".tar")}
+    assert shards == {shard.name: 1 for shard in expected.manifest.splits["validate"].shards}
+
+
+def test_a_shard_that_is_damaged_at_its_url_is_an_error(
+    image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with ShardServer(image_set) as server:
+        split = SplitLoader(open_dataset(server.url), "validate", batch_size=4)
+        server.always[split.manifest.splits["validate"].shards[0].name] = "flip"
+        with pytest.raises(DataError, match="shard-000000.tar"):
+            next(iter(split.load_all()))

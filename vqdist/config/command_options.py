@@ -53,7 +53,7 @@ class EncodeOptions(Options):
     """Options of `vqdist encode`."""
 
     run: FilePath = key(..., "run of the VQ-VAE, folder of a saved model, or hf://ORG/NAME[@REVISION]")
-    data: FilePath = key(..., "dataset of images")
+    data: FilePath = key(..., "dataset of images: folder or URL")
     out: FilePath = key(..., "folder of the dataset of codes; new or empty")
     image_key: str | None = _image_key()
     on_error: Literal["raise", "skip"] | None = _on_error()

@@ -14,7 +14,7 @@ class SliceOptions(Options):
     pictures: FilePath | None = key(
         None, "picture, folder of pictures or, for score, NIfTI volume; either this or --data"
     )
-    data: FilePath | None = key(None, "dataset of images")
+    data: FilePath | None = key(None, "dataset of images: folder or URL")
     split: str = key("test", "split of --data: train, validate or test")
     condition: tuple[str, ...] = key(
         (),

@@ -54,7 +54,7 @@ def open_dataset(
         DataError: there is no dataset, or the cache folder is needed and cannot be written.
         FetchError: the URL could not be read after all retries.
     """
-    path = restore_url(path) if names_tars(path) else path
+    path = restore_url(path)
     if problem := find_path_problem(path):
         raise DataError([problem])
     folder, settings = Path(path), IndexSettings(image_key, skip_unusable)

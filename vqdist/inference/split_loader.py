@@ -13,7 +13,10 @@ from vqdist.data.loading.plan import FixedBatchPlan, MicroBatchPlan
 from vqdist.data.loading.workers import load_batches
 from vqdist.data.open_dataset import Dataset
 from vqdist.data.previous_slices import find_previous_samples, list_volumes
+from vqdist.data.remote.download import is_url
+from vqdist.data.remote.remote_dataset import DownloadGate
 from vqdist.data.shards.reader import ShardReader, check_split
+from vqdist.data.shards.tar_lists import names_tars
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError
 
@@ -22,6 +25,13 @@ MIN_SAMPLES_FOR_WORKERS = 512  # of a rank in one pass; fewer are decoded in les
 WORKER_TIMEOUT_S = 600.0
 
 Numbers = npt.NDArray[np.int64]
+
+
+def _build_gate(dataset: Dataset) -> DownloadGate | None:
+    """Return what downloads the shards of a dataset at a URL; those of third-party datasets are in the cache."""
+    if not is_url(dataset.path) or names_tars(dataset.path):
+        return None
+    return DownloadGate(str(dataset.path), dataset.folder, dataset.manifest)
 
 
 class SplitLoader:
@@ -45,7 +55,7 @@ class SplitLoader:
     ) -> None:
         check_split(dataset.manifest, split, where=str(dataset.path), flag=flag)
         self.name, self.manifest, self.batch_size = split, dataset.manifest, batch_size
-        self._reader = ShardReader(dataset.folder, self.manifest, split)
+        self._reader = ShardReader(dataset.folder, self.manifest, split, gate=_build_gate(dataset))
         if not len(self._reader):
             raise DataError.of(str(dataset.path), f"no samples in {split}", "at least one")
         self._samples = MicroBatchLoader(

@@ -224,6 +224,31 @@ class ShardGate:
         raise DamagedDataError([Problem(**problem) for problem in failure["problems"]])
 
 
+class DownloadGate:
+    """Downloads each shard of a dataset at a URL before it is first read, and keeps it in the cache.
+
+    For commands that read a split once; training has a `Prefetcher`.
+
+    Args:
+        url: URL of the dataset.
+        folder: its folder in the cache.
+    """
+
+    def __init__(self, url: str, folder: Path, manifest: Manifest, policy: RetryPolicy | None = None) -> None:
+        self._url, self._folder, self._policy = url, folder, policy or RetryPolicy()
+        self._shards = {shard.name: shard for split in manifest.splits.values() for shard in split.shards}
+
+    def wait_for(self, name: str) -> None:
+        """Return once a shard and its index are in the cache.
+
+        Raises:
+            DataError: it does not exist, or differs from the manifest.
+            FetchError: its download failed after all retries.
+        """
+        while not fetch_shard(self._url, self._folder, self._shards[name], self._policy):
+            time.sleep(POLL_INTERVAL_S)  # another process is downloading it
+
+
 def mark_name(shard: str) -> str:
     """Return the name of a shard's file in wanted/ and failed/; names of shards contain no percent sign."""
     return shard.replace("/", "%")
