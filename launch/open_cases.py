@@ -2,11 +2,13 @@
 
 DATA contains cases.csv, with the columns case, subject and licence, and keras_png_slices_data/ in the layout
 oasis-png. OUT receives links to the slices of the cases under Apache-2.0 or the permissive notice of the MNI, and the
-rows of these cases. Subjects are assigned anew: those in VALIDATE and TEST to these splits, all others to train.
+rows of these cases. Subjects are assigned anew: those in VALIDATE and TEST to these splits, all others to train. Links
+are named case_SSV_slice_M: SS is the number of the subject, V that of its case.
 """
 
 import csv
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,14 +35,18 @@ def main(data: Path, out: Path) -> None:
     if not rows:
         sys.exit(f"{data / 'cases.csv'}: found no case under {' or '.join(OPEN)}; expected at least one")
     root = out / "keras_png_slices_data"
+    cases: dict[str, list[str]] = defaultdict(list)  # of each subject
     for row in rows:
-        split = find_split(row["subject"])
-        folder = root / f"keras_png_slices_{split}"
+        of_subject = cases[row["subject"]]
+        row["split"] = find_split(row["subject"])
+        row["link"] = f"case_{list(cases).index(row['subject']) + 1:02d}{len(of_subject)}"
+        of_subject.append(row["case"])
+        folder = root / f"keras_png_slices_{row['split']}"
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted((data / "keras_png_slices_data").glob(f"*/{row['case']}_slice_*.png")):
-            (folder / path.name).unlink(missing_ok=True)
-            (folder / path.name).symlink_to(path.resolve())
-        row["split"] = split
+            link = folder / path.name.replace(row["case"], row["link"])
+            link.unlink(missing_ok=True)
+            link.symlink_to(path.resolve())
     with (out / "cases.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

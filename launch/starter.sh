@@ -26,21 +26,22 @@ evaluate() { [[ -e $out/$1.json ]] || python -m vqdist.evaluate --out "$out/$1.j
 
 if [[ ! -e $out/images/dataset.json ]]; then
   python launch/open_cases.py "$data" "$out/open"
-  python -m vqdist.shard "$out/open" "$out/images" --image-size 128 > /dev/null
+  python -m vqdist.shard "$out/open" "$out/images" --image-size 128 --subject-pattern '(case_\d\d)\d' > /dev/null
 fi
 train vqvae vqvae_oasis images --model.hidden 128 --model.residual_hidden 64 --model.num_codes 256 --train.max_steps 2400
 # The codes are those of the VQ-VAE in half precision, which is the one in the pair.
 publish vqvae vqvae-half --weights fp16
 encode() { [[ -e $out/$1/dataset.json ]] || python -m vqdist.encode --run "$out/vqvae-half" --data "$out/images" --out "$out/$1" "${@:2}" > /dev/null; }
 encode codes
-encode codes-views --views 8 --shift 4
-train prior pixelcnn_oasis codes-views --model.hidden 64 --model.layers 8 --train.max_steps 3000
+encode codes-views --views 16 --shift 4
+train prior pixelcnn_oasis codes-views --model.hidden 64 --model.layers 8 --model.dropout 0.2 --train.max_steps 2000
 publish prior prior-half --weights fp16
 
 evaluate vqvae-report --run "$out/vqvae-half" --data "$out/images" --split test
 [[ -e $out/samples/samples.json ]] || python -m vqdist.sample --prior "$out/prior-half" --num 256 --out "$out/samples" > /dev/null
 evaluate prior-report --run "$out/prior-half" --data "$out/codes" --split test --samples "$out/samples"
 publish prior-half pair --report "$out/prior-report.json" "$out/vqvae-report.json"
+sed -i "s|$out/pair|starter|; s|^# pair|# starter|" "$out/pair/README.md"  # its name in the package
 
 bytes=$(cat "$out"/pair/model.safetensors "$out"/pair/vqvae/model.safetensors | wc -c)
 if ((bytes > MAX_BYTES)); then

@@ -1,6 +1,7 @@
 """launch/starter.sh on few synthetic slices: from a folder with licences to a pair that load_model finds."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 CASES = {
     "case_001": ("train", "OAS1_0001", "CC BY-NC 3.0"),
     "case_501": ("train", "SynthSeg label map 01", "Apache-2.0"),
+    "case_551": ("train", "SynthSeg label map 01", "Apache-2.0"),
     "case_503": ("train", "SynthSeg label map 03", "Apache-2.0"),
     "case_513": ("train", "SynthSeg label map 13", "Apache-2.0"),
     "case_517": ("train", "SynthSeg label map 17", "Apache-2.0"),
@@ -66,12 +68,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_open_cases_are_used_and_no_subject_is_in_two_splits(pair: Path) -> None:
     source = pair.parent / "open" / "keras_png_slices_data"
     found = {path.name.partition("_slice")[0]: path.parent.name.split("_")[-1] for path in source.glob("*/*.png")}
-    splits = {"case_513": "test", "case_517": "validate"}
+    # Subject and variant: two of the first label map, and one each of the others.
     assert found == {
-        case: splits.get(case, "train") for case in ("case_501", "case_503", "case_513", "case_517", "case_801")
-    }
+        "case_010": "train", "case_011": "train", "case_020": "train", "case_030": "test", "case_040": "validate",
+        "case_050": "train",
+    }  # fmt: skip
+    report = json.loads((pair.parent / "vqvae-report.json").read_text())
+    assert (report["samples"], report["subjects"]) == (6, 1)
     manifest = load_manifest(pair.parent / "images")
-    assert {name: split.samples for name, split in manifest.splits.items()} == {"train": 18, "validate": 6, "test": 6}
+    assert {name: split.samples for name, split in manifest.splits.items()} == {"train": 24, "validate": 6, "test": 6}
 
 
 def test_the_pair_is_in_half_precision_and_belongs_together(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:

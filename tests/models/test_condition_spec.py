@@ -56,6 +56,8 @@ def test_shapes_and_objects_are_checked() -> None:
     wrong = MapConditions(slice=torch.tensor([1, 2]), attributes={"age": torch.tensor([30, 40])})
     with pytest.raises(UserError, match=r"age: found torch\.int64"):
         SPEC.expand(2, conditions=wrong)
+    with pytest.raises(UserError, match="slice: found a value beside MapConditions"):
+        SPEC.expand(2, slice=4, conditions=MapConditions(slice=torch.tensor([1, 2])))
     outside = {"age": torch.tensor([30.0, 40.0]), "sex": torch.tensor([0.0, 2.0])}
     with pytest.raises(UserError, match=r"sex: found a category out of range; expected an index in \[0, 2\)"):
         SPEC.expand(2, conditions=MapConditions(slice=torch.tensor([1, 2]), attributes=outside))
