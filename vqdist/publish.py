@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     card = build_card(publication, name=name, data_terms=options.data_terms, license=options.license)
     contents = {CARD: card.encode(), **publication.contents}
     for doubt in [*find_gaps(options), *find_personal_data(publication.files.card.data.attributes)]:
-        print_message(f"warning: {doubt}")
+        print_message(f"WARNING: {doubt}")
     revision = None
     if options.hub is None:
         write_to_folder(Path(options.target), contents, overwrite=options.overwrite)

@@ -160,7 +160,7 @@ def warn(manifest: "Manifest", shares: dict[str, float], *, given_splits: bool) 
     missing = [split for split, share in shares.items() if share > 0 and split not in manifest.splits]
     if given_splits and missing:
         names = " and no ".join(missing)
-        print_message(f"the folders have no {names} split; pass --split to take it out of train")
+        print_message(f"the source has no {names} split; pass --split to take it out of train")
     for name, split in manifest.splits.items():
         if split.mean and max(split.mean) < 0.02:
             print_message(f"{name} is very dark, mean {max(split.mean):.3f} of 1: do its pixels have fewer bits?")

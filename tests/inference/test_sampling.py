@@ -87,6 +87,7 @@ def test_misfits_are_named(folder: Path, tmp_path: Path) -> None:
     other = save_vqvae(tmp_path / "other", seed=1)
     fails_with("the VQ-VAE of the prior's codes", vqvae=other)
     fails_with("label: found a value; expected none", label=1, slice=10)
+    fails_with("--label: found 'cats'; expected none, as the prior is not conditioned on label", label="cats", slice=10)
     fails_with("slice: found 99; expected a number in [0, 21)", slice=99)
     fails_with("top_k: found 17", top_k=17)
     labelled = save_prior(tmp_path / "labelled", folder / "codes", condition="label")

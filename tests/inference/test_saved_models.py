@@ -36,4 +36,4 @@ def test_the_model_of_a_failed_training_has_a_warning(tmp_path: Path, capsys: py
         (run / "status.json").write_text(json.dumps({"state": state, "step": 30}))
         report_failed_training(run, files._replace(card=replace(files.card, step=20)))
     said = capsys.readouterr().err
-    assert said == f"warning: {run}: its training failed at step 30; the model is that of step 20\n"
+    assert said == f"WARNING: {run}: its training failed at step 30; the model is that of step 20\n"

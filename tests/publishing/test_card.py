@@ -77,6 +77,7 @@ def test_attributes_of_the_training_subjects_are_described_with_the_data(prior: 
     assert "`age`: a number from 20 to 90" in found["Training data"]
     assert "lists the combinations that the training subjects have" in found["Training data"]
     assert "`condition` age" in found["Configuration"]
+    assert "num_slices" not in found["Configuration"], "of a condition that the prior does not take"
     assert "attributes" not in found["Configuration"]
     assert find_personal_data({}) == []
     assert "combinations of age" in find_personal_data(data.attributes)[0]

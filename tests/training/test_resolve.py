@@ -73,7 +73,7 @@ def test_a_run_that_ends_before_its_schedule_is_warned_of(tmp_path: Path) -> Non
     start(tmp_path)
     (shorter,) = describe(tmp_path, **{"train.max_steps": 15})
     assert shorter == (
-        f"warning: {tmp_path / 'run'}: train.max_steps 15 ends the run before its schedule of the learning rate, which "
+        f"WARNING: {tmp_path / 'run'}: train.max_steps 15 ends the run before its schedule of the learning rate, which "
         "ends at step 30 and cannot change: the last step trains at 0.000505, not at 1e-05. For a whole schedule of 15 "
         "steps, choose a new --run.name"
     )
@@ -94,7 +94,7 @@ def test_a_finished_run_that_continues_by_a_forgotten_flag_is_warned_of(tmp_path
 
     start(tmp_path, finished=True)
     assert describe_without_flag(file)[0] == (
-        f"warning: {tmp_path / 'run'} finished at step 30; train.max_steps is now 3,300, from the configuration "
+        f"WARNING: {tmp_path / 'run'} finished at step 30; train.max_steps is now 3,300, from the configuration "
         f"{file}: to leave the run as it is, stop now and pass --train.max_steps 30"
     )
     assert "train.max_steps is now 400, its default: to leave" in describe_without_flag(None)[0]

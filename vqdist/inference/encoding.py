@@ -92,7 +92,6 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     doubt = "its validate and test splits may contain images that the VQ-VAE was trained on"
     report_failed_training(options.run, files)
     report_changed_data(images, files.card, options.run, doubt=doubt)
-    report_image_size(images, files.card, options.run, effect="its codes are not like those of the training data")
     model, size = build_vqvae(files), images.manifest.image_size
     problems = find_vqvae_problems(model, images)
     mirror = choose_mirror(images.manifest) if options.mirror == "auto" else options.mirror
@@ -103,6 +102,7 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
         problems.append(Problem("--shift", str(options.shift), expected))
     if problems:
         raise UserError(problems)
+    report_image_size(images, files.card, options.run, effect="its codes are not like those of the training data")
     if options.views > 1:
         print_message(describe_mirror(mirror, images.manifest, chosen=options.mirror == "auto"))
     return EncodingJob(options, files, model, images, mirror)

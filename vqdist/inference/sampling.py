@@ -195,6 +195,8 @@ def choose_conditions(
     Raises:
         UserError: conditions that the model does not take or that do not occur; every problem.
     """
+    if isinstance(options.label, str) and "label" not in spec.names:
+        raise UserError.of("--label", repr(options.label), "none, as the prior is not conditioned on label")
     label = find_label(options.label, class_names)
     if label is not None and 0 <= label < len(class_names):
         print_message(f"label {label}: class {class_names[label]}")

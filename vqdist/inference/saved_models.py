@@ -19,7 +19,7 @@ def report_failed_training(run: Path, files: ModelFiles) -> None:
     status = read_status(run)
     if status.get("state") == "failed":
         model = "" if files.card.step is None else f"; the model is that of step {files.card.step:,}"
-        print_message(f"warning: {show_model_name(run)}: its training failed at step {status.get('step')}{model}")
+        print_message(f"WARNING: {show_model_name(run)}: its training failed at step {status.get('step')}{model}")
 
 
 def read_vqvae_of(prior: ModelFiles) -> ModelFiles:

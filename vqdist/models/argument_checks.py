@@ -1,6 +1,7 @@
 """Checks of what callers pass to the models: UserError with what to pass instead, not an error of an inner layer.
 
-They read shapes and dtypes, and the values of codes on a CPU only: on an accelerator that would wait for the device.
+They read shapes and dtypes, and the values of images and codes on a CPU only: on an accelerator that would wait for the
+device.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,14 @@ from torch import Tensor
 
 from vqdist.foundation.errors import Problem, UserError
 
+IMAGE_MARGIN = 0.5  # noise and interpolation may exceed [0, 1]
+
 
 def require_images(images: Any, *, channels: int, weight: Tensor) -> None:
-    """Check that images are (B, C, H, W) float, in the dtype of the weights unless autocast converts them."""
+    """Check that images are (B, C, H, W) float, in the dtype of the weights unless autocast converts them.
+
+    On a CPU, values far outside of [0, 1] are refused. NaN is not: training skips such steps.
+    """
     expected = f"(B, {channels}, H, W): the model has {channels} channel(s)"
     _require_tensor("images", images, f"a float tensor {expected}")
     if not images.is_floating_point():
@@ -21,6 +27,11 @@ def require_images(images: Any, *, channels: int, weight: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != channels:
         raise UserError.of("images", f"shape {tuple(images.shape)}", expected)
     _require_dtype("images", images, weight)
+    if images.device.type == "cpu" and not torch.compiler.is_compiling() and images.numel():
+        low, high = (float(value) for value in images.aminmax())
+        if low < -IMAGE_MARGIN or high > 1 + IMAGE_MARGIN:
+            found = f"values from {low:.4g} to {high:.4g}"
+            raise UserError.of("images", found, "values in [0, 1]: grey values divided by 255, not standardised")
 
 
 def require_latents(latents: Any, *, code_dim: int) -> None:

@@ -64,7 +64,9 @@ class ConditionSpec:
         if isinstance(conditions, MapConditions):
             known = conditions if numbers.previous is None else replace(conditions, previous=numbers.previous)
             twice = [name for name in NUMBERS if name in numbers.tensors()]
-            problems = [Problem(name, "a value beside MapConditions", "all conditions in one of them") for name in twice]
+            problems = [
+                Problem(name, "a value beside MapConditions", "all conditions in one of them") for name in twice
+            ]
         else:
             known, problems = self._parse(num, numbers, dict(conditions or {}), extrapolate=extrapolate)
         known = known.fill(num, self.attributes)

@@ -7,6 +7,7 @@ import yaml
 
 import vqdist
 from vqdist.config.command_line import show_value
+from vqdist.config.condition_key import NUMBERS, list_names
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.figure_text import format_figure
 from vqdist.foundation.progress import count_noun
@@ -105,7 +106,12 @@ def describe_attributes(publication: Publication) -> Iterator[str]:
 def describe_configuration(publication: Publication) -> Iterator[str]:
     """Yield the architecture of each model, and the settings of the run."""
     for files in filter(None, (publication.files, publication.vqvae)):
-        arguments = [(key, value) for key, value in files.card.model.items() if key != "attributes"]  # see the data
+        unused = {"attributes"}  # they are described with the data
+        if files.card.kind == "pixelcnn":
+            condition = files.card.model.get("condition", "none")
+            names = list_names(condition if isinstance(condition, str) else tuple(condition))
+            unused |= {f"num_{name}s" for name in NUMBERS if name not in names}
+        arguments = [(key, value) for key, value in files.card.model.items() if key not in unused]
         values = ", ".join(f"`{key}` {show_value(value)}" for key, value in arguments)
         yield f"{TITLES[files.card.kind]}: {values}."
     for section, keys in publication.settings.items():

@@ -75,7 +75,7 @@ def _describe_unrequested_steps(config: RunConfig, saved: RunConfig) -> str | No
         return None
     source = "its default" if file is None else f"from the configuration {file}"
     return (
-        f"warning: {config.run_dir} finished at step {status.get('step', before):,}; train.max_steps is now {steps:,}, "
+        f"WARNING: {config.run_dir} finished at step {status.get('step', before):,}; train.max_steps is now {steps:,}, "
         f"{source}: to leave the run as it is, stop now and pass --train.max_steps {before}"
     )
 
@@ -87,7 +87,7 @@ def _describe_early_end(config: RunConfig, saved: RunConfig) -> str | None:
     if optim.schedule == "constant" or steps >= min(saved.train.max_steps, optim.decay_steps):
         return None
     return (
-        f"warning: {config.run_dir}: train.max_steps {steps:,} ends the run before its schedule of the learning rate, "
+        f"WARNING: {config.run_dir}: train.max_steps {steps:,} ends the run before its schedule of the learning rate, "
         f"which ends at step {optim.decay_steps:,} and cannot change: the last step trains at "
         f"{compute_lr(steps, optim):.3g}, not at {compute_lr(optim.decay_steps, optim):.3g}. For a whole schedule of "
         f"{count_noun(steps, 'step')}, choose a new --run.name"
@@ -101,7 +101,7 @@ def _describe_late_steps(config: RunConfig, saved: RunConfig) -> str | None:
     if optim.schedule == "constant" or steps <= max(saved.train.max_steps, optim.decay_steps):
         return None
     return (
-        f"warning: {config.run_dir}: the schedule of the learning rate ends at step {optim.decay_steps:,}, and cannot "
+        f"WARNING: {config.run_dir}: the schedule of the learning rate ends at step {optim.decay_steps:,}, and cannot "
         f"change; all later steps up to {steps:,} train at {optim.lr * FINAL_LR_SHARE:.3g}, "
         f"{FINAL_LR_SHARE * 100:.0f} % of optim.lr. To train on at a useful rate, start a new run from these weights: "
         f"--run.name NEW --checkpoint.resume {config.run_dir}"

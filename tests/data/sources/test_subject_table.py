@@ -119,7 +119,8 @@ def test_the_key_is_the_column_that_names_the_files(tmp_path: Path, capsys: pyte
     source = build_source(("case_040_slice_3.png", "case_040"), ("case_041_slice_3.png", "case_041"))
     text = "case,subject,session,age\ncase_040,OAS1_0040,MR1,38\ncase_041,OAS1_0041,MR1,40\n"
     assert attach(tmp_path, text, source) == [{"age": 38.0}, {"age": 40.0}]
-    assert "2 rows by case" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 rows by case; attributes: age (number); not used: subject" in said
     with pytest.raises(DataError, match="no row of a subject"):
         attach(tmp_path, text, source, key="subject")
     with pytest.raises(DataError, match="--table-key name: found no such column"):

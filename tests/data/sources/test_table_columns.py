@@ -58,6 +58,12 @@ def test_missing_cells_are_unknown_and_empty_columns_left_out() -> None:
         read(build(age=["70"], mmse=[""]), "mmse")
 
 
+def test_the_split_and_columns_of_one_value_are_left_out_unless_asked_for() -> None:
+    table = build(age=["70", "50"], split=["train", "test"], slices=["32", "32"], licence=["CC BY", ""])
+    assert list(read(table)) == ["age", "licence"]  # one known value may be the only one that is known
+    assert list(read(table, "split", "slices")) == ["split", "slices"]
+
+
 def test_text_of_many_kinds_is_no_attribute_unless_asked_for() -> None:
     names = [f"person {number}" for number in range(100)]
     assert read(build(name=names)) == {}
@@ -72,6 +78,6 @@ def test_every_problem_is_named_together() -> None:
     assert [str(problem) for problem in error.value.problems] == [
         "people.csv, column age: found 1 cells of text: 'old' in line 3; expected a number, or an empty cell for an "
         "unknown value; or --columns NAME:category",
-        "--columns weight: found no such column in people.csv; expected a column of the table: age",
-        "--columns label: found no such column in people.csv; expected a column of the table: age",
+        "--columns weight: found no such column in people.csv; expected a column that can be an attribute: age",
+        "--columns label: found no such column in people.csv; expected a column that can be an attribute: age",
     ]

@@ -81,7 +81,8 @@ def attach_table(source: Source, options: TableOptions) -> Source:
     columns = read_columns(
         table, [ColumnRequest.parse(text) for text in options.columns], without=[key, *([session] if session else [])]
     )
-    print_message(f"{table.name}: {count_noun(len(table.rows), 'row')} by {key}; {_describe_columns(columns)}")
+    others = [] if options.columns else [title for title in table.columns if title and title not in (key, session)]
+    print_message(f"{table.name}: {count_noun(len(table.rows), 'row')} by {key}; {_describe_columns(columns, others)}")
     return match_rows(source, table, columns, key=key, session=session)
 
 
@@ -91,7 +92,7 @@ def attach_oasis_files(source: Source, root: Path) -> Source:
     if table is None:
         return source
     columns = read_columns(table, [], without=["ID"])
-    print_message(f"{table.name}: {count_noun(len(table.rows), 'session')}; {_describe_columns(columns)}")
+    print_message(f"{table.name}: {count_noun(len(table.rows), 'session')}; {_describe_columns(columns, [])}")
     return match_rows(source, table, columns, key="ID", session=None)
 
 
@@ -114,9 +115,13 @@ def find_key(table: Table, given: str | None, files: Sequence[SourceFile]) -> st
     return found
 
 
-def _describe_columns(columns: Sequence[Column]) -> str:
+def _describe_columns(columns: Sequence[Column], others: Sequence[str]) -> str:
+    """Return the attributes, and which other columns of the table are none."""
+    used = {column.title for column in columns}
     listed = ", ".join(f"{column.name} ({column.kind})" for column in columns)
-    return f"attributes: {listed}" if listed else "no column of numbers or a few categories"
+    left = [title for title in others if title not in used]
+    found = f"attributes: {listed}" if listed else "no column of numbers or a few categories"
+    return f"{found}; not used: {list_examples(left)} (--columns chooses)" if left else found
 
 
 def match_rows(source: Source, table: Table, columns: Sequence[Column], *, key: str, session: str | None) -> Source:

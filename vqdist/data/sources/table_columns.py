@@ -14,6 +14,7 @@ MAX_GUESSED_CATEGORIES = 20  # a column of text with more values is no attribute
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
+_SPLIT = "split"  # a column that says to which split a subject belongs
 _CODES = {"0", "1", "2"}  # a column of no other numbers has codes of categories
 # Titles, in lower case, that name an attribute by another word.
 _SYNONYMS = {"m/f": "sex", "gender": "sex"}
@@ -33,6 +34,12 @@ class Column:
     title: str
     kind: Kind
     values: tuple[AttributeValue | None, ...]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether several rows have a value and all these values are equal."""
+        known = [value for value in self.values if value is not None]
+        return len(known) > 1 and len(set(known)) == 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ def attribute_name(title: str) -> str:
 def read_columns(table: Table, requests: Sequence[ColumnRequest], *, without: Sequence[str]) -> list[Column]:
     """Return the attributes of a table: the columns asked for, or all that have numbers or a few categories.
 
+    Without requests, the split and columns whose known values are all the same are left out.
+
     Args:
         requests: empty for all columns.
         without: titles of the columns that identify the row.
@@ -66,11 +75,12 @@ def read_columns(table: Table, requests: Sequence[ColumnRequest], *, without: Se
     titles = {attribute_name(title): title for title in table.columns if title and title not in without}
     problems: list[Problem] = []
     columns: list[Column] = []
-    for request in requests or [ColumnRequest(name) for name in titles if name not in RESERVED]:
+    for request in requests or [ColumnRequest(name) for name in titles if name not in (*RESERVED, _SPLIT)]:
         title = titles.get(attribute_name(request.name))
         name = attribute_name(request.name)
         if title is None or name in RESERVED or "=" in name or "," in name:
-            expected = f"a column of the table: {', '.join(found for found in titles if found not in RESERVED)}"
+            allowed = ", ".join(found for found in titles if found not in RESERVED)
+            expected = f"a column that can be an attribute: {allowed}"
             problems.append(Problem(f"--columns {request.name}", f"no such column in {table.name}", expected))
             continue
         try:
@@ -78,7 +88,8 @@ def read_columns(table: Table, requests: Sequence[ColumnRequest], *, without: Se
         except DataError as error:
             problems += error.problems
         else:
-            columns += [] if column is None else [column]
+            if column is not None and (requests or not column.is_constant):
+                columns.append(column)
     if problems:
         raise DataError(problems)
     return columns
