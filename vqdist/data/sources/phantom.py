@@ -87,7 +87,8 @@ def phantom_slice(
     Args:
         subject: any whole number; determines size, folds, ventricles, contrast and bias field.
         slice_number: from 0, the lowest, to num_slices - 1.
-        image_size: rows and columns, for a field of view of 208 mm as in the OASIS volumes.
+        image_size: rows and columns, for a field of view of 208 mm as in the OASIS volumes. Noise is inversely
+            proportional to the side of a pixel: slices with half as many rows have half the noise.
     Returns:
         (image_size, image_size) uint8, 0 outside the brain.
     """
