@@ -10,27 +10,23 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 runs=${1:-runs}
 data=$runs/demo-data codes=$runs/demo-codes vqvae=$runs/vqvae_demo prior=$runs/pixelcnn_demo samples=$runs/demo-samples
 ages=$runs/demo-ages
-launch=(accelerate launch --config_file launch/accelerate/cpu.yaml -m)
-if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  launch=(accelerate launch --config_file launch/accelerate/gpu.yaml -m)
-fi
 
-[[ -e $data/dataset.json ]] || python -m vqdist.shard demo "$data" --image-size 128
+[[ -e $data/dataset.json ]] || python -m vqdist.shard demo "$data" --image-size 80 --num-subjects 480 --num-slices 6
 conditions=()  # of the prior; a dataset of an earlier version has no age and sex
 grep -q '"attributes"' "$data/dataset.json" || conditions=(--model.condition slice --model.condition_dropout 0)
-"${launch[@]}" vqdist.train --config configs/vqvae_demo.yaml --run.dir "$runs" --data.path "$data"
-[[ -e $codes/dataset.json ]] || "${launch[@]}" vqdist.encode --run "$vqvae" --data "$data" --out "$codes"
-"${launch[@]}" vqdist.train --config configs/pixelcnn_demo.yaml --run.dir "$runs" --data.path "$codes" \
+python -m vqdist.train --config configs/vqvae_demo.yaml --run.dir "$runs" --data.path "$data"
+[[ -e $codes/dataset.json ]] || python -m vqdist.encode --run "$vqvae" --data "$data" --out "$codes"
+python -m vqdist.train --config configs/pixelcnn_demo.yaml --run.dir "$runs" --data.path "$codes" \
   ${conditions[@]+"${conditions[@]}"}
 [[ -e $runs/vqvae.json ]] ||
-  "${launch[@]}" vqdist.evaluate --run "$vqvae" --data "$data" --split test --out "$runs/vqvae.json" > /dev/null
+  python -m vqdist.evaluate --run "$vqvae" --data "$data" --split test --out "$runs/vqvae.json" > /dev/null
 [[ -e $runs/prior.json ]] ||
-  "${launch[@]}" vqdist.evaluate --run "$prior" --data "$codes" --split test --out "$runs/prior.json" > /dev/null
-[[ -e $samples/samples.json ]] || "${launch[@]}" vqdist.sample --prior "$prior" --num 64 --out "$samples" > /dev/null
+  python -m vqdist.evaluate --run "$prior" --data "$codes" --split test --out "$runs/prior.json" > /dev/null
+[[ -e $samples/samples.json ]] || python -m vqdist.sample --prior "$prior" --num 64 --out "$samples" > /dev/null
 # The synthetic people are 20 to 90 years old; the youngest and the oldest one in train may be a little inside.
 [[ -e $ages/samples.json || ${#conditions[@]} -gt 0 ]] ||
-  "${launch[@]}" vqdist.sample --prior "$prior" --num 8 --out "$ages" --extrapolate true \
-  --condition age=20,30,40,50,60,70,80,90 slice=16 sex=F --guidance 1 > /dev/null
+  python -m vqdist.sample --prior "$prior" --num 8 --out "$ages" --extrapolate true \
+  --condition age=20,30,40,50,60,70,80,90 slice=4 sex=F --guidance 1 > /dev/null
 
 python - "$runs" <<'REPORT'
 import json

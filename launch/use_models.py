@@ -14,20 +14,21 @@ from PIL import Image
 from vqdist.data.sources.phantom import phantom_slice
 from vqdist.models.io import read_model_card
 
-SUBJECTS, SLICES = range(1000, 1004), (8, 20)
+SUBJECTS = range(1000, 1004)
+PLACES = (1 / 4, 5 / 8)  # of the slices of a volume
 RESTORATIONS = 5
 LESION_GREY = 60
 
 
-def write_pictures(folder: Path, image_size: int) -> None:
+def write_pictures(folder: Path, image_size: int, num_slices: int) -> None:
     """Write slices with lesions to folder/pictures and the masks of the lesions to folder/masks."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:image_size, :image_size]
     for name in ("pictures", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for subject in SUBJECTS:
-        for number in SLICES:
-            image = phantom_slice(subject, number, image_size=image_size)
+        for number in (int(place * num_slices) for place in PLACES):
+            image = phantom_slice(subject, number, num_slices=num_slices, image_size=image_size)
             row, column = rng.choice(np.argwhere(image > 2 * LESION_GREY))
             mask = (np.hypot(rows - row, columns - column) < image_size * rng.uniform(0.03, 0.05)) & (image > 0)
             stem = f"subject_{subject}_slice_{number}"
@@ -44,7 +45,7 @@ def main(runs: Path, prior: Path | None = None, data: Path | None = None) -> Non
     """
     prior, data, out = prior or runs / "pixelcnn_demo", data or runs / "demo-data", runs / "use"
     (height, _) = read_model_card(prior / "model" / "vqvae").data.image_size or (128, 128)
-    write_pictures(out, height)
+    write_pictures(out, height, read_model_card(prior / "model").model["num_slices"])
     shared = ["--prior", prior, "--pictures", out / "pictures"]
     score = ["--masks", out / "masks", "--healthy", f"{data}:validate", "--restorations", RESTORATIONS]
     commands = {

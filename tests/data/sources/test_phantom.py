@@ -42,6 +42,17 @@ def test_sizes_show_the_same_brain() -> None:
     assert np.corrcoef(fine.ravel(), draw(2, 16).ravel())[0, 1] > 0.97
 
 
+def measure_noise(image: np.ndarray) -> float:
+    """Return the median absolute difference of neighbouring bright pixels, in grey levels."""
+    steps = np.abs(np.diff(image.astype(float), axis=1))
+    return float(np.median(steps[(image[:, 1:] > 195) & (image[:, :-1] > 195)]))
+
+
+def test_larger_pixels_have_less_noise() -> None:
+    fine, coarse = (measure_noise(draw(1, 31, image_size=size)) for size in (256, 64))
+    assert coarse < 0.6 * fine
+
+
 def test_neighbouring_slices_are_more_similar_than_subjects() -> None:
     image = draw(0, 16).ravel()
     near, far, other = (np.corrcoef(image, x.ravel())[0, 1] for x in (draw(0, 17), draw(0, 28), draw(1, 16)))

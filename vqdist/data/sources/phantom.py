@@ -23,6 +23,7 @@ _SEX_SIZE = {"F": 0.97, "M": 1.03}  # of the head, against the mean
 _MIDDLE_Z_MM = 15.5
 _SULCI = 18  # per hemisphere
 _CORTEX_MM = 3.6
+_NOISE, _TEXTURE = 0.014, 0.0045  # standard deviations at 256 pixels; averages over larger pixels have less
 
 # The left lateral ventricle as capsules: end points (x to the front, y to the side, z up) and radii, in mm.
 _VENTRICLE = (
@@ -86,7 +87,8 @@ def phantom_slice(
     Args:
         subject: any whole number; determines size, folds, ventricles, contrast and bias field.
         slice_number: from 0, the lowest, to num_slices - 1.
-        image_size: rows and columns, for a field of view of 208 mm as in the OASIS volumes.
+        image_size: rows and columns, for a field of view of 208 mm as in the OASIS volumes. Noise is inversely
+            proportional to the side of a pixel: slices with half as many rows have half the noise.
     Returns:
         (image_size, image_size) uint8, 0 outside the brain.
     """
@@ -249,8 +251,10 @@ def _bias(body: _Anatomy, x: Field, y: Field, z: float) -> Field:
 
 
 def _add_noise(image: Field, rng: np.random.Generator) -> Field:
-    """Add tissue texture and the Rician noise of magnitude images."""
+    """Add tissue texture and the Rician noise of magnitude images; both fall with the side of a pixel."""
+    share = len(image) / 256
+    noise, texture = np.float32(share * _NOISE), np.float32(share * _TEXTURE)
     grain = rng.standard_normal((3, *image.shape), dtype=np.float32)
     smooth = sum(np.roll(grain[2], shift, axis) for axis in (0, 1) for shift in (-1, 0, 1))
-    image = image * (1 + np.float32(0.0045) * smooth)
-    return np.hypot(image + np.float32(0.014) * grain[0], np.float32(0.014) * grain[1])
+    image = image * (1 + texture * smooth)
+    return np.hypot(image + noise * grain[0], noise * grain[1])
