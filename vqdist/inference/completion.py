@@ -33,7 +33,7 @@ from vqdist.inference.slice_source import SliceSource, open_slices, shorten
 from vqdist.inference.slice_warnings import report_conditions
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.map_conditions import MapConditions
-from vqdist.models.sampler import SamplingOptions
+from vqdist.models.sampling_options import SamplingOptions
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
 GRID_SLICES = 16  # rows of grid.png

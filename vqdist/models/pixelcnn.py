@@ -20,7 +20,8 @@ from vqdist.models.given_codes import GivenCodes
 from vqdist.models.map_conditions import ConditionValue, MapConditions
 from vqdist.models.pixelcnn_arguments import PixelCNNArguments
 from vqdist.models.previous_map import PreviousMap
-from vqdist.models.sampler import SamplingOptions, sample_codes
+from vqdist.models.sampler import sample_codes
+from vqdist.models.sampling_options import SamplingOptions
 
 FIRST_LOGIT_STD = 0.01  # the first prediction is almost uniform: the loss starts at log K
 
