@@ -83,6 +83,17 @@ def test_the_kept_completions_are_the_likeliest_of_the_draws(folder: Path, tmp_p
     assert all(a > b for a, b in zip(*bits, strict=True))
 
 
+def test_a_draw_with_particles_agrees_with_the_codes_behind_the_hole(folder: Path, tmp_path: Path) -> None:
+    prior, mean_bits = load_model(folder / "prior"), []
+    for particles in (1, 24):
+        found = run_complete(folder, tmp_path / str(particles), num=6, draws=1, particles=particles)
+        assert found["particles"] == particles
+        codes = torch.from_numpy(np.load(tmp_path / str(particles) / "case_1_slice_3-codes.npy"))
+        assert prior.bits(codes, slice=3).shape == codes.shape
+        mean_bits.append(np.mean([item["bits"] for item in found["slices"][1]["completions"]]))
+    assert mean_bits[1] < mean_bits[0]
+
+
 def test_the_pixels_under_the_mask_do_not_matter(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "marked").mkdir()
     for path in (folder / "pictures").iterdir():

@@ -11,6 +11,7 @@ from torch import Tensor
 from vqdist.models.cuda_graphs import can_capture
 from vqdist.models.given_codes import GivenCodes, GivenRow
 from vqdist.models.map_conditions import MapConditions
+from vqdist.models.particles import Particles
 from vqdist.models.sampler_cache import SampledModel, SamplerCache
 from vqdist.models.sampling_options import SamplingOptions
 
@@ -25,12 +26,14 @@ def sample_codes(
     known: MapConditions,
     *,
     given: GivenCodes | None = None,
+    particles: Particles | None = None,
 ) -> Tensor:
     """Sample code maps (num, h, w), one code at a time in raster order; arguments as in PixelCNN.sample.
 
     Args:
         known: those that the model is conditioned on.
         given: the codes to start from, which are kept unless their bits exceed their limits; None: all are sampled.
+        particles: those that `given` belongs to, whose weights the pass updates.
     """
     weight = model.embedding.weight
     with torch.inference_mode(), torch.autocast(weight.device.type, enabled=False):
@@ -63,6 +66,10 @@ def sample_codes(
             if row is not None and not row.end:
                 cache.skip_row(codes[y])
                 continue
-            cache.sample_row(options, options.row_noise(y, (num, w, model.num_codes), weight), codes[y], row)
+            noise = options.row_noise(y, (num, w, model.num_codes), weight)
+            cache.sample_row(options, noise, codes[y], row)
+            if particles is not None and (maps := particles.end_row(y, noise)) is not None:
+                cache.take(maps)
+                codes, opposite = codes[:, :, maps], None if opposite is None else opposite[maps]
     # Cloned outside of inference mode: the result is an ordinary tensor.
     return codes.permute(2, 0, 1).clone(memory_format=torch.contiguous_format)

@@ -94,6 +94,13 @@ class SamplerCache:
         else:
             self._sample_columns(options, noise, codes, given)
 
+    def take(self, maps: Tensor) -> None:
+        """Replace the maps by those of some numbers, (B,), at the end of a row."""
+        assert self.copies == 1, "maps with and without conditions are not replaced together"
+        for layer in self.layers:
+            for held in (layer.ring, layer.left):
+                held.copy_(held[maps])
+
     def _sample_columns(
         self, options: SamplingOptions, noise: Tensor, codes: Tensor, given: GivenRow | None = None
     ) -> None:
