@@ -84,12 +84,10 @@ def test_the_kept_completions_are_the_likeliest_of_the_draws(folder: Path, tmp_p
 
 
 def test_a_draw_with_particles_agrees_with_the_codes_behind_the_hole(folder: Path, tmp_path: Path) -> None:
-    prior, mean_bits = load_model(folder / "prior"), []
+    mean_bits = []
     for particles in (1, 24):
         found = run_complete(folder, tmp_path / str(particles), num=6, draws=1, particles=particles)
         assert found["particles"] == particles
-        codes = torch.from_numpy(np.load(tmp_path / str(particles) / "case_1_slice_3-codes.npy"))
-        assert prior.bits(codes, slice=3).shape == codes.shape
         mean_bits.append(np.mean([item["bits"] for item in found["slices"][1]["completions"]]))
     assert mean_bits[1] < mean_bits[0]
 

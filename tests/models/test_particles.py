@@ -92,7 +92,7 @@ def test_the_filter_is_that_of_full_forwards(keys: dict[str, str], symmetry: str
             expected, resamplings = filter_naively(model, codes[number], keep[number], own, 5.0, **known)
             assert torch.equal(completed[number], expected), hole
             total += resamplings
-    assert total > 1, "a test without resampling"
+    assert total > 0, "a test without resampling"
 
 
 def find_posterior(model: PixelCNN, codes: Tensor, keep: Tensor) -> Tensor:
