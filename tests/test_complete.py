@@ -16,6 +16,7 @@ from vqdist import complete, load_model
 from vqdist.config.slice_options import CompleteOptions
 from vqdist.foundation.command import run_command
 from vqdist.inference.completion import complete as complete_slices
+from vqdist.inference.sampling import draw_noise
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,19 @@ def test_the_kept_completions_are_the_likeliest_of_the_draws(folder: Path, tmp_p
     many = run_complete(folder, tmp_path / "many", num=2, draws=8)
     bits = [[item["bits"] for item in found["slices"][0]["completions"]] for found in (few, many)]
     assert all(a > b for a, b in zip(*bits, strict=True))
+
+
+def test_each_completion_has_particles_of_its_own(folder: Path, tmp_path: Path) -> None:
+    given = {"num": 3, "draws": 1, "particles": 40, "seed": 4}  # more than one pass of the sampler
+    found = run_complete(folder, tmp_path / "out", **given)
+    assert found["particles"] == 40
+    codes = torch.from_numpy(np.load(tmp_path / "out" / "case_1_slice_3-codes.npy"))
+    mask = read(folder / "masks" / "case_1_slice_3_mask.png") > 0
+    keep = torch.from_numpy(~mask.reshape(8, 4, 8, 4).any(axis=(1, 3))).expand(3, 8, 8)
+    prior = load_model(folder / "prior")
+    noise = draw_noise(range(3 * 40), 64, prior.num_codes, 4)
+    drawn = prior.complete(codes, keep, noise, slice=3, particles=40)
+    assert torch.equal(codes, drawn[prior.bits(drawn, slice=3).double().sum(dim=(1, 2)).argsort()])
 
 
 def test_the_pixels_under_the_mask_do_not_matter(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from vqdist.config.condition_key import CONDITION_WORDS
 from vqdist.foundation.errors import UserError
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.pixelcnn import PixelCNN
-from vqdist.models.sampler import SamplingOptions, _Cache, sample_codes
+from vqdist.models.sampler import sample_codes
+from vqdist.models.sampler_cache import SamplerCache
+from vqdist.models.sampling_options import SamplingOptions
 
 LABELS, SLICES = 4, 9
 CONDITIONS = CONDITION_WORDS
@@ -145,7 +147,7 @@ def test_no_maps() -> None:
 
 
 def test_the_cache_does_not_grow_with_the_height_of_the_map() -> None:
-    cache = _Cache(build_model(layers=4, hidden=8), num=2, w=16)
+    cache = SamplerCache(build_model(layers=4, hidden=8), num=2, w=16)
     held = [getattr(layer, name).numel() for layer in cache.layers for name in ("ring", "left", "features")]
     assert sum(held) <= 4 * 2 * 16 * 8 * 8  # eight rows per layer
 

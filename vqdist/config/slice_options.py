@@ -42,6 +42,13 @@ class CompleteOptions(SliceOptions):
     draws: Int = key(
         4, "draws for each completion; of all draws for a slice, the --num with the fewest bits are kept", ge=1
     )
+    particles: Int = key(
+        1,
+        "maps of each draw that pass a particle filter, so that the draw agrees with the codes behind the hole; 1: it "
+        "depends only on the codes before it",
+        unit="maps",
+        ge=1,
+    )
     temperature: Real = key(1.0, "divides the logits; 0: take the most likely code")
     top_k: Int = key(0, "sample among the most likely codes only; 0: among all", unit="codes", ge=0)
 

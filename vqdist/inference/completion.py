@@ -33,7 +33,7 @@ from vqdist.inference.slice_source import SliceSource, open_slices, shorten
 from vqdist.inference.slice_warnings import report_conditions
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.map_conditions import MapConditions
-from vqdist.models.sampler import SamplingOptions
+from vqdist.models.sampling_options import SamplingOptions
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 
 GRID_SLICES = 16  # rows of grid.png
@@ -75,9 +75,9 @@ class CompletionJob:
         """Complete and write all slices; return their number. Must be called by all ranks."""
         self.models.to(ranks.device)
         h, w = self.models.grid
-        noise = draw_noise(
-            range(self.options.num * self.options.draws), h * w, self.models.prior.num_codes, self.options.seed
-        )
+        options = self.options
+        maps = range(options.num * options.draws * options.particles)
+        noise = draw_noise(maps, h * w, self.models.prior.num_codes, options.seed)
         work = partial(complete_slice, self, noise)
         completed = map_in_rounds(ranks, range(ranks.rank, len(self.slices), ranks.world_size), work)
         if ranks.is_main:
@@ -153,7 +153,7 @@ def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
     The hole is filled smoothly before the slice is encoded, because the codes next to it depend on its pixels too.
 
     Args:
-        noise: (draws, h * w, K).
+        noise: (draws * particles, h * w, K).
     """
     options, models, path = job.options, job.models, job.masks[number]
     pixels = job.slices.read(number)
@@ -181,12 +181,13 @@ def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Ten
     """
     options = job.options
     draws: list[Tensor] = []
-    for part in noise.split(MAPS_PER_PASS):
-        size = (len(part), *codes.shape[1:])
-        conditions = known.repeat(len(part))
+    particles = options.particles
+    for part in noise.split(max(MAPS_PER_PASS // particles, 1) * particles):
+        count = len(part) // particles
+        size = (count, *codes.shape[1:])
         given = (codes.expand(size), keep.expand(size), part)
         chosen = (options.temperature, options.top_k)
-        draws.append(job.models.prior.complete(*given, *chosen, conditions=conditions))
+        draws.append(job.models.prior.complete(*given, *chosen, conditions=known.repeat(count), particles=particles))
     return torch.cat(draws)
 
 
@@ -223,6 +224,7 @@ def write_completions(job: CompletionJob, completed: Iterable[Completed], out: P
         "temperature": options.temperature,
         "top_k": options.top_k,
         "draws": options.num * options.draws,
+        "particles": options.particles,
         "slices": described,
     }
     (out / "completions.json").write_text(json.dumps(description, indent=1) + "\n")

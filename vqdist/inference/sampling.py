@@ -40,7 +40,7 @@ from vqdist.models.io import ModelFiles, read_model_files
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
-from vqdist.models.sampler import SamplingOptions
+from vqdist.models.sampling_options import SamplingOptions
 from vqdist.models.vqvae import VQVAE
 from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 

@@ -72,6 +72,12 @@ def require_grid(grid: Any) -> tuple[int, int]:
     raise UserError.of("grid", repr(grid), "two whole numbers (h, w)")
 
 
+def require_particles(count: Any) -> None:
+    """Check that a number of particles is a whole number of at least 1."""
+    if not isinstance(count, int) or count < 1:
+        raise UserError.of("particles", repr(count), "a whole number of at least 1")
+
+
 def find_condition_problems(
     name: str, values: Tensor | None, *, num: int, limit: int, required: bool, least: int = 0
 ) -> list[Problem]:

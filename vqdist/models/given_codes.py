@@ -23,11 +23,13 @@ class GivenCodes:
         max_bits: (B, h, w); a code that costs more bits is redrawn. inf keeps a code, -inf redraws it in any case.
         result_bits: (h, w, B), to which the pass writes the bits of the codes that it keeps or draws; None: it does
             not compute bits that no decision needs, and skips the parts of the maps that stay as they are.
+        first_row: the first row of `result_bits` that is written.
     """
 
     codes: Tensor
     max_bits: Tensor
     result_bits: Tensor | None = None
+    first_row: int = 0
 
     @classmethod
     def from_mask(cls, codes: Tensor, keep: Tensor, *, num_codes: int) -> Self:
@@ -81,7 +83,8 @@ class GivenCodes:
         needs_bits = (may_change & (limits != -math.inf)).any(dim=2).tolist()
         if self.result_bits is not None:
             h, w, _ = limits.shape
-            return [GivenRow(limits[y], w, needs_bits[y], self.result_bits[y]) for y in range(h)]
+            ends = [w if y >= self.first_row else 0 for y in range(h)]
+            return [GivenRow(limits[y], ends[y], needs_bits[y], self.result_bits[y]) for y in range(h)]
         height = max((y + 1 for y, end in enumerate(ends) if end), default=0)
         return [GivenRow(limits[y], ends[y], needs_bits[y]) for y in range(height)]
 

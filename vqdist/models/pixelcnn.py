@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from vqdist.config.section import build_section, takes_keys
 from vqdist.foundation.errors import UserError
-from vqdist.models.argument_checks import require_codes, require_grid
+from vqdist.models.argument_checks import require_codes, require_grid, require_particles
 from vqdist.models.codebook_projection import project_codebook
 from vqdist.models.condition_spec import Conditions
 from vqdist.models.gated_layers import Context, GatedLayer, MirroredRows
 from vqdist.models.given_codes import GivenCodes
 from vqdist.models.map_conditions import ConditionValue, MapConditions
+from vqdist.models.particles import Particles
 from vqdist.models.pixelcnn_arguments import PixelCNNArguments
 from vqdist.models.previous_map import PreviousMap
-from vqdist.models.sampler import SamplingOptions, sample_codes
+from vqdist.models.sampler import sample_codes
+from vqdist.models.sampling_options import SamplingOptions
 
 FIRST_LOGIT_STD = 0.01  # the first prediction is almost uniform: the loss starts at log K
 
@@ -196,16 +198,20 @@ class PixelCNN(nn.Module):
         slice: ConditionValue = None,
         conditions: Conditions | None = None,
         previous: Tensor | None = None,
+        particles: int = 1,
     ) -> Tensor:
         """Sample the codes of some places of code maps and keep the others.
 
-        A code is sampled given the codes before it in raster order, kept or sampled. Codes after it do not influence
-        it: draw several completions and compare the sums of their `bits` to find those that fit all kept codes.
+        A code is sampled given the codes before it in raster order, kept or sampled. Codes after it influence it only
+        with several particles, of which those survive that make the kept codes behind them likely (see
+        models/particles.py): with many, a completion is a sample given all kept codes.
 
         Args:
             codes: (B, h, w) int64 in [0, K).
             keep: (B, h, w) bool; False where a code is to be sampled.
-            noise, temperature, top_k, label, slice, conditions, previous: as in `sample`.
+            noise: as in `sample`, but (B * particles, h * w, K), those of the particles of a map beside each other.
+            temperature, top_k, label, slice, conditions, previous: as in `sample`.
+            particles: drawn together for each map; one of them is returned. The time grows in proportion.
         Returns:
             (B, h, w) int64 codes, equal to the input where `keep` is True.
         Raises:
@@ -214,7 +220,11 @@ class PixelCNN(nn.Module):
         given = GivenCodes.from_mask(codes, keep, num_codes=self.num_codes)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
         known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:])
-        return self._redraw(given, options, known)
+        require_particles(particles)
+        if particles == 1:
+            return self._redraw(given, options, known)
+        tracked = Particles(given, particles, self.embedding.weight)
+        return self._redraw(tracked.given, options, known.repeat(particles), tracked)[tracked.choose()]
 
     def restore(
         self,
@@ -275,10 +285,12 @@ class PixelCNN(nn.Module):
         assert given.result_bits is not None
         return restored, given.result_bits.permute(2, 0, 1)
 
-    def _redraw(self, given: GivenCodes, options: SamplingOptions, known: MapConditions) -> Tensor:
+    def _redraw(
+        self, given: GivenCodes, options: SamplingOptions, known: MapConditions, particles: Particles | None = None
+    ) -> Tensor:
         num, h, w = given.codes.shape
         options.check(num, (h, w), self.num_codes)
-        return sample_codes(self, num, (h, w), options, known, given=given)
+        return sample_codes(self, num, (h, w), options, known, given=given, particles=particles)
 
     @torch.no_grad()
     def bits(
