@@ -34,14 +34,21 @@ def test_names_that_belong_together(picture: str, mask: str, tmp_path: Path) -> 
 
 
 def test_the_same_name_comes_before_the_same_identity(tmp_path: Path) -> None:
-    write(tmp_path, "a_1.png", "a_1_mask.png")
-    assert find_masks(tmp_path, ["a_1.png"]) == [tmp_path / "a_1.png"]
+    write(tmp_path, "a_1.png", "a_1_label.png", "b_1_mask.png", "b_1_slice_mask.png")
+    assert find_masks(tmp_path, ["a_1.png", "b_1_mask.png"]) == [tmp_path / "a_1.png", tmp_path / "b_1_mask.png"]
 
 
 def test_masks_beside_the_pictures(tmp_path: Path) -> None:
     write(tmp_path, "a_1.png", "a_1_mask.png", "a_2.png")
     names = [str(tmp_path / name) for name in ("a_1.png", "a_2.png")]
     assert find_masks(tmp_path, names, within=tmp_path) == [tmp_path / "a_1_mask.png", None]
+
+
+def test_masks_beside_copies_of_the_pictures(tmp_path: Path) -> None:
+    """The pictures are in another folder, and the folder of masks holds copies of them."""
+    write(tmp_path, "p07_slice_1.png", "p07_mask_1.png", "p07_slice_2.png", "p07_mask_2.png")
+    found = find_masks(tmp_path, ["pictures/p07_slice_1.png", "pictures/p07_slice_2.png"], within=tmp_path / "pictures")
+    assert [path.name for path in found if path is not None] == ["p07_mask_1.png", "p07_mask_2.png"]
 
 
 def test_one_file_is_the_mask_of_all(tmp_path: Path) -> None:

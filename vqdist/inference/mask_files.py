@@ -39,6 +39,8 @@ def is_mask_name(name: str) -> bool:
 def find_masks(folder: Path, pictures: Sequence[str], *, within: Path | None = None) -> list[Path | None]:
     """Return the mask of each slice: the file of the same name, or else of the same identity; None without one.
 
+    A file whose name says that it is a mask comes before others.
+
     Args:
         folder: folder of masks; a file is the mask of every slice.
         pictures: path of each picture, or key of each sample.
@@ -52,7 +54,10 @@ def find_masks(folder: Path, pictures: Sequence[str], *, within: Path | None = N
     if within is not None and within.resolve() == folder.resolve():
         masks = [path for path in masks if is_mask_name(path.name)]
     by_stem, by_identity = _group(masks, _stem), _group(masks, identify)
-    found = [by_stem.get(_stem(name)) or by_identity.get(identify(PurePosixPath(name).name)) or [] for name in pictures]
+    found = [
+        _prefer(by_stem.get(_stem(name), []), by_identity.get(identify(PurePosixPath(name).name), []))
+        for name in pictures
+    ]
     for name, paths in zip(pictures, found, strict=True):
         if len(paths) > 1:
             raise DataError.of(name, f"{len(paths)} masks, for example {paths[0]} and {paths[1]}", "one mask")
@@ -60,6 +65,15 @@ def find_masks(folder: Path, pictures: Sequence[str], *, within: Path | None = N
         expected = f"masks named like the slices, for example {_stem(pictures[0])}.png"
         raise DataError.of(str(folder), f"no mask of any of {count_noun(len(pictures), 'slice')}", expected)
     return [paths[0] if paths else None for paths in found]
+
+
+def _prefer(same_name: list[Path], same_identity: list[Path]) -> list[Path]:
+    """Return the files of the same name, or else of the same identity; of both, those whose names say mask, if any do.
+
+    A folder may hold slices and their masks: then the file of the same name is the slice.
+    """
+    named = [path for path in same_identity if is_mask_name(path.name)]
+    return [path for path in same_name if path in named] or named or same_name or same_identity
 
 
 def _stem(name: str | Path) -> str:
