@@ -100,5 +100,5 @@ def test_a_shard_that_is_damaged_at_its_url_is_an_error(
     with ShardServer(image_set) as server:
         split = SplitLoader(open_dataset(server.url), "validate", batch_size=4)
         server.always[split.manifest.splits["validate"].shards[0].name] = "flip"
-        with pytest.raises(DataError, match="shard-000000.tar"):
+        with pytest.raises(DataError, match=r"shard-000000\.tar"):
             next(iter(split.load_all()))

@@ -18,7 +18,7 @@ IMAGES = (
     (torch.zeros(2, 1, 30, 32), "image size: found 30 x 32; expected multiples of the downsampling 4"),
     (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), r"images: found torch\.uint8; expected float values in \[0, 1\]"),
     (torch.zeros(2, 1, 32, 32, dtype=torch.float64), r"images: found torch\.float64; expected torch\.float32"),
-    (torch.full((2, 1, 32, 32), 200.0), r"images: found values from 200 to 200; expected values in \[0, 1\]: grey values"),
+    (torch.full((2, 1, 32, 32), 200.0), r"images: found values from 200 to 200; expected values in \[0, 1\]: g"),
     (torch.full((2, 1, 32, 32), -1.0), r"images: found values from -1 to -1; expected values in \[0, 1\]"),
     (np.zeros((2, 1, 32, 32), np.float32), r"images: found ndarray; expected a float tensor \(B, 1, H, W\)"),
 )
