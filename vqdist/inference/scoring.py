@@ -20,7 +20,7 @@ from vqdist.data.shards.manifest import MANIFEST, SPLITS
 from vqdist.data.shards.shard_files import find_shards
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import collect
-from vqdist.foundation.progress import ProgressBar
+from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.maps import compute_excess, compute_score
 from vqdist.inference.anomaly.method import ScoringMethod
@@ -124,6 +124,8 @@ class Scorer:
 
         drawn: list[PriorDraws] = []
         each = self.method.draws
+        reason = "without the training images" if self.healthy is not None else "without --healthy"
+        print_message(f"{reason}, slices are compared with {each} that the prior draws for each of their conditions")
         with ProgressBar(len(listed) * each, unit="slices", label="slices drawn for comparison") as shown:
             for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
                 drawn.append(found)
