@@ -11,21 +11,31 @@ runs=${1:-runs}
 data=$runs/demo-data codes=$runs/demo-codes vqvae=$runs/vqvae_demo prior=$runs/pixelcnn_demo samples=$runs/demo-samples
 ages=$runs/demo-ages
 
-[[ -e $data/dataset.json ]] || python -m vqdist.shard demo "$data" --image-size 80 --num-subjects 480 --num-slices 6
+run() { # MODULE [FLAGS]: a signal reaches the module, which ends with a checkpoint
+  python -m "$@" &
+  local child=$! code=0
+  trap 'kill -TERM "$child" 2>/dev/null' TERM INT
+  wait "$child" || code=$?
+  while kill -0 "$child" 2>/dev/null; do wait "$child" || code=$?; done
+  trap - TERM INT
+  ((code == 0)) || { echo "demo.sh: $1 ended with exit code $code; run demo.sh again to continue" >&2; exit "$code"; }
+}
+
+[[ -e $data/dataset.json ]] || run vqdist.shard demo "$data" --image-size 80 --num-subjects 480 --num-slices 6
 conditions=()  # of the prior; a dataset of an earlier version has no age and sex
 grep -q '"attributes"' "$data/dataset.json" || conditions=(--model.condition slice --model.condition_dropout 0)
-python -m vqdist.train --config configs/vqvae_demo.yaml --run.dir "$runs" --data.path "$data"
-[[ -e $codes/dataset.json ]] || python -m vqdist.encode --run "$vqvae" --data "$data" --out "$codes"
-python -m vqdist.train --config configs/pixelcnn_demo.yaml --run.dir "$runs" --data.path "$codes" \
+run vqdist.train --config configs/vqvae_demo.yaml --run.dir "$runs" --data.path "$data"
+[[ -e $codes/dataset.json ]] || run vqdist.encode --run "$vqvae" --data "$data" --out "$codes"
+run vqdist.train --config configs/pixelcnn_demo.yaml --run.dir "$runs" --data.path "$codes" \
   ${conditions[@]+"${conditions[@]}"}
 [[ -e $runs/vqvae.json ]] ||
-  python -m vqdist.evaluate --run "$vqvae" --data "$data" --split test --out "$runs/vqvae.json" > /dev/null
+  run vqdist.evaluate --run "$vqvae" --data "$data" --split test --out "$runs/vqvae.json" > /dev/null
 [[ -e $runs/prior.json ]] ||
-  python -m vqdist.evaluate --run "$prior" --data "$codes" --split test --out "$runs/prior.json" > /dev/null
-[[ -e $samples/samples.json ]] || python -m vqdist.sample --prior "$prior" --num 64 --out "$samples" > /dev/null
+  run vqdist.evaluate --run "$prior" --data "$codes" --split test --out "$runs/prior.json" > /dev/null
+[[ -e $samples/samples.json ]] || run vqdist.sample --prior "$prior" --num 64 --out "$samples" > /dev/null
 # The synthetic people are 20 to 90 years old; the youngest and the oldest one in train may be a little inside.
 [[ -e $ages/samples.json || ${#conditions[@]} -gt 0 ]] ||
-  python -m vqdist.sample --prior "$prior" --num 8 --out "$ages" --extrapolate true \
+  run vqdist.sample --prior "$prior" --num 8 --out "$ages" --extrapolate true \
   --condition age=20,30,40,50,60,70,80,90 slice=4 sex=F --guidance 1 > /dev/null
 
 python - "$runs" <<'REPORT'

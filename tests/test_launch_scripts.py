@@ -1,11 +1,13 @@
 """The scripts of launch/ and slurm/ without a cluster: help, GPUs, submission, variables of outer jobs, dry runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from shard_server import wait_for
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("demo", "gpu_check", "node", "rank", "results", "wandb_sync")
@@ -369,3 +371,30 @@ def test_a_job_is_shown_without_submitting_it(tmp_path: Path) -> None:
     words = ["--dry-run", "--comment=a b", "slurm/train.sbatch", "--config", "vqvae_debug"]
     result = bash('exec slurm/submit.sh "$@"', *words, VQDIST_SITE="/nowhere", VQDIST_PYTHON=sys.executable)
     assert (result.returncode, result.stdout) == (0, "sbatch '--comment=a b' slurm/train.sbatch --config vqvae_debug\n")
+
+
+def test_the_demo_passes_a_signal_on_and_says_how_to_continue(tmp_path: Path) -> None:
+    """The package is replaced by a module that waits for SIGTERM and ends as a stopped run does."""
+    shutil.copytree(ROOT / "launch", tmp_path / "launch")
+    (tmp_path / "launch" / "environment.sh").write_text(f'set -euo pipefail; cd "{tmp_path}"\n')
+    (tmp_path / "runs" / "demo-data").mkdir(parents=True)
+    (tmp_path / "runs" / "demo-data" / "dataset.json").write_text('{"attributes": {}}')
+    package = tmp_path / "package" / "vqdist"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "train.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        "pathlib.Path('started').touch()\n"
+        "while True: time.sleep(0.05)\n"
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(package.parent)}
+    demo = subprocess.Popen(
+        ["bash", tmp_path / "launch" / "demo.sh"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_for((tmp_path / "started").exists)
+    demo.terminate()
+    _, stderr = demo.communicate(timeout=120)
+    assert demo.returncode == 75
+    assert "demo.sh: vqdist.train ended with exit code 75; run demo.sh again to continue" in stderr

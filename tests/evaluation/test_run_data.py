@@ -89,6 +89,15 @@ def test_data_of_another_place_need_no_warning(
     assert capsys.readouterr().err == ""
 
 
+def test_other_codes_of_a_pixelcnn_are_noted(images: Path, vqvae: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its report compares with train, which may then be people that the prior has not seen."""
+    dataset, options = open_dataset(images), EvaluateOptions(run=vqvae, data=images)
+    note = f"{images} is not the dataset that {vqvae} was trained on: if its train split has other people"
+    for fingerprint, is_noted in (("0" * 64, True), (dataset.manifest.fingerprint, False), (None, False)):
+        report_run_data(dataset, ModelCard("pixelcnn", {}, 0, "", data=DataDescription(fingerprint)), options)
+        assert (note in capsys.readouterr().err) is is_noted
+
+
 def test_images_that_were_split_again_are_reported(
     vqvae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,10 @@ def test_numbers_and_words_decide() -> None:
 
 
 def test_no_mask_and_several_masks(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found no masks; expected a mask, or a folder of masks named like the slices"):
+        find_masks(tmp_path, ["a_1.png"])
+    with pytest.raises(DataError, match="none: found nothing; expected a mask"):
+        find_masks(tmp_path / "none", ["a_1.png"])
     write(tmp_path, "x/a_1_mask.png")
     with pytest.raises(DataError, match="no mask of any of 2 slices; expected masks named like the slices, for exa"):
         find_masks(tmp_path, ["b_1.png", "b_2.png"])

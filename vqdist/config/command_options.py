@@ -52,7 +52,7 @@ def _on_error() -> Any:
 class EncodeOptions(Options):
     """Options of `vqdist encode`."""
 
-    run: FilePath = key(..., "run of the VQ-VAE, folder of a saved model, or hf://ORG/NAME[@REVISION]")
+    run: FilePath = key(..., "run of the VQ-VAE, folder of a saved model, hf://ORG/NAME[@REVISION], or starter")
     data: FilePath = key(..., "dataset of images: folder or URL")
     out: FilePath = key(..., "folder of the dataset of codes; new or empty")
     image_key: str | None = _image_key()
@@ -92,7 +92,7 @@ class EncodeOptions(Options):
 class SampleOptions(Options):
     """Options of `vqdist sample`."""
 
-    prior: FilePath = key(..., "run of the PixelCNN, folder of a saved model, or hf://ORG/NAME[@REVISION]")
+    prior: FilePath = key(..., "run of the PixelCNN, folder of a saved model, hf://ORG/NAME[@REVISION], or starter")
     out: FilePath = key(..., "folder for the PNG or NIfTI files, grid.png, codes.npy and samples.json; new or empty")
     overwrite: Bool = key(False, "replace the contents of --out")
     num: Int = key(64, "number of slices", unit="slices", ge=1)
@@ -131,7 +131,7 @@ class SampleOptions(Options):
 class EvaluateOptions(Options):
     """Options of `vqdist evaluate`."""
 
-    run: FilePath = key(..., "run, folder of a saved model, or hf://ORG/NAME[@REVISION]")
+    run: FilePath = key(..., "run, folder of a saved model, hf://ORG/NAME[@REVISION], or starter")
     data: FilePath | None = key(
         None, "dataset of images for a VQ-VAE, of codes for a PixelCNN; null: the one that the run was trained on"
     )
@@ -167,7 +167,7 @@ class EvaluateOptions(Options):
         if self.data is None and self.pictures is None and not self.is_run:
             exists = self.run.exists() or is_model_name(self.run)
             kind = "is not the folder of a run, which names its dataset" if exists else "does not exist"
-            expected = f"one of them: {show_model_name(self.run)} {kind}"
+            expected = f"one of them, for a PixelCNN a dataset of codes: {show_model_name(self.run)} {kind}"
             problems.append(Problem("--data and --pictures", "neither", expected))
         if self.features is not None and self.samples is None:
             problems.append(Problem("--features", str(self.features), "--samples, which it compares"))

@@ -10,7 +10,7 @@ from vqdist.foundation.errors import Problem
 class SliceOptions(Options):
     """Options that both commands have."""
 
-    prior: FilePath = key(..., "run of the PixelCNN, folder of a saved model, or hf://ORG/NAME[@REVISION]")
+    prior: FilePath = key(..., "run of the PixelCNN, folder of a saved model, hf://ORG/NAME[@REVISION], or starter")
     pictures: FilePath | None = key(
         None, "picture, folder of pictures or, for score, NIfTI volume; either this or --data"
     )

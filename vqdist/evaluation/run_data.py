@@ -9,6 +9,7 @@ from vqdist.data.orientation import shows_brains
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.tar_lists import names_tars
 from vqdist.foundation.errors import UserError
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
 from vqdist.inference.changed_data import choose_data_path, describe_doubt, read_data_section, report_changed_data
 from vqdist.inference.compatibility import report_image_size
@@ -44,6 +45,16 @@ def is_of_brains(run: Path) -> bool:
         return False
 
 
+def report_other_codes(dataset: Dataset, card: ModelCard, run: Path) -> None:
+    """Print a note if a dataset is not the one that a PixelCNN was trained on: figures of train may be of others."""
+    trained = card.data.data_fingerprint
+    if trained is not None and trained != dataset.manifest.fingerprint:
+        print_message(
+            f"{dataset.path} is not the dataset that {show_model_name(run)} was trained on: if its train split has "
+            "other people, the baselines, membership_auc and near copies do not refer to those of the training"
+        )
+
+
 def report_run_data(dataset: Dataset, card: ModelCard, options: EvaluateOptions) -> None:
     """Print which dataset is used if none was given, and warnings.
 
@@ -54,4 +65,6 @@ def report_run_data(dataset: Dataset, card: ModelCard, options: EvaluateOptions)
     if options.data is None:
         print_message(f"--data {dataset.path}, from the configuration of the run")
     report_changed_data(dataset, card, options.run, doubt=describe_doubt(options.split))
+    if card.kind == "pixelcnn" and options.data is not None:
+        report_other_codes(dataset, card, options.run)
     report_image_size(dataset, card, options.run, effect="its figures are not comparable")

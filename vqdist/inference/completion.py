@@ -223,7 +223,7 @@ def write_completions(job: CompletionJob, completed: Iterable[Completed], out: P
         "seed": options.seed,
         "temperature": options.temperature,
         "top_k": options.top_k,
-        "draws": options.num * options.draws,
+        "draws": options.draws,
         "particles": options.particles,
         "slices": described,
     }

@@ -50,7 +50,11 @@ def find_masks(folder: Path, pictures: Sequence[str], *, within: Path | None = N
     """
     if folder.is_file():
         return [folder] * len(pictures)
-    masks = find_pictures(folder)
+    try:
+        masks = find_pictures(folder)
+    except DataError:
+        missing = "no masks" if folder.is_dir() else "nothing"
+        raise DataError.of(str(folder), missing, "a mask, or a folder of masks named like the slices") from None
     if within is not None and within.resolve() == folder.resolve():
         masks = [path for path in masks if is_mask_name(path.name)]
     by_stem, by_identity = _group(masks, _stem), _group(masks, identify)

@@ -71,7 +71,7 @@ class ScoredSlice:
     Attributes:
         shape: (H, W) of the picture; `parts` and `excess` have the size of the model's images.
         excess: (S, S) how far each pixel exceeds what is usual; see `compute_excess`.
-        p_value: share of healthy slices with at least this score; None without healthy slices.
+        p_value: share of slices with at least this score, of the healthy ones and this one; None without healthy ones.
         flagged: None without healthy slices.
     """
 
