@@ -29,7 +29,7 @@ def main(out: Path) -> None:
 
 
 def list_seeds(reports: Mapping[str, Any], kind: str) -> list[str]:
-    """Return the names of the reports of a kind, such as vqvae-0 for seed 0."""
+    """Return the names of the reports of one model, with a seed in each: for vqvae, vqvae-0, vqvae-1 and so on."""
     return [name for name in reports if name.startswith(f"{kind}-") and name.removeprefix(f"{kind}-").isdecimal()]
 
 

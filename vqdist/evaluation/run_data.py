@@ -9,9 +9,14 @@ from vqdist.data.orientation import shows_brains
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.tar_lists import names_tars
 from vqdist.foundation.errors import UserError
-from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
-from vqdist.inference.changed_data import choose_data_path, describe_doubt, read_data_section, report_changed_data
+from vqdist.inference.changed_data import (
+    choose_data_path,
+    describe_doubt,
+    read_data_section,
+    report_changed_data,
+    report_other_codes,
+)
 from vqdist.inference.compatibility import report_image_size
 from vqdist.inference.open_images import open_images
 from vqdist.models.model_card import ModelCard
@@ -43,16 +48,6 @@ def is_of_brains(run: Path) -> bool:
         return shows_brains(load_manifest(path))
     except UserError:  # a saved model, or a run whose dataset is not on this machine
         return False
-
-
-def report_other_codes(dataset: Dataset, card: ModelCard, run: Path) -> None:
-    """Print a note if a dataset is not the one that a PixelCNN was trained on: figures of train may be of others."""
-    trained = card.data.data_fingerprint
-    if trained is not None and trained != dataset.manifest.fingerprint:
-        print_message(
-            f"{dataset.path} is not the dataset that {show_model_name(run)} was trained on: if its train split has "
-            "other people, the baselines, membership_auc and near copies do not refer to those of the training"
-        )
 
 
 def report_run_data(dataset: Dataset, card: ModelCard, options: EvaluateOptions) -> None:

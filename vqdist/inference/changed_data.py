@@ -6,6 +6,7 @@ from typing import Any
 
 from vqdist.data.open_dataset import Dataset
 from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
 from vqdist.models.model_card import ModelCard
 from vqdist.runs.run_dir import read_run_config
@@ -51,6 +52,16 @@ def report_changed_images(images: Dataset, codes: Dataset, split: str) -> None:
     verb = "has changed since" if is_same_place else "differs from the images that"
     rest = "was encoded from it" if is_same_place else "was encoded from"
     print_message(f"WARNING: {images.path} {verb} {codes.path} {rest}: {describe_doubt(split)}")
+
+
+def report_other_codes(dataset: Dataset, card: ModelCard, run: Path) -> None:
+    """Print a note if a dataset is not the one that a PixelCNN was trained on: figures of train may be of others."""
+    trained = card.data.data_fingerprint
+    if trained is not None and trained != dataset.manifest.fingerprint:
+        print_message(
+            f"{dataset.path} is not the dataset that {show_model_name(run)} was trained on: if its train split has "
+            "other people, the baselines, membership_auc and near copies do not refer to those of the training"
+        )
 
 
 def describe_doubt(split: str) -> str:

@@ -219,12 +219,7 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_mask(codes, keep, num_codes=self.num_codes)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:])
-        require_particles(particles)
-        if particles == 1:
-            return self._redraw(given, options, known)
-        tracked = Particles(given, particles, self.embedding.weight)
-        return self._redraw(tracked.given, options, known.repeat(particles), tracked)[tracked.choose()]
+        return self._redraw(given, options, label, slice, conditions, previous, particles=particles)
 
     def restore(
         self,
@@ -256,8 +251,7 @@ class PixelCNN(nn.Module):
         """
         given = GivenCodes.from_limits(codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight)
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:])
-        return self._redraw(given, options, known)
+        return self._redraw(given, options, label, slice, conditions, previous)
 
     def restore_with_bits(
         self,
@@ -280,17 +274,21 @@ class PixelCNN(nn.Module):
             codes, max_bits, num_codes=self.num_codes, weight=self.embedding.weight, with_bits=True
         )
         options = SamplingOptions(noise=noise, temperature=temperature, top_k=top_k)
-        known = self.spec.expand(len(codes), label, slice, conditions, previous, grid=codes.shape[1:])
-        restored = self._redraw(given, options, known)
+        restored = self._redraw(given, options, label, slice, conditions, previous)
         assert given.result_bits is not None
         return restored, given.result_bits.permute(2, 0, 1)
 
-    def _redraw(
-        self, given: GivenCodes, options: SamplingOptions, known: MapConditions, particles: Particles | None = None
-    ) -> Tensor:
-        num, h, w = given.codes.shape
-        options.check(num, (h, w), self.num_codes)
-        return sample_codes(self, num, (h, w), options, known, given=given, particles=particles)
+    def _redraw(self, given: GivenCodes, options: SamplingOptions, *conditions: Any, particles: int = 1) -> Tensor:
+        """Sample given code maps anew; the conditions are label, slice, conditions and previous of `sample`."""
+        B, h, w = given.codes.shape
+        known = self.spec.expand(B, *conditions, grid=(h, w))
+        require_particles(particles)
+        tracked = Particles(given, particles, self.embedding.weight) if particles > 1 else None
+        if tracked is not None:
+            given, known = tracked.given, known.repeat(particles)
+        options.check(B * particles, (h, w), self.num_codes)
+        drawn = sample_codes(self, B * particles, (h, w), options, known, given=given, particles=tracked)
+        return drawn if tracked is None else drawn[tracked.choose()]
 
     @torch.no_grad()
     def bits(
