@@ -12,10 +12,12 @@ from support import ALONE, run_on_ranks, save_prior, save_vqvae, write_codes, wr
 from support.lesions import draw_brain, draw_disc
 from support.volumes import save_oriented
 
-from vqdist import complete, load_model
+from vqdist import VQVAE, complete, load_model
 from vqdist.config.slice_options import CompleteOptions
 from vqdist.foundation.command import run_command
+from vqdist.inference import completion
 from vqdist.inference.completion import complete as complete_slices
+from vqdist.inference.hole_filling import paste_without_seam
 from vqdist.inference.sampling import draw_noise
 
 
@@ -95,6 +97,67 @@ def test_each_completion_has_particles_of_its_own(folder: Path, tmp_path: Path) 
     noise = draw_noise(range(3 * 40), 64, prior.num_codes, 4)
     drawn = prior.complete(codes, keep, noise, slice=3, particles=40)
     assert torch.equal(codes, drawn[prior.bits(drawn, slice=3).double().sum(dim=(1, 2)).argsort()])
+
+
+@pytest.mark.parametrize(("average", "particles"), [(1, 1), (3, 1), (2, 5)])
+def test_a_completion_is_the_mean_of_its_draws(folder: Path, tmp_path: Path, average: int, particles: int) -> None:
+    given = {"num": 2, "draws": 6, "average": average, "particles": particles, "seed": 3, "temperature": 0.7}
+    found = run_complete(folder, tmp_path / "out", **given)
+    assert found["average"] == average
+    key, total = "case_1_slice_3", 2 * 6 * average
+    picture, mask = (read(folder / name) for name in (f"pictures/{key}.png", f"masks/{key}_mask.png"))
+    written = torch.from_numpy(np.load(tmp_path / "out" / f"{key}-codes.npy"))
+    assert written.shape == ((2, 8, 8) if average == 1 else (2, average, 8, 8))
+    prior, vqvae = load_model(folder / "prior"), load_model(folder / "prior" / "model" / "vqvae")
+    keep = torch.from_numpy(mask == 0).view(8, 4, 8, 4).all(dim=3).all(dim=1).expand(total, 8, 8)
+    noise = draw_noise(range(total * particles), 64, prior.num_codes, 3)
+    known = written.reshape(-1, 8, 8)[:1].expand(total, 8, 8)
+    draws = prior.complete(known, keep, noise, temperature=0.7, slice=3, particles=particles)
+    bits = prior.bits(draws, slice=3).double().sum(dim=(1, 2)).view(12, average).mean(dim=1)
+    best = bits.argsort()[:2]
+    assert torch.equal(written, draws.view(12, average, 8, 8)[best].view(written.shape))
+    described = next(about["completions"] for about in found["slices"] if about["key"] == key)
+    np.testing.assert_allclose([item["bits"] for item in described], bits[best], rtol=1e-6)
+    decoded = vqvae.decode(draws).view(12, average, 1, 32, 32)[best]
+    hole = torch.from_numpy(mask > 0)
+    expected = paste_without_seam(torch.tensor(picture)[None, None].float() / 255, decoded.mean(dim=1), hole)
+    filled = np.stack([read(tmp_path / "out" / item["file"]) for item in described])
+    np.testing.assert_allclose(filled, expected[:, 0] * 255, atol=0.51)  # rounded to whole grey values
+    assert (filled[:, mask == 0] == picture[mask == 0]).all()
+    grid = read(tmp_path / "out" / "grid.png")  # two rows of images of 32 x 32 with gaps of 2
+    np.testing.assert_array_equal(grid[36:68, 36:68], filled[0])
+    if average > 1:
+        assert ((decoded - decoded.mean(dim=1, keepdim=True)).abs().amax(dim=(1, 2, 3, 4)) > 0.01).all()
+
+
+def test_an_average_draws_and_decodes_few_maps_at_a_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    decoded: list[int] = []
+    decode = VQVAE.decode
+
+    def draw(maps: range, **keys: int) -> torch.Tensor:
+        drawn.append(len(maps))
+        return draw_noise(maps, **keys)
+
+    def record(self: VQVAE, codes: torch.Tensor) -> torch.Tensor:
+        decoded.append(len(codes))
+        return decode(self, codes)
+
+    monkeypatch.setattr(completion, "draw_noise", draw)
+    monkeypatch.setattr(VQVAE, "decode", record)
+    run_complete(folder, tmp_path / "one-pass", num=2, draws=2, average=3)
+    assert drawn == [12]  # for both slices
+    assert decoded == [2] * 3 * 2
+    drawn.clear()
+    run_complete(folder, tmp_path / "passes", num=2, draws=1, average=35)
+    assert drawn == [64, 6, 64, 6]
+
+
+def test_a_message_names_the_mean(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_complete(folder, tmp_path / "out", num=1, draws=1, average=2)
+    assert "grid.png; each completion is the mean of 2 draws\n" in capsys.readouterr().err
 
 
 def test_the_pixels_under_the_mask_do_not_matter(folder: Path, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def main(argv: Sequence[str]) -> None:
         (job,) = collect(lambda: prepare_completion(options, ranks), problems=parsed.problems)
         count = job.run(ranks)
         if ranks.is_main:
-            print_message(f"look at {options.out / 'grid.png'}")
+            means = f"; each completion is the mean of {options.average} draws" if options.average > 1 else ""
+            print_message(f"look at {options.out / 'grid.png'}{means}")
             emit({"out": str(options.out), "slices": count, "num": options.num})
 
 

@@ -40,7 +40,18 @@ class CompleteOptions(SliceOptions):
     out: FilePath = key(..., "folder for the completions, grid.png and completions.json")
     num: Int = key(4, "completions of each slice", unit="completions", ge=1)
     draws: Int = key(
-        4, "draws for each completion; of all draws for a slice, the --num with the fewest bits are kept", ge=1
+        4,
+        "candidates for each completion, each the mean of --average draws; of all candidates for a slice, the --num "
+        "with the fewest bits are kept",
+        unit="candidates",
+        ge=1,
+    )
+    average: Int = key(
+        1,
+        "draws of each candidate: the files and grid.png show the mean of the decoded draws, its bits are the mean of "
+        "theirs, and NAME-codes.npy has the codes of all (num, average, h, w), or for 1 (num, h, w)",
+        unit="draws",
+        ge=1,
     )
     particles: Int = key(
         1,

@@ -1,12 +1,13 @@
 """Complete slices with a region missing: resample its codes and decode them; all ranks work, rank 0 writes.
 
-A completion depends only on the seed and the slice, not on the number of ranks or of slices.
+Candidate c for a slice is the mean of the decoded draws from c * average on; the completions are the candidates with
+the fewest bits. They depend only on the seed and the slice, not on the number of ranks or of slices.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from vqdist.plotting.image_grids import save_grid, save_png, to_uint8
 GRID_SLICES = 16  # rows of grid.png
 HOLE_GREY = 0.5
 
+Noise = Callable[[range], Tensor]  # numbers of maps -> their Gumbel noise, (B, h * w, K)
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -46,8 +49,8 @@ class Completed:
 
     Attributes:
         pictures: (num, C, H, W) uint8, in the size of the slice.
-        codes: (num, h, w).
-        bits: (num,) of the whole maps.
+        codes: (num, average, h, w) of the draws of each completion.
+        bits: (num,) of the whole maps, the mean over the draws of a completion.
         preview: (1 + num, C, image_size, image_size) uint8: the slice with its hole, and the completions.
     """
 
@@ -75,10 +78,9 @@ class CompletionJob:
         """Complete and write all slices; return their number. Must be called by all ranks."""
         self.models.to(ranks.device)
         h, w = self.models.grid
-        options = self.options
-        maps = range(options.num * options.draws * options.particles)
-        noise = draw_noise(maps, h * w, self.models.prior.num_codes, options.seed)
-        work = partial(complete_slice, self, noise)
+        noise = partial(draw_noise, size=h * w, num_codes=self.models.prior.num_codes, seed=self.options.seed)
+        # The slices share the noise. It is kept if one pass has all maps, and otherwise drawn again to save memory.
+        work = partial(complete_slice, self, lru_cache(maxsize=1)(noise))
         completed = map_in_rounds(ranks, range(ranks.rank, len(self.slices), ranks.world_size), work)
         if ranks.is_main:
             out, overwrite = self.options.out, self.options.overwrite
@@ -147,13 +149,10 @@ def list_masks(options: CompleteOptions, slices: SliceSource) -> list[Path]:
     return paths
 
 
-def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
+def complete_slice(job: CompletionJob, noise: Noise, number: int) -> Completed:
     """Draw completions of a slice and return the most likely ones.
 
     The hole is filled smoothly before the slice is encoded, because the codes next to it depend on its pixels too.
-
-    Args:
-        noise: (draws * particles, h * w, K).
     """
     options, models, path = job.options, job.models, job.masks[number]
     pixels = job.slices.read(number)
@@ -165,15 +164,17 @@ def complete_slice(job: CompletionJob, noise: Tensor, number: int) -> Completed:
     known = models.add_previous(job.conditions.select([number]), job.slices, [number])
     draws = draw_completions(job, codes, keep, noise, known)
     bits = models.count_bits(draws, known.repeat(len(draws))).double().sum(dim=(1, 2))
+    bits = bits.view(-1, options.average).mean(dim=1)
     best = bits.argsort(stable=True)[: options.num]
-    decoded = models.vqvae.decode(draws[best])
+    kept = draws.unflatten(0, (-1, options.average))[best]
+    decoded = decode_means(models, kept)
     pictures = paste_pixels(pixels, frame.from_model(decoded), mask)
     preview = torch.cat([torch.where(hole, HOLE_GREY, image), paste_without_seam(image, decoded, hole)])
-    return Completed(pictures, draws[best].cpu().numpy(), bits[best].tolist(), to_uint8(preview))
+    return Completed(pictures, kept.cpu().numpy(), bits[best].tolist(), to_uint8(preview))
 
 
-def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Tensor, known: MapConditions) -> Tensor:
-    """Return the code maps of all draws for a slice: (draws, h, w).
+def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Noise, known: MapConditions) -> Tensor:
+    """Return the code maps of all draws for a slice: (num * draws * average, h, w).
 
     Args:
         codes, keep: (1, h, w).
@@ -182,13 +183,30 @@ def draw_completions(job: CompletionJob, codes: Tensor, keep: Tensor, noise: Ten
     options = job.options
     draws: list[Tensor] = []
     particles = options.particles
-    for part in noise.split(max(MAPS_PER_PASS // particles, 1) * particles):
+    maps = range(options.num * options.draws * options.average * particles)
+    step = max(MAPS_PER_PASS // particles, 1) * particles
+    for start in maps[::step]:
+        part = maps[start : start + step]
         count = len(part) // particles
         size = (count, *codes.shape[1:])
-        given = (codes.expand(size), keep.expand(size), part)
+        given = (codes.expand(size), keep.expand(size), noise(part))
         chosen = (options.temperature, options.top_k)
         draws.append(job.models.prior.complete(*given, *chosen, conditions=known.repeat(count), particles=particles))
     return torch.cat(draws)
+
+
+def decode_means(models: PriorAndVQVAE, codes: Tensor) -> Tensor:
+    """Return the mean of the decoded draws of each completion, (num, C, image_size, image_size).
+
+    Only `num` maps are decoded at a time.
+
+    Args:
+        codes: (num, average, h, w).
+    """
+    total = models.vqvae.decode(codes[:, 0])
+    for index in range(1, codes.shape[1]):
+        total += models.vqvae.decode(codes[:, index])
+    return total / codes.shape[1]
 
 
 def paste_pixels(pixels: npt.NDArray[np.uint8], content: Tensor, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -209,7 +227,8 @@ def write_completions(job: CompletionJob, completed: Iterable[Completed], out: P
             names = [f"{info.key}-{place}.png" for place in range(options.num)]
             for name, pixels in zip(names, result.pictures, strict=True):
                 save_png(pixels, out / name)
-            np.save(out / f"{info.key}-codes.npy", result.codes, allow_pickle=False)
+            codes = result.codes[:, 0] if options.average == 1 else result.codes
+            np.save(out / f"{info.key}-codes.npy", codes, allow_pickle=False)
             if number < GRID_SLICES:
                 rows.append(result.preview)
             files = [{"file": name, "bits": bits} for name, bits in zip(names, result.bits, strict=True)]
@@ -224,6 +243,7 @@ def write_completions(job: CompletionJob, completed: Iterable[Completed], out: P
         "temperature": options.temperature,
         "top_k": options.top_k,
         "draws": options.draws,
+        "average": options.average,
         "particles": options.particles,
         "slices": described,
     }
