@@ -155,7 +155,11 @@ class EvaluateOptions(Options):
     pictures: FilePath | None = key(
         None, "picture, folder of pictures or NIfTI volume to reconstruct, instead of --data"
     )
-    figures: FilePath | None = key(AUTO, "folder for figures; auto: RUN/figures; null: no figures")
+    figures: FilePath | None = key(
+        AUTO,
+        "folder for figures; auto: RUN/figures, or, for --pictures and a saved model, reconstructions/ beside --out "
+        "or in the working directory; null: no figures",
+    )
     out: FilePath | None = key(None, "file for the JSON report, in addition to stdout")
     batch_size: Int = key(16, "samples per forward pass; does not change the report", unit="samples", ge=1)
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
@@ -173,25 +177,18 @@ class EvaluateOptions(Options):
             problems.append(Problem("--features", str(self.features), "--samples, which it compares"))
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))
-        if self.pictures is not None and self.figure_folder is None:
-            problems.append(self._find_figure_problem())
+        if self.pictures is not None and self.figures is None:
+            problems.append(Problem("--figures", "null beside --pictures", "the folder for the reconstructions"))
         return problems
-
-    def _find_figure_problem(self) -> Problem:
-        """Return the problem of pictures without a folder for their reconstructions."""
-        if self.figures is None:
-            return Problem("--figures", "null beside --pictures", "the folder for the reconstructions")
-        exists = self.run.exists() or is_model_name(self.run)
-        kind = "is a saved model and not a run" if exists else "does not exist"
-        expected = f"the folder for the reconstructions; pass --figures FOLDER: {show_model_name(self.run)} {kind}"
-        return Problem("--figures", "none beside --pictures", expected)
 
     @property
     def figure_folder(self) -> Path | None:
-        """The folder for figures; None for none, which is the default of a model without its run."""
+        """The folder for figures; None for none, which is the default of a split and a model without its run."""
         if self.figures != AUTO:
             return self.figures
-        return self.run / "figures" if self.is_run else None
+        if self.is_run:
+            return self.run / "figures"
+        return None if self.pictures is None else (self.out or Path()).parent / "reconstructions"
 
     @property
     def is_run(self) -> bool:
