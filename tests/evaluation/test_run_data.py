@@ -61,6 +61,14 @@ def test_a_saved_model_without_its_run_needs_data(vqvae: Path) -> None:
     assert str(problem).startswith("--data and --pictures: found neither; expected one of them")
 
 
+def test_a_run_that_failed_before_its_configuration_was_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state": "failed", "step": 0, "error": "no memory"}')
+    options = EvaluateOptions(run=tmp_path)
+    assert not options.find_conflicts()
+    with pytest.raises(ConfigError, match=r"its training failed at step 0 \(no memory\)"):
+        read_inputs(options, ALONE)
+
+
 def test_the_reconstructions_of_a_saved_model_have_a_folder(vqvae: Path) -> None:
     options = EvaluateOptions(run=vqvae, pictures=vqvae)
     assert not options.find_conflicts()

@@ -9,6 +9,7 @@ from vqdist.config.option_types import ClassLabel, Text
 from vqdist.config.section import Bool, FilePath, Int, PathText, Real, key
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.model_names import is_model_name, show_model_name
+from vqdist.foundation.run_status import STATUS_FILE
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 AUTO = Path("auto")
@@ -192,8 +193,11 @@ class EvaluateOptions(Options):
 
     @property
     def is_run(self) -> bool:
-        """Whether --run is the folder of a run, and not that of a saved model."""
-        return (self.run / "config.yaml").is_file()
+        """Whether --run is the folder of a run, and not that of a saved model.
+
+        A run that failed early has a status and no config.yaml.
+        """
+        return any((self.run / name).is_file() for name in ("config.yaml", STATUS_FILE))
 
 
 BenchPart = Literal["quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp", "quality"]
