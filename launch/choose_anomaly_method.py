@@ -21,7 +21,7 @@ from planted_lesions import KINDS, plant_lesion
 from vqdist.config.slice_options import ScoreOptions
 from vqdist.distributed.process_group import init_process_group
 from vqdist.evaluation.anomaly.detection import DetectionRecord
-from vqdist.evaluation.anomaly.score_report import fit_deviation, prepare_masks
+from vqdist.evaluation.anomaly.score_report import fit_deviation
 from vqdist.foundation.progress import print_message
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.anomaly.maps import compute_excess
@@ -68,7 +68,7 @@ def measure_variants(scorer: Scorer) -> dict[str, Any]:
     """Compute the parts of all slices once, and the metrics of every variant from them."""
     ranks = init_process_group(scorer.options.device)
     assert scorer.healthy is not None, "prepared with healthy slices"
-    masks = prepare_masks(scorer.options, scorer, ranks)
+    masks = scorer.masks
     assert masks is not None, "prepared with masks"
     draws = scorer.draw(ranks)
     limits = scorer.compute_limits(draws, ranks)

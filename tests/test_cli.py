@@ -46,3 +46,16 @@ def test_a_command_reports_its_own_problems(capsys: pytest.CaptureFixture[str]) 
     found = capsys.readouterr()
     assert not found.out
     assert all(name in found.err for name in ("SOURCE", "OUT"))
+
+
+@pytest.mark.parametrize("name", ["shard", "encode", "sample", "complete", "score", "evaluate"])
+def test_a_command_reports_after_ctrl_c_what_was_kept(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module(f"vqdist.{name}"), "parse_options", press)
+    assert cli.main([name]) == 1
+    written = "no report was written" if name == "evaluate" else "nothing was written"
+    assert capsys.readouterr().err == f"interrupted: {written}; run the same command again\n"

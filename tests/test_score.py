@@ -207,6 +207,11 @@ def test_all_problems_are_reported_together(folder: Path, tmp_path: Path, capsys
         "images: found no split 'valid'; expected", "; did you mean validate?", healthy=f"{folder / 'images'}:valid"
     )
     fails_with("no mask of any of 6 slices", masks=other)
+    vqvae = {"prior": folder / "run", "masks": other}
+    fails_with("2 problems", "no mask of any of 6 slices", "found vqvae; expected pixelcnn", **vqvae)
+    data = {"pictures": None, "data": folder / "images", "split": "train"}
+    fails_with("2 problems", "no mask of any of", "found vqvae; expected pixelcnn", **vqvae, **data)
+    fails_with("2 problems", "nowhere: found nothing", "expected pixelcnn", **(vqvae | {"masks": tmp_path / "nowhere"}))
     fails_with("a dataset of codes; expected a dataset of images", pictures=None, data=folder / "codes")
 
 

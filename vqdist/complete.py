@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.slice_options import CompleteOptions
-from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.command import NOTHING_WRITTEN, emit, explaining_interrupt, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import print_message
 
@@ -16,6 +16,7 @@ Example:
   vqdist complete --prior runs/mine-prior --pictures slices --mask mask.png --out completed"""
 
 
+@explaining_interrupt(NOTHING_WRITTEN)
 def main(argv: Sequence[str]) -> None:
     """Run the command. Must be called by all ranks."""
     parsed = parse_options("complete", DESCRIPTION, CompleteOptions, argv)

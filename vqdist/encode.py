@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import EncodeOptions
-from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.command import NOTHING_WRITTEN, emit, explaining_interrupt, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import count_noun, print_message
 
 
+@explaining_interrupt(NOTHING_WRITTEN)
 def main(argv: Sequence[str]) -> None:
     """Run the command. Must be called by all ranks."""
     parsed = parse_options("encode", "Encode every slice of a dataset to a map of codes.", EncodeOptions, argv)

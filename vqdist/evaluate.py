@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.command_options import EvaluateOptions
-from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.command import emit, explaining_interrupt, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
 
 
+@explaining_interrupt("no report was written; run the same command again")
 def main(argv: Sequence[str]) -> None:
     """Run the command. Must be called by all ranks."""
     description = "Measure the reconstructions of a VQ-VAE, or the bits per code of a PixelCNN, on a split."
@@ -26,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report_table import describe_report
-    from vqdist.evaluation.run_data import is_of_brains
+    from vqdist.evaluation.run_data import is_of_pictures
     from vqdist.evaluation.wandb_logging import publish
 
     with process_group(options.device) as ranks:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
             report, shows_brains = evaluate_model(inputs, ranks), not shows_pictures(inputs.dataset.manifest)
         else:
             collect(lambda: check_picture_inputs(options, ranks), problems=parsed.problems)
-            report, shows_brains = evaluate_pictures(options, ranks), is_of_brains(options.run)
+            report, shows_brains = evaluate_pictures(options, ranks), not is_of_pictures(options.run)
         if ranks.is_main:
             print_message(describe_report(report, shows_brains=shows_brains))
             emit(report, options.out)

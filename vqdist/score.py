@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.slice_options import ScoreOptions
-from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.command import NOTHING_WRITTEN, emit, explaining_interrupt, run_command
 from vqdist.foundation.errors import ConfigError, collect
 from vqdist.foundation.progress import count_noun, print_message
 
@@ -21,6 +21,7 @@ Example:
   vqdist score --prior runs/mine-prior --data data/mine --healthy data/mine:validate --out scores"""
 
 
+@explaining_interrupt(NOTHING_WRITTEN)
 def main(argv: Sequence[str]) -> None:
     """Run the command. Must be called by all ranks."""
     parsed = parse_options("score", DESCRIPTION, ScoreOptions, argv)
@@ -29,13 +30,12 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(parsed.problems)
 
     from vqdist.distributed.process_group import process_group
-    from vqdist.evaluation.anomaly.score_report import list_metrics, prepare_masks, run_scoring
+    from vqdist.evaluation.anomaly.score_report import list_metrics, run_scoring
     from vqdist.inference.scoring import prepare_scoring
 
     with process_group(options.device) as ranks:
         (scorer,) = collect(lambda: prepare_scoring(options, ranks), problems=parsed.problems)
-        (masks,) = collect(lambda: prepare_masks(options, scorer, ranks))
-        report = run_scoring(scorer, masks, ranks)
+        report = run_scoring(scorer, ranks)
         if ranks.is_main:
             if "metrics" in report:
                 print_message(list_metrics(report))

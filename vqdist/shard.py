@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vqdist.config.command_line import parse_options
 from vqdist.config.model_config import VQVAEConfig
 from vqdist.config.shard_options import ShardOptions
-from vqdist.foundation.command import emit, run_command
+from vqdist.foundation.command import NOTHING_WRITTEN, emit, explaining_interrupt, run_command
 from vqdist.foundation.errors import ConfigError, DataError, VqdistError, collect, list_examples
 from vqdist.foundation.progress import count_noun, print_message
 
@@ -33,6 +33,7 @@ Segmentation masks beside images are left out. --table adds age, sex and other a
 prior can be conditioned; the .txt files of the oasis1 layout are read without it. OUT is written atomically."""
 
 
+@explaining_interrupt(NOTHING_WRITTEN)
 def main(argv: Sequence[str]) -> None:
     """Run the command."""
     parsed = parse_options("shard", DESCRIPTION, ShardOptions, argv)

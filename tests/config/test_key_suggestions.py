@@ -20,6 +20,9 @@ KEYS = {task: [key.name for key in list_keys(task)] for task in MODEL_CONFIGS}
         ("train.epochs", "train.max_steps"),
         ("model.codebook_size", "model.num_codes"),
         ("model.hiden", "model.hidden"),
+        ("run.root", "run.dir"),
+        ("run.path", "run.dir"),
+        ("root", "data.path"),
         ("nothing.like_it", None),
     ],
 )

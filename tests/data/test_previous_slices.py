@@ -4,7 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vqdist.data.previous_slices import NO_PREVIOUS, SliceName, find_previous, find_previous_samples
+from vqdist.data.previous_slices import (
+    NO_PREVIOUS,
+    SliceName,
+    explain_no_previous,
+    find_previous,
+    find_previous_samples,
+)
 from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.reader import ShardReader
 
@@ -59,3 +65,12 @@ def test_the_samples_of_a_split_are_found_across_shards(volume_codes: Path) -> N
     assert len(manifest.splits["train"].shards) == 3
     numbers = np.arange(len(reader))
     assert find_previous_samples(reader).tolist() == np.where(numbers % 4 == 0, NO_PREVIOUS, numbers - 1).tolist()
+
+
+def test_the_hint_follows_from_why_no_slice_has_a_previous_one() -> None:
+    for number, view, expected in (
+        (None, "", "no slice numbers; expected volumes, or pictures with names such as case_012_slice_3.png: shard"),
+        (3, "", "no two slice numbers of a subject follow each other; expected slices of a subject whose numbers"),
+        (3, "x", "in the same view; expected views of a subject with one shift: encode again"),
+    ):
+        assert expected in "; expected ".join(explain_no_previous([SliceName("a", "s", number, view)]))

@@ -11,7 +11,7 @@ import pytest
 from support import QUIET, Ended, save_prior, save_vqvae, start, tiny_flags, wait_until, write_codes
 from support.failing_ranks import run_with_failing_rank, train_with_failing_rank, train_with_waiting_ranks
 
-from vqdist.runs.run_dir import read_status
+from vqdist.foundation.run_status import read_status
 
 pytestmark = pytest.mark.ranks
 

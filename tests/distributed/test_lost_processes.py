@@ -21,7 +21,8 @@ from support import (
 )
 from support.interrupted_runs import ENDLESS, read_checkpoint_step, run_flags, wait_for_step
 
-from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.foundation.run_status import read_status
+from vqdist.runs.run_dir import RunDir
 
 pytestmark = pytest.mark.ranks
 

@@ -137,7 +137,9 @@ def test_a_second_ctrl_c_exits_in_the_middle_of_a_step(image_set: Path, tmp_path
     with start(train_and_block, words, 3, str(tmp_path / "reached")) as started:
         wait_until((tmp_path / "reached").exists)
         send_until_exit(started, (signal.SIGINT,), 0, pause_s=0.1)
-        assert started.wait().code == 1
+        ended = started.wait()
+    assert ended.code == 1
+    assert "the same command continues from the last one" in ended.logs[0]
     assert read_checkpoint_step(tmp_path / "run") == 2
 
 

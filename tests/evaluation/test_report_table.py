@@ -42,3 +42,13 @@ def test_table_of_pictures() -> None:
         "  mse     0.25",
         "look at out/reconstructions.png, and at each picture beside its original in out/pictures",
     ]
+
+
+def test_the_reason_for_missing_figures_is_given_once_below_the_table() -> None:
+    none = {"mean": None, "low": None, "high": None}
+    report = {"split": "test", "samples": 9, "subjects": 1, "metrics": {"ssim_brain": none, "psnr_brain": none}}
+    *rows, reason, look = describe_report(report | {"figures": ["out/a.png"]}).splitlines()
+    assert [row.split()[-1] for row in rows[1:]] == ["none", "none"]
+    assert reason.startswith("none: too few subjects or slices")
+    assert look.startswith("look at")
+    assert "none:" not in describe_report(report | {"metrics": {"ssim": none | {"mean": 0.5}}})

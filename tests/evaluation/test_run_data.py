@@ -14,7 +14,7 @@ from support.datasets import FEW, write_image_set
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import open_dataset
 from vqdist.evaluation.inputs import read_inputs
-from vqdist.evaluation.run_data import is_of_brains, report_run_data
+from vqdist.evaluation.run_data import is_of_pictures, report_run_data
 from vqdist.foundation.errors import ConfigError
 from vqdist.models.model_card import DataDescription, ModelCard
 
@@ -59,8 +59,24 @@ def test_data_that_are_not_here_are_named(data: str, expected: str, tmp_path: Pa
 def test_a_saved_model_without_its_run_needs_data(vqvae: Path) -> None:
     (problem,) = EvaluateOptions(run=vqvae).find_conflicts()
     assert str(problem).startswith("--data and --pictures: found neither; expected one of them")
-    (problem,) = EvaluateOptions(run=vqvae, pictures=vqvae).find_conflicts()
-    assert str(problem).endswith(f"; pass --figures FOLDER: {vqvae} is a saved model and not a run")
+
+
+def test_a_run_that_failed_before_its_configuration_was_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state": "failed", "step": 0, "error": "no memory"}')
+    options = EvaluateOptions(run=tmp_path)
+    assert not options.find_conflicts()
+    with pytest.raises(ConfigError, match=r"its training failed at step 0 \(no memory\)"):
+        read_inputs(options, ALONE)
+
+
+def test_the_reconstructions_of_a_saved_model_have_a_folder(vqvae: Path) -> None:
+    options = EvaluateOptions(run=vqvae, pictures=vqvae)
+    assert not options.find_conflicts()
+    assert options.figure_folder == Path("reconstructions")
+    assert options.model_copy(update={"out": Path("a/b.json")}).figure_folder == Path("a/reconstructions")
+    assert options.model_copy(update={"pictures": None}).figure_folder is None
+    (problem,) = options.model_copy(update={"figures": None}).find_conflicts()
+    assert str(problem).startswith("--figures: found null beside --pictures")
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -120,14 +136,14 @@ def test_images_that_were_split_again_are_reported(
     assert found in capsys.readouterr().err
 
 
-def test_only_runs_on_brain_slices_are_known_to_be_of_brains(tmp_path: Path, images: Path) -> None:
+def test_only_runs_on_other_pictures_are_known_to_be_of_pictures(tmp_path: Path, images: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(images, copy)
     run = write_config(save_vqvae(tmp_path / "run"), copy)
-    for layout, expected in (("imagefolder", False), ("nifti", True), (None, False)):
+    for layout, expected in (("imagefolder", True), ("nifti", False), (None, False)):
         manifest = json.loads((copy / "dataset.json").read_text())
         manifest["source"] = {"layout": layout} if layout else {}
         (copy / "dataset.json").write_text(json.dumps(manifest))
-        assert is_of_brains(run) is expected
-    assert not is_of_brains(run / "model")
-    assert not is_of_brains(write_config(save_vqvae(tmp_path / "other"), "nowhere"))
+        assert is_of_pictures(run) is expected
+    assert not is_of_pictures(run / "model")
+    assert not is_of_pictures(write_config(save_vqvae(tmp_path / "other"), "nowhere"))

@@ -29,6 +29,7 @@ def fail_with(error: BaseException) -> object:
         (ConfigError([Problem("a", "b", "c"), Problem("d", "e", "f")]), 2, "error: 2 problems\n  - a: found b"),
         (StalledError("rank 3 died"), 1, "error: rank 3 died\n"),
         (KeyboardInterrupt(), 1, "interrupted\n"),
+        (KeyboardInterrupt("nothing was written"), 1, "interrupted: nothing was written\n"),
         (
             PermissionError(13, "Permission denied", "runs/a"),
             2,

@@ -86,6 +86,39 @@ def test_a_path_without_a_model_is_an_error(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+def test_only_a_saved_model_is_replaced(tmp_path: Path) -> None:
+    folder, file = tmp_path / "m", tmp_path / "notes.txt"
+    folder.mkdir()
+    for step in (1, 2):  # empty, then a saved model
+        io.save_model(small_vqvae(), folder, step=step)
+    assert io.read_model_card(folder).step == 2
+    file.write_text("kept")
+    for other in (tmp_path, file):
+        with pytest.raises(UserError, match="found other content than a saved model"):
+            io.save_model(small_vqvae(), other)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="a new or empty folder"):
+        io.save_model(small_vqvae(), folder)
+    assert file.read_text() == "kept"
+    io.save_model(small_vqvae(), folder, check_owner=lambda: None)  # the model of a run
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ({"state": "failed", "step": 0, "error": "no memory\nmore"}, "failed at step 0 (no memory), before it saved"),
+        ({"state": "failed", "step": 0}, "failed at step 0, before it saved a model"),
+        ({"state": "stopped", "step": 7}, "stopped at step 7, before it saved a model"),
+    ],
+)
+def test_a_run_without_a_model_is_named_with_its_end(tmp_path: Path, status: dict[str, object], found: str) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tmp_path)
+    assert f"found no model: its training {found}" in str(caught.value)
+    assert "run the same train command again" in str(caught.value)
+
+
 def test_weights_of_another_architecture_are_reported(tmp_path: Path) -> None:
     io.save_model(small_vqvae(), tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())

@@ -8,7 +8,8 @@ from support import digests, read_records
 from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.errors import OwnershipError, StorageError
 from vqdist.foundation.json_lines import JsonLinesFile
-from vqdist.runs.run_dir import OWNER_RETRIES_S, RunDir, read_status
+from vqdist.foundation.run_status import read_status
+from vqdist.runs.run_dir import OWNER_RETRIES_S, RunDir
 
 
 def test_records_are_truncated_to_the_checkpoint(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ terminal.close("finished")
 
 def build(run_dir: Path, *, task: str = "vqvae", first_step: int = 0, shown: bool = True) -> TrainingTerminal:
     return TrainingTerminal(
-        run_dir, task=task, data_path="some data", first_step=first_step, last_step=100, shown=shown
+        run_dir, task=task, data_path="s3://bucket/some data", first_step=first_step, last_step=100, shown=shown
     )
 
 
@@ -169,7 +169,7 @@ def test_the_summary_tells_the_best_and_the_next_command(
     assert rest[0] == "  validate  loss 0.3, SSIM 0.9"
     assert rest[1] == "  best      step 40: loss 0.2, SSIM 0.95"
     assert rest[2] == f"  model     {run_dir / 'model'}"
-    assert rest[3].startswith(f"  next      {launcher}evaluate --run '{run_dir}' --data 'some data'")
+    assert rest[3].startswith(f"  next      {launcher}evaluate --run '{run_dir}' --data 's3://bucket/some data'")
     assert f"{launcher}encode --run" in rest[4]
     terminal.close("finished")
 
@@ -212,6 +212,31 @@ def test_a_stopped_run_names_its_checkpoint(tmp_path: Path) -> None:
     resumes = f"  resumes   from the checkpoint {tmp_path / 'run' / 'checkpoints' / 'step-00000013'}"
     for state, is_named in (("stopped", True), ("failed", True), ("finished", False)):
         assert (resumes in terminal.summarize(state)) is is_named
+
+
+def test_a_failed_run_has_a_next_command_only_with_a_checkpoint(tmp_path: Path) -> None:
+    terminal = build(tmp_path / "run", shown=False)
+    assert not any(" next " in line for line in terminal.summarize("failed"))
+    (tmp_path / "run" / "checkpoints" / "step-00000002").mkdir(parents=True)
+    assert any(" next " in line for line in terminal.summarize("failed"))
+
+
+def test_the_next_commands_are_those_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/mine").mkdir(parents=True)
+    facts = {"data_path": "data/mine", "first_step": 0, "last_step": 9, "shown": False}
+    vqvae = TrainingTerminal(Path("runs/mine"), task="vqvae", **facts)
+    prior = TrainingTerminal(Path("runs/mine-prior"), task="pixelcnn", **facts)
+    assert vqvae.propose_commands("finished") == [
+        "vqdist evaluate --run runs/mine",
+        "vqdist encode --run runs/mine --data data/mine --out data/mine-codes",
+    ]
+    assert prior.propose_commands("finished") == [
+        "vqdist sample --prior runs/mine-prior --num 64 --out samples",
+        "vqdist evaluate --run runs/mine-prior --samples samples",
+    ]
+    Path("samples").mkdir()
+    assert prior.propose_commands("finished")[0].endswith(" --out runs/mine-prior-samples")
 
 
 def test_a_run_that_was_told_where_to_stop_is_told_to_go_on(tmp_path: Path) -> None:

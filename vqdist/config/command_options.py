@@ -9,6 +9,7 @@ from vqdist.config.option_types import ClassLabel, Text
 from vqdist.config.section import Bool, FilePath, Int, PathText, Real, key
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.model_names import is_model_name, show_model_name
+from vqdist.foundation.run_status import STATUS_FILE
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 AUTO = Path("auto")
@@ -155,7 +156,11 @@ class EvaluateOptions(Options):
     pictures: FilePath | None = key(
         None, "picture, folder of pictures or NIfTI volume to reconstruct, instead of --data"
     )
-    figures: FilePath | None = key(AUTO, "folder for figures; auto: RUN/figures; null: no figures")
+    figures: FilePath | None = key(
+        AUTO,
+        "folder for figures; auto: RUN/figures, or, for --pictures and a saved model, reconstructions/ beside --out "
+        "or in the working directory; null: no figures",
+    )
     out: FilePath | None = key(None, "file for the JSON report, in addition to stdout")
     batch_size: Int = key(16, "samples per forward pass; does not change the report", unit="samples", ge=1)
     device: Device = key("auto", "auto: cuda, else mps, else cpu")
@@ -173,30 +178,26 @@ class EvaluateOptions(Options):
             problems.append(Problem("--features", str(self.features), "--samples, which it compares"))
         if self.pictures is not None and self.beside:
             problems.append(Problem("--beside", "runs beside --pictures", "--data"))
-        if self.pictures is not None and self.figure_folder is None:
-            problems.append(self._find_figure_problem())
+        if self.pictures is not None and self.figures is None:
+            problems.append(Problem("--figures", "null beside --pictures", "the folder for the reconstructions"))
         return problems
-
-    def _find_figure_problem(self) -> Problem:
-        """Return the problem of pictures without a folder for their reconstructions."""
-        if self.figures is None:
-            return Problem("--figures", "null beside --pictures", "the folder for the reconstructions")
-        exists = self.run.exists() or is_model_name(self.run)
-        kind = "is a saved model and not a run" if exists else "does not exist"
-        expected = f"the folder for the reconstructions; pass --figures FOLDER: {show_model_name(self.run)} {kind}"
-        return Problem("--figures", "none beside --pictures", expected)
 
     @property
     def figure_folder(self) -> Path | None:
-        """The folder for figures; None for none, which is the default of a model without its run."""
+        """The folder for figures; None for none, which is the default of a split and a model without its run."""
         if self.figures != AUTO:
             return self.figures
-        return self.run / "figures" if self.is_run else None
+        if self.is_run:
+            return self.run / "figures"
+        return None if self.pictures is None else (self.out or Path()).parent / "reconstructions"
 
     @property
     def is_run(self) -> bool:
-        """Whether --run is the folder of a run, and not that of a saved model."""
-        return (self.run / "config.yaml").is_file()
+        """Whether --run is the folder of a run, and not that of a saved model.
+
+        A run that failed early has a status and no config.yaml.
+        """
+        return any((self.run / name).is_file() for name in ("config.yaml", STATUS_FILE))
 
 
 BenchPart = Literal["quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp", "quality"]

@@ -43,9 +43,10 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("save_total_limit", "keep_last"), ("checkpoint.keep",)),
     **dict.fromkeys(("resume_from_checkpoint", "pretrained", "init_from", "weights", "ckpt"), ("checkpoint.resume",)),
     **dict.fromkeys(
-        ("data_dir", "data_path", "dataset", "dataset_path", "root", "url", "urls", "shards", "train_data"),
+        ("data_dir", "data_path", "dataset", "dataset_path", "url", "urls", "shards", "train_data"),
         ("data.path",),
     ),
+    **dict.fromkeys(("root", "path", "folder", "directory"), ("data.path", "run.dir")),
     **dict.fromkeys(("workers", "n_workers", "num_loaders"), ("data.num_workers",)),
     **dict.fromkeys(("flip", "horizontal_flip", "random_flip", "hflip"), ("data.mirror",)),
     **dict.fromkeys(("crop_size", "random_crop", "patch_size"), ("data.crop",)),
@@ -61,15 +62,17 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
 def suggest(name: str, known: Sequence[str]) -> str | None:
     """Return the key that was probably meant by a name, None if there is none.
 
-    The same last name in another section is more likely than another word for it, and both more than a similar
-    spelling.
+    Another word for a key of the same section is most likely, then the same last name in another section, then another
+    word for a key of another section, and last a similar spelling.
 
     Args:
         name: section.key, or a key without its section.
         known: every key as section.key, and the sections.
     """
-    last = name.rpartition(".")[2].lower().replace("-", "_")
+    section, _, last = name.rpartition(".")
+    last = last.lower().replace("-", "_")
     same = [key for key in known if key.rpartition(".")[2] == last]
     meant = [key for key in _MEANINGS.get(last, ()) if key in known]
+    meant_here = [key for key in meant if key.rpartition(".")[0] == section]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return next(iter([*same, *meant, *near]), None)
+    return next(iter([*meant_here, *same, *meant, *near]), None)

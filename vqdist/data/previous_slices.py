@@ -88,7 +88,25 @@ def list_volumes(previous: Indexes) -> list[list[int]]:
 
 def find_previous_samples(reader: ShardReader) -> Indexes:
     """Return for each sample of a split the index of the previous slice; reads the JSON of every sample."""
-    return find_previous([SliceName.from_json(reader.key(i), reader.read_info(i)) for i in range(len(reader))])
+    return find_previous(list_slice_names(reader))
+
+
+def list_slice_names(reader: ShardReader) -> list[SliceName]:
+    """Return the name of each sample of a split; reads the JSON of every sample."""
+    return [SliceName.from_json(reader.key(i), reader.read_info(i)) for i in range(len(reader))]
+
+
+def explain_no_previous(slices: Sequence[SliceName]) -> tuple[str, str]:
+    """Return why no slice of a split has a previous one, and what is expected."""
+    found = "no slice with a previous one"
+    if not any(name.subject is not None and name.number is not None for name in slices):
+        names = "volumes, or pictures with names such as case_012_slice_3.png"
+        return f"{found}: the images have no subjects or no slice numbers", f"{names}: shard those, then encode them"
+    if all(name.view for name in slices):
+        expected = "views of a subject with one shift: encode again, as an earlier version gave each slice its own"
+        return f"{found} in the same view", expected
+    expected = "slices of a subject whose numbers follow each other: shard the images again with all slices"
+    return f"{found}: no two slice numbers of a subject follow each other", expected
 
 
 def _group(pairs: Iterable[tuple[Hashable, int]]) -> list[list[int]]:

@@ -5,15 +5,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vqdist.foundation.launcher_environment import read_rank
 from vqdist.foundation.progress import print_from_any_rank
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 DUPLICATE_INTERRUPT_S = 1.0
 LAUNCHER_POLL_S = 1.0
 ORPHAN_TIMEOUT_S = 8.0
+ENDED_AT_ONCE = (
+    b"interrupted again: no checkpoint written; the same command continues from the last one, or from step 0\n"
+)
 
 
 class StopRequest:
@@ -36,6 +40,9 @@ class StopRequest:
             now = time.monotonic()
             # A launcher forwards the Ctrl-C that the terminal also sends: two within a second are one key press.
             if self._first_interrupt_s and now - self._first_interrupt_s > DUPLICATE_INTERRUPT_S:
+                if read_rank() == 0:
+                    with suppress(OSError):
+                        os.write(2, ENDED_AT_ONCE)  # not through sys.stderr, whose lock the main thread may hold
                 os._exit(1)
             self._first_interrupt_s = self._first_interrupt_s or now
         self.request(signal.Signals(number).name)

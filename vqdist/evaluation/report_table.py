@@ -1,14 +1,21 @@
 """The report of `vqdist evaluate` as a table for the terminal."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vqdist.evaluation.samples.coverage import NEIGHBOURS
 from vqdist.evaluation.samples.realism_table import describe_realism
 from vqdist.foundation.figure_text import format_figure, format_summary
 from vqdist.foundation.progress import count_noun
 from vqdist.inference.reconstruction import PAIRS_FOLDER
 from vqdist.metrics.confidence_intervals import FEW_SUBJECTS, MIN_SUBJECTS
+
+NO_FIGURE = (
+    "none: too few subjects or slices, or nothing to measure, such as no brain. A feature distance needs 2 subjects in "
+    f"each set; coverage and density need {NEIGHBOURS} slices of other subjects for each slice of the split"
+)
 
 
 def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> str:
@@ -35,6 +42,8 @@ def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> 
         lines += describe_differences(name, differences, shows_brains=shows_brains)
     if "realism" in report:
         lines += describe_realism(report["realism"], report["split"])
+    if any(line.startswith("  ") and re.search(r"(?<!\S)none\b", line) for line in lines):
+        lines.append(NO_FIGURE)
     if "volume" in report:
         lines.append(f"look at {report['volume']}, and at some slices in {report['overview']}")
     elif "overview" in report:

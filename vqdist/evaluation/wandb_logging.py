@@ -10,7 +10,8 @@ from vqdist.config.tracking_mode import resolve_mode
 from vqdist.evaluation.samples.sample_table import find_picture
 from vqdist.foundation.errors import ConfigError
 from vqdist.foundation.progress import print_message
-from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.foundation.run_status import read_status
+from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.metric_rows import GLOBAL_STEP
 from vqdist.tracking.state import TrackingState
 from vqdist.tracking.tracker import Tracker

@@ -18,6 +18,7 @@ from vqdist.foundation.progress import print_from_any_rank
 from vqdist.foundation.threads import limit_spinning
 
 MAX_PROBLEMS = 20  # in one message
+NOTHING_WRITTEN = "nothing was written; run the same command again"  # by a command that writes its folder at the end
 
 _reported: list[Exception] = []  # errors that are on stderr already
 
@@ -55,8 +56,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
         limit_spinning()
     try:
         return main(arguments) or 0
-    except KeyboardInterrupt:
-        print_from_any_rank("interrupted")
+    except KeyboardInterrupt as interrupt:
+        print_from_any_rank(f"interrupted: {interrupt}" if str(interrupt) else "interrupted")
         return end_process(1) if several else 1
     except Exception as error:
         known = explain(error)
@@ -65,6 +66,19 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
         report(error, verbose="--verbose" in arguments)
         code = 1 if known is None else known.exit_code
         return end_process(code) if several else code
+
+
+@contextmanager
+def explaining_interrupt(state: str) -> Iterator[None]:
+    """Report after a Ctrl-C in this block what was kept and how to continue; also a decorator.
+
+    Args:
+        state: the text for `run_command` to print.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(state) from None
 
 
 def end_process(code: int) -> NoReturn:

@@ -108,7 +108,7 @@ def prepare_completion(options: CompleteOptions, ranks: Ranks) -> CompletionJob:
     Raises:
         ConfigError: every problem of the model, the slices, the masks and the output folder.
     """
-    files, given = read_prior_and_conditions(options, ranks)
+    files, given, _ = read_prior_and_conditions(options, ranks)
     models = PriorAndVQVAE.build(files)
     sampling = SamplingOptions(temperature=options.temperature, top_k=options.top_k)
     channels = models.vqvae.channels

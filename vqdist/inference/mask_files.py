@@ -50,11 +50,7 @@ def find_masks(folder: Path, pictures: Sequence[str], *, within: Path | None = N
     """
     if folder.is_file():
         return [folder] * len(pictures)
-    try:
-        masks = find_pictures(folder)
-    except DataError:
-        missing = "no masks" if folder.is_dir() else "nothing"
-        raise DataError.of(str(folder), missing, "a mask, or a folder of masks named like the slices") from None
+    masks = list_mask_files(folder)
     if within is not None and within.resolve() == folder.resolve():
         masks = [path for path in masks if is_mask_name(path.name)]
     by_stem, by_identity = _group(masks, _stem), _group(masks, identify)
@@ -69,6 +65,15 @@ def find_masks(folder: Path, pictures: Sequence[str], *, within: Path | None = N
         expected = f"masks named like the slices, for example {_stem(pictures[0])}.png"
         raise DataError.of(str(folder), f"no mask of any of {count_noun(len(pictures), 'slice')}", expected)
     return [paths[0] if paths else None for paths in found]
+
+
+def list_mask_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be masks; DataError if there are none."""
+    try:
+        return find_pictures(folder)
+    except DataError:
+        missing = "no masks" if folder.is_dir() else "nothing"
+        raise DataError.of(str(folder), missing, "a mask, or a folder of masks named like the slices") from None
 
 
 def _prefer(same_name: list[Path], same_identity: list[Path]) -> list[Path]:

@@ -1,8 +1,10 @@
 """A PixelCNN with the VQ-VAE of its codes: from images to codes, their bits, and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,20 +113,25 @@ def read_prior_files(prior: Path) -> tuple[ModelFiles, ModelFiles]:
 
 
 def read_prior_and_conditions(
-    options: SliceOptions, ranks: Ranks
-) -> tuple[tuple[ModelFiles, ModelFiles], dict[str, str]]:
+    options: SliceOptions, ranks: Ranks, *checks: Callable[[], Any]
+) -> tuple[tuple[ModelFiles, ModelFiles], dict[str, str], list[Any]]:
     """Read the files of the models and the words of the given conditions, and check the output folder.
 
     Must be called by all ranks.
 
+    Args:
+        checks: run on rank 0, with the others.
+    Returns:
+        The files of the PixelCNN and of its VQ-VAE, the words, and the results of the checks.
     Raises:
-        ConfigError: every problem of the models, the conditions and the output folder.
+        ConfigError: every problem of the models, the conditions, the output folder and the checks.
     """
-    files, given = collect(
+    files, given, *found = collect(
         lambda: run_on_main(ranks, lambda: read_prior_files(options.prior)),
         lambda: split_words(options.condition),
+        *(partial(run_on_main, ranks, check) for check in checks),
         problems=run_on_main(
             ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
         ),
     )
-    return files, given
+    return files, given, found

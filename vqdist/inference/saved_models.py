@@ -4,10 +4,10 @@ from pathlib import Path
 
 from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
+from vqdist.foundation.run_status import read_status
 from vqdist.models.io import VQVAE_FOLDER, ModelFiles, build_model, read_model_files
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.models.vqvae import VQVAE
-from vqdist.runs.run_dir import read_status
 
 
 def report_failed_training(run: Path, files: ModelFiles) -> None:

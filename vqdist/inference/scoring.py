@@ -32,6 +32,7 @@ from vqdist.inference.conditions import list_train_rows
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
 from vqdist.inference.sampling import draw_noise
+from vqdist.inference.score_masks import Masks, list_masks, read_masks_early
 from vqdist.inference.slice_conditions import choose_conditions
 from vqdist.inference.slice_source import (
     SliceInfo,
@@ -43,7 +44,7 @@ from vqdist.inference.slice_source import (
     open_split,
 )
 from vqdist.inference.slice_warnings import report_conditions, report_healthy, report_volume_numbers
-from vqdist.inference.work_sharing import map_in_rounds
+from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.map_conditions import MapConditions
 
 
@@ -97,6 +98,7 @@ class Scorer:
     Attributes:
         healthy: None without.
         training: the training images of the prior; None if they are not found.
+        masks: None without --masks.
     """
 
     options: ScoreOptions
@@ -105,6 +107,7 @@ class Scorer:
     slices: SliceSet
     healthy: SliceSet | None
     training: Dataset | None = None
+    masks: Masks | None = None
 
     @cached_property
     def training_slices(self) -> TrainingSlices | None:
@@ -213,9 +216,9 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     """Read and check the inputs; nothing is written. Must be called by all ranks.
 
     Raises:
-        ConfigError: every problem of the model, the slices, the healthy slices and the output folder.
+        ConfigError: every problem of the model, the slices, the masks, the healthy slices and the output folder.
     """
-    files, given = read_prior_and_conditions(options, ranks)
+    files, given, (masks,) = read_prior_and_conditions(options, ranks, lambda: read_masks_early(options))
     models = PriorAndVQVAE.build(files)
     channels = models.vqvae.channels
     sizes = VolumeSizes(models.image_size, models.prior.num_slices)
@@ -229,6 +232,8 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
         lambda: prepare(open_slices(options, options.masks, channels=channels, sizes=sizes)),
         lambda: None if options.healthy is None else prepare(open_healthy(options.healthy, channels)),
     )
+    if options.masks is not None and masks is None:  # of a volume
+        masks = run_on_main(ranks, lambda: list_masks(options, slices.source))
     rows = list_train_rows(files[0].card.data, models.prior.spec)
     report_conditions(slices.conditions, models.prior.spec, rows)
     if "slice" in models.prior.spec.names and "slice" not in given:
@@ -244,7 +249,7 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     named = [split_healthy(options.healthy)[0]] if options.healthy is not None else []
     named += [options.data] if options.data is not None else []
     training = find_training_images(options.prior, named, image_size=models.image_size, channels=channels)
-    return Scorer(options, method, models, slices, healthy, training)
+    return Scorer(options, method, models, slices, healthy, training, masks)
 
 
 def split_healthy(text: str) -> tuple[Path, str]:

@@ -158,10 +158,11 @@ def open_volume_slices(path: Path, sizes: VolumeSizes, *, channels: int) -> Slic
     return SliceSource(infos, read, VolumeSlices(path, sliced, planes))
 
 
-def open_split(path: Path, split: str, *, channels: int, flag: str | None = None) -> SliceSource:
+def open_split(path: Path, split: str, *, channels: int | None, flag: str | None = None) -> SliceSource:
     """Return the slices of a split of a dataset of images.
 
     Args:
+        channels: of the model; None: any.
         flag: the option that chooses the split, for the error.
     Raises:
         UserError: no dataset of images with these channels, or no samples in the split.
@@ -169,7 +170,7 @@ def open_split(path: Path, split: str, *, channels: int, flag: str | None = None
     dataset = open_dataset(path)
     if problems := find_kind_problems(dataset, "images", "this command"):
         raise UserError(problems)
-    if dataset.manifest.channels != channels:
+    if channels is not None and dataset.manifest.channels != channels:
         found, expected = dataset.manifest.channels, f"{channels}, the channels of the VQ-VAE"
         raise UserError.of(f"{path}: channels", found, expected)
     loader = SplitLoader(dataset, split, batch_size=READ_TOGETHER, flag=flag)
@@ -205,11 +206,16 @@ def _known(value: int) -> int | None:
     return None if value == NO_NUMBER else value
 
 
+def is_volume(options: SliceOptions) -> bool:
+    """Whether --pictures is a NIfTI volume."""
+    return options.pictures is not None and is_nifti(options.pictures.name) and options.pictures.is_file()
+
+
 def open_slices(
     options: SliceOptions,
     masks: Path | None,
     *,
-    channels: int,
+    channels: int | None,
     sizes: VolumeSizes | None = None,
     without: Collection[Path] = (),
 ) -> SliceSource:
@@ -217,13 +223,15 @@ def open_slices(
 
     Args:
         masks: folder of the masks, or the one mask; None without.
+        channels: of the model; None where it is not known yet: a dataset may have any, and pictures are read as grey.
         sizes: of the slices of a volume; None: a volume is refused.
         without: pictures to leave out.
     """
     if options.pictures is None:
         assert options.data is not None, "a conflict of the options"
         return open_split(options.data, options.split, channels=channels, flag="--split")
-    if sizes is not None and is_nifti(options.pictures.name) and options.pictures.is_file():
+    channels = channels or 1
+    if sizes is not None and is_volume(options):
         return open_volume_slices(options.pictures, sizes, channels=channels)
     paths = list_pictures(options.pictures, without=without)
     if masks is not None and options.pictures.resolve() == masks.resolve():

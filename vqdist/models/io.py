@@ -26,6 +26,7 @@ from torch import Tensor
 from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError, Problem, UserError, limit_problems
 from vqdist.foundation.model_names import HUB_FORM, VQVAE_FOLDER
+from vqdist.foundation.run_status import read_status
 from vqdist.models.hub import locate_model
 from vqdist.models.model_card import DataDescription, ModelCard
 from vqdist.models.pixelcnn import PixelCNN
@@ -35,6 +36,12 @@ MODELS: dict[str, type[VQVAE] | type[PixelCNN]] = {"vqvae": VQVAE, "pixelcnn": P
 _TITLES = {"vqvae": "VQ-VAE", "pixelcnn": "PixelCNN"}
 MAX_CARD_BYTES = 16 * 2**20
 READ_ATTEMPTS = 20
+# State of a run without a model -> what happened, and what to do.
+_NO_MODEL_YET = {
+    "running": ("is", "wait for the first evaluation, or, if it was killed, run the same train command again"),
+    "stopped": ("stopped", "run the same train command again to continue it"),
+    "failed": ("failed", "fix the cause, then run the same train command again"),
+}
 _WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "DataParallel")
 _T = TypeVar("_T")
 
@@ -105,7 +112,7 @@ def save_model(
     vqvae_dir: str | Path | None = None,
     check_owner: Callable[[], None] | None = None,
 ) -> None:
-    """Save a model; a model that is already in the folder is replaced atomically.
+    """Save a model; a saved model that is already in the folder is replaced atomically.
 
     Args:
         model: a module whose `config` holds the arguments that rebuild it, as JSON values. The lower-case name of its
@@ -115,15 +122,19 @@ def save_model(
         metrics: validation metrics at that step.
         data: facts about the dataset that the model was trained on.
         vqvae_dir: for a PixelCNN, the VQ-VAE that made its codes, which is saved with it; a path as in load_model.
-        check_owner: called before the folder is replaced; raises if this process no longer owns the run.
+        check_owner: called before the folder of a run is replaced, whatever is in it; raises if this process no longer
+            owns the run.
     Raises:
-        UserError: not such a module, but for example one in DistributedDataParallel.
+        UserError: not such a module, but for example one in DistributedDataParallel; or, without check_owner, a folder
+            that has other content than a saved model.
         CheckpointError: no valid VQ-VAE in vqvae_dir.
         OSError: the files could not be written; the previous model is unchanged.
     """
     if type(model).__name__ in _WRAPPERS or not isinstance(getattr(model, "config", None), dict):
         expected = "a VQVAE or PixelCNN itself, not what torch.compile or DistributedDataParallel returns for it"
         raise UserError.of("model", type(model).__name__, expected)
+    if check_owner is None:
+        _refuse_other_content(Path(folder))
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
     card = ModelCard(
         kind=type(model).__name__.lower(),
@@ -140,6 +151,17 @@ def save_model(
         contents |= {f"{VQVAE_FOLDER}/{name}": content for name, content in vqvae.contents.items()}
     clear_leftovers(Path(folder).parent, glob.escape(Path(folder).name))
     write_folder(Path(folder), contents, check=check_owner)
+
+
+def _refuse_other_content(folder: Path) -> None:
+    """Raise a UserError if a path has content that is no saved model, which must not be replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        ModelCard.from_json((folder / "config.json").read_bytes(), str(folder))
+    except (OSError, CheckpointError):
+        expected = "a new or empty folder, or a saved model, which is replaced"
+        raise UserError.of(str(folder), "other content than a saved model", expected) from None
 
 
 def load_model(path: str | Path) -> VQVAE | PixelCNN:
@@ -174,6 +196,12 @@ def find_model(path: str | Path) -> Path:
     for folder in (path, path / "model", path / VQVAE_FOLDER) * 2:  # twice: a writer may replace the folder meanwhile
         if (folder / "config.json").is_file() or (aside_path(folder) / "config.json").is_file():
             return folder
+    status = read_status(path)
+    if (state := status.get("state")) in _NO_MODEL_YET:
+        verb, advice = _NO_MODEL_YET[state]
+        reason = "".join(f" ({line})" for line in str(status.get("error") or "").splitlines()[:1])
+        found = f"no model: its training {verb} at step {status.get('step')}{reason}, before it saved a model"
+        raise CheckpointError.of(str(path), found, f"a run that saved a model: {advice}")
     expected = f"a run directory, its model/, a dataset of codes, or {HUB_FORM}"
     raise CheckpointError.of(str(path), "no model" if path.exists() else "nothing", expected)
 

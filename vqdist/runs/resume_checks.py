@@ -11,7 +11,8 @@ from vqdist.config.model_config import MODEL_CONFIGS
 from vqdist.config.schema import RunConfig
 from vqdist.foundation.atomic_files import write_access_problems
 from vqdist.foundation.errors import ConfigError, Problem
-from vqdist.runs.run_dir import RunDir, read_run_config, read_status
+from vqdist.foundation.run_status import read_status
+from vqdist.runs.run_dir import RunDir, read_run_config
 
 # Keys and sections that determine the result of a run. All others may change when the run is resumed.
 FIXED_KEYS = (

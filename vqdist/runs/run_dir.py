@@ -12,6 +12,7 @@ from typing import Any
 from vqdist.foundation.atomic_files import clear_leftovers, write_atomic
 from vqdist.foundation.errors import ConfigError, OwnershipError
 from vqdist.foundation.json_lines import read_json_lines
+from vqdist.foundation.run_status import STATUS_FILE
 from vqdist.foundation.shown_values import show_type
 
 OWNER_RETRIES_S = (0.1, 0.5, 1.0)
@@ -38,8 +39,8 @@ class RunDir:
 
     @property
     def status(self) -> Path:
-        """State (running, stopped, finished or failed) and step."""
-        return self.path / "status.json"
+        """State (running, stopped, finished or failed) and step; of a failed run also the error."""
+        return self.path / STATUS_FILE
 
     @property
     def owner(self) -> Path:
@@ -154,15 +155,6 @@ class RunDir:
                     if record["step"] < step + (not eval_due or record.get("split") != "validate")
                 )
                 write_atomic(path, b"".join(kept))
-
-
-def read_status(path: Path) -> dict[str, Any]:
-    """Return the contents of status.json of a run directory, {} if there is none."""
-    try:
-        status = json.loads(RunDir(path).status.read_text())
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}
 
 
 def read_run_config(path: Path) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from typing import Any
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import DataError, VqdistError
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.run_status import read_status
 from vqdist.runs.metrics_file import read_metrics
-from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.metric_rows import GLOBAL_STEP, find_best, join_reports, to_event
 from vqdist.tracking.process import open_run, send
 from vqdist.tracking.state import TrackingState

@@ -7,8 +7,9 @@ from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.command import end_process, report
 from vqdist.foundation.errors import OwnershipError, StalledError
 from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.run_status import read_status
 from vqdist.plotting.training_curves import draw_training_curves
-from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.state import TrainingProgress
 from vqdist.training.terminal import TrainingTerminal
@@ -37,19 +38,20 @@ class Attempt:
         self._task = task
         self._lock, self._closes = threading.Lock(), threading.Event()
 
-    def close(self, outcome: str, code: int) -> None:
+    def close(self, outcome: str, code: int, error: str | None = None) -> None:
         """Write how the attempt ended, once.
 
         Args:
             outcome: finished, stopped or failed.
             code: exit code.
+            error: why it failed, if an exception says so.
         """
         self._closes.set()
         with self._lock:
             if not self.ranks.is_main:
-                self._record_for_main(outcome)
+                self._record_for_main(outcome, error)
                 return
-            self._record(outcome)
+            self._record(outcome, error)
             if self.terminal is not None:
                 self.terminal.close(outcome)
             if outcome == "finished":
@@ -69,28 +71,31 @@ class Attempt:
             report(error, verbose=False)
             # At once, because NCCL may end the process.
             if self.ranks.is_main:
-                self._record("failed")
+                self._record("failed", str(error))
             else:
-                self._record_for_main("failed")
+                self._record_for_main("failed", str(error))
             if self._closes.wait(UNWIND_S):
                 return
             if self.ranks.is_main:
                 self.tracker.finish("failed", error.exit_code)
             end_process(error.exit_code)
 
-    def _record_for_main(self, outcome: str) -> None:
+    def _record_for_main(self, outcome: str, error: str | None) -> None:
         """Write the status of a failed run if rank 0 has not done so; it may have been killed."""
         if outcome == "failed" and read_status(self.run_dir.path).get("state") == "running":
             with suppress(OwnershipError, OSError):
-                self.run_dir.write_status(outcome, self.progress.step, ended_early=self.progress.ended_early)
+                self._write_status(outcome, error)
 
-    def _record(self, outcome: str) -> None:
+    def _write_status(self, outcome: str, error: str | None) -> None:
+        details = {"ended_early": self.progress.ended_early} | ({"error": error} if error else {})
+        self.run_dir.write_status(outcome, self.progress.step, **details)
+
+    def _record(self, outcome: str, error: str | None) -> None:
         """Write the final status and draw the loss curves, unless a newer attempt owns the directory."""
-        run_dir, progress = self.run_dir, self.progress
         try:
-            run_dir.write_status(outcome, progress.step, ended_early=progress.ended_early)
+            self._write_status(outcome, error)
             if outcome in {"stopped", "finished"}:
-                run_dir.stop_file.unlink(missing_ok=True)
+                self.run_dir.stop_file.unlink(missing_ok=True)
             if outcome == "finished":
                 self._draw_curves()
         except (OwnershipError, OSError) as error:

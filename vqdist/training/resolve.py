@@ -9,8 +9,8 @@ from vqdist.config.tracking_mode import resolve_mode
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.model_names import is_model_name
 from vqdist.foundation.progress import count_noun
+from vqdist.foundation.run_status import read_status
 from vqdist.runs.resume_checks import keep_chosen_values, load_saved_config
-from vqdist.runs.run_dir import read_status
 from vqdist.training.optim import FINAL_LR_SHARE, compute_lr
 from vqdist.training.precision_support import choose_precision
 

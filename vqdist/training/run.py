@@ -13,8 +13,9 @@ from vqdist.foundation.atomic_files import reporting_storage_errors
 from vqdist.foundation.command import reporting_at_once
 from vqdist.foundation.errors import ConfigError, VqdistError
 from vqdist.foundation.progress import print_message
+from vqdist.foundation.run_status import read_status
 from vqdist.runs.resume_checks import is_finished
-from vqdist.runs.run_dir import RunDir, read_status
+from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.attempt import Attempt
 from vqdist.training.build import build_state
@@ -63,16 +64,16 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
         token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
     run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
     attempt = Attempt(ranks, run_dir, config.task, TrainingProgress(step=int(read_status(run_dir.path).get("step", 0))))
-    outcome, code = "failed", 1
+    outcome, code, reason = "failed", 1, None
     try:
         with ExitStack() as resources:
             outcome = _train(config, task_type, dataset, attempt, resources, stop)
         code = 0 if outcome == "finished" else STOPPED
-    except VqdistError as error:
-        code = error.exit_code
+    except Exception as error:
+        code, reason = error.exit_code if isinstance(error, VqdistError) else 1, str(error) or type(error).__name__
         raise
     finally:
-        attempt.close(outcome, code)
+        attempt.close(outcome, code, reason)
     if code == STOPPED:
         # A launcher treats the first 75 as a failure and gives the other ranks 30 s: rank 0 must be done by then.
         ranks.barrier()

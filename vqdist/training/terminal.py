@@ -121,18 +121,22 @@ class TrainingTerminal:
     def propose_commands(self, state: str) -> list[str]:
         """Return the next commands, ready to paste."""
         run, launch = str(self._run_dir), choose_launcher()
+        if state == "failed" and not list_checkpoints(RunDir(self._run_dir).checkpoints):
+            return []  # nothing to go on with
         if state != "finished":
             # At its last step a run stops because of train.stop_at_step, and would stop there again.
             on = ["--train.stop_at_step", "null"] if state == "stopped" and self._step >= self._last_step else []
             return [join(launch, "train", "--config", str(RunDir(self._run_dir).config), *on)]
         split = [] if self._has_validate else ["--split", "train"]
-        evaluate = join(launch, "evaluate", "--run", run, "--data", self._data_path, *split)
+        # Without --data, evaluate takes the dataset that the run names; one behind a URL has to be given.
+        data = [] if Path(self._data_path).is_dir() else ["--data", self._data_path]
         if self._task == "pixelcnn":
-            samples = str(self._run_dir / "samples")
+            samples = str(choose_samples_folder(self._run_dir))
             return [
                 join(launch, "sample", "--prior", run, "--num", "64", "--out", samples),
-                evaluate,
+                join(launch, "evaluate", "--run", run, *data, "--samples", samples, *split),
             ]
+        evaluate = join(launch, "evaluate", "--run", run, *data, *split)
         codes = str(choose_codes_folder(self._run_dir, self._data_path))
         return [evaluate, join(launch, "encode", "--run", run, "--data", self._data_path, "--out", codes)]
 
@@ -173,6 +177,12 @@ def choose_codes_folder(run_dir: Path, data_path: str) -> Path:
     """
     data = Path(data_path)
     return (data if data.is_dir() else run_dir).parent / f"{run_dir.name}-codes"
+
+
+def choose_samples_folder(run_dir: Path) -> Path:
+    """Return a folder for samples: `samples` in the working directory, or, if there is one, RUN-samples."""
+    samples = Path("samples")
+    return run_dir.with_name(f"{run_dir.name}-samples") if samples.exists() else samples
 
 
 def choose_launcher() -> str:

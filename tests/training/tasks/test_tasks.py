@@ -99,6 +99,7 @@ def test_the_previous_slice_needs_slice_numbers_in_a_folder(code_set: Path) -> N
     assert found[0].startswith(
         "model.context: found previous; the codes have no slice numbers; expected codes of volumes"
     )
+    assert "shard those, then encode them" in found[0]
     assert found[1].startswith(
         "data.path: found https://host/codes, with model.context previous; expected a folder: the"
     )

@@ -15,7 +15,7 @@ from vqdist.data.loading.shared_memory import Array
 from vqdist.data.loading.workers import load_batches
 from vqdist.data.order import Indexes, Order
 from vqdist.data.previous_noise import PreviousNoise
-from vqdist.data.previous_slices import NO_PREVIOUS, find_previous_samples
+from vqdist.data.previous_slices import NO_PREVIOUS, explain_no_previous, find_previous_samples, list_slice_names
 from vqdist.data.remote.remote_dataset import Prefetcher
 from vqdist.data.shards.codecs import decode_codes, decode_png
 from vqdist.data.shards.manifest import Manifest
@@ -24,10 +24,6 @@ from vqdist.foundation.errors import DataError
 from vqdist.foundation.progress import print_message
 
 MAX_OPEN_SHARDS = 128  # per split
-PAIRS_EXPECTED = (
-    "slices of a subject whose numbers follow each other; `vqdist encode` gives the views of a subject one shift, so "
-    "encode again if an earlier version did"
-)
 
 
 class SampleDecoder:
@@ -201,6 +197,8 @@ class DataPipeline:
             if name == "train":
                 count = int((found != NO_PREVIOUS).sum())
                 if not count:
-                    raise DataError.of(f"{self.root}, train", "no slice with a previous one", PAIRS_EXPECTED)
+                    raise DataError.of(
+                        f"{self.root}, train", *explain_no_previous(list_slice_names(self._readers[name]))
+                    )
                 print_message(f"model.context previous: {count:,} of {len(found):,} maps of train have a previous one")
         return self._previous[name]

@@ -1,111 +1,36 @@
 """The run of `vqdist score`: score all slices, write their files, measure them against masks, and draw figures."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from vqdist.config.slice_options import ScoreOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.anomaly.detection import DetectionRecord
 from vqdist.evaluation.anomaly.figures import MAX_ROWS, MapExample, draw_examples, draw_precision_recall
 from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
-from vqdist.foundation.errors import DataError, Problem
-from vqdist.foundation.progress import count_noun, print_message
+from vqdist.foundation.progress import print_message
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.maps import compute_excess, compute_score, to_map
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice
 from vqdist.inference.anomaly.signals import Signals
 from vqdist.inference.anomaly.training_slices import report_changed_slices
-from vqdist.inference.mask_files import find_masks, read_mask
-from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.score_files import append_line, write_slice, write_volume_map
+from vqdist.inference.score_masks import Masks
 from vqdist.inference.scoring import ScoredSlice, Scorer, score_slice
-from vqdist.inference.slice_source import shorten
-from vqdist.inference.work_sharing import run_on_main
 
 Report = dict[str, Any]  # JSON values
 Draws = Mapping[Condition, PriorDraws]
 
 
-@dataclass(frozen=True)
-class Masks:
-    """The masks of the scored slices.
-
-    Attributes:
-        paths: of each slice; None for a slice without a mask, which counts as healthy.
-        kinds: kind of the lesion of each mask, by the name of its file.
-    """
-
-    paths: list[Path | None]
-    kinds: dict[str, str]
-
-    def read(self, index: int, shape: tuple[int, ...], image_size: int) -> Tensor:
-        """Return the mask of a slice in the size of the model's images, (S, S) bool."""
-        path = self.paths[index]
-        if path is None:
-            return torch.zeros(image_size, image_size, dtype=torch.bool)
-        return PictureFrame(shape, image_size).mask_to_model(read_mask(path, shape))
-
-    def kind(self, index: int) -> str | None:
-        """Return the kind of the lesion of a slice, if a table names it."""
-        path = self.paths[index]
-        return None if path is None else self.kinds.get(path.name)
-
-
-def prepare_masks(options: ScoreOptions, scorer: Scorer, ranks: Ranks) -> Masks | None:
-    """Find and read the masks; None without --masks. Must be called by all ranks.
-
-    Raises:
-        DataError: no mask belongs to a slice, or masks are unreadable or of another size; every problem.
-    """
-    folder = options.masks
-    return None if folder is None else run_on_main(ranks, lambda: list_masks(folder, options, scorer))
-
-
-def list_masks(folder: Path, options: ScoreOptions, scorer: Scorer) -> Masks:
-    """Find the mask of each slice, and check the size of each."""
-    source = scorer.slices.source
-    are_files = options.pictures is not None and source.volume is None
-    names = [info.source if are_files else info.key for info in source.infos]
-    paths = find_masks(folder, names, within=options.pictures)
-    problems: list[Problem] = []
-    for index, path in enumerate(paths):
-        try:
-            if path is not None:
-                read_mask(path, source.read(index).shape[1:])
-        except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(shorten(problems))
-    if missing := [name for name, path in zip(names, paths, strict=True) if path is None]:
-        example = f"for example {missing[0]}"
-        print_message(
-            f"without a mask: {len(missing)} of {count_noun(len(names), 'slice')}, {example}; counted as healthy"
-        )
-    return Masks(paths, read_kinds(folder))
-
-
-def read_kinds(folder: Path) -> dict[str, str]:
-    """Return the kind of the lesion of each mask from the tables (CSV) of a folder with the columns mask and kind."""
-    kinds: dict[str, str] = {}
-    for table in sorted(folder.glob("*.csv")) if folder.is_dir() else []:
-        with table.open(newline="", encoding="utf-8", errors="replace") as file:
-            for row in csv.DictReader(file):
-                if row.get("mask") and row.get("kind"):
-                    kinds[Path(row["mask"]).name] = row["kind"]
-    return kinds
-
-
-def run_scoring(scorer: Scorer, masks: Masks | None, ranks: Ranks) -> Report:
+def run_scoring(scorer: Scorer, ranks: Ranks) -> Report:
     """Score all slices, write the results and return the report. Must be called by all ranks."""
+    masks = scorer.masks
     if scorer.options.data is not None and ranks.is_main:
         report_changed_slices(scorer.options.prior, scorer.options.data, scorer.options.split)
     record = DetectionRecord(scorer.method, fit_deviation(scorer)) if masks is not None and ranks.is_main else None

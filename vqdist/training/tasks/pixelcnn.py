@@ -139,7 +139,10 @@ def _find_context_problems(config: RunConfig, manifest: Manifest) -> list[Proble
     """Return why maps cannot be loaded together with the previous slice."""
     problems = []
     if not manifest.num_slices:
-        expected = "codes of volumes, or of pictures with names such as case_012_slice_3.png; or --model.context none"
+        expected = (
+            "codes of volumes, or of pictures with names such as case_012_slice_3.png: shard those, then encode them; "
+            "or --model.context none"
+        )
         problems.append(Problem("model.context", "previous; the codes have no slice numbers", expected))
     if config.data.path is not None and is_url(config.data.path):
         expected = "a folder: the previous slice may be in a shard that is not downloaded yet"

@@ -1,0 +1,16 @@
+"""status.json of a run directory: how far its training is, and how it ended."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+STATUS_FILE = "status.json"
+
+
+def read_status(run: Path) -> dict[str, Any]:
+    """Return the contents of status.json of a run directory, {} if there is none."""
+    try:
+        status = json.loads((run / STATUS_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
