@@ -1,5 +1,8 @@
-"""Devices that queue their work: copies, the stream of copies, and TF32."""
+"""Devices that queue their work: copies and the stream of copies. TF32, and subnormal numbers."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vqdist.foundation import devices
-from vqdist.foundation.devices import CopyStream, allow_tf32, copy_to_device, queues_work
+from vqdist.foundation.devices import CopyStream, copy_to_device, queues_work, set_arithmetic
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -32,16 +35,29 @@ def flags() -> Iterator[None]:
     """Restore the flags of torch after the test."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     yield
+    torch.set_flush_denormal(False)
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
 
 
 @pytest.mark.usefixtures("flags")
 def test_tf32_is_allowed_on_cuda_only() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    allow_tf32(CPU)
+    set_arithmetic(CPU)
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, False)
-    allow_tf32(CUDA)
+    set_arithmetic(CUDA)
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (True, True)
+
+
+def test_no_thread_of_a_command_computes_with_subnormal_numbers() -> None:
+    code = """
+import torch
+from vqdist.distributed.process_group import init_process_group
+init_process_group("cpu")
+print(int((torch.full((1_000_000,), 1e-30) * 1e-10).count_nonzero()))
+"""
+    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 class FakeStream:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vqdist.foundation.errors import ConfigError, UserError
 from vqdist.metrics.images import ssim_map
@@ -21,7 +22,7 @@ def images_of(channels: int = 1, *, size: tuple[int, int] = (32, 48), count: int
     """Return smooth images, which a model can learn."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, channels, 4, 4, generator=generator)
-    return torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
+    return F.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
 
 
 @pytest.mark.parametrize("downsample", [4, 8, 16])
@@ -57,6 +58,23 @@ def test_every_parameter_gets_a_gradient() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_units_of_leaky_relu_keep_learning_where_those_of_relu_stop() -> None:
+    for activation, learns in (("relu", False), ("leaky_relu", True)):
+        model = build(activation=activation, residual_layers=1)
+        inner = model.encoder.residuals[0].spread
+        with torch.no_grad():
+            inner.bias.fill_(-1e3)
+        model(images_of()).loss.backward()
+        assert bool(inner.weight.grad.any()) == learns, activation
+
+
+def test_leaky_relu_has_slope_a_tenth() -> None:
+    model = build(activation="leaky_relu", residual_layers=1)
+    block, features = model.decoder.residuals[0], torch.randn(2, 16, 3, 3)
+    inner = F.leaky_relu(block.spread(F.leaky_relu(features, 0.1)), 0.1)
+    torch.testing.assert_close(block(features), features + block.gather(inner))
 
 
 def test_losses_follow_their_formulas() -> None:

@@ -68,6 +68,9 @@ class VQVAEConfig(ModelConfig, QuantizerConfig):
     patch: Annotated[Literal[1, 2, 4], IntChoice] = key(
         1, "side of the pixel squares folded into channels first; above 1, widths halve per finer resolution", unit="px"
     )
+    activation: Literal["relu", "leaky_relu"] = key(
+        "relu", "nonlinearity; leaky_relu has slope 0.1 below 0, so that no unit stops learning"
+    )
     l1_weight: Real = key(0.0, "weight of the mean absolute error in the loss", ge=0)
     ssim_weight: Real = key(0.0, "weight of 1 - SSIM in the loss", ge=0)
 

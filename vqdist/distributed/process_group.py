@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from vqdist.distributed.gpu_checks import driver_problems, find_gpu_number, gpu_count_problems, hides_gpus
 from vqdist.distributed.wait_notice import announcing_wait, describe_meeting
-from vqdist.foundation.devices import allow_tf32
+from vqdist.foundation.devices import set_arithmetic
 from vqdist.foundation.errors import ConfigError, Problem, StalledError, find_worker_fault
 from vqdist.foundation.launcher_environment import (
     RANK_VARIABLES,
@@ -189,7 +189,7 @@ def init_process_group(device: str = "auto", *, timeout_s: float = 1800.0) -> Ra
     state = _init_accelerate(device, timeout_s)
     if state.num_processes != world_size:
         raise ConfigError.of("WORLD_SIZE", world_size, f"{state.num_processes}, as detected by Accelerate")
-    allow_tf32(state.device)
+    set_arithmetic(state.device)
     return Ranks(state.process_index, state.num_processes, local_rank, state.device)
 
 

@@ -4,6 +4,8 @@ Shapes: B batch, C channels, H W image, h w latent grid, D code size.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -12,18 +14,22 @@ from torch import Tensor, nn
 from vqdist.config.model_config import VQVAEConfig
 from vqdist.models.cpu_kernels import conv_transpose
 
+Activation = Callable[..., Tensor]  # (features, inplace: bool = False)
+ACTIVATIONS: dict[str, Activation] = {"relu": F.relu, "leaky_relu": partial(F.leaky_relu, negative_slope=0.1)}
+
 
 class Residual(nn.Module):
-    """ReLU, 3x3 convolution, ReLU, 1x1 convolution, added to the input; 2017, section 4.1."""
+    """Activation, 3x3 convolution, activation, 1x1 convolution, added to the input; 2017, section 4.1."""
 
-    def __init__(self, hidden: int, residual_hidden: int) -> None:
+    def __init__(self, hidden: int, residual_hidden: int, activation: Activation) -> None:
         super().__init__()
+        self.activate = activation
         self.spread = nn.Conv2d(hidden, residual_hidden, 3, padding=1)
         self.gather = nn.Conv2d(residual_hidden, hidden, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, hidden, h, w) to the same shape."""
-        return features + self.gather(F.relu_(self.spread(F.relu(features))))
+        return features + self.gather(self.activate(self.spread(self.activate(features)), inplace=True))
 
 
 class Upsample(nn.ConvTranspose2d):
@@ -46,7 +52,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, config: VQVAEConfig) -> None:
         super().__init__()
-        self.patch = config.patch
+        self.patch, self.activate = config.patch, ACTIVATIONS[config.activation]
         self.down = nn.ModuleList(
             nn.Conv2d(inner, outer, 3, padding=1) if number == 0 and self.patch > 1 else
             nn.Conv2d(inner, outer, 4, stride=2, padding=1)
@@ -61,9 +67,9 @@ class Encoder(nn.Module):
         """Return the latents before quantization."""
         features = F.pixel_unshuffle(images, self.patch) if self.patch > 1 else images
         for layer, residuals in zip(self.down, self.fine, strict=True):
-            features = F.relu_(residuals(layer(features)))
+            features = self.activate(residuals(layer(features)), inplace=True)
         features = self.residuals(self.mix(features))
-        return self.to_code(F.relu_(features))
+        return self.to_code(self.activate(features, inplace=True))
 
 
 class Decoder(nn.Module):
@@ -71,7 +77,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int, config: VQVAEConfig) -> None:
         super().__init__()
-        self.patch = config.patch
+        self.patch, self.activate = config.patch, ACTIVATIONS[config.activation]
         self.mix = nn.Conv2d(config.code_dim, config.hidden, 3, padding=1)
         self.residuals = _build_residuals(config, config.hidden, config.residual_layers)
         layers = list(pairwise(compute_widths(channels, config)[::-1]))
@@ -87,7 +93,7 @@ class Decoder(nn.Module):
         """Return the images, not clipped."""
         features = self.residuals(self.mix(quantized))
         for residuals, layer in zip(self.fine, self.up, strict=True):
-            features = layer(F.relu_(residuals(features)))
+            features = layer(self.activate(residuals(features), inplace=True))
         return F.pixel_shuffle(features, self.patch) if self.patch > 1 else features
 
 
@@ -117,7 +123,8 @@ def init_weights(model: nn.Module) -> None:
 def _build_residuals(config: VQVAEConfig, width: int, layers: int) -> nn.Sequential:
     """Return residual blocks whose inner width is the same share of the outer width at every resolution."""
     inner = max(config.residual_hidden * width // config.hidden, 1)
-    return nn.Sequential(*[Residual(width, inner) for _ in range(layers)])
+    activation = ACTIVATIONS[config.activation]
+    return nn.Sequential(*[Residual(width, inner, activation) for _ in range(layers)])
 
 
 def _build_fine_residuals(channels: int, config: VQVAEConfig) -> list[nn.Sequential]:

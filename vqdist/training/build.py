@@ -14,7 +14,7 @@ from vqdist.data.augmentation import Augmentation
 from vqdist.data.loading.batch import NO_NUMBER, Batch
 from vqdist.data.shards.manifest import Manifest
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.devices import allow_tf32, queues_work
+from vqdist.foundation.devices import queues_work, set_arithmetic
 from vqdist.foundation.progress import print_from_any_rank
 from vqdist.models.map_conditions import NO_CODE, MapConditions
 from vqdist.models.model_card import DataDescription
@@ -107,7 +107,7 @@ def _build_accelerator(config: RunConfig) -> Accelerator:
 
 
 def _set_backends(config: RunConfig, ranks: Ranks) -> None:
-    allow_tf32(ranks.device)
+    set_arithmetic(ranks.device)
     if not queues_work(ranks.device):
         return
     torch.backends.cudnn.benchmark = not config.run.deterministic
