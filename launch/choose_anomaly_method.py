@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, float]] = {
     "twice the deviation": {"deviation_weight": 0.5},
     "twice the range": {"outside_weight": 2.0},
     "twice the bits": {"bits_weight": 0.5},
+    "not in proportion": {"relative_floor": 1e6},
     "not smoothed": {"map_blur": 0.0},
     "smoothed twice as far": {"map_blur": 4 / 256},
 }

@@ -23,7 +23,7 @@ SCORES = "scores.jsonl"
 def write_slice(scored: ScoredSlice, out: Path, method: ScoringMethod) -> dict[str, Any]:
     """Write map and restored slice in the size of the picture; return the line of scores.jsonl."""
     frame = PictureFrame(scored.shape, scored.parts.image.shape[-1])
-    anomaly = to_map(scored.excess, method)
+    anomaly = to_map(scored.excess, scored.parts.brain, method)
     in_picture, restored = (
         frame.from_model(values[None])[0].contiguous() for values in (anomaly[None], scored.parts.restored)
     )

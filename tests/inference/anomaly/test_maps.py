@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vqdist.inference.anomaly.maps import compute_excess, compute_score, enlarge, to_map
+from vqdist.inference.anomaly.maps import compute_excess, compute_score, enlarge, relate_to_brain, to_map
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.reference import ASSUMED, PlaceStatistics
 from vqdist.inference.anomaly.signals import Signals
@@ -61,11 +61,23 @@ def test_without_healthy_slices_the_statistics_are_assumed() -> None:
 
 
 def test_a_map_keeps_the_order_and_is_in_0_to_1() -> None:
-    excess = torch.linspace(0, 100, 50)
-    found = to_map(excess, METHOD)
+    excess, brain = torch.linspace(0, 100, 50), torch.ones(50, dtype=torch.bool)
+    found = to_map(excess, brain, METHOD)
     assert (found.diff() >= 0).all()
-    assert (found[0], found[-1]) == (0, pytest.approx(1))
-    assert float(to_map(torch.tensor(5.0), METHOD)) == pytest.approx(1 - math.exp(-1))
+    assert found[0] == 0
+    assert float(found[-1]) == pytest.approx(1 - math.exp(-100 / (90 + 0.25) / 5))
+    assert (to_map(torch.zeros(50), brain, METHOD) == 0).all()
+    assert (to_map(torch.zeros(50), ~brain, METHOD) == 0).all()
+
+
+def test_a_map_is_in_proportion_to_the_brain_of_the_slice() -> None:
+    excess = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) * BRAIN
+    excess[3, 4] = 40.0
+    found = relate_to_brain(excess, BRAIN, METHOD)
+    torch.testing.assert_close(found, excess / (excess[BRAIN].quantile(0.9) + 0.25))
+    everywhere = relate_to_brain(100 * excess, BRAIN, METHOD)
+    assert float(everywhere[3, 4] / found[3, 4]) < 1.5  # a person who differs 100 times as much everywhere
+    assert float(found[3, 4]) > 10 * float(found[BRAIN].median())
 
 
 def test_a_score_is_the_mean_of_the_highest_pixels_of_the_brain() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.anomaly.maps import compute_score, enlarge
+from vqdist.inference.anomaly.maps import compute_score, enlarge, relate_to_brain
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.restoration import SliceParts
 from vqdist.metrics.detection import (
@@ -79,7 +79,7 @@ class DetectionRecord:
         """Add a scored slice.
 
         Args:
-            excess: (S, S), of the method.
+            excess: (S, S); the map is this in proportion to the brain, the score is of the excess itself.
             truth: (S, S) bool.
             kind: of the lesion, if known.
         """
@@ -89,13 +89,13 @@ class DetectionRecord:
         if kind is not None and inside.any():
             groups["kind"] = kind
         values = {name: values[parts.brain].numpy() for name, values in maps.items()}
-        scores = {name: compute_score(values, parts.brain, self.method) for name, values in maps.items()}
+        scores = self._compute_scores(maps, excess, parts.brain)
         self.slices.append(SlicePixels(subject, groups, inside, values, scores))
 
     def add_healthy(self, parts: SliceParts, excess: Tensor, *, subject: str, number: int | None) -> None:
         """Add a healthy slice, for the limits and, if no scored slice is healthy, for the metrics of whole slices."""
         maps = self._compute_maps(parts, excess, number)
-        scores = {name: compute_score(values, parts.brain, self.method) for name, values in maps.items()}
+        scores = self._compute_scores(maps, excess, parts.brain)
         inside = parts.brain.nonzero()
         seed = derive_seed(0, "healthy pixels", len(self.healthy))
         chosen = torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))[:PIXELS_PER_HEALTHY_SLICE]
@@ -107,11 +107,16 @@ class DetectionRecord:
         """Return the map of each method, (S, S)."""
         sigma = BLUR * excess.shape[-1]
         error = (parts.image - parts.recon).abs().mean(dim=0)
-        maps = {OURS: excess, "reconstruction_error": error, "reconstruction_error_blurred": smooth(error, sigma)}
+        ours = relate_to_brain(excess, parts.brain, self.method)
+        maps = {OURS: ours, "reconstruction_error": error, "reconstruction_error_blurred": smooth(error, sigma)}
         if self.deviation is not None:
             deviation = self.deviation.measure(parts.image, number)
             maps |= {"deviation": deviation, "deviation_blurred": smooth(deviation, sigma)}
         return maps | {"bits": enlarge(parts.bits, excess.shape[-1])}
+
+    def _compute_scores(self, maps: dict[str, Tensor], excess: Tensor, brain: Tensor) -> dict[str, float]:
+        """Return the score of the whole slice by each method."""
+        return {name: compute_score(values, brain, self.method) for name, values in (maps | {OURS: excess}).items()}
 
     def report(self) -> dict[str, Any]:
         """Return the metrics as JSON values: those of the maps, their intervals, the baselines, and per group."""

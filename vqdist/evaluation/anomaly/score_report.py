@@ -103,7 +103,7 @@ def score_all(
         append_line(write_slice(found, out, scorer.method), out)
         flagged += bool(found.flagged)
         if volume is not None:
-            maps.append(to_map(found.excess, scorer.method))
+            maps.append(to_map(found.excess, found.parts.brain, scorer.method))
         truth = None if masks is None else masks.read(index, shape, scorer.models.image_size)
         if record is not None and masks is not None and truth is not None:
             subject, kind = found.info.subject, masks.kind(index)
@@ -117,7 +117,7 @@ def score_all(
 
 def make_example(found: ScoredSlice, truth: Tensor | None, scorer: Scorer) -> MapExample:
     """Return the row of the figure for a slice."""
-    anomaly = to_map(found.excess, scorer.method)
+    anomaly = to_map(found.excess, found.parts.brain, scorer.method)
     title = f"{found.info.key}\nscore {found.score:.2f}{', flagged' * bool(found.flagged)}"
     return MapExample(title, found.parts.image, anomaly, found.parts.restored, truth)
 

@@ -40,9 +40,20 @@ def compute_excess(signals: Signals, brain: Tensor, usual: PlaceStatistics, meth
     return torch.where(brain, smooth(raised, method.map_blur * brain.shape[-1]), 0.0)
 
 
-def to_map(excess: Tensor, method: ScoringMethod) -> Tensor:
-    """Return the anomaly map in [0, 1]: 1 - exp(-excess / map_scale), which keeps the order of the pixels."""
-    return -torch.expm1(-excess / method.map_scale)
+def relate_to_brain(excess: Tensor, brain: Tensor, method: ScoringMethod) -> Tensor:
+    """Return the excess (S, S) of each pixel in proportion to that of the brain around it.
+
+    A person who differs from the healthy ones everywhere, by age or scanner, has a high excess everywhere. In
+    proportion, pixels of different people can be compared.
+    """
+    inside = excess[brain]
+    usual = float(inside.quantile(method.relative_quantile)) if len(inside) else 0.0
+    return excess / (usual + method.relative_floor)
+
+
+def to_map(excess: Tensor, brain: Tensor, method: ScoringMethod) -> Tensor:
+    """Return the anomaly map (S, S) in [0, 1]: 1 - exp(-x / map_scale) of the proportional excess x."""
+    return -torch.expm1(-relate_to_brain(excess, brain, method) / method.map_scale)
 
 
 def compute_score(values: Tensor, brain: Tensor, method: ScoringMethod) -> float:

@@ -36,7 +36,10 @@ class ScoringMethod:
         deviation_weight: the same, of the deviation from the mean of the reference slices.
         outside_weight: the same, of the excess over the range of grey values of the reference slices.
         bits_weight: how much the bits of a place raise both there.
-        map_scale: excess, in healthy standard deviations, at which a map reaches 1 - 1 / e.
+        relative_quantile: a map shows the excess in proportion to this quantile over the brain of the slice, which is
+            below the share of the brain that lesions leave free.
+        relative_floor: added to that quantile, in healthy standard deviations.
+        map_scale: proportional excess at which a map reaches 1 - 1 / e.
         top_share: the score of a slice is the mean over this share of its brain, where the map is highest.
         false_positive_rate: share of the healthy slices that are flagged.
     """
@@ -67,6 +70,8 @@ class ScoringMethod:
     deviation_weight: float = 0.25
     outside_weight: float = 1.0
     bits_weight: float = 0.25
-    map_scale: float = 5.0
+    relative_quantile: float = 0.9
+    relative_floor: float = 0.25
+    map_scale: float = 4.0
     top_share: float = 0.01
     false_positive_rate: float = 0.05
