@@ -1,5 +1,7 @@
 """Datasets that several test files read, and the distribution of the tests to processes."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return SLURM if nodeid.startswith(SLURM) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> Iterator[None]:
+    """Let the process compute with subnormal numbers again after a test that ran a command in it."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,13 @@ def check_codes(ended: Ended, victim: int, code: int) -> None:
     assert ended.codes[victim] == code, ended.describe()
 
 
+def check_status(run: Path, reason: str) -> None:
+    """Require the status of a run that failed at step 4, with an error that has these words."""
+    status = read_status(run)
+    assert reason in status.pop("error")
+    assert status == {"state": "failed", "step": 4, "ended_early": False}
+
+
 @pytest.mark.parametrize(("kind", "code", "victim"), [("error", 2, 1), ("bug", 1, 2), ("error", 2, 0), ("kill", -9, 0)])
 def test_training_ends_on_all_ranks_with_the_reason_of_the_first(
     kind: str, code: int, victim: int, image_set: Path, tmp_path: Path
@@ -47,7 +54,7 @@ def test_training_ends_on_all_ranks_with_the_reason_of_the_first(
     assert ended.logs[victim].count(reason) == 1 or kind == "kill"
     for rank in {0, 1, 2} - {victim}:
         assert LOST in ended.logs[rank]
-    assert read_status(tmp_path / "run") == {"state": "failed", "step": 4, "ended_early": False}
+    check_status(tmp_path / "run", "damaged" if (kind, victim) == ("error", 0) else "another rank")
 
 
 def test_the_reason_is_reported_before_the_record_is_closed(image_set: Path, tmp_path: Path) -> None:
@@ -79,7 +86,7 @@ def test_ranks_that_wait_for_a_gpu_end_too(kind: str, victim: int, image_set: Pa
     for rank in {0, 1, 2} - {victim}:
         assert "error: another rank has ended: " in ended.logs[rank], ended.describe()
         assert reason in ended.logs[rank]
-    assert read_status(tmp_path / "run") == {"state": "failed", "step": 4, "ended_early": False}
+    check_status(tmp_path / "run", "")  # which rank writes it last is not determined
 
 
 @pytest.fixture(scope="module")
