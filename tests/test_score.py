@@ -151,14 +151,17 @@ def test_the_flagged_slices_are_counted(folder: Path, tmp_path: Path, capsys: py
     assert run_command(score.main, words(given | {"out": tmp_path / "out", "restorations": 1})) == 0
     written = capsys.readouterr()
     report = json.loads(written.out)
-    limit = f"(score above {report['threshold']:.3g}); scores.jsonl has the score of each\n"
+    limit = f"(score above {report['threshold']:.3g}); {tmp_path / 'out' / 'scores.jsonl'} has all scores\n"
     assert f"{report['flagged']} of 6 slices flagged {limit}" in written.err
     assert "limits from 3 slices of 1 subject: with so few people" in written.err
     assert "that the prior draws" not in written.err
     alone = given | {"out": tmp_path / "alone", "restorations": 1, "healthy": "null"}
     assert run_command(score.main, words(alone)) == 0
+    scores = f"{tmp_path / 'alone' / 'scores.jsonl'} has bits and score of 6 slices; --healthy DIR adds p-values"
     drawn = "without --healthy, slices are compared with 32 that the prior draws for each of their conditions\n"
-    assert drawn in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert drawn in said
+    assert scores in said
 
 
 @pytest.mark.ranks

@@ -1,7 +1,9 @@
 """Score slices: accelerate launch -m vqdist.score --prior RUN --pictures DIR --out DIR [--healthy DIR:SPLIT]."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from vqdist.config.command_line import parse_options
 from vqdist.config.slice_options import ScoreOptions
@@ -39,16 +41,17 @@ def main(argv: Sequence[str]) -> None:
         if ranks.is_main:
             if "metrics" in report:
                 print_message(list_metrics(report))
-            if "flagged" in report:
-                print_message(describe_flagged(report["flagged"], report["samples"], report["threshold"]))
+            print_message(describe_scores(report))
             print_message(f"look at {report['figures'][0]}")
             emit(report)
 
 
-def describe_flagged(flagged: int, samples: int, threshold: float) -> str:
-    """Return how many slices are flagged as text."""
-    slices = count_noun(samples, "slice")
-    return f"{flagged:,} of {slices} flagged (score above {threshold:.3g}); scores.jsonl has the score of each"
+def describe_scores(report: Mapping[str, Any]) -> str:
+    """Return where the scores are, and how many slices are flagged, as text."""
+    slices, file = count_noun(report["samples"], "slice"), Path(report["out"]) / "scores.jsonl"
+    if "flagged" not in report:
+        return f"{file} has bits and score of {slices}; --healthy DIR adds p-values and flags"
+    return f"{report['flagged']:,} of {slices} flagged (score above {report['threshold']:.3g}); {file} has all scores"
 
 
 if __name__ == "__main__":

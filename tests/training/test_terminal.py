@@ -235,6 +235,10 @@ def test_the_next_commands_are_those_of_the_readme(tmp_path: Path, monkeypatch: 
         "vqdist sample --prior runs/mine-prior --num 64 --out samples",
         "vqdist evaluate --run runs/mine-prior --samples samples",
     ]
+    volumes = TrainingTerminal(Path("runs/mine-prior"), task="pixelcnn", **facts, draws_volumes=True)
+    assert volumes.propose_commands("finished")[0] == (
+        "vqdist sample --prior runs/mine-prior --volumes 4 --out samples"
+    )
     Path("samples").mkdir()
     assert prior.propose_commands("finished")[0].endswith(" --out runs/mine-prior-samples")
 

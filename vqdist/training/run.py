@@ -160,4 +160,5 @@ def _open_terminal(state: TrainingState, run_dir: RunDir, dataset: Dataset) -> T
         last_step=config.train.last_step,
         shown=state.ranks.is_main,
         has_validate=dataset.manifest.has_samples("validate"),
+        draws_volumes=config.model.reads_previous,
     )

@@ -34,6 +34,7 @@ class TrainingTerminal:
         first_step: step from which training continues; 0 for a new run.
         last_step: step at which training ends.
         has_validate: the dataset has a validate split, which `vqdist evaluate` takes by default.
+        draws_volumes: the model reads the previous slice, so that whole volumes can be sampled.
         shown: True on rank 0 only.
     """
 
@@ -47,9 +48,10 @@ class TrainingTerminal:
         last_step: int,
         shown: bool,
         has_validate: bool = True,
+        draws_volumes: bool = False,
     ) -> None:
         self._run_dir, self._task, self._data_path = run_dir, task, data_path
-        self._shown, self._has_validate = shown, has_validate
+        self._shown, self._has_validate, self._draws_volumes = shown, has_validate, draws_volumes
         self._first_step, self._step = first_step, first_step
         self._last_step = last_step
         self._train: Mapping[str, Any] = {}
@@ -132,8 +134,9 @@ class TrainingTerminal:
         data = [] if Path(self._data_path).is_dir() else ["--data", self._data_path]
         if self._task == "pixelcnn":
             samples = str(choose_samples_folder(self._run_dir))
+            number = ["--volumes", "4"] if self._draws_volumes else ["--num", "64"]
             return [
-                join(launch, "sample", "--prior", run, "--num", "64", "--out", samples),
+                join(launch, "sample", "--prior", run, *number, "--out", samples),
                 join(launch, "evaluate", "--run", run, *data, "--samples", samples, *split),
             ]
         evaluate = join(launch, "evaluate", "--run", run, *data, *split)

@@ -51,6 +51,17 @@ def test_oasis_slices(tmp_path: Path) -> None:
     assert source.passed_over == ("keras_png_slices_seg_train/seg_002_slice_9.nii.png",)
 
 
+def test_a_folder_of_several_layouts_names_a_file_of_each(tmp_path: Path) -> None:
+    touch(tmp_path, "slices/case_002_slice_10.nii.png")
+    touch_empty(tmp_path, "volumes/a.nii.gz")
+    with pytest.raises(DataError) as caught:
+        open_source(tmp_path)
+    assert str(caught.value).endswith(
+        "found files of several layouts: nifti (volumes/a.nii.gz), oasis-png (slices/case_002_slice_10.nii.png); "
+        "expected the folder of one of these layouts, or --layout nifti or oasis-png"
+    )
+
+
 def test_class_folders(tmp_path: Path) -> None:
     source = open_source(touch(tmp_path, "dog/1.png", "cat/x/2.jpg", "cat/OAS1_0007_MR1_5.png", "dog/1.bmp"))
     assert (source.layout, source.class_names) == ("imagefolder", ("cat", "dog"))
@@ -132,7 +143,7 @@ def test_volumes_and_discs(tmp_path: Path) -> None:
     source = open_source(tmp_path / "b")
     assert (source.layout, len(source.passed_over)) == ("oasis1", 1)
     assert table(source) == [(stem, "OAS1_0040", None, None, None)]
-    with pytest.raises(DataError, match="oasis1 and nifti"):
+    with pytest.raises(DataError, match=r"several layouts: oasis1 \(.*, nifti \("):
         open_source(tmp_path)
     (folder / f"{stem}.img").unlink()
     with pytest.raises(DataError, match="one half of a pair"):

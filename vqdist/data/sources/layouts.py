@@ -196,7 +196,9 @@ def _matches(name: str, layout: str) -> bool:
 def _detect_layout(names: Sequence[str], root: Path) -> str:
     found = [layout for layout in ("oasis1", "nifti", "oasis-png") if any(_matches(n, layout) for n in names)]
     if len(found) > 1:
-        raise DataError.of(str(root), f"files of {' and '.join(found)}", "one of them, or --layout")
+        examples = [f"{layout} ({next(n for n in names if _matches(n, layout))})" for layout in found]
+        expected = f"the folder of one of these layouts, or --layout {' or '.join(found)}"
+        raise DataError.of(str(root), f"files of several layouts: {', '.join(examples)}", expected)
     if not found:
         check_formats(names, root, is_picture=lambda name: _matches(name, "imagefolder"))
     return found[0] if found else "imagefolder"
