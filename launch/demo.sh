@@ -18,7 +18,7 @@ run() { # MODULE [FLAGS]: a signal reaches the module, which ends with a checkpo
   wait "$child" || code=$?
   while kill -0 "$child" 2>/dev/null; do wait "$child" || code=$?; done
   trap - TERM INT
-  ((code == 0)) || { echo "demo.sh: $1 ended with exit code $code; run demo.sh again to continue" >&2; exit "$code"; }
+  ((code == 0)) || { echo "demo.sh: $1 ended with exit code $code; run demo.sh again: it skips finished steps" >&2; exit "$code"; }
 }
 
 [[ -e $data/dataset.json ]] || run vqdist.shard demo "$data" --image-size 80 --num-subjects 480 --num-slices 6

@@ -40,7 +40,25 @@ import os
 print(hashlib.sha256(open("pyproject.toml", "rb").read() + os.getcwd().encode()).hexdigest())
 HASH
 )
-if ! grep -qs "^$hash.*${EXTRAS:-}" "$stamp"; then
+# Whether `pip install .` was called here, with the requirements of now. The scripts run the code of this folder anyway.
+is_installed() {
+  python -P - <<'CHECK'
+import json
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+try:
+    found = distribution("vqdist")
+except PackageNotFoundError:
+    sys.exit(1)
+source = json.loads(found.read_text("direct_url.json") or "{}").get("url")
+required = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+sys.exit(source != Path.cwd().as_uri() or not set(required) <= set(found.requires or ()))
+CHECK
+}
+if ! grep -qs "^$hash.*${EXTRAS:-}" "$stamp" && ! { [[ -z ${EXTRAS:-} ]] && is_installed; }; then
   torch=$(python -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || true)
   echo "installing vqdist${EXTRAS:+[$EXTRAS]} into $environment${torch:+, keeping torch $torch}" >&2
   [[ -n $torch ]] || echo "torch from PyPI takes several GB; for its CPU build see README.md" >&2

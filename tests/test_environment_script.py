@@ -1,9 +1,11 @@
 """launch/environment.sh with pip replaced by a recorder: what it installs, and when it installs nothing."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,29 @@ def test_a_second_call_installs_nothing(checkout: Path) -> None:
     (call,) = install(checkout)
     assert call.endswith("--editable .")
     assert install(checkout) == []
+
+
+def test_the_demo_after_pip_install_installs_nothing(checkout: Path) -> None:
+    metadata = checkout / ".venv/packages/vqdist-0.2.0.dist-info"
+    metadata.mkdir(parents=True)
+    required = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["dependencies"]
+    lines = [
+        "Metadata-Version: 2.1",
+        "Name: vqdist",
+        "Version: 0.2.0",
+        *(f"Requires-Dist: {name}" for name in required),
+    ]
+    (metadata / "METADATA").write_text("\n".join(lines) + "\n")
+    (metadata / "direct_url.json").write_text(json.dumps({"url": checkout.as_uri(), "dir_info": {}}))
+    assert install(checkout) == []
+    assert len(install(checkout, "dev")) == 1  # it may lack the extras
+    (checkout / ".venv/vqdist-installed").unlink()
+    (metadata / "METADATA").write_text("\n".join(lines[:-1]) + "\n")  # an earlier version required less
+    assert len(install(checkout)) == 1
+    (metadata / "METADATA").write_text("\n".join(lines) + "\n")
+    (checkout / ".venv/vqdist-installed").unlink()
+    (metadata / "direct_url.json").write_text(json.dumps({"url": f"{checkout.as_uri()}-other", "dir_info": {}}))
+    assert len(install(checkout)) == 1
 
 
 def test_the_demo_after_the_tests_installs_nothing(checkout: Path) -> None:

@@ -397,4 +397,4 @@ def test_the_demo_passes_a_signal_on_and_says_how_to_continue(tmp_path: Path) ->
     demo.terminate()
     _, stderr = demo.communicate(timeout=120)
     assert demo.returncode == 75
-    assert "demo.sh: vqdist.train ended with exit code 75; run demo.sh again to continue" in stderr
+    assert "demo.sh: vqdist.train ended with exit code 75; run demo.sh again: it skips finished steps" in stderr

@@ -89,7 +89,8 @@ def main(argv: Sequence[str]) -> None:
     except OSError as error:
         raise VqdistError(f"{options.out}: {error.strerror or error}; nothing was written") from error
     warn(manifest, shares, given_splits=any(split for _, split in given))
-    print_message(f"wrote {describe_splits(manifest)} to {options.out}")
+    size = " x ".join(map(str, manifest.image_size))
+    print_message(f"wrote {describe_splits(manifest)}, {size} pixels each, to {options.out}")
     if doubts:  # their text may have left the screen
         print_message(f"{count_noun(len(doubts), 'WARNING')} above; --strict true refuses such data")
     emit(describe_result(options, manifest, skipped))

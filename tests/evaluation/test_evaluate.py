@@ -120,5 +120,7 @@ def test_samples_of_another_size_are_named(images: Path, vqvae: Path, tmp_path: 
 def test_conflicting_options_are_named(vqvae: Path, images: Path) -> None:
     with pytest.raises(ConfigError, match="--data and --pictures: found neither; expected one of them"):
         evaluate(EvaluateOptions(run=vqvae), ALONE)
+    with pytest.raises(ConfigError, match=r"--run: found nothing at .*nope; expected the folder of a run"):
+        evaluate(EvaluateOptions(run=vqvae.with_name("nope")), ALONE)
     with pytest.raises(ConfigError, match="--beside: found runs beside --pictures"):
         evaluate(EvaluateOptions(run=vqvae, pictures=images, beside=[vqvae]), ALONE)

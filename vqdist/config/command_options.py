@@ -170,10 +170,12 @@ class EvaluateOptions(Options):
         if self.data is not None and self.pictures is not None:
             problems.append(Problem("--data and --pictures", "both", "one of them"))
         if self.data is None and self.pictures is None and not self.is_run:
-            exists = self.run.exists() or is_model_name(self.run)
-            kind = "is not the folder of a run, which names its dataset" if exists else "does not exist"
-            expected = f"one of them, for a PixelCNN a dataset of codes: {show_model_name(self.run)} {kind}"
-            problems.append(Problem("--data and --pictures", "neither", expected))
+            if self.run.exists() or is_model_name(self.run):
+                kind = "is not the folder of a run, which names its dataset"
+                expected = f"one of them, for a PixelCNN a dataset of codes: {show_model_name(self.run)} {kind}"
+                problems.append(Problem("--data and --pictures", "neither", expected))
+            else:
+                problems.append(Problem("--run", f"nothing at {self.run}", "the folder of a run or of a saved model"))
         if self.features is not None and self.samples is None:
             problems.append(Problem("--features", str(self.features), "--samples, which it compares"))
         if self.pictures is not None and self.beside:
