@@ -49,7 +49,7 @@ shard images
 for seed in "${seeds[@]}"; do
   train "vqvae-$seed" vqvae_oasis images --run.seed "$seed"
   evaluate "vqvae-$seed" --run "$out/vqvae-$seed"
-  encode "vqvae-$seed" "codes-$seed" --views 4 --shift 4
+  encode "vqvae-$seed" "codes-$seed" --views 16 --shift 4
   train "prior-$seed" pixelcnn_oasis "codes-$seed" --run.seed "$seed"
   sample "prior-$seed" "samples-$seed" --num 256 --seed "$seed"
   # The dataset of the run has all views of a slice: the baselines are counted on what the prior saw.
