@@ -41,7 +41,7 @@ evaluate vqvae-report --run "$out/vqvae-half" --data "$out/images" --split test
 [[ -e $out/samples/samples.json ]] || python -m vqdist.sample --prior "$out/prior-half" --num 256 --out "$out/samples" > /dev/null
 evaluate prior-report --run "$out/prior-half" --data "$out/codes" --split test --samples "$out/samples"
 publish prior-half pair --report "$out/prior-report.json" "$out/vqvae-report.json"
-sed -i "s|$out/pair|starter|; s|^# pair|# starter|" "$out/pair/README.md"  # its name in the package
+sed -i 's|--prior pair |--prior starter |; s|load_model("pair")|load_model("starter")|; s|^# pair|# starter|' "$out/pair/README.md"  # its name in the package
 
 bytes=$(cat "$out"/pair/model.safetensors "$out"/pair/vqvae/model.safetensors | wc -c)
 if ((bytes > MAX_BYTES)); then

@@ -111,6 +111,8 @@ def test_a_model_is_published_to_a_folder(prior: Path, tmp_path: Path, capsys: p
     assert f"wrote the folder {out}; read its README.md, then" in written
     assert f"vqdist evaluate --run {prior} --out report.json" in written
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["README.md", *MODEL_FILES]
+    assert "vqdist sample --prior out --num 16" in (out / "README.md").read_text()
+    assert str(tmp_path) not in (out / "README.md").read_text()
     assert load_model(out).num_codes == load_model(prior).num_codes
     assert run("publish", prior, out) == 2
     assert f"TARGET {out}: found a folder that is not empty" in read_errors(capsys)

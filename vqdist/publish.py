@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> None:
 
     (publication,) = collect(lambda: collect_publication(options), problems=find_destination_problems(options))
     name = options.target if options.hub is None else str(options.hub)
-    card = build_card(publication, name=name, data_terms=options.data_terms, license=options.license)
+    # A folder is passed on: its path here means nothing to others.
+    called = name if options.hub is not None else Path(options.target).resolve().name
+    card = build_card(publication, name=called, data_terms=options.data_terms, license=options.license)
     contents = {CARD: card.encode(), **publication.contents}
     for doubt in [*find_gaps(options), *find_personal_data(publication.files.card.data.attributes)]:
         print_message(f"WARNING: {doubt}")

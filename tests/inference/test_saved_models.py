@@ -8,9 +8,10 @@ import pytest
 import torch
 from support import save_prior, save_vqvae, write_codes, write_image_set
 
-from vqdist.foundation.errors import UserError
+from vqdist.foundation.errors import CheckpointError, UserError
 from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of, report_failed_training
-from vqdist.models.io import read_model_files
+from vqdist.models.io import read_model_files, save_model
+from vqdist.models.pixelcnn import PixelCNN
 
 
 def test_a_prior_is_saved_with_the_vqvae_of_its_codes(tmp_path: Path) -> None:
@@ -22,6 +23,12 @@ def test_a_prior_is_saved_with_the_vqvae_of_its_codes(tmp_path: Path) -> None:
     for name, value in build_vqvae(saved).state_dict().items():
         assert torch.equal(value, expected[name])
     assert build_pixelcnn(prior).num_codes == build_vqvae(saved).num_codes
+
+
+def test_a_prior_without_its_vqvae_names_what_saves_both(tmp_path: Path) -> None:
+    save_model(PixelCNN(8, hidden=8, layers=1), tmp_path / "prior")
+    with pytest.raises(CheckpointError, match=r"save_model\(prior, folder, vqvae_dir=\.\.\.\)"):
+        read_vqvae_of(read_model_files(tmp_path / "prior"))
 
 
 def test_a_vqvae_has_no_vqvae_of_its_own(tmp_path: Path) -> None:

@@ -79,6 +79,23 @@ def test_the_fingerprint_depends_only_on_weights_and_architecture(tmp_path: Path
     assert len(set(prints)) == 3
 
 
+def test_a_model_that_is_loaded_and_saved_again_keeps_the_facts_of_its_data(tmp_path: Path) -> None:
+    io.save_model(small_vqvae(), tmp_path / "a", data=DataDescription(image_size=(48, 64), class_names=("x",)))
+    loaded = io.load_model(tmp_path / "a")
+    io.save_model(loaded, tmp_path / "b")
+    assert io.read_model_card(tmp_path / "b").data == io.read_model_card(tmp_path / "a").data
+    io.save_model(loaded, tmp_path / "b", data=DataDescription(image_size=(8, 8)))
+    assert io.read_model_files(tmp_path / "b").image_size == (8, 8)
+
+
+def test_the_image_size_of_a_model_of_ones_own_is_saved(tmp_path: Path) -> None:
+    io.save_model(small_vqvae(), tmp_path / "m", image_size=64)
+    assert io.read_model_files(tmp_path / "m").image_size == (64, 64)
+    io.save_model(small_vqvae(), tmp_path / "m")
+    with pytest.raises(CheckpointError, match=r"save_model\(model, folder, image_size=\.\.\.\)"):
+        _ = io.read_model_files(tmp_path / "m").image_size
+
+
 def test_a_path_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: found nothing"):
         load_model(tmp_path / "nowhere")

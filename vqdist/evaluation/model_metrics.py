@@ -119,7 +119,7 @@ def evaluate_pixelcnn(model: PixelCNN, dataset: Dataset, split: SplitLoader, ran
     if split.name != "train":
         train = SplitLoader(dataset, "train", batch_size=split.batch_size, reads_previous=model.reads_previous)
         batches = choose_train_samples(len(train), split.batch_size)
-        train_bits = measure_samples(train, measure, ranks, batches)["bits_per_code"]
+        train_bits = measure_samples(train, measure, ranks, batches, label="membership: train")["bits_per_code"]
         names = train.subjects()
         chosen = [names[number] for number in np.concatenate(batches)]
         metrics["membership_auc"] = measure_membership(train_bits, chosen, values["bits_per_code"], subjects)

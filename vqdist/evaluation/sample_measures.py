@@ -20,12 +20,15 @@ def measure_samples(
     measure: Callable[[Batch], dict[str, Tensor]],
     ranks: Ranks,
     batches: Sequence[Numbers] | None = None,
+    *,
+    label: str | None = None,
 ) -> SampleValues:
     """Return the metrics of each sample of a split, on every rank. Must be called by all ranks.
 
     Args:
         measure: batch on the device -> metric -> (B,) values.
         batches: numbers of the samples to measure, in batches; None for all.
+        label: of the progress bar.
     """
 
     def work(batch: Batch) -> SampleValues:
@@ -33,6 +36,6 @@ def measure_samples(
 
     loaded = split.load_all(ranks) if batches is None else split.load_batches(batches, ranks)
     total = len(split) if batches is None else sum(map(len, batches))
-    shown = show_pass(loaded, total, ranks, label=f"evaluate {split.name}", size=len)
+    shown = show_pass(loaded, total, ranks, label=label or f"evaluate {split.name}", size=len)
     found = map_batches(ranks, shown, work)
     return {name: np.concatenate([values[name] for values in found]) for name in found[0]}

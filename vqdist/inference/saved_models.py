@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vqdist.foundation.errors import CheckpointError
 from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
 from vqdist.foundation.run_status import read_status
@@ -23,7 +24,14 @@ def report_failed_training(run: Path, files: ModelFiles) -> None:
 
 
 def read_vqvae_of(prior: ModelFiles) -> ModelFiles:
-    """Read the VQ-VAE that is saved with a PixelCNN: the one that made its codes."""
+    """Read the VQ-VAE that is saved with a PixelCNN: the one that made its codes.
+
+    Raises:
+        CheckpointError: it is missing, or damaged.
+    """
+    if not (prior.folder / VQVAE_FOLDER).exists():
+        expected = "the VQ-VAE of its codes: save_model(prior, folder, vqvae_dir=...) saves it with the prior"
+        raise CheckpointError.of(str(prior.folder / VQVAE_FOLDER), "nothing", expected)
     return read_model_files(prior.folder / VQVAE_FOLDER, kind="vqvae")
 
 

@@ -76,5 +76,5 @@ def report_healthy(source: SliceSource, folder: Path, split: str, prior: Path) -
     if subjects < FEW_SUBJECTS:
         print_message(
             f"limits from {count_noun(len(source), 'slice')} of {count_noun(subjects, 'subject')}: with so few people "
-            "the share of false alarms is uncertain"
+            f"the share of false alarms is uncertain; no p-value is below {1 / (len(source) + 1):.2g}"
         )

@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -97,7 +98,8 @@ class ModelFiles(NamedTuple):
 
     def _require(self, name: str, value: _T | None) -> _T:
         if value is None:
-            expected = f"the {name} of the training data: save_model(..., data=DataDescription({name}=...)) stores it"
+            by = "image_size=..." if name == "image_size" else "data=vqdist.models.model_card.DataDescription(...)"
+            expected = f"the {name} of the training data: save_model(model, folder, {by}) stores it"
             raise CheckpointError.of(f"{self.folder / 'config.json'}: {name}", "nothing", expected)
         return value
 
@@ -109,6 +111,7 @@ def save_model(
     step: int | None = None,
     metrics: Mapping[str, float] | None = None,
     data: DataDescription | None = None,
+    image_size: int | tuple[int, int] | None = None,
     vqvae_dir: str | Path | None = None,
     check_owner: Callable[[], None] | None = None,
 ) -> None:
@@ -120,7 +123,8 @@ def save_model(
         folder: folder of the model, for example RUN/model.
         step: optimizer step of the weights.
         metrics: validation metrics at that step.
-        data: facts about the dataset that the model was trained on.
+        data: facts about the dataset that the model was trained on; those of a model that load_model returned are kept.
+        image_size: side or (H, W) of the images that it was trained on, without `data`; for `evaluate --pictures`.
         vqvae_dir: for a PixelCNN, the VQ-VAE that made its codes, which is saved with it; a path as in load_model.
         check_owner: called before the folder of a run is replaced, whatever is in it; raises if this process no longer
             owns the run.
@@ -135,6 +139,11 @@ def save_model(
         raise UserError.of("model", type(model).__name__, expected)
     if check_owner is None:
         _refuse_other_content(Path(folder))
+    known = data or getattr(model, "data_description", None)
+    description = known if isinstance(known, DataDescription) else DataDescription()
+    if image_size is not None:
+        sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+        description = replace(description, image_size=sides)
     weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
     card = ModelCard(
         kind=type(model).__name__.lower(),
@@ -143,7 +152,7 @@ def save_model(
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         step=step,
         metrics=metrics or {},
-        data=data or DataDescription(),
+        data=description,
     )
     contents = {"config.json": card.to_json(), "model.safetensors": weights}
     if vqvae_dir is not None:
@@ -246,6 +255,7 @@ def build_model(files: ModelFiles) -> VQVAE | PixelCNN:
         raise CheckpointError(limit_problems(problems, str(files.folder / "model.safetensors")))
     model = _construct(files)
     model.load_state_dict(weights)
+    model.data_description = files.card.data  # type: ignore[assignment]  # save_model stores it again
     return model.eval()
 
 

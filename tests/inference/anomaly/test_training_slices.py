@@ -1,15 +1,16 @@
 """The training slices that others are compared with."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support import write_images
+from support import save_prior, save_vqvae, write_codes, write_images
 
 from vqdist.data.open_dataset import open_dataset
 from vqdist.inference.anomaly import training_slices
-from vqdist.inference.anomaly.training_slices import TrainingSlices, choose_subjects
+from vqdist.inference.anomaly.training_slices import TrainingSlices, choose_subjects, find_training_images
 from vqdist.inference.split_loader import SplitLoader
 
 
@@ -21,6 +22,28 @@ def test_slices_of_the_train_split(tmp_path: Path) -> None:
     assert torch.equal(found.images, batch.values)
     assert found.subjects.tolist() == loader.subjects()
     assert list(found.numbers) == batch.slice.tolist()
+
+
+def test_training_images_are_those_of_the_codes_or_a_large_set_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_images(tmp_path / "images")
+    prior = save_prior(tmp_path / "prior", write_codes(tmp_path / "codes", save_vqvae(tmp_path / "run"), images))
+    known = tmp_path / "codes" / "dataset.json"
+    manifest = json.loads(known.read_text())
+    size = {"image_size": open_dataset(images).manifest.image_size[0], "channels": 1}
+    monkeypatch.setattr(training_slices, "MIN_SLICES", 1000)
+    monkeypatch.setattr(training_slices, "open_recorded_codes", lambda prior: open_dataset(tmp_path / "codes"))
+    assert find_training_images(prior, [images], **size) is not None  # the codes were made from them
+    known.write_text(json.dumps(manifest | {"source": manifest["source"] | {"images": "elsewhere"}}))
+    assert find_training_images(prior, [images], **size) is None
+    monkeypatch.setattr(training_slices, "MIN_SLICES", 2)
+    monkeypatch.setattr(training_slices, "MIN_SUBJECTS", 1)
+    found = find_training_images(prior, [images], **size)
+    assert found is not None
+    assert found.folder == images
+    monkeypatch.setattr(training_slices, "MIN_SUBJECTS", 1000)
+    assert find_training_images(prior, [images], **size) is None
 
 
 def test_slices_near_a_number_without_a_subject(monkeypatch: pytest.MonkeyPatch) -> None:

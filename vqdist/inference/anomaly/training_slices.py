@@ -21,6 +21,8 @@ from vqdist.runs.run_dir import read_run_config
 
 MAX_SLICES = 1024  # that are kept in memory
 MAX_COMPARED = 96  # with one slice
+MIN_SLICES = 32  # and
+MIN_SUBJECTS = 3  # of a dataset that the user named; with fewer, slices drawn from the prior are better references
 BATCH = 64
 
 
@@ -77,13 +79,16 @@ def choose_subjects(subjects: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
 def find_training_images(prior: Path, candidates: list[Path], *, image_size: int, channels: int) -> Dataset | None:
     """Return the training images of a prior: those of a candidate, or the ones that its codes were made from.
 
+    A candidate with few training slices is left out, unless the codes were made from it.
+
     Args:
         prior: run of the PixelCNN.
         candidates: datasets that the user named.
         image_size, channels: of the VQ-VAE.
     """
-    paths = [*candidates, *list_recorded_images(open_recorded_codes(prior))]
-    for path in paths:
+    recorded = list_recorded_images(open_recorded_codes(prior))
+    known = {path.resolve() for path in recorded}
+    for path in [*candidates, *recorded]:
         try:
             dataset = open_dataset(path)
         except (UserError, OSError):
@@ -91,7 +96,9 @@ def find_training_images(prior: Path, candidates: list[Path], *, image_size: int
         manifest, size = dataset.manifest, (image_size, image_size)
         train = manifest.splits.get("train")
         fits = manifest.kind == "images" and manifest.image_size == size and manifest.channels == channels
-        if fits and train is not None and train.samples > 1:
+        if not fits or train is None or train.samples < 2:
+            continue
+        if path.resolve() in known or (train.samples >= MIN_SLICES and train.subjects >= MIN_SUBJECTS):
             return dataset
     return None
 
