@@ -127,7 +127,8 @@ class Scorer:
 
         drawn: list[PriorDraws] = []
         each = self.method.draws
-        reason = "without the training images" if self.healthy is not None else "without --healthy"
+        looked = "looked for from data.path of the run, and in the dataset of --healthy or --data"
+        reason = f"without the training images ({looked})" if self.healthy is not None else "without --healthy"
         print_message(f"{reason}, slices are compared with {each} that the prior draws for each of their conditions")
         with ProgressBar(len(listed) * each, unit="slices", label="slices drawn for comparison") as shown:
             for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
