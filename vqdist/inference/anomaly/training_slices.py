@@ -21,8 +21,8 @@ from vqdist.runs.run_dir import read_run_config
 
 MAX_SLICES = 1024  # that are kept in memory
 MAX_COMPARED = 96  # with one slice
-MIN_SLICES = 32  # and
-MIN_SUBJECTS = 3  # of a dataset that the user named; with fewer, slices drawn from the prior are better references
+MIN_SLICES = 10  # and
+MIN_SUBJECTS = 2  # of a dataset that the user named; with fewer, slices drawn from the prior are better references
 BATCH = 64
 
 
