@@ -28,7 +28,7 @@ if [[ ! -e $out/images/dataset.json ]]; then
   python launch/open_cases.py "$data" "$out/open"
   python -m vqdist.shard "$out/open" "$out/images" --image-size 128 --subject-pattern '(case_\d\d)\d' > /dev/null
 fi
-train vqvae vqvae_oasis images --model.hidden 128 --model.residual_hidden 64 --model.num_codes 256 --train.max_steps 2400
+train vqvae vqvae_oasis images --model.activation relu --model.hidden 128 --model.residual_hidden 64 --model.num_codes 256 --train.max_steps 2400
 # The codes are those of the VQ-VAE in half precision, which is the one in the pair.
 publish vqvae vqvae-half --weights fp16
 encode() { [[ -e $out/$1/dataset.json ]] || python -m vqdist.encode --run "$out/vqvae-half" --data "$out/images" --out "$out/$1" "${@:2}" > /dev/null; }
