@@ -87,5 +87,5 @@ def test_grey_edges_are_rounded_and_other_sizes_refused(tmp_path: Path) -> None:
     values[0] = 200
     (path,) = write(tmp_path, "mask.png", values=values)
     np.testing.assert_array_equal(read_mask(path, (4, 5)), values > 127)
-    with pytest.raises(DataError, match="found 4 x 5 pixels; expected 8 x 8 pixels, the size of its slice"):
+    with pytest.raises(DataError, match=r"expected 8 x 8 pixels \(height x width\), the size of its slice"):
         read_mask(path, (8, 8))

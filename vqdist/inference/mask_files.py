@@ -109,5 +109,5 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> Mask:
     pixels = read_pixels(path, channels=1)
     if pixels.shape != shape:
         found, expected = (f"{height} x {width} pixels" for height, width in (pixels.shape, shape))
-        raise DataError.of(str(path), found, f"{expected}, the size of its slice")
+        raise DataError.of(str(path), found, f"{expected} (height x width), the size of its slice")
     return pixels > (0 if pixels.max(initial=0) <= _MOST_LABELS else _MIDDLE_GREY)

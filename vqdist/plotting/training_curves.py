@@ -9,7 +9,12 @@ import numpy.typing as npt
 from vqdist.foundation.json_lines import read_json_lines
 from vqdist.plotting.figure import GREY, RED, save_figure, start_figure
 
-_AXIS_NAMES = {"loss": "loss", "ssim": "SSIM", "ssim_brain": "SSIM inside the brain", "bits_per_code": "bits per code"}
+_AXIS_NAMES = {
+    "loss": "loss",
+    "ssim": "SSIM",
+    "ssim_brain": "SSIM above 0",
+    "bits_per_code": "bits per code",
+}
 Values = npt.NDArray[np.float64]
 
 
