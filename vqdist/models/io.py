@@ -26,7 +26,7 @@ from torch import Tensor
 
 from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError, Problem, UserError, limit_problems
-from vqdist.foundation.model_names import HUB_FORM, VQVAE_FOLDER
+from vqdist.foundation.model_names import HUB_FORM, VQVAE_FOLDER, show_model_name
 from vqdist.foundation.run_status import read_status
 from vqdist.models.hub import locate_model
 from vqdist.models.model_card import DataDescription, ModelCard
@@ -229,6 +229,8 @@ def read_model_files(path: str | Path, *, kind: str | None = None) -> ModelFiles
     card = ModelCard.from_json(card_text, str(folder / "config.json"))
     if kind is not None and card.kind != kind:
         expected = f"{kind}: pass the run of the {_TITLES[kind]}"
+        if kind == "vqvae" and (folder / VQVAE_FOLDER).is_dir():
+            expected += f", or {show_model_name(Path(path))}/{VQVAE_FOLDER} of this prior"
         raise CheckpointError.of(f"{folder / 'config.json'}: kind", card.kind, expected)
     where = str(folder / "model.safetensors")
     if len(weights) != card.weights_bytes:

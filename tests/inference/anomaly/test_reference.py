@@ -34,8 +34,10 @@ def test_statistics_of_the_neighbours_without_a_subject() -> None:
         torch.testing.assert_close(std, expected)
     without = reference.statistics(0, without="c")
     torch.testing.assert_close(without.mean.distance, torch.full((8, 8), 2.0))
-    only = reference.statistics(7, without="c")  # the only subject near this number stays
-    torch.testing.assert_close(only.mean.distance, torch.full((8, 8), 50.0))
+    others = reference.statistics(7, without="c")  # no other subject is near this number: those of all numbers
+    torch.testing.assert_close(others.mean.distance, torch.full((8, 8), 2.0))
+    alone = HealthyReference(slices[2:], METHOD).statistics(7, without="c")  # there is no other subject
+    torch.testing.assert_close(alone.mean.distance, torch.full((8, 8), 50.0))
     torch.testing.assert_close(reference.statistics(0).mean.distance, torch.full((8, 8), 3.0))
 
 

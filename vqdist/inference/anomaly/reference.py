@@ -62,11 +62,15 @@ class HealthyReference:
         """Return mean and standard deviation at each place over the healthy slices near a slice number.
 
         Args:
-            without: a subject to leave out, unless it is the only one.
+            without: a subject to leave out, unless it is the only one. If there is no other near the number, the slices
+                of all numbers of the others are used.
         """
         chosen = find_neighbours(self._numbers, number, self._method.neighbours)
-        if without is not None and (others := self._subjects[chosen] != without).any():
-            chosen = chosen[others]
+        if without is not None:
+            others = chosen[self._subjects[chosen] != without]
+            if not len(others):
+                others = np.flatnonzero(self._subjects != without)
+            chosen = others if len(others) else chosen
         key = (tuple(chosen.tolist()), None)
         if key not in self._cache:
             self._cache = dict(list(self._cache.items())[-8:])  # slices come in order; a few entries serve all
