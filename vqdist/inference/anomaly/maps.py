@@ -41,7 +41,7 @@ def compute_excess(signals: Signals, brain: Tensor, usual: PlaceStatistics, meth
 
 
 def relate_to_brain(excess: Tensor, brain: Tensor, method: ScoringMethod) -> Tensor:
-    """Return the excess (S, S) of each pixel in proportion to that of the brain around it.
+    """Return the excess (S, S) of each pixel in proportion to a quantile over the brain of the slice.
 
     A person who differs from the healthy ones everywhere, by age or scanner, has a high excess everywhere. In
     proportion, pixels of different people can be compared.
