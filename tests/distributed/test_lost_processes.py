@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 from support import (
@@ -89,13 +90,17 @@ def test_an_older_attempt_stops_writing(image_set: Path, tmp_path: Path) -> None
     words, run = make_words(image_set, tmp_path), tmp_path / "run"
     with start_train(*words, ranks=2) as older:
         wait_for_step(run, 7)
+        older_pid = older.pid(0)
         older.send(signal.SIGSTOP)
-        train(*words, "--train.max_steps", read_checkpoint_step(run) + 20)
+        newer = train(*words, "--train.max_steps", read_checkpoint_step(run) + 20)
         before = digests(run)
         older.send(signal.SIGCONT)
         ended = older.wait()
     assert ended.codes == [1, 1], ended.describe()
-    assert "a newer process owns this run; this process stops writing" in ended.describe()
+    assert f"WARNING: {run}: process {older_pid} on {gethostname()} is training this run" in newer.logs[0]
+    assert ended.describe().count("a newer process owns this run; this process stops writing: found process ") == 1
+    assert "pass another --run.name" in ended.describe()
+    assert " next " not in ended.describe(), "the same command would take the run over again"
     assert "Traceback" not in ended.describe()
     assert digests(run) == before
     assert read_status(run)["state"] == "finished"

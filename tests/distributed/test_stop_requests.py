@@ -173,6 +173,20 @@ def test_a_stop_file_stops_the_run_and_is_removed(image_set: Path, tmp_path: Pat
     assert ended.code == 75, ended.describe()
     check_stopped(tmp_path / "run", 2)
     assert not (tmp_path / "run" / "STOP").exists()
+    assert f"{tmp_path / 'run' / 'STOP'}: this file stopped the run; removed" in ended.logs[0]
+    assert "found at the start" not in ended.logs[0]
+
+
+def test_a_stop_file_of_an_earlier_attempt_is_named(image_set: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run" / "STOP"
+    file.parent.mkdir()
+    file.touch()
+    words = run_flags(image_set, tmp_path, "--train.max_steps", 3)
+    ended = train(*words, check=False)
+    assert ended.code == 75, ended.describe()
+    assert f"{file}: found at the start; the run stops at once, run it again to continue" in ended.logs[0]
+    assert f"{file}: this file stopped the run; removed" in ended.logs[0]
+    assert "STOP" not in train(*words).logs[0]
 
 
 def test_a_stop_interrupts_an_evaluation(image_set: Path, tmp_path: Path) -> None:

@@ -214,6 +214,14 @@ def test_a_stopped_run_names_its_checkpoint(tmp_path: Path) -> None:
         assert (resumes in terminal.summarize(state)) is is_named
 
 
+def test_a_run_that_another_process_continues_has_no_next_command(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints" / "step-00000005").mkdir(parents=True)
+    (run / "checkpoints" / "step-00000005" / "COMMIT.json").touch()
+    (only,) = build(run).summarize("taken over")
+    assert only.startswith("run: taken over at step 0")
+
+
 def test_a_failed_run_has_a_next_command_only_with_a_checkpoint(tmp_path: Path) -> None:
     terminal = build(tmp_path / "run", shown=False)
     assert not any(" next " in line for line in terminal.summarize("failed"))

@@ -1,8 +1,6 @@
 """The run directory: the path of every file in it, its owner, its status and its record."""
 
 import json
-import os
-import socket
 import time
 import uuid
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from vqdist.foundation.errors import ConfigError, OwnershipError
 from vqdist.foundation.json_lines import read_json_lines
 from vqdist.foundation.run_status import STATUS_FILE
 from vqdist.foundation.shown_values import show_type
+from vqdist.runs.run_owner import RunOwner
 
 OWNER_RETRIES_S = (0.1, 0.5, 1.0)
 
@@ -102,27 +101,25 @@ class RunDir:
         path.mkdir(parents=True, exist_ok=True)
         for folder in (path, run_dir.ledgers):
             clear_leftovers(folder)
-        owner = {
-            "token": run_dir.token,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "slurm_job": os.environ.get("SLURM_JOB_ID"),
-            "slurm_restart": os.environ.get("SLURM_RESTART_COUNT"),
-        }
-        write_atomic(run_dir.owner, json.dumps(owner).encode())
+        write_atomic(run_dir.owner, RunOwner.of_this_process(run_dir.token).to_json())
         return run_dir
 
     def check_owner(self) -> None:
         """Raise OwnershipError if a newer process owns the directory, or if owner.json cannot be read."""
-        if self._read_owner_token() != self.token:
-            raise OwnershipError(f"{self.path}: a newer process owns this run; this process stops writing")
+        owner = self._read_owner()
+        if owner.token != self.token:
+            raise OwnershipError(
+                f"{self.path}: a newer process owns this run; this process stops writing: found {owner} in owner.json, "
+                "which continues the run from its last checkpoint. Let it run, or stop it (touch "
+                f"{self.stop_file}) and run this command again; to train a second run, pass another --run.name"
+            )
 
-    def _read_owner_token(self) -> str:
+    def _read_owner(self) -> RunOwner:
         pauses_s = iter(OWNER_RETRIES_S)  # a network file system may fail for a moment
         while True:
             try:
-                return str(json.loads(self.owner.read_text())["token"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                return RunOwner.read(self.owner)
+            except (OSError, ValueError) as error:
                 pause_s = next(pauses_s, None)
                 if pause_s is None or isinstance(error, FileNotFoundError):
                     found = f"{self.owner}: cannot read which process owns this run ({error!r})"

@@ -6,7 +6,7 @@ from contextlib import suppress
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.command import end_process, report
 from vqdist.foundation.errors import OwnershipError, StalledError
-from vqdist.foundation.progress import print_from_any_rank
+from vqdist.foundation.progress import print_from_any_rank, print_message
 from vqdist.foundation.run_status import read_status
 from vqdist.plotting.training_curves import draw_training_curves
 from vqdist.runs.run_dir import RunDir
@@ -51,9 +51,9 @@ class Attempt:
             if not self.ranks.is_main:
                 self._record_for_main(outcome, error)
                 return
-            self._record(outcome, error)
+            is_owner = self._record(outcome, error)
             if self.terminal is not None:
-                self.terminal.close(outcome)
+                self.terminal.close(outcome if is_owner else "taken over")
             if outcome == "finished":
                 log_model(self.tracker, self.run_dir.path, self._task)
             self.tracker.finish(outcome, code)
@@ -90,16 +90,31 @@ class Attempt:
         details = {"ended_early": self.progress.ended_early} | ({"error": error} if error else {})
         self.run_dir.write_status(outcome, self.progress.step, **details)
 
-    def _record(self, outcome: str, error: str | None) -> None:
-        """Write the final status and draw the loss curves, unless a newer attempt owns the directory."""
+    def _record(self, outcome: str, error: str | None) -> bool:
+        """Write the final status and draw the loss curves, unless a newer attempt owns the directory.
+
+        Returns:
+            False if a newer attempt owns it.
+        """
         try:
             self._write_status(outcome, error)
             if outcome in {"stopped", "finished"}:
-                self.run_dir.stop_file.unlink(missing_ok=True)
+                self._remove_stop_file(outcome)
             if outcome == "finished":
                 self._draw_curves()
-        except (OwnershipError, OSError) as error:
-            print_from_any_rank(f"error: {error}")
+        except OwnershipError as lost:
+            if error is None:  # otherwise the caller reports it, or another reason
+                print_from_any_rank(f"error: {lost}")
+            return False
+        except OSError as failure:
+            print_from_any_rank(f"error: {failure}")
+        return True
+
+    def _remove_stop_file(self, outcome: str) -> None:
+        file = self.run_dir.stop_file
+        if file.exists():
+            file.unlink(missing_ok=True)
+            print_message(f"{file}: {'this file stopped the run; ' if outcome == 'stopped' else ''}removed")
 
     def _draw_curves(self) -> None:
         """Draw the loss curves; a failure is reported and changes nothing else."""

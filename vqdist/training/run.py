@@ -16,6 +16,7 @@ from vqdist.foundation.progress import print_message
 from vqdist.foundation.run_status import read_status
 from vqdist.runs.resume_checks import is_finished
 from vqdist.runs.run_dir import RunDir
+from vqdist.runs.takeover import describe_takeover
 from vqdist.tracking.tracker import Tracker
 from vqdist.training.attempt import Attempt
 from vqdist.training.build import build_state
@@ -60,9 +61,7 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
     config = agree_on_precision(choose_for_dataset(config, dataset.manifest), ranks)
     if slow := find_slow_precision(config.train.precision, ranks.device):
         print_message(f"notice: {slow}; a run with --train.precision fp32 takes less time here")
-    with reporting_storage_errors(config.run_dir):
-        token = RunDir.claim(config.run_dir).token if ranks.is_main else ""
-    run_dir = RunDir(config.run_dir, ranks.broadcast_object(token))
+    run_dir = _claim_run_dir(config, ranks)
     attempt = Attempt(ranks, run_dir, config.task, TrainingProgress(step=int(read_status(run_dir.path).get("step", 0))))
     outcome, code, reason = "failed", 1, None
     try:
@@ -78,6 +77,22 @@ def run(config: RunConfig, task_type: type[Task], dataset: Dataset | None, stop:
         # A launcher treats the first 75 as a failure and gives the other ranks 30 s: rank 0 must be done by then.
         ranks.barrier()
     return code
+
+
+def _claim_run_dir(config: RunConfig, ranks: Ranks) -> RunDir:
+    """Make rank 0 the owner of the run directory, and report what is there that a user may not expect.
+
+    Must be called by all ranks.
+    """
+    path = config.run_dir
+    if ranks.is_main and (warning := describe_takeover(path)):
+        print_message(warning)
+    with reporting_storage_errors(path):
+        token = RunDir.claim(path).token if ranks.is_main else ""
+    run_dir = RunDir(path, ranks.broadcast_object(token))
+    if ranks.is_main and run_dir.stop_file.exists():
+        print_message(f"{run_dir.stop_file}: found at the start; the run stops at once, run it again to continue")
+    return run_dir
 
 
 @reporting_at_once()

@@ -94,7 +94,7 @@ class TrainingTerminal:
         """Remove the bar and print the summary: outcome, metrics, and the next command.
 
         Args:
-            state: finished, stopped or failed.
+            state: finished, stopped, failed, or taken over by another process, which continues the run.
         """
         self._progress.close(complete=False)
         if self._shown:
@@ -107,7 +107,7 @@ class TrainingTerminal:
         steps = f"{count_noun(done, 'step')} in {format_duration(elapsed_s)}"
         lines = [f"{self._run_dir.name}: {state} at step {self._step:,}, {steps}"]
         written = list_checkpoints(RunDir(self._run_dir).checkpoints)
-        if state != "finished" and written:
+        if state in {"stopped", "failed"} and written:
             lines.append(f"  resumes   from the checkpoint {written[-1]}")
         if self._validate:
             lines.append(f"  validate  {describe_metrics(self._validate)}")
@@ -123,7 +123,7 @@ class TrainingTerminal:
     def propose_commands(self, state: str) -> list[str]:
         """Return the next commands, ready to paste."""
         run, launch = str(self._run_dir), choose_launcher()
-        if state == "failed" and not list_checkpoints(RunDir(self._run_dir).checkpoints):
+        if state == "taken over" or (state == "failed" and not list_checkpoints(RunDir(self._run_dir).checkpoints)):
             return []  # nothing to go on with
         if state != "finished":
             # At its last step a run stops because of train.stop_at_step, and would stop there again.
