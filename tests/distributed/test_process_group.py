@@ -149,6 +149,13 @@ def test_launch_problems(
     assert [str(found).startswith(problem) for found in problems] == [True] * bool(problem)
 
 
+def test_ranks_without_gpus_are_pointed_to_the_launch_file_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (problem,) = launch_problems("auto", TWO_RANKS)
+    assert "launch/accelerate/cpu_ranks.yaml" in problem.expected
+    assert (Path(__file__).parents[2] / "launch/accelerate/cpu_ranks.yaml").is_file()
+
+
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

@@ -141,7 +141,11 @@ def launch_problems(device: str, environ: Mapping[str, str] = os.environ) -> lis
         return [Problem("RANK", environ["RANK"], f"a number below WORLD_SIZE, which is {world_size}")]
     if not wants_cpu(device, environ) and not torch.cuda.is_available() and not driver_problems(device):
         found = f"{world_size}, but Accelerate would detect 1 process: this machine has no GPU"
-        return [Problem("WORLD_SIZE", found, "ACCELERATE_USE_CPU=true in the environment, or --run.device cpu")]
+        expected = (
+            "CPU ranks: `accelerate launch --config_file launch/accelerate/cpu_ranks.yaml`, or another launcher with "
+            "ACCELERATE_USE_CPU=true in the environment or with --run.device cpu"
+        )
+        return [Problem("WORLD_SIZE", found, expected)]
     if not _resolves(environ["MASTER_ADDR"]):
         found = f"{environ['MASTER_ADDR']!r}, which cannot be resolved"
         return [Problem("MASTER_ADDR", found, "a host name or IP address")]
