@@ -13,12 +13,18 @@ ages=$runs/demo-ages
 
 run() { # MODULE [FLAGS]: a signal reaches the module, which ends with a checkpoint
   python -m "$@" &
-  local child=$! code=0
-  trap 'kill -TERM "$child" 2>/dev/null' TERM INT
-  wait "$child" || code=$?
-  while kill -0 "$child" 2>/dev/null; do wait "$child" || code=$?; done
+  local child=$! code=0 interrupted=1 ended
+  trap 'interrupted=1; kill -TERM "$child" 2>/dev/null || true' TERM INT
+  while ((interrupted)); do # a signal ends wait with a code of its own; the next wait returns that of the module
+    interrupted=0 code=0
+    wait "$child" || code=$?
+  done
   trap - TERM INT
-  ((code == 0)) || { echo "demo.sh: $1 ended with exit code $code; run demo.sh again: it skips finished steps" >&2; exit "$code"; }
+  ((code)) || return 0
+  ended="ended with exit code $code"
+  ((code != 75)) || ended="stopped with a checkpoint (exit code 75)"
+  echo "demo.sh: $1 $ended; run demo.sh again: it skips finished steps and continues" >&2
+  exit "$code"
 }
 
 [[ -e $data/dataset.json ]] || run vqdist.shard demo "$data" --image-size 80 --num-subjects 480 --num-slices 6

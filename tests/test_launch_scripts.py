@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -373,10 +374,15 @@ def test_a_job_is_shown_without_submitting_it(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "sbatch '--comment=a b' slurm/train.sbatch --config vqvae_debug\n")
 
 
-def test_the_demo_passes_a_signal_on_and_says_how_to_continue(tmp_path: Path) -> None:
-    """The package is replaced by a module that waits for SIGTERM and ends as a stopped run does."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_demo_passes_a_signal_on_and_says_how_to_continue(tmp_path: Path, number: int) -> None:
+    """The package is replaced by a module that waits for SIGTERM and ends as a stopped run does.
+
+    It ends before the script waits for it again: the exit code is that of the module, not that of the signal.
+    """
     shutil.copytree(ROOT / "launch", tmp_path / "launch")
-    (tmp_path / "launch" / "environment.sh").write_text(f'set -euo pipefail; cd "{tmp_path}"\n')
+    wait_in_kill = 'kill() { builtin kill "$@" || return; while builtin kill -0 "$child"; do sleep 0.1; done; }'
+    (tmp_path / "launch" / "environment.sh").write_text(f'set -euo pipefail; cd "{tmp_path}"\n{wait_in_kill}\n')
     (tmp_path / "runs" / "demo-data").mkdir(parents=True)
     (tmp_path / "runs" / "demo-data" / "dataset.json").write_text('{"attributes": {}}')
     package = tmp_path / "package" / "vqdist"
@@ -394,7 +400,7 @@ def test_the_demo_passes_a_signal_on_and_says_how_to_continue(tmp_path: Path) ->
         ["bash", tmp_path / "launch" / "demo.sh"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     wait_for((tmp_path / "started").exists)
-    demo.terminate()
+    demo.send_signal(number)
     _, stderr = demo.communicate(timeout=120)
     assert demo.returncode == 75
-    assert "demo.sh: vqdist.train ended with exit code 75; run demo.sh again: it skips finished steps" in stderr
+    assert "demo.sh: vqdist.train stopped with a checkpoint (exit code 75); run demo.sh again: it skips" in stderr
