@@ -12,6 +12,7 @@ from vqdist.foundation.progress import count_noun
 from vqdist.inference.reconstruction import PAIRS_FOLDER
 from vqdist.metrics.confidence_intervals import FEW_SUBJECTS, MIN_SUBJECTS
 
+MEANING = "meaning of the figures: launch/README.md#metrics"
 NO_FIGURE = (
     "none: too few subjects or slices, or nothing to measure, such as no brain. A feature distance needs 2 subjects in "
     f"each set; coverage and density need {NEIGHBOURS} slices of other subjects for each slice of the split"
@@ -19,7 +20,8 @@ NO_FIGURE = (
 
 
 def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> str:
-    """Return a table of the metrics, name, mean and 95 % interval, of the samples, and the paths of the figures.
+    """Return a table of the metrics, name, mean and 95 % interval, of the samples, where they are
+    explained, and the paths of the figures.
 
     Args:
         report: of a split, whose metrics have an interval, or of pictures, whose metrics are means.
@@ -44,6 +46,7 @@ def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> 
         lines += describe_realism(report["realism"], report["split"])
     if any(line.startswith("  ") and re.search(r"(?<!\S)none\b", line) for line in lines):
         lines.append(NO_FIGURE)
+    lines.append(MEANING)
     if "volume" in report:
         lines.append(f"look at {report['volume']}, and at some slices in {report['overview']}")
     elif "overview" in report:
