@@ -9,8 +9,9 @@ from vqdist.config.model_config import VQVAEConfig
 from vqdist.config.schema import run_config_type
 from vqdist.diagnosis import cluster_job
 from vqdist.diagnosis.cluster_job import check_rendezvous, check_slurm, check_tracking, parse_time_limit
+from vqdist.tracking.tracker import propose_sync
 
-CONFIG = run_config_type("vqvae", VQVAEConfig)()
+CONFIG = run_config_type("vqvae", VQVAEConfig).model_validate({"run": {"name": "mine"}})
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,13 @@ def test_job_whose_controller_does_not_answer(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("has_key", "reason", "state", "found"),
     [
-        (False, "", "ok", "offline, because there is no API key; with `wandb login` runs are online"),
-        (True, "refused", "note", "http://server does not answer (refused): offline"),
+        (
+            False,
+            "",
+            "ok",
+            "offline: no API key for http://server (`wandb login` stores one)",
+        ),
+        (True, "refused", "note", "offline: no answer from http://server (refused)"),
         (True, "", "ok", "online, http://server answers"),
     ],
 )
@@ -81,7 +87,8 @@ def test_tracking(monkeypatch: pytest.MonkeyPatch, has_key: bool, reason: str, s
     monkeypatch.setattr(cluster_job, "has_key", lambda url, environ: has_key)
     monkeypatch.setattr(cluster_job, "probe_server", lambda url, limit_s: reason)
     check = check_tracking("online", CONFIG, {})
-    assert (check.state, check.found) == (state, found)
+    later = f"; `{propose_sync(CONFIG.run_dir)}` sends the run later"
+    assert (check.state, check.found) == (state, found + later * found.startswith("offline"))
 
 
 def test_tracking_that_needs_no_server() -> None:

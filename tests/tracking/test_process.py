@@ -344,6 +344,7 @@ def test_offline_if_the_server_cannot_be_used(
     tracker.finish("finished", 0)
     assert tracker._process.returncode == 0
     (notice,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert notice.startswith("W&B: offline: "), "as doctor words it"
     assert ("run" if key else "`wandb login`") in notice
     assert f"wandb_sync.sh {tmp_path}/demo" in notice
     (file,) = tmp_path.glob("demo/wandb/offline-run-*/*.wandb")

@@ -12,6 +12,7 @@ from vqdist.config.tracking_mode import resolve_mode
 from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.diagnosis.wandb_server import ANSWER_LIMIT_S, find_server_url, has_key, probe_server
 from vqdist.foundation.errors import ConfigError
+from vqdist.tracking.tracker import describe_offline
 
 
 def check_rendezvous(environ: Mapping[str, str] = os.environ) -> Check:
@@ -98,12 +99,13 @@ def check_tracking(flag: str | None, config: RunConfig, environ: Mapping[str, st
         return Check(name, "ok", f"{mode}, as configured")
     url = find_server_url()
     if not has_key(url, environ):
-        return Check(name, "ok", "offline, because there is no API key; with `wandb login` runs are online")
+        missing = f"no API key for {url} (`wandb login` stores one)"
+        return Check(name, "ok", describe_offline(missing, config.run_dir))
     if reason := probe_server(url, ANSWER_LIMIT_S):
         return Check(
             name,
             "note",
-            f"{url} does not answer ({reason}): offline",
+            describe_offline(f"no answer from {url} ({reason})", config.run_dir),
             "set HTTPS_PROXY, or pass --tracking.mode offline",
         )
     return Check(name, "ok", f"online, {url} answers")

@@ -18,7 +18,7 @@ from vqdist.runs.metrics_file import read_metrics
 from vqdist.runs.run_dir import RunDir
 from vqdist.tracking.metric_rows import BEST, GLOBAL_STEP, find_best, join_reports, to_event
 from vqdist.tracking.state import TrackingState
-from vqdist.tracking.tracker import propose_sync
+from vqdist.tracking.tracker import describe_offline
 
 POLL_S = 0.5
 ORPHAN_LIMIT_S = 30.0
@@ -234,7 +234,7 @@ def main(run_path: Path, events_path: Path, training_pid: int) -> int:
         except Exception as error:  # noqa: BLE001
             if run is None and mode == "online":
                 mode, reason = "offline", str(error).partition("\n")[0].rstrip(".")
-                notify(f"{reason}; tracked offline, `{propose_sync(run_path)}` sends it later")
+                notify(describe_offline(reason, run_path))
             with suppress(Exception):
                 traceback.print_exc()
                 import wandb

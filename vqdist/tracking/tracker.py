@@ -188,6 +188,11 @@ def make_folder(folder: Path, environ: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def describe_offline(reason: str, run_dir: Path) -> str:
+    """Return that a run is not online in W&B, why, and the command that sends it later."""
+    return f"offline: {reason}; `{propose_sync(run_dir)}` sends the run later"
+
+
 def propose_sync(run_dir: Path) -> str:
     """Return the command that sends the rest of a run: the script of the repository, or W&B's own if there is none."""
     run = shlex.quote(str(run_dir))
