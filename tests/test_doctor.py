@@ -16,7 +16,9 @@ from vqdist.config.loading import load_config
 from vqdist.config.schema import dump_yaml
 from vqdist.diagnosis import trial
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.errors import DamagedDataError
 from vqdist.runs.run_dir import RunDir
+from vqdist.training.resolve import resolve_config
 
 SMALL = {"hidden": 8, "residual_hidden": 4, "downsample": 4, "code_dim": 4, "num_codes": 16}
 
@@ -251,11 +253,14 @@ def test_a_finished_run_does_not_need_its_data(
     settings, _ = load_config(config, [("data.path", str(tmp_path / "gone"))])
     assert settings is not None
     run = RunDir.claim(settings.run_dir)
-    run.write_config(dump_yaml(settings))
+    run.write_config(dump_yaml(resolve_config(settings, "disabled")))
     run.write_status("finished", settings.train.max_steps)
     code, _, table = run_doctor(capsys, *words)
     assert code == 0
     assert "finished, nothing left to do" in table
+    code, _, table = run_doctor(capsys, *words[:-1])
+    assert code == 0
+    assert "no steps were run: the run is finished" in table
     assert run_doctor(capsys, *words, "--train.max_steps", settings.train.max_steps + 1)[0] == 2
 
 
@@ -290,3 +295,55 @@ def test_a_finished_run_with_other_data_is_not_ready(
     (bad,) = found_problems(report)
     assert bad["found"] == f"data.path: {run.path} was trained on {settings.data.path}; you gave {other}"
     assert bad["fix"] == "choose another --run.name"
+
+
+def test_a_wrong_key_does_not_hide_what_else_is_wrong(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "two")
+    words = ("--config", config, "--optim.lr", -1, "--data.path", tmp_path / "gone")
+    code, report, _ = run_doctor(capsys, *words)
+    assert code == 2
+    assert [check["found"].split()[0] for check in found_problems(report)] == [
+        *("optim.lr:", "LOCAL_WORLD_SIZE:", "ACCELERATE_USE_FSDP:", "data.path:")
+    ]
+
+
+def test_damaged_samples_are_results_of_a_check(
+    config: Path,
+    image_set: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial, "READ_S", 2.0)  # enough for several samples on a busy machine
+    copy = shutil.copytree(image_set, tmp_path / "copy")
+    for shard in copy.glob("train/*.tar"):
+        data = bytearray(shard.read_bytes())
+        at = data.index(b"IDAT") + 8
+        data[at] ^= 255
+        shard.write_bytes(data)
+    code, report, table = run_doctor(capsys, "--config", config, "--data.path", copy)
+    assert code == 2
+    bad = found_problems(report)
+    assert {check["name"] for check in bad} == {"reading"}
+    assert len(bad) > 1, "the first one does not hide the others"
+    assert all("train/shard-" in check["found"] for check in bad[:5])
+    assert "no steps were run: the dataset is damaged" in table
+    # A run with data.on_error skip leaves the samples out.
+    code, report, _ = run_doctor(capsys, "--config", config, "--data.path", copy, "--data.on_error", "skip")
+    assert (code, found_problems(report)) == (0, [])
+
+
+def test_damage_that_only_the_trial_meets(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(*_: object) -> None:
+        raise DamagedDataError.of("train/a.tar, sample b", "another CRC-32", "the sample of the manifest")
+
+    monkeypatch.setattr(trial, "run_trial", meet)
+    code, report, table = run_doctor(capsys, "--config", config)
+    assert code == 2
+    assert found_problems(report)[0]["found"] == "train/a.tar, sample b: another CRC-32"
+    assert table.splitlines()[-1].startswith("not ready: 1 to fix")

@@ -17,9 +17,10 @@ from vqdist.config.schema import RunConfig
 from vqdist.diagnosis.all_checks import run_all_checks, run_preflight_checks
 from vqdist.diagnosis.check import Check, checks_from_problems, is_ready, print_as_they_end, summarize_checks, to_json
 from vqdist.foundation.command import emit, run_command
-from vqdist.foundation.errors import ConfigError
+from vqdist.foundation.errors import ConfigError, Problem
 from vqdist.foundation.launcher_environment import number_problems, read_rank
 from vqdist.foundation.progress import print_message
+from vqdist.runs.early_checks import find_early_problems
 
 READY, NOT_READY = 0, 2
 
@@ -30,12 +31,23 @@ def main(argv: Sequence[str]) -> int:
     if parsed.options is None:
         raise ConfigError(parsed.problems)
     config, problems = load_config(parsed.options.config, parsed.keys)
-    wrong = checks_from_problems("configuration", parsed.problems + problems + number_problems())
-    if config is None or wrong:
-        return finish(print_as_they_end(wrong), config)
+    if wrong := parsed.problems + problems + number_problems():
+        return finish(print_as_they_end(check_wrong_configuration(config, wrong)), config)
+    assert config is not None, "without problems there is a configuration"
     tracking_flag = dict(parsed.keys).get("tracking.mode")
     rest = run_preflight_checks(config) if parsed.options.preflight else run_all_checks(config, tracking_flag)
     return finish(print_as_they_end(chain([Check("configuration", "ok", "valid")], rest)), config)
+
+
+def check_wrong_configuration(config: RunConfig | None, problems: Sequence[Problem]) -> list[Check]:
+    """Return the problems of a configuration, and what else a run with the rest of it would meet, as train reports it.
+
+    Args:
+        config: with defaults in place of wrong values; None if it cannot be used at all.
+    """
+    others = [] if config is None else find_early_problems(config, problems)
+    new = [problem for problem in others if problem not in problems]
+    return checks_from_problems("configuration", problems) + checks_from_problems("start", new)
 
 
 def finish(checks: list[Check], config: RunConfig | None) -> int:

@@ -64,7 +64,8 @@ def test_trial_trains_without_writing(image_set: Path, tmp_path: Path, monkeypat
     optim = {"decay_steps": 100}
     config = configure(data=data, run=run, optim=optim, train={"precision": "fp32"})
     manifest = load_manifest(image_set)
-    assert check_reading(str(image_set), manifest, ALONE).figures["read_samples_per_s"] > 0
+    (reading,) = check_reading(config, str(image_set), manifest, ALONE)
+    assert reading.figures["read_samples_per_s"] > 0
     found = run_trial(config, str(image_set), manifest, ALONE)
     assert found.steps_per_s > 0
     assert found.gpu_memory_gib is None

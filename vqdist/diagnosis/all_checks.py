@@ -5,7 +5,7 @@ The functions yield each check as it ends, so that the command can print it.
 
 import socket
 import time
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from vqdist.diagnosis.check import Check, checks_from_problems, is_ready, merge_
 from vqdist.diagnosis.cluster_job import check_rendezvous, check_slurm, check_tracking
 from vqdist.diagnosis.machine import check_machine
 from vqdist.diagnosis.storage import check_dataset, check_file_system, check_space
-from vqdist.foundation.errors import StalledError
+from vqdist.foundation.errors import DataError, StalledError
 from vqdist.foundation.launcher_environment import launcher_setting_problems, read_rank, read_world_size
 from vqdist.foundation.progress import count_noun, print_message
 from vqdist.runs.dataset_checks import dataset_kind_problems, rank_count_problems, sample_count_problems
@@ -151,16 +151,36 @@ def _check_trial(config: RunConfig, checks: list[Check], manifest: Manifest | No
     from vqdist.diagnosis.trial import READ_S, TRAIN_S, TRAIN_STEPS, check_reading, estimate_duration, run_trial
     from vqdist.training.dataset_choices import choose_for_dataset
 
-    path = config.data.path
-    if path is None or manifest is None or not is_ready(checks):
-        yield Check("estimate", "note", "no steps were run: there is no local dataset, or a check above failed")
+    path, obstacle = config.data.path, _find_trial_obstacle(config, checks, manifest)
+    if path is None or manifest is None or obstacle is not None:
+        yield Check("estimate", "note", f"no steps were run: {obstacle}")
         return
     print_message(f"reading samples for {READ_S:.0f} s ...")
-    reading = check_reading(path, manifest, ranks)
-    yield reading
+    reading = check_reading(config, path, manifest, ranks)
+    yield from reading
+    if not is_ready(reading):
+        yield Check("estimate", "note", "no steps were run: the dataset is damaged")
+        return
     print_message(f"training {count_noun(TRAIN_STEPS, 'step')}, or for {TRAIN_S:.0f} s, without writing anything ...")
-    trial = run_trial(choose_for_dataset(config, manifest), path, manifest, ranks)
+    try:
+        trial = run_trial(choose_for_dataset(config, manifest), path, manifest, ranks)
+    except DataError as error:
+        if ranks.world_size > 1:
+            raise  # the other ranks wait in a step for this one, until its process ends
+        yield from checks_from_problems("training", error.problems)
+        return
     space = check_space(config.run_dir, trial.checkpoint_bytes, config.checkpoint.keep)
     yield replace(space, name="checkpoints")
     limit_s = next((check.figures.get("time_limit_s") for check in checks if check.name == "Slurm"), None)
-    yield estimate_duration(config, trial, reading.figures["read_samples_per_s"], limit_s)
+    yield estimate_duration(config, trial, reading[-1].figures["read_samples_per_s"], limit_s)
+
+
+def _find_trial_obstacle(config: RunConfig, checks: Sequence[Check], manifest: Manifest | None) -> str | None:
+    """Return why the run cannot be tried out, None if it can."""
+    if not is_ready(checks):
+        return "a check above failed"
+    if is_finished(config):
+        return "the run is finished"
+    if config.data.path is None:
+        return "the demo dataset is written when the run first starts"
+    return "the dataset is remote, or has no index yet" if manifest is None else None

@@ -3,7 +3,8 @@
 import math
 import time
 import uuid
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from vqdist.config.schema import RunConfig
 from vqdist.data.loading.pipeline import SampleDecoder
 from vqdist.data.shards.manifest import Manifest
 from vqdist.data.shards.reader import ShardReader
-from vqdist.diagnosis.check import Check
+from vqdist.diagnosis.check import Check, checks_from_problems
 from vqdist.distributed.process_group import Ranks
+from vqdist.foundation.errors import DataError, Problem, limit_problems
 from vqdist.foundation.progress import ProgressBar, count_noun, format_duration
 from vqdist.training.build import build_state
 from vqdist.training.data_pipeline import build_pipeline
@@ -39,22 +41,39 @@ class Trial:
     gpu_memory_gib: float | None = None
 
 
-def check_reading(path: str, manifest: Manifest, ranks: Ranks) -> Check:
-    """Measure how fast all ranks read and decode samples at the same time. Must be called by all ranks."""
-    rates = ranks.gather_objects(measure_reading(path, manifest, ranks.rank))
+def check_reading(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) -> list[Check]:
+    """Measure how fast all ranks read and decode samples at the same time. Must be called by all ranks.
+
+    Returns:
+        The rate; before it, each damage that was found. With data.on_error skip, a run leaves damaged samples out.
+    """
+    measured = ranks.gather_objects(measure_reading(path, manifest, ranks.rank))
+    rates = [rate for rate, _ in measured]
+    damages = list(dict.fromkeys(problem for _, problems in measured for problem in problems))
     found = f"{sum(rates):,.0f} samples/s read and decoded by one process per rank, slowest rank {min(rates):,.0f}"
-    return Check("reading", "ok", found, figures={"read_samples_per_s": sum(rates)})
+    checks = checks_from_problems("reading", limit_problems(damages, path))
+    if config.data.on_error == "skip":
+        checks = [replace(check, state="note") for check in checks]
+    return [*checks, Check("reading", "ok", found, figures={"read_samples_per_s": sum(rates)})]
 
 
-def measure_reading(path: str, manifest: Manifest, rank: int) -> float:
-    """Return the samples of train that this rank reads and decodes per second, in random order (the worst case)."""
+def measure_reading(path: str, manifest: Manifest, rank: int) -> tuple[float, list[Problem]]:
+    """Read and decode samples of train on this rank for READ_S, in random order (the worst case).
+
+    Returns:
+        The samples per second, and the problems of those that are damaged.
+    """
     reader, decode = ShardReader(path, manifest, "train"), SampleDecoder(manifest)
     order = np.random.default_rng(rank).permutation(len(reader))
+    problems: dict[Problem, None] = {}
     count, start_s = 0, time.perf_counter()
     while (elapsed_s := time.perf_counter() - start_s) < READ_S:
-        decode(reader.read(int(order[count % len(order)])))
+        try:
+            decode(reader.read(int(order[count % len(order)])))
+        except DataError as error:
+            problems |= dict.fromkeys(error.problems)
         count += 1
-    return count / elapsed_s
+    return count / elapsed_s, list(problems)
 
 
 def run_trial(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) -> Trial:
@@ -62,18 +81,17 @@ def run_trial(config: RunConfig, path: str, manifest: Manifest, ranks: Ranks) ->
     state = build_state(config, TASKS[config.task](config, manifest, Path(path), ranks.device), ranks)
     state.task.model.train()
     pipeline = build_pipeline(config, path, manifest, ranks, ranks.broadcast_object(uuid.uuid4().hex))
-    steps = pipeline.train_steps(0)
-    train_step(state, next(steps), RankRequests())  # warm-up
-    count, stop, start_s = 0, False, time.perf_counter()
-    with ProgressBar(TRAIN_STEPS, unit="steps", label="trial") as shown:
+    with closing(pipeline), ProgressBar(TRAIN_STEPS, unit="steps", label="trial") as shown:
+        steps = pipeline.train_steps(0)
+        train_step(state, next(steps), RankRequests())  # warm-up
+        count, stop, start_s = 0, False, time.perf_counter()
         while count < TRAIN_STEPS and not stop:
             # The step reduces the stop request, so that all ranks end the trial at the same step.
             is_late = ranks.is_main and time.perf_counter() - start_s > TRAIN_S
             stop = train_step(state, next(steps), RankRequests(stop=is_late)).requests.stop
             count += 1
             shown.advance()
-    steps_per_s = count / (time.perf_counter() - start_s)
-    pipeline.close()
+        steps_per_s = count / (time.perf_counter() - start_s)
     checkpoint_bytes = sum(tensor.nbytes for group in capture(state)[0].values() for tensor in group.values())
     is_gpu = ranks.device.type == "cuda"
     gpu_memory_gib = torch.cuda.max_memory_allocated(ranks.device) / 2**30 if is_gpu else None
