@@ -78,4 +78,6 @@ class ScoreOptions(SliceOptions):
     restore_percentile: Real = key(
         80.0, "codes that cost more bits than this percentile of the healthy codes are redrawn", unit="%", gt=0, lt=100
     )
-    false_positive_rate: Real = key(0.05, "share of the healthy slices that are flagged", gt=0, lt=1)
+    false_positive_rate: Real = key(
+        0.05, "slices with a p_value of at most this are flagged: about this share of healthy slices", gt=0, lt=1
+    )

@@ -209,7 +209,7 @@ def score_slice(
     excess = compute_excess(parts.signals, parts.brain, usual, scorer.method)
     score = compute_score(excess, parts.brain, scorer.method)
     p_value = None if calibration is None else calibration.p_value(score)
-    flagged = None if calibration is None else score > calibration.threshold
+    flagged = None if calibration is None else calibration.flags(score)
     return ScoredSlice(info, number, shape, parts, excess, score, p_value, flagged)
 
 
@@ -240,7 +240,8 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     if "slice" in models.prior.spec.names and "slice" not in given:
         report_volume_numbers(slices.source, options.prior)
     if options.healthy is not None and healthy is not None:
-        report_healthy(healthy.source, *split_healthy(options.healthy), options.prior)
+        rate = options.false_positive_rate
+        report_healthy(healthy.source, *split_healthy(options.healthy), options.prior, false_positive_rate=rate)
     method = ScoringMethod(
         restorations=options.restorations,
         restore_percentile=options.restore_percentile,
