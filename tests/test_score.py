@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
-from support.lesions import draw_brain, plant_lesion
+from support import ALONE, run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support.lesions import draw_brain, draw_disc, plant_lesion
 from support.volumes import save_oriented
 
-from vqdist import load_model, score
+from vqdist import complete, load_model, score
+from vqdist.config.command_options import SampleOptions
 from vqdist.foundation.command import run_command
+from vqdist.inference.sampling import sample
 
 KINDS = ("dark", "bright")
 
@@ -148,6 +150,36 @@ def test_a_picture_of_another_size(folder: Path, tmp_path: Path, capsys: pytest.
     run_score(folder, tmp_path / "out", capsys, pictures=tmp_path / "wide.png", condition="slice=9")
     assert read(tmp_path / "out" / "maps" / "wide.png").shape == (70, 90)
     assert read(tmp_path / "out" / "restored" / "wide.png").shape == (70, 90)
+
+
+def test_samples_are_scored_and_completed_as_they_were_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampled, mask = tmp_path / "samples", tmp_path / "mask.png"
+    sample(SampleOptions(prior=folder / "prior", out=sampled, num=2, slice=10), ALONE)
+    run_score(folder, tmp_path / "scores", capsys, pictures=sampled, healthy=sampled)
+    lines = read_lines(tmp_path / "scores")
+    assert [(line["key"], line["slice"]) for line in lines] == [("sample-00000", 10), ("sample-00001", 10)]
+    Image.fromarray(draw_disc(32, (16, 16), 4)).save(mask)
+    given = {"prior": folder / "prior", "pictures": sampled, "mask": mask, "out": tmp_path / "out", "num": 1}
+    assert run_command(complete.main, words(given | {"device": "cpu"})) == 0
+    described = json.loads((tmp_path / "out" / "completions.json").read_text())["slices"]
+    assert [(found["key"], found["slice"]) for found in described] == [("sample-00000", 10), ("sample-00001", 10)]
+    run_score(folder, tmp_path / "scores", capsys, pictures=tmp_path / "out", overwrite="true")
+    assert [(line["key"], line["slice"]) for line in read_lines(tmp_path / "scores")] == [
+        ("sample-00000-0", 10),
+        ("sample-00001-0", 10),
+    ]
+
+
+@pytest.mark.parametrize("option", ["prior", "pictures", "data", "healthy", "masks"])
+def test_the_option_of_an_unusable_path_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    given = {"prior": folder / "prior", "out": tmp_path / "out", "device": "cpu", option: tmp_path / "nothing"}
+    given |= {} if option == "data" else {"pictures": given.get("pictures", folder / "pictures")}
+    assert run_command(score.main, words(given)) == 2
+    assert f"error: --{option} {tmp_path / 'nothing'}: found n" in capsys.readouterr().err
 
 
 def test_too_few_healthy_slices_flag_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
