@@ -257,3 +257,13 @@ def test_a_volume_is_refused(folder: Path, tmp_path: Path, capsys: pytest.Captur
     volume = save_oriented(tmp_path / "scan.nii.gz", "RAS")
     assert run_command(complete.main, words(given | {"pictures": volume})) == 2
     assert "found NIfTI volumes; expected pictures; for volumes, run `vqdist shard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["prior", "pictures", "mask"])
+def test_the_option_of_an_unusable_path_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    given = {"prior": folder / "prior", "pictures": folder / "pictures", "mask": folder / "masks"}
+    given |= {"out": tmp_path / "out", "device": "cpu", option: tmp_path / "nothing"}
+    assert run_command(complete.main, words(given)) == 2
+    assert f"error: --{option} {tmp_path / 'nothing'}: found n" in capsys.readouterr().err

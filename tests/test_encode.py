@@ -30,8 +30,22 @@ def test_command_prints_the_dataset_that_it_wrote(
     out = tmp_path / "codes"
     words = ["--run", folder / "run", "--data", folder / "images", "--out", out, "--device", "cpu"]
     assert run_command(encode.main, [str(word) for word in words]) == 0
-    assert json.loads(capsys.readouterr().out) == {"out": str(out), "samples": 24}
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"out": str(out), "samples": 24}
+    next_line = f"next      vqdist train --config pixelcnn_oasis --data.path {out} --run.name codes-prior"
+    assert written.err.splitlines()[-2:] == [f"wrote 24 code maps to {out}", next_line]
     assert read_tree(out) == read_tree(folder / "codes")
+
+
+@pytest.mark.parametrize("option", ["run", "data", "out"])
+def test_the_option_of_an_unusable_path_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    given = {"run": folder / "run", "data": folder / "images", "out": tmp_path / "codes"}
+    given[option] = folder / "codes" if option == "out" else tmp_path / "nothing"
+    words = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
+    assert run_command(encode.main, words) == 2
+    assert f"error: --{option} {given[option]}: found " in capsys.readouterr().err
 
 
 @pytest.mark.ranks

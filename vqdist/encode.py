@@ -19,13 +19,14 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(parsed.problems)
 
     from vqdist.distributed.process_group import process_group
-    from vqdist.inference.encoding import prepare_encoding
+    from vqdist.inference.encoding import prepare_encoding, propose_training
 
     with process_group(options.device) as ranks:
         (job,) = collect(lambda: prepare_encoding(options, ranks), problems=parsed.problems)
         samples = job.run(ranks)
         if ranks.is_main:
             print_message(f"wrote {count_noun(samples, 'code map')} to {options.out}")
+            print_message(f"next      {propose_training(job)}")
             emit({"out": str(options.out), "samples": samples})
 
 

@@ -16,8 +16,8 @@ Measure how likely slices are under a PixelCNN, map where they are unusual, and 
 
 OUT/scores.jsonl has a line for each slice: bits (-log2 of the probability of its codes) and score (mean over the most
 unusual part of the brain; higher is more unusual). With --healthy, p_value is the share of slices with at least that
-score among the healthy ones and the slice itself, and flagged is true above the limit of --false-positive-rate; without
-it both are null.
+score among the healthy ones and the slice itself, and flagged is true where it is at most --false-positive-rate, which
+takes 19 healthy slices for 0.05; without --healthy both are null.
 
 Example:
   vqdist score --prior runs/mine-prior --data data/mine --healthy data/mine:validate --out scores"""
@@ -51,6 +51,8 @@ def describe_scores(report: Mapping[str, Any]) -> str:
     slices, file = count_noun(report["samples"], "slice"), Path(report["out"]) / "scores.jsonl"
     if "flagged" not in report:
         return f"{file} has bits and score of {slices}; --healthy DIR adds p-values and flags"
+    if report["threshold"] is None:
+        return f"none of {slices} flagged: too few healthy slices; {file} has all scores"
     return f"{report['flagged']:,} of {slices} flagged (score above {report['threshold']:.3g}); {file} has all scores"
 
 

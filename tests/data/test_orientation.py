@@ -1,5 +1,6 @@
 """Only brain slices are mirrored unless asked, by the layout that dataset.json names."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,5 +29,6 @@ def test_images_of_unknown_origin_are_not_mirrored(source: dict[str, Any]) -> No
     for kind in ("images", "codes"):
         manifest = build_manifest(kind, source)
         assert find_layout(manifest) is None
-        assert not shows_pictures(manifest)
+        assert shows_pictures(manifest)
+        assert not shows_pictures(replace(manifest, num_slices=3))  # slices of some organ: perhaps brains
         assert choose_mirror(manifest) == "none"

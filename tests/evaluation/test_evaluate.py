@@ -1,6 +1,8 @@
 """The whole report from Python: metrics, more models, comparison of samples, figures."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,37 @@ def test_figures_name_the_split(images: Path, vqvae: Path, tmp_path: Path, monke
     assert "3 samples beside 3 real validate slices" in texts
     assert any(text.startswith("Samples that are most similar to a training slice") for text in texts)
     assert "3 samples beside real slices of train and validate" in describe_report(report)
+
+
+def test_pictures_are_not_judged_as_brains(
+    images: Path, vqvae: Path, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    for module in (charts, vqvae_charts):
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: texts.extend(list_texts(figure)) or path)
+    pictures = tmp_path / "images"
+    shutil.copytree(images, pictures)
+    manifest = json.loads((pictures / "dataset.json").read_text())
+    (pictures / "dataset.json").write_text(json.dumps(manifest | {"source": {"layout": "imagefolder"}}))
+    other = save_vqvae(tmp_path / "other", num_codes=32)
+    given = {"samples": samples, "figures": tmp_path / "figures", "beside": [other]}
+    report = evaluate(EvaluateOptions(run=vqvae, data=pictures, **given), ALONE)
+    assert not [name for name in report["metrics"] if "brain" in name]
+    assert set(report["realism"]["slice_figures"]) == {"meanings", "foreground_area", "fine_detail_db"}
+    assert "anatomy_by_slice" not in report["realism"]
+    table = describe_report(report)
+    assert " foreground area " in table
+    assert not re.search("brain|fluid|left-right|people|person", "\n".join([table, *texts]), re.IGNORECASE)
+
+
+def test_pictures_for_a_model_of_pictures_have_no_metrics_of_brains(
+    images: Path, vqvae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (32, 32), 99).save(tmp_path / "a.png")
+    options = EvaluateOptions(run=vqvae, pictures=tmp_path / "a.png", figures=tmp_path / "figures")
+    assert "ssim_brain" in evaluate(options, ALONE)["metrics"]
+    monkeypatch.setattr("vqdist.evaluation.evaluate.is_of_pictures", lambda run: run == vqvae)
+    assert set(evaluate(options, ALONE)["metrics"]) == {"ssim", "psnr", "mse"}
 
 
 def list_texts(figure: Figure) -> list[str]:

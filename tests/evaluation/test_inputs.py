@@ -45,7 +45,7 @@ def test_what_cannot_be_read_or_written_is_named(images: Path, vqvae: Path, tmp_
     fails_with("--figures: found", run=vqvae, data=images, figures=file)
     fails_with("--figures: found", "expected a picture", run=vqvae, pictures=nowhere, figures=file)
     everything = dict.fromkeys(("run", "data", "samples", "images"), nowhere)
-    fails_with("--out", "nothing", "folder", "PNGs", "folder", **everything, out=file / "new")
+    fails_with("--out", "--run", "--data", "--images", "--samples", **everything, out=file / "new")
 
 
 def test_runs_beside_are_called_by_name_or_path(images: Path, tmp_path: Path) -> None:
@@ -94,3 +94,15 @@ def test_a_wrong_split_is_the_only_message(images: Path, tmp_path: Path, capsys:
     fails_with("found no split 'val'; expected train or validate or test; did you mean validate?", run=run, split="val")
     fails_with("found no split 'other'; expected train or validate or test", run=run, split="other")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("option", ["run", "data", "images", "samples", "features", "beside", "pictures"])
+def test_the_option_of_an_unusable_path_is_named(images: Path, vqvae: Path, tmp_path: Path, option: str) -> None:
+    missing = tmp_path / "nothing"
+    for name in ("a.png", "b.png"):
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    given: dict[str, object] = {"run": vqvae, "data": images, "samples": tmp_path}
+    if option == "pictures":
+        given = {"run": vqvae, "figures": tmp_path / "figures"}
+    given[option] = [missing] if option == "beside" else missing
+    fails_with(f"--{option} {missing}: found n", **given)

@@ -14,6 +14,7 @@ from vqdist.foundation.errors import (
     StalledError,
     UserError,
     VqdistError,
+    check_option,
     collect,
     find_worker_fault,
     limit_problems,
@@ -89,3 +90,24 @@ def test_collected_errors_are_those_of_the_fewest_ranks(extents: list[Extent], e
         collect(*(partial(fail, extent) for extent in extents), problems=[Problem("d", "e", "f")])
     assert raised.value.extent == expected
     assert [problem.where for problem in raised.value.problems] == ["d", *("a" for _ in extents)]
+
+
+def test_an_option_is_named_in_the_problems_of_its_value() -> None:
+    def fail(*places: str) -> None:
+        error = DamagedDataError([Problem(where, "x", "y") for where in places])
+        error.extent = "all"
+        raise error
+
+    assert check_option("--data", "data/a", lambda: 1) == 1
+    places = ("data/a", "data/a: channels", "data/a, test", "data/a/dataset.json", "data/ab", "--split")
+    with pytest.raises(DamagedDataError) as caught:
+        check_option("--data", "data/a", lambda: fail(*places))
+    assert [problem.where for problem in caught.value.problems] == [
+        "--data data/a",
+        "--data data/a: channels",
+        "--data data/a, test",
+        "--data: data/a/dataset.json",
+        "data/ab",
+        "--split",
+    ]
+    assert caught.value.extent == "all"

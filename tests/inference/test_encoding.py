@@ -1,6 +1,7 @@
 """Encoding from Python: the codes are those of the model, for every view, and nothing is left after an error."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,18 @@ import pytest
 import torch
 from support import ALONE, VOLUMES, save_vqvae, write_codes, write_image_set, write_images
 
-from vqdist import load_model
+from vqdist import load_model, shard
 from vqdist.config.augmentation import Mirror
 from vqdist.config.command_options import EncodeOptions
+from vqdist.config.loading import load_config
 from vqdist.data.previous_slices import find_previous_samples
 from vqdist.data.shards.codecs import decode_codes, decode_png
-from vqdist.data.shards.manifest import load_manifest
+from vqdist.data.shards.manifest import Manifest, load_manifest
 from vqdist.data.shards.reader import ShardReader
 from vqdist.data.sources.slice_affines import centred_affine
+from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError, UserError
-from vqdist.inference.encoding import encode
+from vqdist.inference.encoding import choose_condition, encode, prepare_encoding, propose_training
 from vqdist.models.io import fingerprint
 
 
@@ -179,3 +182,43 @@ def test_slices_of_another_size_than_in_training(
     encode(EncodeOptions(run=other, data=images, out=tmp_path / "codes"), ALONE)
     said = capsys.readouterr().err
     assert f"WARNING: {images} has slices of 32 x 32, {other} was trained on slices of 64 x 64; its codes" in said
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([(0, 3, 2), (None, 4, 1)], "slice"),
+        ([(0, None, 2), (1, 4, 1)], "label"),
+        ([(0, None, 2)], "none"),  # one class
+        ([(0, None, 2), (None, None, 1), (1, None, 1)], "none"),
+        ([], "none"),
+    ],
+)
+def test_the_proposed_condition_is_known_for_all_training_samples(
+    conditions: list[tuple[int | None, int | None, int]], expected: str
+) -> None:
+    manifest = Manifest("codes", (32, 32), 1, {}, conditions=tuple(conditions))
+    assert choose_condition(manifest) == expected
+
+
+def test_the_next_command_names_a_condition_that_the_codes_have(run: Path, images: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    for name, number in (("a/1.png", 0), ("a/2.png", 1), ("b/3.png", 2), ("b/4.png", 3)):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).write_bytes(read_all(images, "train")[number]["png"])
+    words = [str(pictures), str(tmp_path / "images"), "--image-size", "32", "--split", "1", "0", "0"]
+    assert run_command(shard.main, words) == 0
+    options = EncodeOptions(run=run, data=tmp_path / "images", out=tmp_path / "codes of 4")
+    job = prepare_encoding(options, ALONE)
+    job.run(ALONE)
+    command = propose_training(job)
+    assert command.endswith(f"--data.path '{options.out}' --run.name 'codes of 4-prior' --model.condition label")
+    given = shlex.split(command.removeprefix("vqdist train "))
+    config, problems = load_config(
+        given[1], [(flag[2:], text) for flag, text in zip(given[2::2], given[3::2], strict=True)]
+    )
+    assert config is not None, problems
+    assert config.model.condition == "label"
+    default, _ = load_config("pixelcnn_oasis", [])
+    assert default is not None
+    assert default.model.condition == "slice"

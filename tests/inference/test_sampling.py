@@ -128,3 +128,10 @@ def test_a_class_is_given_by_number_or_name(
     _, described = draw(prior, tmp_path / "out", num=2, label=label)
     assert [item["label"] for item in described] == [number, number]
     assert f"label {number}: class {('daisies', 'roses')[number]}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["prior", "vqvae"])
+def test_the_option_of_an_unusable_path_is_named(folder: Path, tmp_path: Path, option: str) -> None:
+    given = {"prior": folder / "prior", "out": tmp_path / "out", option: tmp_path / "nothing"}
+    with pytest.raises(ConfigError, match=f"^--{option} {tmp_path / 'nothing'}: found nothing"):
+        sample(SampleOptions(**given), ALONE)

@@ -80,15 +80,20 @@ def test_a_volume_for_a_prior_of_pictures(folder: Path, tmp_path: Path, capsys: 
 
 def test_healthy_slices_that_trained_the_prior_or_are_few(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, prior = folder / "images", folder / "prior"
-    report_healthy(build_source(10), images, "train", prior)
+    report_healthy(build_source(10), images, "train", prior, false_positive_rate=0.05)
     warning = f"WARNING: the slices of {images}:train trained the prior: "
     assert capsys.readouterr().err.startswith(warning)
-    report_healthy(build_source(10), images, "validate", prior)
-    report_healthy(build_source(10), folder / "codes", "train", prior)
-    report_healthy(build_source(10), images, "train", folder / "run")
+    report_healthy(build_source(10), images, "validate", prior, false_positive_rate=0.05)
+    report_healthy(build_source(10), folder / "codes", "train", prior, false_positive_rate=0.05)
+    report_healthy(build_source(10), images, "train", folder / "run", false_positive_rate=0.05)
     assert capsys.readouterr().err == ""
-    report_healthy(build_source(9), images, "validate", prior)
+    report_healthy(build_source(9), images, "validate", prior, false_positive_rate=0.06)
     assert capsys.readouterr().err == (
         "limits from 18 slices of 9 subjects: with so few people the share of false alarms is uncertain; "
         "no p-value is below 0.053\n"
+    )
+    report_healthy(build_source(9), images, "validate", prior, false_positive_rate=0.05)
+    assert capsys.readouterr().err == (
+        "WARNING: no slice will be flagged: with 18 healthy slices no p-value is below 0.053; "
+        "--false-positive-rate 0.05 needs 19 healthy slices\n"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import binary_opening, label
 
@@ -42,10 +43,11 @@ def test_the_background_code_is_marked_among_hundreds(tmp_path: Path) -> None:
     figure = read(charts.draw_codebook_usage(usage, perplexity=25.0, split="test", path=tmp_path / "codebook.png"))
     discs, found = label(binary_opening(figure.sum(axis=2) < 100, np.ones((5, 5))))
     assert found == 2  # the marker at the axis and the one in the legend
-    mark, legend = sorted(np.argwhere(discs == number).mean(axis=0).tolist() for number in (1, 2))[::-1]
+    places = [np.argwhere(discs == number).mean(axis=0).tolist() for number in (1, 2)]
+    mark, legend = sorted(places, key=lambda place: place[1])
     blue = (abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30).sum(axis=1)
-    assert mark[1] < legend[1]
-    assert legend[0] < mark[0] < np.flatnonzero(blue > 100)[0]  # far above the other bars
+    assert mark[1] < 100 < legend[1]
+    assert mark[0] < np.flatnonzero(blue > 100)[0]  # far above the other bars
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -83,3 +85,17 @@ def test_rate_distortion_omits_models_without_a_brain_value(tmp_path: Path) -> N
     blue = abs(figure - np.array([0x1F, 0x5F, 0xA8])).sum(axis=2) < 30
     left, right = label(blue[:, : blue.shape[1] // 2])[1], label(blue[:, blue.shape[1] // 2 :])[1]
     assert (left, right) == (2, 1)
+
+
+def test_rate_distortion_of_pictures_has_no_panel_of_the_brain(tmp_path: Path) -> None:
+    points = [{"name": "a", "bits_per_pixel": 0.14, "ssim": 0.96}]
+    path = charts.draw_rate_distortion(points, split="test", path=tmp_path / "rates.png")
+    other = charts.draw_rate_distortion([points[0] | {"ssim_brain": 0.9}], split="test", path=tmp_path / "both.png")
+    assert 2 * read(path).shape[1] == read(other).shape[1]
+
+
+def test_shares_of_codes_end_at_100_percent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(charts, "save_figure", lambda figure, path: drawn.append(figure) or path)
+    charts.draw_codebook_usage(torch.tensor([0, 500, 0]), perplexity=1.0, split="test", path=tmp_path / "a.png")
+    assert drawn[0].axes[0].get_ylim()[1] == 100

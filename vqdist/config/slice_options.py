@@ -19,7 +19,8 @@ class SliceOptions(Options):
     condition: tuple[str, ...] = key(
         (),
         "NAME=VALUE for all slices, such as slice=12 age=75 sex=F, or label=CLASS (number or name); default: from "
-        "--data, or a slice number from names such as case_1_slice_12.png",
+        "--data, from the samples.json of pictures that vqdist sample wrote, or a slice number from names such as "
+        "case_1_slice_12.png",
     )
     out: FilePath = key(..., "folder for the results")
     seed: Int = key(0, "seed of the noise")
@@ -72,10 +73,14 @@ class ScoreOptions(SliceOptions):
         None, "folder of masks of the lesions, named like the slices: report metrics; a slice without mask is healthy"
     )
     healthy: Place | None = key(
-        None, "DIR or DIR:SPLIT, dataset of healthy slices that the others are compared with; SPLIT: validate"
+        None,
+        "healthy slices that the others are compared with: DIR or DIR:SPLIT, a dataset, SPLIT: validate; or a folder "
+        "of pictures",
     )
     restorations: Int = key(15, "restorations of each slice", unit="restorations", ge=1)
     restore_percentile: Real = key(
         80.0, "codes that cost more bits than this percentile of the healthy codes are redrawn", unit="%", gt=0, lt=100
     )
-    false_positive_rate: Real = key(0.05, "share of the healthy slices that are flagged", gt=0, lt=1)
+    false_positive_rate: Real = key(
+        0.05, "slices with a p_value of at most this are flagged: about this share of healthy slices", gt=0, lt=1
+    )

@@ -15,8 +15,12 @@ def find_layout(manifest: Manifest) -> str | None:
 
 
 def shows_pictures(manifest: Manifest) -> bool:
-    """Return whether a dataset was made from a folder of pictures of any content, and not from brain slices."""
-    return find_layout(manifest) in _PICTURES
+    """Return whether a dataset shows pictures of any content, and not brain slices.
+
+    It was made from a folder or tars of pictures, or is of third-party shards without slice numbers.
+    """
+    layout = find_layout(manifest)
+    return layout in _PICTURES or (layout is None and manifest.num_slices is None)
 
 
 def shows_brains(manifest: Manifest) -> bool:

@@ -9,6 +9,7 @@ from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.figures import draw_rate_distortion, draw_sample_figures, draw_vqvae_figures
 from vqdist.evaluation.inputs import EvaluationInputs, check_picture_inputs, read_inputs
 from vqdist.evaluation.model_metrics import Evaluation, compare_models, evaluate_pixelcnn, evaluate_vqvae
+from vqdist.evaluation.run_data import is_of_pictures
 from vqdist.evaluation.samples.comparison import SampleReport, compare_samples
 from vqdist.evaluation.samples.sample_table import list_samples
 from vqdist.foundation.atomic_files import reporting_storage_errors
@@ -39,16 +40,21 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> Report:
 
 
 def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
-    """Reconstruct pictures on rank 0 and return their mean metrics. Must be called by all ranks."""
+    """Reconstruct pictures on rank 0 and return their mean metrics. Must be called by all ranks.
+
+    Those inside the brain are left out for a model that was trained on other pictures.
+    """
     source, out = options.pictures, options.figure_folder
     assert source is not None, "the other case is evaluate_model"
     assert out is not None, "a conflict of the options"
 
     def reconstruct() -> Report:
         with reporting_storage_errors(out):
-            if is_volume(source):
-                return reconstruct_volume(options.run, source, out, device=ranks.device)
-            return reconstruct_pictures(options.run, source, out, device=ranks.device)
+            reconstruct_source = reconstruct_volume if is_volume(source) else reconstruct_pictures
+            report = reconstruct_source(options.run, source, out, device=ranks.device)
+        if is_of_pictures(options.run):
+            report["metrics"] = {name: mean for name, mean in report["metrics"].items() if not name.endswith("_brain")}
+        return report
 
     return run_on_main(ranks, reconstruct)
 

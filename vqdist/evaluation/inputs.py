@@ -11,14 +11,20 @@ from vqdist.evaluation.run_data import open_run_data, report_run_data
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.single_conditions import report_single_conditions
 from vqdist.foundation.atomic_files import write_access_problems
-from vqdist.foundation.errors import DataError, Problem, UserError, collect
+from vqdist.foundation.errors import DataError, Problem, UserError, check_option, collect
 from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import count_noun
 from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.compatibility import find_kind_problems, find_pixelcnn_problems, find_vqvae_problems
 from vqdist.inference.open_images import open_images
 from vqdist.inference.reconstruction import find_pictures
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_of, report_failed_training
+from vqdist.inference.saved_models import (
+    build_pixelcnn,
+    build_vqvae,
+    read_vqvae_files,
+    read_vqvae_of,
+    report_failed_training,
+)
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.volume_reconstruction import is_volume
 from vqdist.inference.work_sharing import run_on_main
@@ -65,10 +71,10 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
     data = options.data
     (prior_files, vqvae_files), dataset, beside, images, samples = collect(
         lambda: run_on_main(ranks, lambda: read_models(options.run)),
-        lambda: open_run_data(options) if data is None else open_images(data, options),
+        lambda: open_run_data(options) if data is None else open_given("--data", data, options),
         lambda: run_on_main(ranks, lambda: read_beside(options.run, options.beside)),
-        lambda: None if options.images is None else open_images(options.images, options),
-        lambda: None if options.samples is None else SampleFolder.open(options.samples),
+        lambda: None if options.images is None else open_given("--images", options.images, options),
+        lambda: open_samples(options),
         problems=run_on_main(ranks, lambda: find_output_problems(options)),
     )
     card = (prior_files or vqvae_files).card
@@ -98,6 +104,26 @@ def read_inputs(options: EvaluateOptions, ranks: Ranks) -> EvaluationInputs:
     return EvaluationInputs(options, card.fingerprint, prior, vqvae, dataset, split, others, samples, real)
 
 
+def open_given(option: str, path: Path, options: EvaluateOptions) -> Dataset:
+    """Open the images or codes of an option."""
+    return check_option(option, path, lambda: open_images(path, options))
+
+
+def open_samples(options: EvaluateOptions) -> SampleFolder | None:
+    """List the slices of --samples, None without, and check that --features is a file."""
+    samples, features = options.samples, options.features
+    problems = []
+    if features is not None and not features.is_file():
+        found = "a folder" if features.exists() else "nothing"
+        problems.append(Problem(f"--features {features}", found, "a .safetensors or TorchScript file"))
+    if samples is None:
+        return None
+    (opened,) = collect(
+        lambda: check_option("--samples", samples, lambda: SampleFolder.open(samples)), problems=problems
+    )
+    return opened
+
+
 def check_picture_inputs(options: EvaluateOptions, ranks: Ranks) -> None:
     """Check the inputs of the reconstruction of pictures; nothing is written. Must be called by all ranks.
 
@@ -109,8 +135,8 @@ def check_picture_inputs(options: EvaluateOptions, ranks: Ranks) -> None:
     source = options.pictures
     assert source is not None, "use read_inputs if pictures is None"
     checks = (
-        lambda: read_model_files(options.run, kind="vqvae"),
-        lambda: None if is_volume(source) else find_pictures(source),
+        lambda: read_vqvae_files("--run", options.run),
+        lambda: None if is_volume(source) else check_option("--pictures", source, lambda: find_pictures(source)),
     )
     run_on_main(ranks, lambda: collect(*checks, problems=find_output_problems(options)))
 
@@ -126,7 +152,7 @@ def find_output_problems(options: EvaluateOptions) -> list[Problem]:
 
 def read_models(run: Path) -> tuple[ModelFiles | None, ModelFiles]:
     """Read a PixelCNN and the VQ-VAE of its codes, or None and a VQ-VAE."""
-    files = read_model_files(run)
+    files = check_option("--run", show_model_name(run), lambda: read_model_files(run))
     report_failed_training(run, files)
     return (files, read_vqvae_of(files)) if files.card.kind == "pixelcnn" else (None, files)
 
@@ -135,7 +161,7 @@ def read_beside(run: Path, others: Sequence[Path]) -> dict[str, ModelFiles]:
     """Read more VQ-VAEs by the names of their runs; runs that share a name are called by their paths."""
     names = [path.name for path in (run, *others)]
     return {
-        path.name if names.count(path.name) == 1 else show_model_name(path): read_model_files(path, kind="vqvae")
+        path.name if names.count(path.name) == 1 else show_model_name(path): read_vqvae_files("--beside", path)
         for path in others
     }
 

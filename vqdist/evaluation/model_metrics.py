@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqdist.data.loading.batch import Batch, to_images
 from vqdist.data.open_dataset import Dataset
+from vqdist.data.orientation import shows_pictures
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.code_baselines import BASELINES, SMOOTHING, CodeBaselines, uniform_bits
 from vqdist.evaluation.conditional_prior import measure_attributes
@@ -56,16 +57,21 @@ class Evaluation:
 
 
 def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation:
-    """Measure the reconstructions of a split and the use of the codebook. Must be called by all ranks."""
+    """Measure the reconstructions of a split and the use of the codebook. Must be called by all ranks.
+
+    Pictures that are no brains have no `_brain` metrics.
+    """
     model, manifest = model.to(ranks.device), split.manifest
     counts, brain_counts = torch.zeros(2, model.num_codes, dtype=torch.int64)
+    are_brains = not shows_pictures(manifest)
 
     def measure(batch: Batch) -> dict[str, Tensor]:
         images = to_images(batch.values)
         codes = model.encode(images)
         counts.add_(count_codes(codes, model.num_codes))
         brain_counts.add_(count_brain_codes(codes, brain_mask(images), model.num_codes))
-        return compute_image_metrics(images, model.decode(codes))
+        found = compute_image_metrics(images, model.decode(codes))
+        return {name: value for name, value in found.items() if are_brains or not name.endswith("_brain")}
 
     values = measure_samples(split, measure, ranks)
     counts, brain_counts = torch.stack(ranks.gather_objects(torch.stack([counts, brain_counts]))).sum(dim=0)
@@ -73,7 +79,8 @@ def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation
     metrics = summarize(values, subjects)
     rate = bits_per_pixel(uniform_bits(model.num_codes), model.grid(*manifest.image_size), manifest.image_size)
     metrics["perplexity"] = without_interval(perplexity(counts))
-    metrics["perplexity_brain"] = without_interval(perplexity(brain_counts) if brain_counts.any() else None)
+    if are_brains:
+        metrics["perplexity_brain"] = without_interval(perplexity(brain_counts) if brain_counts.any() else None)
     metrics["codes_used"] = without_interval(codes_used(counts))
     metrics["bits_per_pixel"] = without_interval(rate)
     return Evaluation(describe_split("vqvae", split.name, subjects, metrics), values, counts)

@@ -14,18 +14,17 @@ from vqdist.metrics.confidence_intervals import FEW_SUBJECTS, MIN_SUBJECTS
 
 MEANING = "meaning of the figures: launch/README.md#metrics"
 NO_FIGURE = (
-    "none: too few subjects or slices, or nothing to measure, such as no brain. A feature distance needs 2 subjects in "
-    f"each set; coverage and density need {NEIGHBOURS} slices of other subjects for each slice of the split"
+    "none: too few subjects or slices, or nothing to measure, as in black slices. A feature distance needs 2 subjects "
+    f"in each set; coverage and density need {NEIGHBOURS} slices of other subjects for each slice of the split"
 )
 
 
-def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> str:
-    """Return a table of the metrics, name, mean and 95 % interval, of the samples, where they are
-    explained, and the paths of the figures.
+def describe_report(report: Mapping[str, Any]) -> str:
+    """Return a table of the metrics, name, mean and 95 % interval, and of the samples; where the figures are explained,
+    and the paths of the charts.
 
     Args:
         report: of a split, whose metrics have an interval, or of pictures, whose metrics are means.
-        shows_brains: False to leave out the metrics inside the brain, which mean nothing for other pictures.
     """
     if "pictures" in report:
         lines = [count_noun(report["pictures"], "picture")]
@@ -33,7 +32,7 @@ def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> 
         counts = f"{count_noun(report['samples'], 'sample')} of {count_noun(report['subjects'], 'subject')}"
         few = report["subjects"] < MIN_SUBJECTS
         lines = [f"{report['split']}: {counts}; mean{f' ({FEW_SUBJECTS})' if few else ', 95 % interval over subjects'}"]
-    metrics = {name: value for name, value in report["metrics"].items() if shows_brains or not name.endswith("_brain")}
+    metrics = report["metrics"]
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         summary = value if isinstance(value, dict) else {"mean": value, "low": None, "high": None}
@@ -41,7 +40,7 @@ def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> 
     for name, found in report.get("categories", {}).items():
         lines += describe_category(name, found)
     for name, differences in report.get("differences", {}).items():
-        lines += describe_differences(name, differences, shows_brains=shows_brains)
+        lines += describe_differences(name, differences)
     if "realism" in report:
         lines += describe_realism(report["realism"], report["split"])
     if any(line.startswith("  ") and re.search(r"(?<!\S)none\b", line) for line in lines):
@@ -67,9 +66,8 @@ def describe_category(name: str, found: Mapping[str, Any] | None) -> list[str]:
     return [f"  {name} from the codes: balanced accuracy {format_figure(ours['mean'])}{interval}, {beside}"]
 
 
-def describe_differences(name: str, differences: Mapping[str, Any], *, shows_brains: bool) -> list[str]:
+def describe_differences(name: str, differences: Mapping[str, Any]) -> list[str]:
     """Return a heading and a row per metric: this run minus another one, paired by slice."""
     lines = [f"this run minus {name}, on the same slices; mean, 95 % interval over subjects"]
-    shown = {key: value for key, value in differences.items() if shows_brains or not key.endswith("_brain")}
-    width = max(map(len, shown), default=0)
-    return lines + [f"  {key:<{width}}  {format_summary(value)}" for key, value in shown.items()]
+    width = max(map(len, differences), default=0)
+    return lines + [f"  {key:<{width}}  {format_summary(value)}" for key, value in differences.items()]

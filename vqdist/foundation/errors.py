@@ -1,12 +1,13 @@
 """Errors that a user can act on, and the exit code of each."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, TypeVar, get_args
 
 MAX_EXAMPLES = 5  # in a list inside a message
 
 
+T = TypeVar("T")
 Extent = Literal["rank", "machine", "all"]
 
 
@@ -107,6 +108,30 @@ def collect(*checks: Callable[[], Any], problems: Sequence[Problem] = ()) -> lis
         raised.extent = next(extent for extent in get_args(Extent) if extent in extents)  # the smallest
         raise raised
     return results
+
+
+def check_option(option: str, value: object, check: Callable[[], T]) -> T:
+    """Run a check of what an option names, and put the option before the problems of its value and of files inside.
+
+    Args:
+        option: such as --data.
+        value: of the option, as the problems spell it.
+    Raises:
+        UserError: as the check does.
+    """
+    try:
+        return check()
+    except UserError as error:
+        problems = [_name_option(problem, option, str(value)) for problem in error.problems]
+        named = type(error)(problems)
+        named.extent = error.extent
+        raise named from error
+
+
+def _name_option(problem: Problem, option: str, value: str) -> Problem:
+    if problem.where == value or problem.where.startswith((f"{value}:", f"{value},")):
+        return replace(problem, where=f"{option} {problem.where}")
+    return replace(problem, where=f"{option}: {problem.where}") if problem.where.startswith(f"{value}/") else problem
 
 
 class DataError(UserError):

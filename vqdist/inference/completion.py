@@ -20,7 +20,7 @@ from torch import Tensor
 from vqdist.config.slice_options import CompleteOptions
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
-from vqdist.foundation.errors import DataError, Problem, collect
+from vqdist.foundation.errors import DataError, Problem, check_option, collect
 from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import ProgressBar, count_noun
 from vqdist.inference.conditions import list_train_rows
@@ -131,11 +131,11 @@ def list_masks(options: CompleteOptions, slices: SliceSource) -> list[Path]:
         DataError: slices without a mask; masks that are unreadable, black or of another size.
     """
     names = [info.source if options.pictures is not None else info.key for info in slices.infos]
-    masks = find_masks(options.mask, names, within=options.pictures)
+    masks = check_option("--mask", options.mask, lambda: find_masks(options.mask, names, within=options.pictures))
     missing = [name for name, mask in zip(names, masks, strict=True) if mask is None]
     if missing:
         found = f"no mask of {len(missing)} of {count_noun(len(names), 'slice')}, for example {missing[0]}"
-        raise DataError.of(str(options.mask), found, "a mask for each slice, named like it")
+        raise DataError.of(f"--mask {options.mask}", found, "a mask for each slice, named like it")
     paths = [mask for mask in masks if mask is not None]
     problems: list[Problem] = []
     for number, path in enumerate(paths):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,22 +18,25 @@ from vqdist.data.open_dataset import Dataset
 from vqdist.data.orientation import choose_mirror, find_layout
 from vqdist.data.remote.download import is_url
 from vqdist.data.shards.codecs import encode_codes
-from vqdist.data.shards.manifest import Manifest
+from vqdist.data.shards.manifest import Manifest, load_manifest
 from vqdist.data.shards.writer import ShardSetWriter
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.atomic_files import check_output, reporting_storage_errors
-from vqdist.foundation.errors import Problem, UserError, collect
+from vqdist.foundation.atomic_files import find_output_problems, reporting_storage_errors
+from vqdist.foundation.errors import Problem, UserError, check_option, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.augmented_views import Views
 from vqdist.inference.changed_data import report_changed_data
 from vqdist.inference.compatibility import find_vqvae_problems, report_image_size
 from vqdist.inference.open_images import open_images
-from vqdist.inference.saved_models import build_vqvae, report_failed_training
+from vqdist.inference.saved_models import build_vqvae, read_vqvae_files, report_failed_training
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
-from vqdist.models.io import VQVAE_FOLDER, ModelFiles, read_model_files
+from vqdist.models.io import VQVAE_FOLDER, ModelFiles
 from vqdist.models.vqvae import VQVAE
 from vqdist.runs.run_dir import RunDir
+from vqdist.training.terminal import choose_launcher, join
+
+RECOMMENDED_PRIOR = "pixelcnn_oasis"
 
 EncodedSample = tuple[str, bytes, dict[str, Any]]  # key, payload, JSON
 
@@ -84,10 +87,12 @@ def prepare_encoding(options: EncodeOptions, ranks: Ranks) -> EncodingJob:
     Raises:
         ConfigError: every problem of the model, the images and the output folder.
     """
-    files, images, _ = collect(
-        lambda: run_on_main(ranks, lambda: read_model_files(options.run, kind="vqvae")),
-        lambda: open_images(options.data, options),
-        lambda: run_on_main(ranks, lambda: check_output(options.out, overwrite=options.overwrite)),
+    files, images = collect(
+        lambda: run_on_main(ranks, lambda: read_vqvae_files("--run", options.run)),
+        lambda: check_option("--data", options.data, lambda: open_images(options.data, options)),
+        problems=run_on_main(
+            ranks, lambda: find_output_problems(f"--out {options.out}", options.out, overwrite=options.overwrite)
+        ),
     )
     doubt = "its validate and test splits may contain images that the VQ-VAE was trained on"
     report_failed_training(options.run, files)
@@ -182,6 +187,23 @@ def open_writer(job: EncodingJob) -> ShardSetWriter:
 def find_run_name(model: Path) -> str | None:
     """Return the name of the run that a saved model is in, None for a model without its run."""
     return model.resolve().parent.name if RunDir(model.parent).config.is_file() else None
+
+
+def choose_condition(manifest: Manifest) -> Literal["slice", "label", "none"]:
+    """Return what all training samples have that a prior can be conditioned on: slice numbers, or else classes."""
+    labels, numbers = ({pair[place] for pair in manifest.conditions} for place in (0, 1))
+    if numbers and None not in numbers:
+        return "slice"
+    return "label" if len(labels) > 1 and None not in labels else "none"
+
+
+def propose_training(job: EncodingJob) -> str:
+    """Return the command that trains a prior of the written codes; its configuration is conditioned on the slice."""
+    out = job.options.out
+    condition = choose_condition(load_manifest(out))
+    name = f"{find_run_name(job.files.folder) or out.resolve().name.removesuffix('-codes')}-prior"
+    words = ["train", "--config", RECOMMENDED_PRIOR, "--data.path", str(out), "--run.name", name]
+    return join(choose_launcher(), *words, *([] if condition == "slice" else ["--model.condition", condition]))
 
 
 def write_codes(writer: ShardSetWriter, batches: Iterator[tuple[str, list[EncodedSample]]], job: EncodingJob) -> int:

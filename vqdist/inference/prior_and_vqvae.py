@@ -13,7 +13,8 @@ from vqdist.config.slice_options import SliceOptions
 from vqdist.data.previous_slices import NO_PREVIOUS
 from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.atomic_files import find_output_problems
-from vqdist.foundation.errors import collect
+from vqdist.foundation.errors import check_option, collect
+from vqdist.foundation.model_names import show_model_name
 from vqdist.inference.augmented_views import View
 from vqdist.inference.condition_words import read_words, split_words
 from vqdist.inference.conditions import Value
@@ -106,8 +107,8 @@ class PriorAndVQVAE:
 
 
 def read_prior_files(prior: Path) -> tuple[ModelFiles, ModelFiles]:
-    """Read a PixelCNN and the VQ-VAE that is saved with it."""
-    files = read_model_files(prior, kind="pixelcnn")
+    """Read the PixelCNN of --prior and the VQ-VAE that is saved with it."""
+    files = check_option("--prior", show_model_name(prior), lambda: read_model_files(prior, kind="pixelcnn"))
     report_failed_training(prior, files)
     return files, read_vqvae_of(files)
 

@@ -16,6 +16,7 @@ from vqdist.data.sources.pictures import load_picture, picture_extensions
 from vqdist.data.sources.unsupported_formats import check_formats, explain_file, name_volumes
 from vqdist.foundation.errors import DataError, collect
 from vqdist.foundation.progress import progress
+from vqdist.inference.result_folders import is_overview
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
@@ -30,17 +31,21 @@ MAX_OVERVIEW_PICTURES = 64
 def find_pictures(source: str | Path) -> list[Path]:
     """Return the picture files in a folder and its subfolders, in path order; a path of a file is returned as it is.
 
+    Grids, figures and maps that commands have written are left out.
+
     Raises:
         DataError: no pictures.
     """
     source = Path(source)
     paths = [source] if source.is_file() else []
-    paths = paths or sorted(path for path in source.rglob("*") if path.suffix.lower() in picture_extensions())
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in picture_extensions())
+    paths = paths or [path for path in found if not is_overview(path, source)]
     if all(path.suffix.lower() not in picture_extensions() for path in paths):
         _refuse_volumes(source)
     if not paths:
-        found = "no pictures" if source.is_dir() else "nothing"
-        raise DataError.of(str(source), found, "a picture or a folder of pictures")
+        missing = "no pictures" if source.is_dir() else "nothing"
+        missing = f"only figures of slices, such as {found[0].name}" if found else missing
+        raise DataError.of(str(source), missing, "a picture or a folder of pictures")
     return paths
 
 

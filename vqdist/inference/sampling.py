@@ -33,10 +33,10 @@ from vqdist.inference.conditions import (
     list_train_rows,
 )
 from vqdist.inference.prior_and_vqvae import read_prior_files
-from vqdist.inference.saved_models import build_pixelcnn, build_vqvae
+from vqdist.inference.saved_models import build_pixelcnn, build_vqvae, read_vqvae_files
 from vqdist.inference.work_sharing import map_in_rounds, run_on_main
 from vqdist.models.condition_spec import ConditionSpec
-from vqdist.models.io import ModelFiles, read_model_files
+from vqdist.models.io import ModelFiles
 from vqdist.models.map_conditions import MapConditions
 from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
@@ -157,7 +157,7 @@ def read_models(prior: Path, vqvae: Path | None) -> tuple[ModelFiles, ModelFiles
         UserError: the PixelCNN was trained on codes of another VQ-VAE.
     """
     (files, own), given = collect(
-        lambda: read_prior_files(prior), lambda: None if vqvae is None else read_model_files(vqvae, kind="vqvae")
+        lambda: read_prior_files(prior), lambda: None if vqvae is None else read_vqvae_files("--vqvae", vqvae)
     )
     if vqvae is None or given is None:
         return files, own

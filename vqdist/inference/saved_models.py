@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vqdist.foundation.errors import CheckpointError
+from vqdist.foundation.errors import CheckpointError, check_option
 from vqdist.foundation.model_names import show_model_name
 from vqdist.foundation.progress import print_message
 from vqdist.foundation.run_status import read_status
@@ -21,6 +21,11 @@ def report_failed_training(run: Path, files: ModelFiles) -> None:
     if status.get("state") == "failed":
         model = "" if files.card.step is None else f"; the model is that of step {files.card.step:,}"
         print_message(f"WARNING: {show_model_name(run)}: its training failed at step {status.get('step')}{model}")
+
+
+def read_vqvae_files(option: str, path: Path) -> ModelFiles:
+    """Read the VQ-VAE that an option names, which problems name too."""
+    return check_option(option, show_model_name(path), lambda: read_model_files(path, kind="vqvae"))
 
 
 def read_vqvae_of(prior: ModelFiles) -> ModelFiles:

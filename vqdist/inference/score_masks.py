@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqdist.config.slice_options import ScoreOptions
-from vqdist.foundation.errors import DataError, Problem
+from vqdist.foundation.errors import DataError, Problem, check_option
 from vqdist.foundation.progress import count_noun, print_message
 from vqdist.inference.mask_files import find_masks, list_mask_files, read_mask
 from vqdist.inference.picture_frame import PictureFrame
@@ -52,7 +52,8 @@ def read_masks_early(options: ScoreOptions) -> Masks | None:
     if options.masks is None:
         return None
     if is_volume(options):
-        list_mask_files(options.masks)
+        folder = options.masks
+        check_option("--masks", folder, lambda: list_mask_files(folder))
         return None
     return list_masks(options, open_slices(options, options.masks, channels=None))
 
@@ -67,7 +68,7 @@ def list_masks(options: ScoreOptions, source: SliceSource) -> Masks:
     assert folder is not None, "called with --masks"
     are_files = options.pictures is not None and source.volume is None
     names = [info.source if are_files else info.key for info in source.infos]
-    paths = find_masks(folder, names, within=options.pictures)
+    paths = check_option("--masks", folder, lambda: find_masks(folder, names, within=options.pictures))
     problems: list[Problem] = []
     for index, path in enumerate(paths):
         try:

@@ -18,8 +18,9 @@ from vqdist.data.open_dataset import Dataset
 from vqdist.data.remote.download import is_url
 from vqdist.data.shards.manifest import MANIFEST, SPLITS
 from vqdist.data.shards.shard_files import find_shards
+from vqdist.data.shards.tar_lists import names_tars
 from vqdist.distributed.process_group import Ranks
-from vqdist.foundation.errors import collect
+from vqdist.foundation.errors import DataError, check_option, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.maps import compute_excess, compute_score
@@ -209,7 +210,7 @@ def score_slice(
     excess = compute_excess(parts.signals, parts.brain, usual, scorer.method)
     score = compute_score(excess, parts.brain, scorer.method)
     p_value = None if calibration is None else calibration.p_value(score)
-    flagged = None if calibration is None else score > calibration.threshold
+    flagged = None if calibration is None else calibration.flags(score)
     return ScoredSlice(info, number, shape, parts, excess, score, p_value, flagged)
 
 
@@ -240,7 +241,8 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     if "slice" in models.prior.spec.names and "slice" not in given:
         report_volume_numbers(slices.source, options.prior)
     if options.healthy is not None and healthy is not None:
-        report_healthy(healthy.source, *split_healthy(options.healthy), options.prior)
+        rate = options.false_positive_rate
+        report_healthy(healthy.source, *split_healthy(options.healthy), options.prior, false_positive_rate=rate)
     method = ScoringMethod(
         restorations=options.restorations,
         restore_percentile=options.restore_percentile,
@@ -263,7 +265,15 @@ def split_healthy(text: str) -> tuple[Path, str]:
 def open_healthy(text: str, channels: int) -> SliceSource:
     """Return the healthy slices: of a dataset, or the pictures of a folder."""
     folder, split = split_healthy(text)
-    is_dataset = is_url(folder) or (folder / MANIFEST).exists() or bool(find_shards(folder).tars)
+    return check_option("--healthy", folder, lambda: _open_healthy_folder(folder, split, channels))
+
+
+def _open_healthy_folder(folder: Path, split: str, channels: int) -> SliceSource:
+    is_named = is_url(folder) or names_tars(folder)
+    if not is_named and not folder.is_dir():
+        found = "a file" if folder.exists() else "no such folder"
+        raise DataError.of(str(folder), found, "a dataset of healthy slices, or a folder of their pictures")
+    is_dataset = is_named or (folder / MANIFEST).exists() or bool(find_shards(folder).tars)
     if folder.is_dir() and not is_dataset and split in SPLITS:
         return open_pictures(folder, list_pictures(folder), channels=channels)
     return open_split(folder, split, channels=channels)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,11 @@ from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse
 from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.data.sources.volumes import SlicedVolume, open_volume
-from vqdist.foundation.errors import DataError, Problem, UserError
+from vqdist.foundation.errors import DataError, Problem, UserError, check_option
 from vqdist.inference.compatibility import find_kind_problems
 from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.reconstruction import find_pictures
+from vqdist.inference.result_folders import read_attributes, read_entries, read_number
 from vqdist.inference.split_loader import SplitLoader
 
 EXAMPLES = 5  # names that a message lists
@@ -107,7 +108,10 @@ def list_pictures(folder: Path, *, without: Collection[Path] = ()) -> list[Path]
 
 
 def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> SliceSource:
-    """Return the pictures as slices. Subject and slice number are read from the names: case_012_slice_3.png.
+    """Return the pictures as slices.
+
+    Subject and slice number are read from the names: case_012_slice_3.png. Those that vqdist sample or complete has
+    written have the label, the slice number and the attributes that they were made for.
 
     Args:
         folder: the keys are the paths inside it.
@@ -117,8 +121,9 @@ def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> Slic
     """
     names = [path.relative_to(folder) if path != folder else Path(path.name) for path in paths]
     keys = build_keys(str(name.parent / stem(PurePosixPath(name.name))) for name in names)
+    entries = {parent: read_entries(parent) for parent in dict.fromkeys(path.parent for path in paths)}
     infos = tuple(
-        SliceInfo(key, str(path), parse_subject(str(name)) or key, slice=parse_slice_number(name.name))
+        _describe_picture(key, path, name, entries[path.parent].get(path.name, {}))
         for key, path, name in zip(keys, paths, names, strict=True)
     )
 
@@ -135,6 +140,19 @@ def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> Slic
     if problems:
         raise DataError(shorten(problems))
     return SliceSource(infos, read)
+
+
+def _describe_picture(key: str, path: Path, name: Path, entry: Mapping[str, Any]) -> SliceInfo:
+    """Return what its name, and its entry in samples.json or completions.json, say of a picture."""
+    number = read_number(entry, "slice")
+    return SliceInfo(
+        key,
+        str(path),
+        parse_subject(str(name)) or key,
+        label=read_number(entry, "label"),
+        slice=parse_slice_number(name.name) if number is None else number,
+        attributes=read_attributes(entry),
+    )
 
 
 def open_volume_slices(path: Path, sizes: VolumeSizes, *, channels: int) -> SliceSource:
@@ -229,14 +247,19 @@ def open_slices(
     """
     if options.pictures is None:
         assert options.data is not None, "a conflict of the options"
-        return open_split(options.data, options.split, channels=channels, flag="--split")
-    channels = channels or 1
-    if sizes is not None and is_volume(options):
-        return open_volume_slices(options.pictures, sizes, channels=channels)
-    paths = list_pictures(options.pictures, without=without)
-    if masks is not None and options.pictures.resolve() == masks.resolve():
-        paths = [path for path in paths if not is_mask_name(path.name)]
-    return open_pictures(options.pictures, paths, channels=channels)
+        data, split = options.data, options.split
+        return check_option("--data", data, lambda: open_split(data, split, channels=channels, flag="--split"))
+    pictures, channels = options.pictures, channels or 1
+
+    def open_source() -> SliceSource:
+        if sizes is not None and is_volume(options):
+            return open_volume_slices(pictures, sizes, channels=channels)
+        paths = list_pictures(pictures, without=without)
+        if masks is not None and pictures.resolve() == masks.resolve():
+            paths = [path for path in paths if not is_mask_name(path.name)]
+        return open_pictures(pictures, paths, channels=channels)
+
+    return check_option("--pictures", pictures, open_source)
 
 
 def name_examples(names: Sequence[str]) -> str:

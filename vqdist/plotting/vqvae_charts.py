@@ -57,20 +57,22 @@ def draw_codebook_usage(usage: Tensor, *, perplexity: float, split: str, path: s
     axis.axhline(100 / len(shares), color="black", linestyle="--", linewidth=1, label="uniform usage")
     axis.set(xlabel="code, by rank", xlim=(-0.5, len(shares) - 0.5))
     # The lower limit is half the share of a code that is used once.
-    axis.set(ylabel="share of the positions (%)", yscale="log", ylim=(50 / positions, 200))
+    axis.set(ylabel="share of the positions (%)", yscale="log", ylim=(50 / positions, 100))
     axis.set_title(f"Codebook usage on {split}: {used} of {len(shares)} codes, perplexity {perplexity:.0f}")
     axis.legend(frameon=False)
     return save_figure(figure, path)
 
 
 def draw_rate_distortion(points: list[dict[str, Any]], *, split: str, path: str | Path) -> Path:
-    """Draw SSIM over bits per pixel of several models, over the full frame and inside the brain.
+    """Draw SSIM over bits per pixel of several models, over the full frame and, if known, inside the brain.
 
     Args:
         points: one dict per model with "name", "bits_per_pixel", "ssim" and, if known, "ssim_brain".
     """
-    figure, axes = start_figure(1, 2, width=11, height=4.8)
-    for axis, (key, title) in zip(axes[0], (("ssim", "full frame"), ("ssim_brain", "inside the brain")), strict=True):
+    titles = {"ssim": "full frame", "ssim_brain": "inside the brain"}
+    shown = [key for key in titles if any(point.get(key) is not None for point in points)] or ["ssim"]
+    figure, axes = start_figure(1, len(shown), width=5.5 * len(shown), height=4.8)
+    for axis, key in zip(axes[0], shown, strict=True):
         known = sorted((point for point in points if point.get(key) is not None), key=lambda point: point[key])
         axis.scatter([point["bits_per_pixel"] for point in known], [point[key] for point in known], color=BLUE)
         for number, point in enumerate(known):
@@ -79,7 +81,9 @@ def draw_rate_distortion(points: list[dict[str, Any]], *, split: str, path: str 
             position = (point["bits_per_pixel"], point[key])
             name = axis.annotate(point["name"], position, fontsize=7, textcoords="offset points", **side)
             name.set_in_layout(False)  # otherwise a long name shrinks the axes
-        axis.set(xlabel="bits per pixel of the code map", ylabel=f"SSIM, {title}", xscale="log", title=title)
+        axis.set(
+            xlabel="bits per pixel of the code map", ylabel=f"SSIM, {titles[key]}", xscale="log", title=titles[key]
+        )
         rates = sorted({point["bits_per_pixel"] for point in known})
         axis.set_xticks(rates, [f"{rate:.3g}" for rate in rates], rotation=60)
         axis.set_xticks([], minor=True)

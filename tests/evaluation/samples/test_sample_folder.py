@@ -44,9 +44,13 @@ def test_other_folders_have_slices_without_numbers(tmp_path: Path) -> None:
 
 
 def test_unusable_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found 0 PNGs; expected at least two"):
+    with pytest.raises(DataError, match="nowhere: found no such folder; expected a folder of slices, as `vqdist sam"):
         SampleFolder.open(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="found 0 PNGs; expected at least two"):
+        SampleFolder.open(tmp_path)
     write_slices(tmp_path, "a.png", "grid.png")
+    with pytest.raises(DataError, match=r"a\.png: found a file; expected a folder of slices"):
+        SampleFolder.open(tmp_path / "a.png")
     with pytest.raises(DataError, match="found 1 PNGs"):
         SampleFolder.open(tmp_path)
     for text in ('{"samples": [{"file": "../a.png"}]}', '{"samples": [{"file": 1}]}', '{"samples": 1}', "[]"):

@@ -51,6 +51,13 @@ def differences(real: dict[str, SliceStatistics], samples: np.ndarray) -> set[st
     return {name for name, summary in found.items() if not summary["low"] <= 0 <= summary["high"]}
 
 
+def test_pictures_that_are_no_brains_have_no_figures_of_brains(real: dict[str, SliceStatistics]) -> None:
+    sets = {**real, "samples": real["test"]}
+    brains, pictures = (compare_figures(sets, are_brains=are_brains) for are_brains in (True, False))
+    assert set(pictures) == {"meanings", "foreground_area", "fine_detail_db"}
+    assert pictures["foreground_area"] == brains["brain_area"]
+
+
 def test_new_people_do_not_differ(slices: dict[str, np.ndarray], real: dict[str, SliceStatistics]) -> None:
     assert differences(real, slices["new"]) == set()
 

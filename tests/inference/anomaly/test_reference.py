@@ -1,9 +1,10 @@
 """The healthy reference: neighbours, statistics without a subject, and limits of the bits."""
 
 import numpy as np
+import pytest
 import torch
 
-from vqdist.inference.anomaly.calibration import Calibration
+from vqdist.inference.anomaly.calibration import Calibration, count_needed
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice, find_neighbours
 from vqdist.inference.anomaly.signals import Signals
@@ -53,7 +54,19 @@ def test_limits_are_percentiles_over_neighbouring_slices() -> None:
 def test_p_values_and_the_threshold() -> None:
     reference = HealthyReference([build_slice("a", 0, 1.0)], METHOD)
     calibration = Calibration.build(reference, np.arange(100.0)[::-1].tolist(), ScoringMethod(false_positive_rate=0.1))
-    assert (np.arange(100.0) > calibration.threshold).mean() == 0.1
+    assert calibration.threshold == 90
     assert calibration.p_value(1000.0) == 1 / 101
     assert calibration.p_value(-1.0) == 1
     assert calibration.p_value(90.0) == 11 / 101
+
+
+@pytest.mark.parametrize("num", [3, 8, 9, 10, 18, 19, 20, 99, 100])
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.29])
+def test_slices_are_flagged_where_the_p_value_is_at_most_the_rate(num: int, rate: float) -> None:
+    calibration = Calibration.build(HealthyReference([], METHOD), range(num), ScoringMethod(false_positive_rate=rate))
+    scores = np.arange(-0.5, num + 1, 0.5).tolist()
+    flagged = [calibration.flags(score) for score in scores]
+    assert flagged == [(1 + sum(healthy >= score for healthy in range(num))) / (num + 1) <= rate for score in scores]
+    limit = calibration.threshold
+    assert flagged == [limit is not None and score > limit for score in scores]
+    assert any(flagged) == (limit is not None) == (num >= count_needed(rate))

@@ -63,13 +63,12 @@ def draw_sample_report(
     Args:
         split: name of the real slices that "test" stands for in the report.
     """
-    figure, axes = start_figure(2, 3, width=16, height=8)
+    areas = _AREAS if "anatomy_by_slice" in report else {}  # none of pictures that are no brains
+    columns = 3 if areas else 2
+    figure, axes = start_figure(2, columns, width=16 * columns / 3, height=8)
     _draw_distances(axes[0][0], report["feature_distance"], split)
     _draw_nearest(axes[0][1], nearest, report["copies"]["limits"]["whole"], split)
-    for row, (area, title) in enumerate(_AREAS.items()):
-        if "anatomy_by_slice" not in report:  # of pictures that are no brains
-            axes[row][2].set_axis_off()
-            continue
+    for row, (area, title) in enumerate(areas.items()):
         _draw_by_slice_number(axes[row][2], report["anatomy_by_slice"]["means"], area, split)
         axes[row][2].set(xlabel="slice number", ylabel="mean share", title=title)
     centres = (np.arange(GREY_BINS) + 0.5) / GREY_BINS
@@ -79,9 +78,10 @@ def draw_sample_report(
         axes[1][0].plot(centres, 100 * statistics[name].histogram.mean(axis=0), **style)
         axes[1][1].plot(cycles, 10 * np.log10(statistics[name].spectrum.mean(axis=0) + 1e-12), **style)
     axes[1][0].set(xlabel="grey value (0 black, 1 white)", ylabel="share of the pixels above 0.05 (%)")
+    axes[1][0].set_ylim(0, min(100, axes[1][0].get_ylim()[1]))
     axes[1][0].set_title("Grey values")
     axes[1][1].set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean power (dB)", title="Power spectrum")
-    for axis in (axes[0][1], axes[0][2], axes[1][0], axes[1][1], axes[1][2]):
+    for axis in (*axes[0][1:], *axes[1]):
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False)
     figure.suptitle(f"{report['samples']} samples beside {len(statistics['test'])} real {split} slices")
@@ -105,6 +105,7 @@ def _draw_nearest(axis: "Axes", nearest: dict[str, NearestSlices], limit: float,
     for name, found in nearest.items():
         shares = 100 * np.histogram(found.whole, edges)[0] / len(found)
         axis.stairs(shares, edges, color=_COLOURS[name], label=split if name == "test" else name, linewidth=1.6)
+    axis.set_ylim(0, min(100, axis.get_ylim()[1]))
     axis.axvline(limit, color="black", linestyle="--", linewidth=1, label="near copy")
     axis.set(xlabel="similarity, at most 1", ylabel="share of the slices (%)")
     axis.set_title("Most similar training slice")

@@ -66,6 +66,7 @@ def compare_samples(
         vqvae: its reconstructions of test show what the codes alone change.
         features: file of a network for FID and KID; see `load_network`.
     """
+    are_brains = not shows_pictures(train.manifest)
     statistics = measure_slices(samples, train, test, vqvae=vqvae, ranks=ranks)
     print_message(f"evaluate: looking for copies of {count_noun(len(train), 'training slice')} ...")
     search = CopySearch(statistics["train"].thumbnails)
@@ -84,13 +85,13 @@ def compare_samples(
         "copies": {**copies, "nearest": list_nearest(samples, train, nearest["samples"])},
         "grey_values": compare_grey_values(statistics),
         "power_spectrum": compare_spectra(statistics),
-        "slice_figures": compare_figures(statistics),
+        "slice_figures": compare_figures(statistics, are_brains=are_brains),
     }
-    if not shows_pictures(train.manifest):
+    if are_brains:
         report["anatomy_by_slice"] = compare_positions(statistics)
     if samples.depth:
         report["volumes"] = compare_volumes(samples, statistics, train, test, vqvae=vqvae, ranks=ranks)
-    if effects := compare_conditions(samples, train, test, ranks):
+    if are_brains and (effects := compare_conditions(samples, train, test, ranks)):
         report["anatomy_by_condition"] = effects
     if features is not None:
         report |= compare_with_network(features, samples, train, test, ranks)

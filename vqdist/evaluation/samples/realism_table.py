@@ -8,11 +8,11 @@ from vqdist.foundation.progress import count_noun
 
 _FIGURES = {
     "brain_area": "brain area",
+    "foreground_area": "foreground area",
     "ventricle_area": "fluid in the inner brain",
     "left_right": "left-right similarity",
     "fine_detail_db": "fine detail, dB",
 }
-_FIGURES_OF_PICTURES = {"fine_detail_db": _FIGURES["fine_detail_db"]}
 _FIT = {"brain_area": "fit of brain to slice", "ventricle_area": "fit of fluid to slice"}
 
 
@@ -31,14 +31,19 @@ def describe_realism(realism: Mapping[str, Any], split: str) -> list[str]:
 
 def _list_sets(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, str]]:
     distances, coverage = realism["feature_distance"], realism["coverage"]
+    person, people = ("person", "people") if "anatomy_by_slice" in realism else ("subject", "subjects")
     floor = f"train to {split} {format_summary(distances['train_test'])}"
     yield f"feature distance to {split}", format_summary(distances["samples_test"]), floor
-    yield "feature distance to train", format_summary(distances["samples_train"]), "below 0: nearer than a new person"
+    yield (
+        "feature distance to train",
+        format_summary(distances["samples_train"]),
+        f"below 0: nearer than a new {person}",
+    )
     for name in ("coverage", "density"):
         of_train = f"as many slices of train {format_summary(coverage['train'][name])}"
         yield f"{name} of {split}", format_summary(coverage["samples"][name]), of_train
-    effective = f"slices of train, without their own person, {format_figure(coverage['train']['subjects'])}"
-    yield "train people resembled", format_figure(coverage["samples"]["subjects"]), effective
+    effective = f"slices of train, without their own {person}, {format_figure(coverage['train']['subjects'])}"
+    yield f"train {people} resembled", format_figure(coverage["samples"]["subjects"]), effective
     for name in ("fid", "kid"):
         if name in realism:
             yield f"{name.upper()} to {split}", *_describe_pair(realism[name])
@@ -68,14 +73,15 @@ def _list_copies(copies: Mapping[str, Any], split: str) -> Iterator[tuple[str, s
 
 def _list_slices(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, str]]:
     figures, fit = realism["slice_figures"], realism.get("anatomy_by_slice", {})  # none of pictures
-    for name, label in (_FIGURES if fit else _FIGURES_OF_PICTURES).items():
+    people = "people" if fit else "pictures"
+    for name, label in ((name, label) for name, label in _FIGURES.items() if name in figures):
         found, difference = figures[name], figures[name]["difference"]
         low, high = difference["low"], difference["high"]
         real = "; ".join(
             f"{shown} {format_figure(found[key]['mean'])}" for key, shown in (("train", "train"), ("test", split))
         )
         differs = low is not None and high is not None and not low <= 0 <= high
-        note = f"; differs from real people by {format_summary(difference)}" if differs else ""
+        note = f"; differs from real {people} by {format_summary(difference)}" if differs else ""
         yield label, format_figure(found["samples"]["mean"]), real + note
     for name, label in _FIT.items() if fit else ():
         samples, real = fit[name]["samples"], fit[name]["test"]
@@ -93,7 +99,7 @@ def _list_volumes(volumes: Mapping[str, Any], split: str) -> Iterator[tuple[str,
         "difference": "grey difference of neighbours",
         "flips": "ventricle flips",
     }
-    for name, title in titles.items():
+    for name, title in ((name, title) for name, title in titles.items() if name in sampled):
         mean, spread = _read_spread(sampled[name])
         beside = ", spread ".join(format_figure(figure) for figure in _read_spread(real.get(name)))
         yield title, format_figure(mean), f"spread {format_figure(spread)}; {split} {beside}"

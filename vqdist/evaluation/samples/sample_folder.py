@@ -18,8 +18,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import load_json
-
-_MAX_JSON_BYTES = 2**28
+from vqdist.inference.result_folders import MAX_JSON_BYTES, SAMPLES, read_attributes, read_entries, read_number
 
 Integers = npt.NDArray[np.int64]
 
@@ -51,21 +50,24 @@ class SampleFolder:
             DataError: fewer than two slices, or an invalid samples.json.
         """
         folder = Path(folder)
-        description = folder / "samples.json"
+        if not folder.is_dir():
+            expected = "a folder of slices, as `vqdist sample --out` writes it"
+            raise DataError.of(str(folder), "a file" if folder.exists() else "no such folder", expected)
+        description = folder / SAMPLES
         if description.is_file() and (volumes := _read_volumes(description)) is not None:
             return volumes
         names = sorted(path.name for path in folder.glob("*.png"))
         unknown: dict[str, Mapping[str, Any]] = {name: {} for name in names}
-        found = _read_samples(description) if description.is_file() else unknown
+        found = read_entries(folder) or unknown
         found.pop("grid.png", None)
         if len(found) < 2:
             expected = "at least two slices, as vqdist sample writes them"
             raise DataError.of(str(folder), f"{len(found)} PNGs", expected)
         slice_numbers, labels = (
-            np.array([_read_number(sample, name) for sample in found.values()], np.int64) for name in ("slice", "label")
+            np.array([_number_of(sample, name) for sample in found.values()], np.int64) for name in ("slice", "label")
         )
         subjects = np.array([str(sample.get("subject", name)) for name, sample in found.items()])
-        attributes = [_read_attributes(sample) for sample in found.values()]
+        attributes = [read_attributes(sample) for sample in found.values()]
         return cls([folder / name for name in found], slice_numbers, labels, subjects, attributes=attributes)
 
     def __len__(self) -> int:
@@ -113,27 +115,17 @@ class SampleFolder:
         return codes
 
 
-def _read_samples(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Return file name -> entry of each sample in a samples.json. Names must not leave the folder."""
-    match load_json(path, _MAX_JSON_BYTES):
-        case {"samples": list(samples)} if all(isinstance(sample, dict) for sample in samples):
-            names = [sample.get("file") for sample in samples]
-            if all(isinstance(name, str) and Path(name).name == name for name in names):
-                return dict(zip(names, samples, strict=True))
-    raise DataError.of(str(path), "no list of samples with their files", "a file that vqdist sample has written")
-
-
 def _read_volumes(path: Path) -> SampleFolder | None:
     """Return the slices of the volumes in samples.json; None for one of single slices."""
-    match load_json(path, _MAX_JSON_BYTES):
+    match load_json(path, MAX_JSON_BYTES):
         case {"volumes": list(volumes), "slices": list(numbers)} if volumes and len(numbers) > 1:
             names = [str(volume.get("file")) if isinstance(volume, dict) else "" for volume in volumes]
             whole = all(type(number) is int and number >= 0 for number in numbers)
             if whole and all(name and Path(name).name == name for name in names):
-                labels = np.repeat([_read_number(volume, "label") for volume in volumes], len(numbers))
+                labels = np.repeat([_number_of(volume, "label") for volume in volumes], len(numbers))
                 paths = [path.parent / str(name) for name in names for _ in numbers]
                 tiled = np.tile(np.array(numbers, np.int64), len(volumes))
-                attributes = [found for volume in volumes for found in [_read_attributes(volume)] * len(numbers)]
+                attributes = [found for volume in volumes for found in [read_attributes(volume)] * len(numbers)]
                 subjects = np.repeat(names, len(numbers))
                 return SampleFolder(paths, tiled, labels, subjects, len(numbers), attributes)
         case {"volumes": _}:
@@ -153,12 +145,6 @@ def _read_volume(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint
     return found.values.astype(np.uint8)
 
 
-def _read_attributes(sample: Mapping[str, Any]) -> dict[str, AttributeValue]:
-    found = sample.get("attributes")
-    items = found.items() if isinstance(found, dict) else ()
-    return {name: value for name, value in items if isinstance(value, str) or type(value) in (int, float)}
-
-
-def _read_number(sample: Mapping[str, Any], name: str) -> int:
-    number = sample.get(name)
-    return number if type(number) is int and 0 <= number < 2**63 else NO_NUMBER
+def _number_of(sample: Mapping[str, Any], name: str) -> int:
+    number = read_number(sample, name)
+    return NO_NUMBER if number is None else number

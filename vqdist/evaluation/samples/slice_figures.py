@@ -17,6 +17,10 @@ MEANINGS = {
     "left_right": "similarity of the upper half to the mirrored lower half",
     "fine_detail_db": "power above a quarter cycle per pixel, in dB",
 }
+MEANINGS_OF_PICTURES = {
+    "foreground_area": "share of the picture that is not dark",
+    "fine_detail_db": MEANINGS["fine_detail_db"],
+}
 
 Sets = Mapping[str, SliceStatistics]
 
@@ -32,15 +36,22 @@ def measure_figures(slices: SliceStatistics) -> dict[str, Values]:
     }
 
 
-def compare_figures(sets: Sets) -> dict[str, Any]:
+def compare_figures(sets: Sets, *, are_brains: bool = True) -> dict[str, Any]:
     """Return the mean of each figure by set, and the difference of samples from the real people of train and test.
 
     The difference is that of figures at the same slice number, where all slices have a number. Its interval is over
     real subjects and samples. If it does not contain 0, the samples differ from real people.
+
+    Args:
+        are_brains: False to leave out what only brains have.
     """
-    figures = {name: measure_figures(statistics) for name, statistics in sets.items()}
-    report: dict[str, Any] = {"meanings": MEANINGS}
-    for figure in MEANINGS:
+    figures = {
+        name: measure_figures(statistics) | {"foreground_area": statistics.brain_area}
+        for name, statistics in sets.items()
+    }
+    meanings = MEANINGS if are_brains else MEANINGS_OF_PICTURES
+    report: dict[str, Any] = {"meanings": meanings}
+    for figure in meanings:
         report[figure] = {
             name: to_summary(subject_interval(figures[name][figure], sets[name].subjects.tolist())) for name in sets
         }

@@ -10,6 +10,7 @@ import torch
 
 from vqdist.data.augmentation import AXES
 from vqdist.data.loading.batch import to_images
+from vqdist.data.orientation import shows_pictures
 from vqdist.distributed.process_group import Ranks
 from vqdist.evaluation.pass_progress import show_pass
 from vqdist.evaluation.samples.sample_folder import SampleFolder
@@ -63,6 +64,11 @@ def compare_volumes(
         for name, measured in parts.items()
         if measured
     }
+    if shows_pictures(train.manifest):
+        neighbours = {
+            name: {figure: value for figure, value in found.items() if figure != "flips"}
+            for name, found in neighbours.items()
+        }
     return {
         "neighbours": neighbours,
         "drift": measure_drift(statistics),

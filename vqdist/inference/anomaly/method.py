@@ -41,7 +41,7 @@ class ScoringMethod:
         relative_floor: added to that quantile, in healthy standard deviations.
         map_scale: proportional excess at which a map reaches 1 - 1 / e.
         top_share: the score of a slice is the mean over this share of its brain, where the map is highest.
-        false_positive_rate: share of the healthy slices that are flagged.
+        false_positive_rate: slices with a p-value of at most this are flagged.
     """
 
     restorations: int = 15
