@@ -9,6 +9,7 @@ from vqdist.metrics.confidence_intervals import (
     paired_difference,
     subject_interval,
     t_quantile,
+    wilson_interval,
 )
 
 
@@ -96,3 +97,9 @@ def test_the_jackknife_of_a_difference_of_means_is_welchs_interval() -> None:
 @pytest.mark.parametrize("freedom", [1, 2, 5, 19, 20, 21, 33, 300])
 def test_quantiles_of_t(freedom: int) -> None:
     assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
+
+
+@pytest.mark.parametrize(("found", "total"), [(0, 40), (3, 40), (40, 40)])
+def test_the_interval_of_a_share_is_wilsons(found: int, total: int) -> None:
+    expected = stats.binomtest(found, total).proportion_ci(method="wilson")
+    assert wilson_interval(found, total) == pytest.approx((found / total, expected.low, expected.high), abs=1e-6)

@@ -118,6 +118,14 @@ def share_interval(figure: Callable[[npt.NDArray[np.float64]], float], *groups: 
     return Interval(mean, float(low), float(high))
 
 
+def wilson_interval(found: int, total: int) -> Interval:
+    """Return the share of independent items and its interval (Wilson 1927), which is finite at 0 and 1 too."""
+    share, square = found / total, _Z**2 / total
+    middle = (share + square / 2) / (1 + square)
+    half = float(np.sqrt(square * (share * (1 - share) + square / 4))) / (1 + square)
+    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
+
+
 def _to_log_odds(share: float) -> float:
     share = min(max(share, _LEAST_SHARE), 1 - _LEAST_SHARE) if np.isfinite(share) else share
     return float(np.log(share / (1 - share)))
