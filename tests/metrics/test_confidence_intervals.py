@@ -7,6 +7,7 @@ from scipy import stats
 from vqdist.metrics.confidence_intervals import (
     jackknife_interval,
     paired_difference,
+    share_interval,
     subject_interval,
     t_quantile,
     wilson_interval,
@@ -103,3 +104,19 @@ def test_quantiles_of_t(freedom: int) -> None:
 def test_the_interval_of_a_share_is_wilsons(found: int, total: int) -> None:
     expected = stats.binomtest(found, total).proportion_ci(method="wilson")
     assert wilson_interval(found, total) == pytest.approx((found / total, expected.low, expected.high), abs=1e-6)
+
+
+def test_the_interval_of_a_share_needs_each_figure_once() -> None:
+    right, seen = np.array([3, 8, 6, 9]), []
+
+    def measure(weights: np.ndarray) -> float:
+        seen.append(tuple(weights))
+        return float(weights @ right / (10 * weights.sum()))
+
+    mean, low, high = share_interval(measure, 4)
+    assert mean == 0.65
+    assert low is not None
+    assert high is not None
+    odds = np.log([low / (1 - low), mean / (1 - mean), high / (1 - high)])
+    assert odds[1] - odds[0] == pytest.approx(odds[2] - odds[1])
+    assert len(seen) == len(set(seen)) == 5
