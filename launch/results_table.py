@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vqdist.evaluation.samples.realism_table import count_people, format_people
 from vqdist.runs.metrics_file import read_metrics, training_seconds
 
 CONDITIONS = (5, 25)
@@ -75,6 +76,9 @@ def list_samples(reports: Reports) -> Iterator[str]:
         yield row(f"{figure} of test", "coverage", "samples", figure, real=real)
     real = f"train, without their own, {one['coverage']['train']['subjects']:.1f}"
     yield row("train people resembled", "coverage", "samples", "subjects", real=real)
+    people = [format_people(reports[name]["same_person_pairs"]["samples"]) for name in names]
+    train = one["same_person_pairs"]["train"]
+    yield f"| people among the samples | {' | '.join(people)} | train {count_people(train)} |"
     yield row("near copies", "copies", "samples", "near_copies", real=f"test {one['copies']['test']['near_copies']}")
     real = f"test {one['copies']['test']['largest']:.3f}, limit {one['copies']['limits']['whole']:.3f}"
     yield row("most similar to train", "copies", "samples", "largest", real=real)

@@ -38,6 +38,7 @@ def build_realism() -> dict[str, Any]:
             "calibration": {"train_slices": 12, "kinds": {"gamma 0.7": {"found": 11, "copies": 12}}},
             **{name: {"near_copies": 0, "largest": 0.8} for name in ("samples", "test")},
         },
+        "same_person_pairs": {"samples": {"mean": 0.1, "low": 0.05, "high": 0.2}, "train": 0.05},
         "diversity": {"samples": 0.1, "train": 0.2, "test": None},
         "slice_figures": {"meanings": dict.fromkeys(figures, ""), **{name: measured(groups, 0.05) for name in figures}},
         "anatomy_by_slice": {

@@ -7,8 +7,10 @@ from scipy import stats
 from vqdist.metrics.confidence_intervals import (
     jackknife_interval,
     paired_difference,
+    share_interval,
     subject_interval,
     t_quantile,
+    wilson_interval,
 )
 
 
@@ -96,3 +98,25 @@ def test_the_jackknife_of_a_difference_of_means_is_welchs_interval() -> None:
 @pytest.mark.parametrize("freedom", [1, 2, 5, 19, 20, 21, 33, 300])
 def test_quantiles_of_t(freedom: int) -> None:
     assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
+
+
+@pytest.mark.parametrize(("found", "total"), [(0, 40), (3, 40), (40, 40)])
+def test_the_interval_of_a_share_is_wilsons(found: int, total: int) -> None:
+    expected = stats.binomtest(found, total).proportion_ci(method="wilson")
+    assert wilson_interval(found, total) == pytest.approx((found / total, expected.low, expected.high), abs=1e-6)
+
+
+def test_the_interval_of_a_share_needs_each_figure_once() -> None:
+    right, seen = np.array([3, 8, 6, 9]), []
+
+    def measure(weights: np.ndarray) -> float:
+        seen.append(tuple(weights))
+        return float(weights @ right / (10 * weights.sum()))
+
+    mean, low, high = share_interval(measure, 4)
+    assert mean == 0.65
+    assert low is not None
+    assert high is not None
+    odds = np.log([low / (1 - low), mean / (1 - mean), high / (1 - high)])
+    assert odds[1] - odds[0] == pytest.approx(odds[2] - odds[1])
+    assert len(seen) == len(set(seen)) == 5

@@ -89,16 +89,25 @@ def jackknife_interval(figure: Callable[[npt.NDArray[np.float64]], float], *grou
         figure: weights of the subjects of all sets, 0 or 1, one set after the other -> figure.
         groups: number of subjects of each set. With fewer than three in one of them there is no interval.
     """
+    return _jackknife(figure, groups, scale=lambda value: value)[1]
+
+
+def _jackknife(
+    figure: Callable[[npt.NDArray[np.float64]], float], groups: Sequence[int], *, scale: Callable[[float], float]
+) -> tuple[float, Interval]:
+    """Return the figure of all subjects, and its jackknife interval on another scale."""
     total = sum(groups)
-    mean = figure(np.ones(total))
+    found = figure(np.ones(total))
+    mean = scale(found)
     if min(groups) < MIN_SUBJECTS or not np.isfinite(mean):
-        return Interval(mean, None, None)
-    left_out = np.array([figure(1.0 - row) for row in np.eye(total)])
+        return found, Interval(mean, None, None)
+    left_out = np.array([scale(figure(1.0 - row)) for row in np.eye(total)])
     parts = np.split(left_out, np.cumsum(groups)[:-1])
     variances = [(len(part) - 1) / len(part) * float(((part - part.mean()) ** 2).sum()) for part in parts]
     freedom = sum(variances) ** 2 / max(sum(v**2 / (n - 1) for v, n in zip(variances, groups, strict=True)), 1e-300)
     half = t_quantile(max(freedom, 1.0)) * sum(variances) ** 0.5
-    return Interval(mean, mean - half, mean + half) if np.isfinite(half) else Interval(mean, None, None)
+    ends = (mean - half, mean + half) if np.isfinite(half) else (None, None)
+    return found, Interval(mean, *ends)
 
 
 def share_interval(figure: Callable[[npt.NDArray[np.float64]], float], *groups: int) -> Interval:
@@ -110,12 +119,19 @@ def share_interval(figure: Callable[[npt.NDArray[np.float64]], float], *groups: 
     Args:
         figure: as for `jackknife_interval`. If leaving out a subject never changes it, there is no interval.
     """
-    odds = jackknife_interval(lambda weights: _to_log_odds(figure(weights)), *groups)
-    mean = figure(np.ones(sum(groups)))
+    mean, odds = _jackknife(figure, groups, scale=_to_log_odds)
     if odds.low is None or odds.high is None or odds.low == odds.high:
         return Interval(mean, None, None)
     low, high = (1 / (1 + np.exp(-end)) for end in (odds.low, odds.high))
     return Interval(mean, float(low), float(high))
+
+
+def wilson_interval(found: int, total: int) -> Interval:
+    """Return the share of independent items and its interval (Wilson 1927), which is finite at 0 and 1 too."""
+    share, square = found / total, _Z**2 / total
+    middle = (share + square / 2) / (1 + square)
+    half = float(np.sqrt(square * (share * (1 - share) + square / 4))) / (1 + square)
+    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def _to_log_odds(share: float) -> float:

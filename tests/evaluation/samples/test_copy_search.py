@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vqdist.data.sources.phantom import phantom_slice
-from vqdist.evaluation.samples.copy_search import BAND, CopySearch, NearestSlices
+from vqdist.evaluation.samples.copy_search import BAND, CopySearch, NearestSlices, compare_pairs, to_spectra
 
 NUMBERS = (4, 12, 20, 28)
 
@@ -66,3 +66,14 @@ def test_results_are_joined_in_order(train: np.ndarray) -> None:
     search = CopySearch(train)
     parts = [search.find(train[[3]]), search.find(train[[1]])]
     assert NearestSlices.concatenate(parts).index.tolist() == [3, 1]
+
+
+def test_pairs_are_compared_over_moves_and_mirrorings(train: np.ndarray) -> None:
+    spectra = to_spectra(train)
+    views = [np.roll(train, (4, -6), axis=(1, 2)), np.flip(train, axis=1), np.flip(train, axis=2)]
+    for view in views:
+        assert compare_pairs(spectra, to_spectra(view)).min() > 0.97
+    others = compare_pairs(spectra, np.roll(spectra, len(NUMBERS), axis=0))
+    assert others.max() < 0.9
+    search = CopySearch(train)
+    np.testing.assert_allclose(search.spectra, spectra)

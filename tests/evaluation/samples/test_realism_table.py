@@ -27,6 +27,7 @@ def build_realism() -> dict[str, Any]:
             "samples": {"coverage": summary(0.75), "density": summary(1.5), "subjects": 12.0},
             "train": {"coverage": summary(None), "density": summary(2.0), "subjects": 18.0},
         },
+        "same_person_pairs": {"samples": {"mean": 0.0, "low": 0.0, "high": 0.001}, "train": 0.05},
         "diversity": {"samples": 0.756, "train": 0.772, "test": None},
         "grey_values": {"train_test": 0.01, "samples_test": None},
         "copies": {
@@ -52,6 +53,7 @@ def test_every_figure_has_that_of_real_slices_beside_it() -> None:
         "coverage of validate 0.75 as many slices of train none",
         "density of validate 1.5 as many slices of train 2",
         "train people resembled 12 slices of train, without their own person, 18",
+        "people among the samples above 1,000.0 train 20.0",
         "MS-SSIM of pairs 0.756 train 0.772, validate none",
         "grey value distance none train 0.01",
         "near copies 2 validate 0 of 96",
@@ -64,6 +66,20 @@ def test_every_figure_has_that_of_real_slices_beside_it() -> None:
         "fit of brain to slice 0.5 correlation; validate none",
         "fit of fluid to slice 0.5 correlation; validate none",
     ]
+
+
+def test_fewer_people_than_in_train_are_named() -> None:
+    realism = build_realism()
+
+    def read_row(low: float | None, high: float | None, mean: float | None = 0.125) -> list[str]:
+        realism["same_person_pairs"]["samples"] = {"mean": mean, "low": low, "high": high}
+        rows = [" ".join(row.split()) for row in describe_realism(realism, "test")]
+        return [row.removeprefix("people among the samples ") for row in rows if row.startswith("people")]
+
+    assert read_row(0.1, 0.2) == ["8.0 5.0 to 10.0 train 20.0; fewer than in train"]
+    assert read_row(0.04, 0.2) == ["8.0 5.0 to 25.0 train 20.0"]
+    assert read_row(None, None) == ["8.0 train 20.0"]
+    assert read_row(None, None, mean=None) == []
 
 
 def test_fid_and_kid_are_shown_if_they_were_measured() -> None:

@@ -21,6 +21,7 @@ from vqdist.evaluation.samples.coverage import compare_coverage
 from vqdist.evaluation.samples.distribution_distances import compare_features, compare_grey_values, compare_spectra
 from vqdist.evaluation.samples.diversity import compare_diversity
 from vqdist.evaluation.samples.network_features import compare_network_features, load_network, measure_features
+from vqdist.evaluation.samples.same_person_pairs import compare_same_person_pairs
 from vqdist.evaluation.samples.sample_folder import SampleFolder
 from vqdist.evaluation.samples.slice_figures import compare_figures, compare_positions
 from vqdist.evaluation.samples.slice_statistics import SliceStatistics
@@ -82,6 +83,7 @@ def compare_samples(
         "feature_distance": compare_features(statistics),
         "coverage": compare_coverage(statistics),
         "diversity": compare_diversity(samples, {"train": train, "test": test}, ranks),
+        "same_person_pairs": compare_same_person_pairs(search, statistics, ranks),
         "copies": {**copies, "nearest": list_nearest(samples, train, nearest["samples"])},
         "grey_values": compare_grey_values(statistics),
         "power_spectrum": compare_spectra(statistics),

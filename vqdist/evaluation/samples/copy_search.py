@@ -10,7 +10,7 @@ grid; the FINALISTS best of these with all pixels of the thumbnails.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Self
@@ -71,13 +71,15 @@ class CopySearch:
 
     Args:
         train: thumbnails of the training slices, (N, THUMBNAIL, THUMBNAIL) uint8.
+
+    Attributes:
+        spectra: of the training slices; see `to_spectra`.
     """
 
     def __init__(self, train: Thumbnails) -> None:
         self._train = train
-        blocks = [train[start : start + _BLOCK] for start in range(0, len(train), _BLOCK)]
-        self._coarse = np.concatenate([_to_spectra(_filter(block, _COARSE_BAND), _COARSE) for block in blocks])
-        self._middle = np.concatenate([_to_spectra(_filter(block, BAND), _MIDDLE) for block in blocks])
+        self._coarse = np.concatenate([_to_spectra(_filter(block, _COARSE_BAND), _COARSE) for block in _split(train)])
+        self.spectra = to_spectra(train)
 
     def find(self, thumbnails: Thumbnails) -> NearestSlices:
         """Return the most similar training slice of each slice."""
@@ -111,15 +113,36 @@ class CopySearch:
 
     def _compare(self, variants: Floats, numbers: npt.NDArray[np.int64]) -> Floats:
         """Return the similarities of the variants of a slice to training slices on the middle grid, (N, variants)."""
-        return _correlate(_to_spectra(variants, _MIDDLE)[None], self._middle[numbers][:, None])
+        return _correlate(_to_spectra(variants, _MIDDLE)[None], self.spectra[numbers][:, None])
 
     def _compare_halves(self, filtered: Floats, numbers: npt.NDArray[np.int64]) -> float:
         """Return the greatest similarity of a half of a slice to the same half of a training slice."""
         windows = _half_windows()
         shape = (_MIDDLE, _MIDDLE)
         own = np.fft.irfft2(_to_spectra(filtered[None], _MIDDLE), s=shape) * windows
-        train = np.fft.irfft2(self._middle[numbers], s=shape)[:, None] * windows
+        train = np.fft.irfft2(self.spectra[numbers], s=shape)[:, None] * windows
         return float(_correlate(_normalise(own)[None], _normalise(train)).max())
+
+
+def to_spectra(thumbnails: Thumbnails) -> Spectra:
+    """Return the spectra of slices on the middle grid, band-passed and normalised, for `compare_pairs`."""
+    return np.concatenate([_to_spectra(_filter(block, BAND), _MIDDLE) for block in _split(thumbnails)])
+
+
+def compare_pairs(first: Spectra, second: Spectra) -> Floats:
+    """Return the similarity of each pair of slices, (N,): the largest over all moves and mirrorings, without turns."""
+    # The spectrum at -ky is that of a slice with its rows reversed, and its conjugate that of one with its columns
+    # reversed. Both are moved by half a pixel, because the middle grid has every second pixel of a thumbnail.
+    reversed_rows = np.roll(np.flip(second, axis=-2), 1, axis=-2)
+    down, right = (
+        np.exp(1j * np.pi * k).astype(np.complex64) for k in (np.fft.fftfreq(_MIDDLE), np.fft.rfftfreq(_MIDDLE))
+    )
+    views = (second, reversed_rows * down[:, None], reversed_rows.conj() * right)
+    return np.max([_correlate(first, view) for view in views], axis=0)
+
+
+def _split(thumbnails: Thumbnails) -> Iterator[Thumbnails]:
+    return (thumbnails[start : start + _BLOCK] for start in range(0, len(thumbnails), _BLOCK))
 
 
 def _filter(thumbnails: npt.NDArray[np.generic], band: tuple[float, float]) -> Floats:

@@ -44,6 +44,7 @@ def _list_sets(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, st
         yield f"{name} of {split}", format_summary(coverage["samples"][name]), of_train
     effective = f"slices of train, without their own {person}, {format_figure(coverage['train']['subjects'])}"
     yield f"train {people} resembled", format_figure(coverage["samples"]["subjects"]), effective
+    yield from _list_people(realism["same_person_pairs"], people)
     for name in ("fid", "kid"):
         if name in realism:
             yield f"{name.upper()} to {split}", *_describe_pair(realism[name])
@@ -51,6 +52,27 @@ def _list_sets(realism: Mapping[str, Any], split: str) -> Iterator[tuple[str, st
     beside = f"train {format_figure(pairs['train'])}, {split} {format_figure(pairs['test'])}"
     yield "MS-SSIM of pairs", format_figure(pairs["samples"]), beside
     yield "grey value distance", format_figure(grey["samples_test"]), f"train {format_figure(grey['train_test'])}"
+
+
+def _list_people(pairs: Mapping[str, Any], people: str) -> Iterator[tuple[str, str, str]]:
+    samples, train = pairs["samples"], pairs["train"]
+    if samples["mean"] is not None:  # None: no neighbouring slices, or people that cannot be told apart
+        fewer = samples["low"] is not None and samples["low"] > train
+        beside = f"train {count_people(train)}{'; fewer than in train' if fewer else ''}"
+        yield f"{people} among the samples", format_people(samples), beside
+
+
+def format_people(share: Mapping[str, float | None]) -> str:
+    """Return the number of people and its interval, or its lower limit where no pair shows the same person."""
+    mean, low, high = (share[name] for name in ("mean", "low", "high"))
+    if not mean:
+        return f"above {count_people(high)}" if high else "none"
+    return count_people(mean) if not low else f"{count_people(mean)}  {count_people(high)} to {count_people(low)}"
+
+
+def count_people(share: float | None) -> str:
+    """Return the effective number of people for a share of same-person pairs."""
+    return f"{1 / share:,.1f}" if share else "none"
 
 
 def _describe_pair(found: Mapping[str, float | None]) -> tuple[str, str]:
