@@ -396,9 +396,11 @@ def test_the_demo_passes_a_signal_on_and_says_how_to_continue(tmp_path: Path, nu
     )
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(package.parent)}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # bash cannot trap what is ignored when it starts
     demo = subprocess.Popen(
         ["bash", tmp_path / "launch" / "demo.sh"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, before)
     wait_for((tmp_path / "started").exists)
     demo.send_signal(number)
     _, stderr = demo.communicate(timeout=120)
