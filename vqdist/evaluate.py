@@ -22,21 +22,23 @@ def main(argv: Sequence[str]) -> None:
 
     sources = [options.run, options.pictures or options.data, options.samples]
     print_message(f"evaluate: loading {', '.join(show_model_name(path) for path in sources if path is not None)} ...")
+    from vqdist.data.orientation import shows_pictures
     from vqdist.distributed.process_group import process_group
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report_table import describe_report
+    from vqdist.evaluation.run_data import is_of_pictures
     from vqdist.evaluation.wandb_logging import publish
 
     with process_group(options.device) as ranks:
         if options.pictures is None:
             (inputs,) = collect(lambda: read_inputs(options, ranks), problems=parsed.problems)
-            report = evaluate_model(inputs, ranks)
+            report, shows_brains = evaluate_model(inputs, ranks), not shows_pictures(inputs.dataset.manifest)
         else:
             collect(lambda: check_picture_inputs(options, ranks), problems=parsed.problems)
-            report = evaluate_pictures(options, ranks)
+            report, shows_brains = evaluate_pictures(options, ranks), not is_of_pictures(options.run)
         if ranks.is_main:
-            print_message(describe_report(report))
+            print_message(describe_report(report, shows_brains=shows_brains))
             emit(report, options.out)
         if ranks.is_main and options.pictures is None:
             publish(options.run, report, samples=options.samples)

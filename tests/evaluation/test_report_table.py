@@ -20,10 +20,19 @@ def test_table_of_a_split() -> None:
     ]
 
 
+def test_metrics_inside_the_brain_are_shown_for_brains_only() -> None:
+    metrics = {name: {"mean": 0.5, "low": None, "high": None} for name in ("ssim", "ssim_brain", "psnr", "psnr_brain")}
+    report = {"split": "test", "samples": 9, "subjects": 2, "metrics": metrics}
+    names = [line.split()[0] for line in describe_report(report).splitlines()[1:-1]]
+    assert names == ["ssim", "ssim_brain", "psnr", "psnr_brain"]
+    assert describe_report(report, shows_brains=False).splitlines()[1:-1] == ["  ssim      0.5", "  psnr      0.5"]
+    assert report["metrics"].keys() == metrics.keys()
+
+
 def test_differences_of_two_runs_are_rows() -> None:
-    differences = {"ssim": {"mean": 0.01, "low": 0.005, "high": 0.015}}
+    differences = {name: {"mean": 0.01, "low": 0.005, "high": 0.015} for name in ("ssim", "ssim_brain")}
     report = {"split": "validate", "samples": 9, "subjects": 3, "metrics": {}, "differences": {"other": differences}}
-    assert describe_report(report).splitlines()[1:] == [
+    assert describe_report(report, shows_brains=False).splitlines()[1:] == [
         "this run minus other, on the same slices; mean, 95 % interval over subjects",
         "  ssim  0.01  0.005 to 0.015",
         MEANING,

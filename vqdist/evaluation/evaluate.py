@@ -42,7 +42,7 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> Report:
 def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
     """Reconstruct pictures on rank 0 and return their mean metrics. Must be called by all ranks.
 
-    Those inside the brain are left out for a model that was trained on other pictures.
+    Those inside the brain are None for a model that was trained on other pictures.
     """
     source, out = options.pictures, options.figure_folder
     assert source is not None, "the other case is evaluate_model"
@@ -53,7 +53,7 @@ def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
             reconstruct_source = reconstruct_volume if is_volume(source) else reconstruct_pictures
             report = reconstruct_source(options.run, source, out, device=ranks.device)
         if is_of_pictures(options.run):
-            report["metrics"] = {name: mean for name, mean in report["metrics"].items() if not name.endswith("_brain")}
+            report["metrics"] |= {name: None for name in report["metrics"] if name.endswith("_brain")}
         return report
 
     return run_on_main(ranks, reconstruct)

@@ -59,19 +59,17 @@ class Evaluation:
 def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation:
     """Measure the reconstructions of a split and the use of the codebook. Must be called by all ranks.
 
-    Pictures that are no brains have no `_brain` metrics.
+    The `_brain` metrics of pictures that are no brains are None.
     """
     model, manifest = model.to(ranks.device), split.manifest
     counts, brain_counts = torch.zeros(2, model.num_codes, dtype=torch.int64)
-    are_brains = not shows_pictures(manifest)
 
     def measure(batch: Batch) -> dict[str, Tensor]:
         images = to_images(batch.values)
         codes = model.encode(images)
         counts.add_(count_codes(codes, model.num_codes))
         brain_counts.add_(count_brain_codes(codes, brain_mask(images), model.num_codes))
-        found = compute_image_metrics(images, model.decode(codes))
-        return {name: value for name, value in found.items() if are_brains or not name.endswith("_brain")}
+        return compute_image_metrics(images, model.decode(codes))
 
     values = measure_samples(split, measure, ranks)
     counts, brain_counts = torch.stack(ranks.gather_objects(torch.stack([counts, brain_counts]))).sum(dim=0)
@@ -79,10 +77,12 @@ def evaluate_vqvae(model: VQVAE, split: SplitLoader, ranks: Ranks) -> Evaluation
     metrics = summarize(values, subjects)
     rate = bits_per_pixel(uniform_bits(model.num_codes), model.grid(*manifest.image_size), manifest.image_size)
     metrics["perplexity"] = without_interval(perplexity(counts))
-    if are_brains:
-        metrics["perplexity_brain"] = without_interval(perplexity(brain_counts) if brain_counts.any() else None)
+    metrics["perplexity_brain"] = without_interval(perplexity(brain_counts) if brain_counts.any() else None)
     metrics["codes_used"] = without_interval(codes_used(counts))
     metrics["bits_per_pixel"] = without_interval(rate)
+    if shows_pictures(manifest):
+        metrics |= {name: without_interval(None) for name in metrics if name.endswith("_brain")}
+        values = {name: found for name, found in values.items() if not name.endswith("_brain")}
     return Evaluation(describe_split("vqvae", split.name, subjects, metrics), values, counts)
 
 

@@ -19,12 +19,13 @@ NO_FIGURE = (
 )
 
 
-def describe_report(report: Mapping[str, Any]) -> str:
+def describe_report(report: Mapping[str, Any], *, shows_brains: bool = True) -> str:
     """Return a table of the metrics, name, mean and 95 % interval, and of the samples; where the figures are explained,
     and the paths of the charts.
 
     Args:
         report: of a split, whose metrics have an interval, or of pictures, whose metrics are means.
+        shows_brains: False to leave out the metrics inside the brain, which mean nothing for other pictures.
     """
     if "pictures" in report:
         lines = [count_noun(report["pictures"], "picture")]
@@ -32,7 +33,7 @@ def describe_report(report: Mapping[str, Any]) -> str:
         counts = f"{count_noun(report['samples'], 'sample')} of {count_noun(report['subjects'], 'subject')}"
         few = report["subjects"] < MIN_SUBJECTS
         lines = [f"{report['split']}: {counts}; mean{f' ({FEW_SUBJECTS})' if few else ', 95 % interval over subjects'}"]
-    metrics = report["metrics"]
+    metrics = {name: value for name, value in report["metrics"].items() if shows_brains or not name.endswith("_brain")}
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         summary = value if isinstance(value, dict) else {"mean": value, "low": None, "high": None}
@@ -40,7 +41,7 @@ def describe_report(report: Mapping[str, Any]) -> str:
     for name, found in report.get("categories", {}).items():
         lines += describe_category(name, found)
     for name, differences in report.get("differences", {}).items():
-        lines += describe_differences(name, differences)
+        lines += describe_differences(name, differences, shows_brains=shows_brains)
     if "realism" in report:
         lines += describe_realism(report["realism"], report["split"])
     if any(line.startswith("  ") and re.search(r"(?<!\S)none\b", line) for line in lines):
@@ -66,8 +67,9 @@ def describe_category(name: str, found: Mapping[str, Any] | None) -> list[str]:
     return [f"  {name} from the codes: balanced accuracy {format_figure(ours['mean'])}{interval}, {beside}"]
 
 
-def describe_differences(name: str, differences: Mapping[str, Any]) -> list[str]:
+def describe_differences(name: str, differences: Mapping[str, Any], *, shows_brains: bool) -> list[str]:
     """Return a heading and a row per metric: this run minus another one, paired by slice."""
     lines = [f"this run minus {name}, on the same slices; mean, 95 % interval over subjects"]
-    width = max(map(len, differences), default=0)
-    return lines + [f"  {key:<{width}}  {format_summary(value)}" for key, value in differences.items()]
+    shown = {key: value for key, value in differences.items() if shows_brains or not key.endswith("_brain")}
+    width = max(map(len, shown), default=0)
+    return lines + [f"  {key:<{width}}  {format_summary(value)}" for key, value in shown.items()]
