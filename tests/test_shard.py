@@ -325,6 +325,16 @@ def test_a_class_without_a_file_in_train_is_a_warning(capsys: pytest.CaptureFixt
     assert shard(capsys, source, tmp_path / "e", "--image-size", 8, "--strict")[0] == 2
 
 
+def test_folders_that_are_no_classes_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", *(f"{folder}/{n}.png" for folder in ("scan", "photo") for n in range(3)))
+    words = ("--image-size", 8, "--split", 1, 0, 0)
+    assert "classes: 0 photo, 1 scan" in shard(capsys, source, tmp_path / "d", *words)[2]
+    said = shard(capsys, source, tmp_path / "e", *words, "--subject-from", "folder")[2]
+    assert "classes: none; the folders photo, scan are subjects" in said
+    said = shard(capsys, source / "scan", tmp_path / "f", *words)[2]
+    assert "classes: " not in said
+
+
 def test_included_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     source = save_pictures(tmp_path / "s", *(f"{number}_{kind}.png" for number in range(4) for kind in "abc"))
     words = (source, tmp_path / "d", "--image-size", 8, "--split", 1, 0, 0, "--include", "*_a.png", "--include")

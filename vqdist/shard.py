@@ -139,6 +139,8 @@ def describe_source(source: "Source") -> None:
         print_message("the slices are centred on the extent of the brain in each volume")
     if source.class_names:
         print_message(f"classes: {list_examples([f'{i} {name}' for i, name in enumerate(source.class_names)])}")
+    if source.no_classes:
+        print_message(f"classes: none; {source.no_classes}")
     if source.masks:
         many = count_noun(len(source.masks), "segmentation mask")
         print_message(f"left out: {many}, such as {source.masks[0]}; --include with a pattern of masks only takes them")
