@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.atomic_files import clear_leftovers, write_atomic
+from vqdist.foundation.atomic_files import clear_leftovers, write_atomic, write_atomic_json
 from vqdist.foundation.errors import ConfigError, OwnershipError
 from vqdist.foundation.json_lines import read_json_lines
 from vqdist.foundation.run_status import STATUS_FILE
@@ -109,7 +109,7 @@ class RunDir:
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
             "slurm_restart": os.environ.get("SLURM_RESTART_COUNT"),
         }
-        write_atomic(run_dir.owner, json.dumps(owner).encode())
+        write_atomic_json(run_dir.owner, owner)
         return run_dir
 
     def check_owner(self) -> None:
@@ -132,7 +132,7 @@ class RunDir:
     def write_status(self, state: str, step: int, **details: Any) -> None:
         """Write status.json: state is running, stopped, finished or failed."""
         self.check_owner()
-        write_atomic(self.status, json.dumps({"state": state, "step": step, **details}).encode())
+        write_atomic_json(self.status, {"state": state, "step": step, **details})
 
     def write_config(self, text: str) -> None:
         """Write the resolved configuration."""
