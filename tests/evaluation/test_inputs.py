@@ -45,7 +45,7 @@ def test_what_cannot_be_read_or_written_is_named(images: Path, vqvae: Path, tmp_
     fails_with("--figures: found", run=vqvae, data=images, figures=file)
     fails_with("--figures: found", "expected a picture", run=vqvae, pictures=nowhere, figures=file)
     everything = dict.fromkeys(("run", "data", "samples", "images"), nowhere)
-    fails_with("--out", "nothing", "folder", "PNGs", "folder", **everything, out=file / "new")
+    fails_with("--out", "nothing", "folder", "a folder of samples", "folder", **everything, out=file / "new")
 
 
 def test_runs_beside_are_called_by_name_or_path(images: Path, tmp_path: Path) -> None:

@@ -44,10 +44,14 @@ def test_other_folders_have_slices_without_numbers(tmp_path: Path) -> None:
 
 
 def test_unusable_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found 0 PNGs; expected at least two"):
+    with pytest.raises(DataError, match="nowhere: found nothing; expected a folder of samples"):
         SampleFolder.open(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="found 0 PNGs; expected at least two"):
+        SampleFolder.open(tmp_path)
     write_slices(tmp_path, "a.png", "grid.png")
-    with pytest.raises(DataError, match="found 1 PNGs"):
+    with pytest.raises(DataError, match=r"grid\.png: found a file; expected a folder of samples"):
+        SampleFolder.open(tmp_path / "grid.png")
+    with pytest.raises(DataError, match="found 1 PNG;"):
         SampleFolder.open(tmp_path)
     for text in ('{"samples": [{"file": "../a.png"}]}', '{"samples": [{"file": 1}]}', '{"samples": 1}', "[]"):
         (tmp_path / "samples.json").write_text(text)

@@ -18,6 +18,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import load_json
+from vqdist.foundation.progress import count_noun
 
 _MAX_JSON_BYTES = 2**28
 
@@ -51,6 +52,8 @@ class SampleFolder:
             DataError: fewer than two slices, or an invalid samples.json.
         """
         folder = Path(folder)
+        if not folder.is_dir():
+            raise DataError.of(str(folder), "a file" if folder.exists() else "nothing", "a folder of samples")
         description = folder / "samples.json"
         if description.is_file() and (volumes := _read_volumes(description)) is not None:
             return volumes
@@ -60,7 +63,7 @@ class SampleFolder:
         found.pop("grid.png", None)
         if len(found) < 2:
             expected = "at least two slices, as vqdist sample writes them"
-            raise DataError.of(str(folder), f"{len(found)} PNGs", expected)
+            raise DataError.of(str(folder), count_noun(len(found), "PNG"), expected)
         slice_numbers, labels = (
             np.array([_read_number(sample, name) for sample in found.values()], np.int64) for name in ("slice", "label")
         )
