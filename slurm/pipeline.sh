@@ -3,7 +3,7 @@
 #
 #     slurm/pipeline.sh [--dry-run|--no-check] [OPTION VALUE ...] SOURCE OUT
 #
-#     SOURCE                 source of vqdist.shard: a folder, or `demo`
+#     SOURCE                 source of vqdist.shard: a folder or tars, or `demo`
 #     OUT                    folder for all results: slices, vqvae, codes, pixelcnn, evaluate-*.json, samples
 #     --vqvae FILE           configuration of the first stage   (default: vqvae_oasis)
 #     --pixelcnn FILE        configuration of the second stage  (default: pixelcnn_oasis)
@@ -14,7 +14,7 @@
 #     --no-check             submit without the check
 #
 # --dry-run prints the settings of the site, the commands, and what is wrong with the arguments, configurations and ranks
-# of each stage (exit code 2). Datasets and runs that earlier stages will make may be missing. The same check runs before
+# of each stage, and with the files of SOURCE (exit code 2). Datasets and runs that earlier stages will make may be missing. The same check runs before
 # the chain is submitted; --no-check leaves it out, for a login node on which vqdist cannot run.
 #
 # Run it again to continue: finished stages are skipped and queued jobs are kept. If a job fails, Slurm cancels the jobs
@@ -51,7 +51,7 @@ while (($# > 0)); do
 done
 ((${#places[@]} == 2)) || { print_usage "$0" >&2; fail "found ${#places[@]} of the two arguments; expected SOURCE and OUT"; }
 source=${places[0]}
-if ! ((dry_run)) && [[ $source != demo && ! -d $source && ! -e ${places[1]}/slices/dataset.json ]]; then
+if ((!dry_run && !check)) && [[ $source != demo && ! -d $source && ! -e ${places[1]}/slices/dataset.json ]]; then
   fail "SOURCE: found no folder $source; expected a source of vqdist.shard: a folder, or demo"
 fi
 out=$(realpath --canonicalize-missing "${places[1]}")

@@ -16,6 +16,7 @@ from support.hub import leave_hub, running_hub
 from support.models import save_prior, save_vqvae, write_codes
 
 from vqdist import load_model
+from vqdist.foundation.model_names import STARTER_FOLDER
 from vqdist.models.hub import download_model
 from vqdist.models.io import fingerprint, read_model_files
 
@@ -109,7 +110,7 @@ def test_a_model_is_published_to_a_folder(prior: Path, tmp_path: Path, capsys: p
     written = read_errors(capsys)
     assert "--data-terms TEXT adds them" in written
     assert f"wrote the folder {out}; read its README.md, then" in written
-    assert f"vqdist evaluate --run {prior} --out report.json" in written
+    assert f"vqdist evaluate --run {prior} --data CODES --out report.json" in written
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["README.md", *MODEL_FILES]
     assert "vqdist sample --prior out --num 16" in (out / "README.md").read_text()
     assert str(tmp_path) not in (out / "README.md").read_text()
@@ -118,6 +119,26 @@ def test_a_model_is_published_to_a_folder(prior: Path, tmp_path: Path, capsys: p
     assert f"TARGET {out}: found a folder that is not empty" in read_errors(capsys)
     assert run("publish", prior.parent / "vqvae", out, "--overwrite", "true") == 0
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_a_model_with_a_card_keeps_its_terms_when_published_again(
+    server: HubServer, prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("publish", prior, "hf://org/first", "--data-terms", "Synthetic brains.", "--license", "mit") == 0
+    capsys.readouterr()
+    assert run("publish", "hf://org/first", tmp_path / "second") == 0
+    written = read_errors(capsys)
+    assert "kept from the README.md of hf://org/first: licence, data and terms, configuration" in written
+    assert "--data-terms TEXT" not in written
+    card = (tmp_path / "second" / "README.md").read_text()
+    assert "license: mit" in card
+    assert "Synthetic brains." in card
+
+
+def test_the_starter_pair_keeps_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("publish", "starter", tmp_path / "starter") == 0
+    assert (tmp_path / "starter" / "README.md").read_bytes() == (STARTER_FOLDER / "README.md").read_bytes()
+    assert "WARNING" not in read_errors(capsys)
 
 
 def test_half_precision_halves_the_prior_and_keeps_its_vqvae(prior: Path, tmp_path: Path) -> None:

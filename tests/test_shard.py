@@ -325,6 +325,16 @@ def test_a_class_without_a_file_in_train_is_a_warning(capsys: pytest.CaptureFixt
     assert shard(capsys, source, tmp_path / "e", "--image-size", 8, "--strict")[0] == 2
 
 
+def test_folders_that_are_no_classes_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = save_pictures(tmp_path / "s", *(f"{folder}/{n}.png" for folder in ("scan", "photo") for n in range(3)))
+    words = ("--image-size", 8, "--split", 1, 0, 0)
+    assert "classes: 0 photo, 1 scan" in shard(capsys, source, tmp_path / "d", *words)[2]
+    said = shard(capsys, source, tmp_path / "e", *words, "--subject-from", "folder")[2]
+    assert "classes: none; the folders photo, scan are subjects" in said
+    said = shard(capsys, source / "scan", tmp_path / "f", *words)[2]
+    assert "classes: " not in said
+
+
 def test_included_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     source = save_pictures(tmp_path / "s", *(f"{number}_{kind}.png" for number in range(4) for kind in "abc"))
     words = (source, tmp_path / "d", "--image-size", 8, "--split", 1, 0, 0, "--include", "*_a.png", "--include")
@@ -443,10 +453,25 @@ def test_one_contrast_of_several_passes_strict(capsys: pytest.CaptureFixture[str
     assert shard(capsys, *words, "--include", "*T1*")[0] == 0
 
 
-@pytest.mark.parametrize(("size", "nearest"), [(60, 64), (50, 48), (3, 8), (64, None)])
-def test_sizes_that_the_recommended_configurations_need(size: int, nearest: int | None) -> None:
-    assert describe_size(size).endswith(f"the nearest is --image-size {nearest}" if nearest else "")
-    assert bool(describe_size(size)) is (nearest is not None)
+@pytest.mark.parametrize(
+    ("size", "advice"),
+    [
+        (60, "a multiple of 8: shard with --image-size 56 or 64, or train with --model.downsample 4 --model.patch 2"),
+        (50, "a multiple of 8: shard with --image-size 48 or 56"),
+        (8, "a multiple of 8 and at least 11 pixels: shard with --image-size 16"),
+        (3, "a multiple of 8 and at least 11 pixels: shard with --image-size 16"),
+        (15, "a multiple of 8: shard with --image-size 16"),
+        (64, None),
+    ],
+)
+def test_sizes_that_do_not_fit_the_recommended_configuration(size: int, advice: str | None) -> None:
+    found = f"--image-size {size} does not fit vqvae_oasis, which needs "
+    assert describe_size(size) == ("" if advice is None else found + advice)
+
+
+def test_a_size_that_does_not_fit_is_a_warning(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("demo", tmp_path / "d", "--num-subjects", 3, "--num-slices", 1, "--image-size", 60)
+    assert "WARNING: --image-size 60 does not fit vqvae_oasis" in shard(capsys, *words)[2]
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,12 @@ def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     assert json.loads((finished / "model" / "config.json").read_text())["step"] == best["step"]
 
 
+def test_every_json_file_of_a_run_ends_with_a_newline(finished: Path) -> None:
+    found = {path.name: path.read_bytes() for path in finished.rglob("*.json")}
+    assert {"status.json", "owner.json", "config.json", "state.json", "COMMIT.json"} <= found.keys()
+    assert [name for name, content in found.items() if not content.endswith(b"}\n")] == []
+
+
 def test_a_finished_run_started_again_changes_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def listing() -> dict[str, bytes]:
         # W&B's core closes its own logs when the run is over already.

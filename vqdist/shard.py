@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqdist.config.command_line import parse_options
+from vqdist.config.loading import load_config
 from vqdist.config.model_config import VQVAEConfig
+from vqdist.config.schema import CONFIGS
 from vqdist.config.shard_options import ShardOptions
 from vqdist.foundation.command import NOTHING_WRITTEN, emit, explaining_interrupt, run_command
 from vqdist.foundation.errors import ConfigError, DataError, VqdistError, collect, list_examples
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from vqdist.data.shards.manifest import Manifest
     from vqdist.data.sources.source import Source
 
+RECOMMENDED = "vqvae_oasis"
 DESCRIPTION = """\
 Convert pictures, volumes or synthetic brains to a dataset of verified WebDataset shards.
 
@@ -42,30 +44,23 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(parsed.problems)
 
     from vqdist.data.shards.build import write_source
-    from vqdist.data.sources.splits import assign_splits, find_untrained_classes
-    from vqdist.data.sources.subject_table import TableOptions, attach_oasis_files, attach_table
+    from vqdist.data.sources.shard_source import attach_attributes, find_doubts, open_shard_source, split_source
     from vqdist.foundation.atomic_files import check_output, find_leftovers
     from vqdist.runs.environment import count_cores
 
     source, _ = collect(
-        lambda: open_given_source(options),
+        lambda: open_shard_source(options),
         lambda: check_output(options.out, overwrite=options.overwrite),
         problems=parsed.problems,
     )
-    if options.table is not None:
-        source = attach_table(source, TableOptions(options.table, options.table_key, options.columns))
-    elif source.layout == "oasis1":
-        source = attach_oasis_files(source, Path(options.source))
+    source = attach_attributes(source, options)
     for left in find_leftovers(options.out):
         print_message(f"{left} is a temporary folder of a killed command, or of one that runs now; it is not a dataset")
     describe_source(source)
     if message := describe_size(options.image_size):
-        print_message(message)
-    shares = dict(zip(("train", "validate", "test"), options.shares, strict=True))
-    given = [(file.subject, file.split) for file in source.files]
-    splits = assign_splits(given, shares, fill="split" in options.model_fields_set, seed=options.seed)
-    labelled = [(file.label, splits[file.subject]) for file in source.files]
-    doubts = [*source.doubts, *find_untrained_classes(labelled, source.class_names)]
+        print_message(f"WARNING: {message}")
+    splits = split_source(source, options)
+    doubts = find_doubts(source, splits)
     if doubts and options.strict:
         raise DataError(doubts)
     for doubt in doubts:
@@ -88,47 +83,12 @@ def main(argv: Sequence[str]) -> None:
         )
     except OSError as error:
         raise VqdistError(f"{options.out}: {error.strerror or error}; nothing was written") from error
-    warn(manifest, shares, given_splits=any(split for _, split in given))
+    warn(manifest, options.shares, given_splits=any(file.split for file in source.files))
     size = " x ".join(map(str, manifest.image_size))
     print_message(f"wrote {describe_splits(manifest)}, {size} pixels each, to {options.out}")
     if doubts:  # their text may have left the screen
         print_message(f"{count_noun(len(doubts), 'WARNING')} above; --strict true refuses such data")
     emit(describe_result(options, manifest, skipped))
-
-
-def open_given_source(options: ShardOptions) -> "Source":
-    """Open SOURCE: tars, or else a folder or the demo."""
-    from vqdist.data.sources.layouts import open_source
-    from vqdist.data.sources.subjects import SubjectOptions
-    from vqdist.data.sources.tar_source import find_source_tars, open_tars
-
-    channels = None if options.channels == "auto" else int(options.channels)
-    subjects = SubjectOptions(options.subject_pattern, options.subject_from)
-    if tars := find_source_tars(options.source, options.layout):
-        if options.grey_range != ("auto",):
-            expected = "auto: only the pictures of a folder have a range"
-            raise DataError.of("--grey-range", f"{' '.join(options.grey_range)}, with tars as SOURCE", expected)
-        skip = options.on_error == "skip"
-        return open_tars(
-            *tars,
-            image_size=options.image_size,
-            channels=channels,
-            include=options.include,
-            subjects=subjects,
-            skip_unusable=skip,
-        )
-    return open_source(
-        options.source,
-        layout=options.layout,
-        image_size=options.image_size,
-        channels=channels,
-        num_slices=options.num_slices,
-        num_subjects=options.num_subjects,
-        seed=options.seed,
-        include=options.include,
-        subjects=subjects,
-        grey_range=options.grey_limits,
-    )
 
 
 def describe_source(source: "Source") -> None:
@@ -139,6 +99,8 @@ def describe_source(source: "Source") -> None:
         print_message("the slices are centred on the extent of the brain in each volume")
     if source.class_names:
         print_message(f"classes: {list_examples([f'{i} {name}' for i, name in enumerate(source.class_names)])}")
+    if source.no_classes:
+        print_message(f"classes: none; {source.no_classes}")
     if source.masks:
         many = count_noun(len(source.masks), "segmentation mask")
         print_message(f"left out: {many}, such as {source.masks[0]}; --include with a pattern of masks only takes them")
@@ -148,18 +110,27 @@ def describe_source(source: "Source") -> None:
 
 
 def describe_size(image_size: int) -> str:
-    """Return a message about a size that the default downsampling does not divide; empty for others."""
-    default = VQVAEConfig()
-    nearest = default.nearest_size(image_size)
-    if nearest == image_size:
+    """Return a warning about a size that the recommended configuration cannot train on; empty for others."""
+    from vqdist.metrics.images import MIN_SSIM_SIZE
+
+    config, _ = load_config(CONFIGS / f"{RECOMMENDED}.yaml", ())
+    assert config is not None, "a shipped configuration is valid"
+    assert isinstance(config.model, VQVAEConfig), "RECOMMENDED is a VQ-VAE"
+    fitting = config.model.list_fitting_sizes(image_size, smallest=MIN_SSIM_SIZE)
+    if image_size in fitting:
         return ""
-    needed = f"the recommended configurations need a multiple of {default.downsample}"
-    return f"--image-size {image_size}: {needed}, model.downsample; the nearest is --image-size {nearest}"
+    found = f"--image-size {image_size} does not fit {RECOMMENDED}, which needs a multiple of {config.model.downsample}"
+    sizes = f"shard with --image-size {' or '.join(map(str, fitting))}"
+    if image_size < MIN_SSIM_SIZE:
+        return f"{found} and at least {MIN_SSIM_SIZE} pixels: {sizes}"
+    other = config.model.advise_downsample((image_size, image_size))
+    return f"{found}: {sizes}" + (f", or train with {other}" if other else "")
 
 
-def warn(manifest: "Manifest", shares: dict[str, float], *, given_splits: bool) -> None:
+def warn(manifest: "Manifest", shares: Sequence[float], *, given_splits: bool) -> None:
     """Print what is probably not intended."""
-    missing = [split for split, share in shares.items() if share > 0 and split not in manifest.splits]
+    wanted = zip(("train", "validate", "test"), shares, strict=True)
+    missing = [split for split, share in wanted if share > 0 and split not in manifest.splits]
     if given_splits and missing:
         names = " and no ".join(missing)
         print_message(f"the source has no {names} split; pass --split to take it out of train")

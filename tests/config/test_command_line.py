@@ -8,6 +8,7 @@ import pytest
 
 from vqdist import cli, complete, score
 from vqdist.config.command_line import CommandLine, Options, build_help, describe_keys, parse_options
+from vqdist.config.command_options import TrainOptions
 from vqdist.config.section import Bool, FilePath, Int, Real, key
 from vqdist.config.slice_options import CompleteOptions, ScoreOptions
 from vqdist.foundation.help_text import MAX_COLUMNS
@@ -77,6 +78,15 @@ def test_every_wrong_value_is_reported_and_has_its_default() -> None:
     ]
     assert [str(problem) for problem in parse("--num", "10").problems] == ["--num: found 10; expected at most 9"]
     assert [str(problem) for problem in parse("--num").problems] == ["--num: found no value; expected a value after it"]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("vqvae_oasis", "--config vqvae_oasis"), ("my.yaml", "--config my.yaml"), ("oasis", "--section.key VALUE")],
+)
+def test_a_configuration_without_its_flag_is_recognised(word: str, expected: str) -> None:
+    (problem,) = parse_options("train", "", TrainOptions, [word], takes_config=True).problems
+    assert str(problem) == f"command line: found '{word}'; expected {expected}"
 
 
 def test_a_missing_required_option_comes_with_the_rest() -> None:

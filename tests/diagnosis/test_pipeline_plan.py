@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vqdist.diagnosis.pipeline_plan import Stage, check_stage, count_ranks, main, parse_stage
 
@@ -113,8 +114,38 @@ def test_ranks_and_samples_are_compared_with_the_batch(image_set: Path, tmp_path
     assert "61 for 60 samples of train" in problems("--data.global_batch_size", 61)
 
 
-def test_a_missing_source_is_named(tmp_path: Path) -> None:
-    stage = parse_stage(chain("shard", COMMAND, "vqdist.shard", tmp_path / "none", tmp_path / "slices"))
+def find_shard_problems(out: Path, source: Path, *flags: object) -> list[str]:
+    """Return what to fix in a stage that shards a source to OUT/slices."""
+    stage = parse_stage(chain("shard", COMMAND, "vqdist.shard", source, out / "slices", *flags))
     assert stage is not None
-    (check,) = check_stage(stage, tmp_path)
-    assert (check.name, check.found) == ("shard: arguments", f"SOURCE: no folder {tmp_path / 'none'}")
+    return [check.found for check in check_stage(stage, out) if check.state == "fix"]
+
+
+def save_pictures(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.new("L", (6, 4), number).save(folder / f"subject_{number}_slice_1.png")
+
+
+def test_a_source_is_checked_as_shard_checks_it(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    assert find_shard_problems(out, source) == [f"{source}: no such folder"]
+    source.mkdir()
+    assert find_shard_problems(out, source) == [f"{source}: an empty folder"]
+    (source / "notes.txt").write_text("no picture")
+    assert find_shard_problems(out, source) == [f"{source}: 1 file, such as notes.txt"]
+    save_pictures(source / "a", 2)
+    (found,) = find_shard_problems(out, source)
+    assert found.startswith("--split: 2 subjects for 3 shares above zero")
+    assert find_shard_problems(out, source, "--split", 1, 0, 0) == []
+    save_pictures(tmp_path / "enough", 3)
+    assert find_shard_problems(out, tmp_path / "enough") == []
+    assert not out.exists()
+
+
+def test_an_output_folder_with_files_is_named(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "source", 3)
+    save_pictures(tmp_path / "slices", 1)
+    (found,) = find_shard_problems(tmp_path, tmp_path / "source")
+    assert found == f"OUT {tmp_path / 'slices'}: a folder that is not empty"
+    assert find_shard_problems(tmp_path, tmp_path / "source", "--overwrite") == []

@@ -17,6 +17,7 @@ def test_half_precision_weights_load_into_an_fp32_model(tmp_path: Path) -> None:
     full = read_model_files(run)
     half = to_half_precision(full)
     assert half.card.fingerprint != full.card.fingerprint
+    assert half.card_text.endswith(b"}\n")
     assert {name: value for name, value in half.config.items() if name != "weights"} == {
         name: value for name, value in full.config.items() if name != "weights"
     }

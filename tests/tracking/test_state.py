@@ -24,6 +24,7 @@ def test_a_step_is_claimed_once_over_all_attempts(tmp_path: Path) -> None:
     assert first.claim("validate", 10)
     assert not first.claim("train", 10)
     first.save(tmp_path)
+    assert (tmp_path / "tracking.json").read_bytes().endswith(b"}\n")
     again = TrackingState.load(tmp_path)
     assert again == first
     assert not again.claim("train", 8)
@@ -34,7 +35,7 @@ def test_a_full_disk_forgets_nothing_within_an_attempt(tmp_path: Path, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(state_module, "write_atomic", fail)
+    monkeypatch.setattr(state_module, "write_atomic_json", fail)
     state = TrackingState.load(tmp_path)
     assert state.claim("train", 1)
     state.save(tmp_path)

@@ -38,7 +38,7 @@ def write_manifest_without_shards(folder: Path, shards: int) -> None:
     )
     split = SplitInfo(listed, shards * SHARD_SAMPLES, 1000, (0.2,), (0.1,))
     manifest = Manifest("images", (256, 256), 1, {"train": split})
-    (folder / MANIFEST).write_text(json.dumps(manifest.to_json()))
+    (folder / MANIFEST).write_text(json.dumps(manifest.to_json()) + "\n")
 
 
 def find_first_indexes(folder: str, order: str, position: int) -> object:

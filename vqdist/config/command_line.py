@@ -80,11 +80,17 @@ def parse_options(
         elif positionals:
             words.values[positionals.pop(0)] = word
         else:
-            expected = "--section.key VALUE" if takes_config else "an option such as --name VALUE"
-            words.problems.append(Problem("command line", repr(word), expected))
+            words.problems.append(Problem("command line", repr(word), _expect_flag(word, takes_config=takes_config)))
     options, problems = validate(kind, words.values, lambda location: _flag(kind, str(location[0])))
     problems += options.find_conflicts() if options is not None else []
     return CommandLine(options, words.keys, words.problems + problems)
+
+
+def _expect_flag(word: str, *, takes_config: bool) -> str:
+    if not takes_config:
+        return "an option such as --name VALUE"
+    is_config = word.endswith((".yaml", ".yml")) or word in shipped_configs()
+    return f"--config {word}" if is_config else "--section.key VALUE"
 
 
 def _read_flag(words: _Words, word: str, kind: type[Options], *, takes_config: bool) -> None:

@@ -53,7 +53,7 @@ def _on_error() -> Any:
 class EncodeOptions(Options):
     """Options of `vqdist encode`."""
 
-    run: FilePath = key(..., "run of the VQ-VAE, folder of a saved model, hf://ORG/NAME[@REVISION], or starter")
+    run: FilePath = key(..., "run of the VQ-VAE, folder of a saved model, hf://ORG/NAME[@REVISION], or starter/vqvae")
     data: FilePath = key(..., "dataset of images: folder or URL")
     out: FilePath = key(..., "folder of the dataset of codes; new or empty")
     image_key: str | None = _image_key()

@@ -85,16 +85,27 @@ class VQVAEConfig(ModelConfig, QuantizerConfig):
         if not any(side % self.downsample for side in image_size):
             return ""
         expected = f"a divisor of both sides: shard again with --image-size {self.nearest_size(max(image_size))}"
+        other = self.advise_downsample(image_size)
+        return f"{expected}, or pass {other}" if other else expected
+
+    def advise_downsample(self, image_size: tuple[int, ...]) -> str:
+        """Return the flags of a smaller downsample that divides both sides; empty if there is none."""
         finer = [value for value in get_args(Downsample) if value < self.downsample]
         fitting = max((value for value in finer if not any(side % value for side in image_size)), default=None)
         if fitting is None:
-            return expected
+            return ""
         patch = f" --model.patch {fitting // 2}" if self.fine_layers and self.patch >= fitting else ""
-        return f"{expected}, or pass --model.downsample {fitting}{patch}"
+        return f"--model.downsample {fitting}{patch}"
 
     def nearest_size(self, side: int) -> int:
         """Return the multiple of downsample that is nearest to a side."""
         return max(round(side / self.downsample), 1) * self.downsample
+
+    def list_fitting_sizes(self, side: int, *, smallest: int) -> list[int]:
+        """Return the multiples of downsample next to a side, below and above, that are at least `smallest`."""
+        below = side // self.downsample * self.downsample
+        first = -(-smallest // self.downsample) * self.downsample
+        return sorted({max(size, first) for size in (below, below + self.downsample * (side != below))})
 
     def find_run_conflicts(self, run: "RunConfig") -> list[Problem]:
         crop = run.data.crop

@@ -18,8 +18,10 @@ from vqdist.config.command_options import EncodeOptions, EvaluateOptions, Sample
 from vqdist.config.loading import load_config
 from vqdist.config.shard_options import ShardOptions
 from vqdist.config.slice_options import CompleteOptions, ScoreOptions
+from vqdist.data.sources.shard_source import find_source_problems
 from vqdist.diagnosis.all_checks import run_preflight_checks
 from vqdist.diagnosis.check import Check, checks_from_problems, is_ready, print_as_they_end
+from vqdist.foundation.atomic_files import find_output_problems
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import Problem
 
@@ -103,9 +105,11 @@ def check_command(stage: Stage, out: Path) -> list[Check]:
         return [Check("arguments", "ok", f"not checked, of vqdist.{stage.command}")]
     parsed = parse_options(stage.command, "", kind, stage.arguments)
     problems = list(parsed.problems)
-    source = parsed.options.source if isinstance(parsed.options, ShardOptions) else "demo"
-    if source != "demo" and not Path(source).is_dir():
-        problems.append(Problem("SOURCE", f"no folder {source}", "a folder of vqdist shard, or demo"))
+    if isinstance(parsed.options, ShardOptions):
+        problems += find_output_problems(
+            f"OUT {parsed.options.out}", parsed.options.out, overwrite=parsed.options.overwrite
+        )
+        problems += find_source_problems(parsed.options)
     for name in kind.model_fields if parsed.options is not None else ():
         value = getattr(parsed.options, name)
         for path in value if isinstance(value, tuple) else (value,):

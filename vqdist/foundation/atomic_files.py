@@ -8,6 +8,7 @@ Everything is written to a temporary path next to its destination, synced, and r
 """
 
 import fnmatch
+import json
 import os
 import re
 import shutil
@@ -49,6 +50,11 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
         temporary.unlink(missing_ok=True)
     if durable:
         sync(path.parent)
+
+
+def write_atomic_json(path: Path, value: object, *, durable: bool = True) -> None:
+    """Write a value as a line of JSON; see `write_atomic`."""
+    write_atomic(path, f"{json.dumps(value)}\n".encode(), durable=durable)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, check: Callable[[], None] | None = None) -> None:

@@ -20,7 +20,7 @@ def to_half_precision(files: ModelFiles) -> ModelFiles:
     tensors = {name: _halve(tensor) for name, tensor in load_tensors(files.weights).items()}
     weights = save_tensors(tensors)
     config = files.config | {"weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}}
-    text = json.dumps(config, indent=2).encode()
+    text = f"{json.dumps(config, indent=2)}\n".encode()
     return ModelFiles(files.folder, ModelCard.from_json(text, str(files.folder / "config.json")), text, weights)
 
 

@@ -24,6 +24,7 @@ from vqdist.foundation.model_names import (
 )
 
 MODEL_FILES = ("config.json", "model.safetensors")
+CARD = "README.md"
 LOGIN = "`hf auth login` or HF_TOKEN"
 _HTTP_CLIENTS = {"httpx", "httpx2", "requests"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -66,7 +67,7 @@ def download_model(model: HubModel) -> Path:
 def _download(model: HubModel) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [*MODEL_FILES, *(f"{VQVAE_FOLDER}/{name}" for name in MODEL_FILES)]
+    patterns = [CARD, *MODEL_FILES, *(f"{VQVAE_FOLDER}/{name}" for name in MODEL_FILES)]
     return Path(snapshot_download(model.repository, revision=model.revision, allow_patterns=patterns))
 
 

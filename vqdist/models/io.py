@@ -26,7 +26,7 @@ from torch import Tensor
 
 from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
 from vqdist.foundation.errors import CheckpointError, Problem, UserError, limit_problems
-from vqdist.foundation.model_names import HUB_FORM, VQVAE_FOLDER, show_model_name
+from vqdist.foundation.model_names import HUB_FORM, STARTER, VQVAE_FOLDER, show_model_name
 from vqdist.foundation.run_status import read_status
 from vqdist.models.hub import locate_model
 from vqdist.models.model_card import DataDescription, ModelCard
@@ -211,7 +211,7 @@ def find_model(path: str | Path) -> Path:
         reason = "".join(f" ({line})" for line in str(status.get("error") or "").splitlines()[:1])
         found = f"no model: its training {verb} at step {status.get('step')}{reason}, before it saved a model"
         raise CheckpointError.of(str(path), found, f"a run that saved a model: {advice}")
-    expected = f"a run directory, its model/, a dataset of codes, or {HUB_FORM}"
+    expected = f"a run directory, its model/, a dataset of codes, {STARTER}, {HUB_FORM}"
     raise CheckpointError.of(str(path), "no model" if path.exists() else "nothing", expected)
 
 

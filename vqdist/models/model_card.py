@@ -85,7 +85,7 @@ class ModelCard:
             "weights": {"bytes": self.weights_bytes, "sha256": self.weights_sha256},
             **facts,
         }
-        return json.dumps(values, indent=2).encode()
+        return f"{json.dumps(values, indent=2)}\n".encode()
 
     @classmethod
     def from_json(cls, text: bytes, where: str) -> "ModelCard":

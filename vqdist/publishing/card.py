@@ -11,6 +11,7 @@ from vqdist.config.condition_key import NUMBERS, list_names
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.figure_text import format_figure
 from vqdist.foundation.progress import count_noun
+from vqdist.publishing.earlier_card import NOT_MEASURED
 from vqdist.publishing.publication import Publication
 from vqdist.publishing.reports import TITLES, CopyCount, EvaluationReport, Figure
 
@@ -23,7 +24,7 @@ CITATION = """\
 - van den Oord, Vinyals, Kavukcuoglu 2017, *Neural Discrete Representation Learning* (VQ-VAE).
 - van den Oord et al. 2016, *Conditional Image Generation with PixelCNN Decoders*.
 - The sources of the training data, as their terms ask for."""
-NOT_MEASURED = "not measured by the publisher; `vqdist evaluate` measures it."
+_COPIES, _MEMBERSHIP = "- Near copies of training slices", "- Membership AUC"
 MEANING_OF_MEMBERSHIP = "0.5: the bits per code do not reveal who was in the training data; 1: they reveal it always."
 NOT_STATED = (
     "The publisher has not stated the training data, its licence and its terms (`--data-terms`). Ask before use."
@@ -35,17 +36,15 @@ def build_card(publication: Publication, *, name: str, data_terms: str | None, l
 
     Args:
         name: under which load_model finds the model, such as hf://ORG/NAME.
-        data_terms: the training data, its credits, licence and terms, in Markdown; None if not stated.
-        license: of the model, as the hub names it; None to leave it out.
+        data_terms: the training data, its credits, licence and terms, in Markdown; None: as in the earlier card.
+        license: of the model, as the hub names it; None: as in the earlier card.
     """
     sections = {
         "Use": describe_use(publication, name),
         "Intended use": NOT_A_DEVICE,
-        "Training data": "\n\n".join(
-            [data_terms or NOT_STATED, *describe_dataset(publication.dataset), *describe_attributes(publication)]
-        ),
+        "Training data": "\n\n".join(describe_training_data(publication, data_terms)),
         "Configuration": "\n\n".join(describe_configuration(publication)),
-        "Figures": "\n\n".join(map(describe_figures, publication.reports)) or NOT_MEASURED,
+        "Figures": "\n\n".join(list_figures(publication)) or NOT_MEASURED,
         "Copies and membership": "\n".join(describe_memory(publication)),
         "Citation": CITATION.format(version=vqdist.__version__),
     }
@@ -56,7 +55,7 @@ def build_card(publication: Publication, *, name: str, data_terms: str | None, l
 def build_header(publication: Publication, license: str | None) -> str:
     """Return the metadata that the hub reads, as YAML between two lines of dashes."""
     values = {"library_name": "vqdist", "tags": ["vqdist", publication.files.card.kind, "vq-vae"]}
-    values |= {} if license is None else {"license": license}
+    values |= publication.earlier_card.license if license is None else {"license": license}
     return f"---\n{yaml.safe_dump(values, sort_keys=False)}---"
 
 
@@ -78,6 +77,17 @@ def describe_use(publication: Publication, name: str) -> str:
     else:
         command = f"vqdist sample --prior {name} --num 16 --out samples"
     return f'    {command}\n\nIn Python: `vqdist.load_model("{name}")`.'
+
+
+def describe_training_data(publication: Publication, terms: str | None) -> Iterator[str]:
+    """Yield the terms of the training data, its size and its attributes; without terms, those of the earlier card."""
+    earlier = publication.earlier_card.sections.get("Training data")
+    if terms is None and earlier:
+        yield earlier
+        return
+    yield terms or NOT_STATED
+    yield from describe_dataset(publication.dataset)
+    yield from describe_attributes(publication)
 
 
 def describe_dataset(dataset: Manifest | None) -> Iterator[str]:
@@ -104,7 +114,11 @@ def describe_attributes(publication: Publication) -> Iterator[str]:
 
 
 def describe_configuration(publication: Publication) -> Iterator[str]:
-    """Yield the architecture of each model, and the settings of the run."""
+    """Yield the architecture of each model, and the settings of the run; without the run, as in the earlier card."""
+    earlier = publication.earlier_card.sections.get("Configuration")
+    if earlier and not publication.settings:
+        yield earlier
+        return
     for files in filter(None, (publication.files, publication.vqvae)):
         unused = {"attributes"}  # they are described with the data
         if files.card.kind == "pixelcnn":
@@ -117,6 +131,12 @@ def describe_configuration(publication: Publication) -> Iterator[str]:
     for section, keys in publication.settings.items():
         if section != "model" and keys:
             yield f"`{section}`: " + ", ".join(f"`{key}` {show_value(value)}" for key, value in keys.items()) + "."
+
+
+def list_figures(publication: Publication) -> list[str]:
+    """Return the tables of the reports, and those of the earlier card for models without a report."""
+    kept = publication.earlier_card.list_tables(publication.tasks - publication.reported_tasks)
+    return [*map(describe_figures, publication.reports), *kept]
 
 
 def describe_figures(report: EvaluationReport) -> str:
@@ -135,19 +155,19 @@ def describe_memory(publication: Publication) -> Iterator[str]:
     if publication.vqvae is None:
         yield "Not measured: both are figures of a PixelCNN."
         return
-    copies = [report.copies for report in publication.reports if report.copies is not None]
+    earlier = publication.earlier_card
+    if (kept := earlier.sections.get("Copies and membership")) and "pixelcnn" not in publication.reported_tasks:
+        yield kept
+        return
+    copies = [_describe_copies(report.copies) for report in publication.reports if report.copies is not None]
     aucs = [(report, auc) for report in publication.reports if (auc := report.metrics.get("membership_auc"))]
-    yield from map(_describe_copies, copies)
-    if not copies:
-        yield f"- Copies: {NOT_MEASURED}"
-    for report, auc in aucs:
-        yield f"- Membership AUC on `{report.split}`: {_show(auc)}. {MEANING_OF_MEMBERSHIP}"
-    if not aucs:
-        yield f"- Membership: {NOT_MEASURED}"
+    yield from copies or earlier.list_lines(_COPIES) or [f"- Copies: {NOT_MEASURED}"]
+    memberships = [f"{_MEMBERSHIP} on `{report.split}`: {_show(auc)}. {MEANING_OF_MEMBERSHIP}" for report, auc in aucs]
+    yield from memberships or earlier.list_lines(_MEMBERSHIP) or [f"- Membership: {NOT_MEASURED}"]
 
 
 def _describe_copies(found: CopyCount) -> str:
-    line = f"- Near copies of training slices: {found.samples} of {found.samples_of:,} samples"
+    line = f"{_COPIES}: {found.samples} of {found.samples_of:,} samples"
     line += f" ({found.real} of {found.real_of:,} real slices of the split)."
     if found.largest is not None and found.real_largest is not None:
         line += f" The greatest similarity to a training slice is {format_figure(found.largest)} for the samples and"

@@ -9,7 +9,6 @@ from vqdist.foundation.errors import CheckpointError, Problem
 from vqdist.foundation.model_names import HubModel
 from vqdist.models.hub import LOGIN, reporting_hub_errors
 
-CARD = "README.md"
 _GIT_FILES = {".gitattributes", ".gitignore"}
 
 

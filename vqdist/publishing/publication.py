@@ -1,7 +1,7 @@
 """Collect what is published of a model: its files, the configuration of its run, its dataset and its reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from vqdist.inference.changed_data import choose_data_path
 from vqdist.inference.saved_models import build_model, read_vqvae_of
 from vqdist.models.half_precision import to_half_precision
 from vqdist.models.io import VQVAE_FOLDER, ModelFiles, read_model_files
+from vqdist.publishing.earlier_card import EarlierCard, read_earlier_card
 from vqdist.publishing.reports import EvaluationReport, read_report
 from vqdist.runs.run_dir import RunDir, read_run_config
 
@@ -31,6 +32,8 @@ class Publication:
         settings: section -> key -> value of the run's configuration; empty for a model without its run.
         dataset: that the run was trained on; None if it is not there any more.
         reports: of `vqdist evaluate`.
+        earlier_card: that the model has already; empty without one.
+        warnings: about the earlier card.
     """
 
     title: str
@@ -39,12 +42,35 @@ class Publication:
     settings: Mapping[str, Mapping[str, Any]]
     dataset: Manifest | None
     reports: tuple[EvaluationReport, ...]
+    earlier_card: EarlierCard = field(default_factory=EarlierCard)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> set[str]:
+        """The tasks of the published models."""
+        return {found.card.kind for found in (self.files, self.vqvae) if found is not None}
+
+    @property
+    def reported_tasks(self) -> set[str]:
+        """The tasks of the models that there is a report of."""
+        return {report.task for report in self.reports}
 
     @property
     def contents(self) -> dict[str, bytes]:
         """Name and bytes of each file of the model."""
         inner = {} if self.vqvae is None else self.vqvae.contents
         return self.files.contents | {f"{VQVAE_FOLDER}/{name}": content for name, content in inner.items()}
+
+    def list_kept(self, *, data_terms: str | None, license: str | None) -> list[str]:
+        """Return what a card of these facts keeps of the earlier card."""
+        earlier = self.earlier_card
+        kept = {
+            "licence": license is None and earlier.license,
+            "data and terms": data_terms is None and "Training data" in earlier.sections,
+            "configuration": not self.settings and "Configuration" in earlier.sections,
+            "figures": earlier.list_tables(self.tasks - self.reported_tasks),
+        }
+        return [name for name, is_kept in kept.items() if is_kept]
 
 
 def collect_publication(options: PublishOptions) -> Publication:
@@ -58,11 +84,13 @@ def collect_publication(options: PublishOptions) -> Publication:
     models = [files] if vqvae is None else [files, vqvae]
     fingerprints = {found.card.kind: found.card.fingerprint for found in models}
     checks = [lambda path=path: read_report(path, fingerprints) for path in options.report]
-    _, *reports = collect(lambda: [build_model(found) for found in models], *checks)
+    _, (earlier, warnings), *reports = collect(
+        lambda: [build_model(found) for found in models], lambda: read_earlier_card(files), *checks
+    )
     settings, dataset = _read_run(options.run)
     title = options.hub.repository if options.hub is not None else Path(options.target).resolve().name
     published = files if options.weights == "as-is" else to_half_precision(files)
-    return Publication(title, published, vqvae, settings, dataset, tuple(reports))
+    return Publication(title, published, vqvae, settings, dataset, tuple(reports), earlier, tuple(warnings))
 
 
 def _read_run(run: Path) -> tuple[dict[str, dict[str, Any]], Manifest | None]:

@@ -55,7 +55,7 @@ def save_checkpoint(
     """
     final = folder / f"step-{step:08d}"
     payloads = {f"{stem}.safetensors": save_tensors(_to_cpu(group)) for stem, group in tensors.items()}
-    payloads["state.json"] = json.dumps(state).encode()
+    payloads["state.json"] = f"{json.dumps(state)}\n".encode()
     files = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in payloads.items()}
     payloads["COMMIT.json"] = encode_commit(step, files)
     write_folder(final, payloads, check=check_owner)

@@ -1,13 +1,12 @@
 """The run directory: the path of every file in it, its owner, its status and its record."""
 
-import json
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.atomic_files import clear_leftovers, write_atomic
+from vqdist.foundation.atomic_files import clear_leftovers, write_atomic, write_atomic_json
 from vqdist.foundation.errors import ConfigError, OwnershipError
 from vqdist.foundation.json_lines import read_json_lines
 from vqdist.foundation.run_status import STATUS_FILE
@@ -129,7 +128,7 @@ class RunDir:
     def write_status(self, state: str, step: int, **details: Any) -> None:
         """Write status.json: state is running, stopped, finished or failed."""
         self.check_owner()
-        write_atomic(self.status, json.dumps({"state": state, "step": step, **details}).encode())
+        write_atomic_json(self.status, {"state": state, "step": step, **details})
 
     def write_config(self, text: str) -> None:
         """Write the resolved configuration."""

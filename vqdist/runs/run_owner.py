@@ -55,8 +55,8 @@ class RunOwner:
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
     def to_json(self) -> bytes:
-        """Return the contents of owner.json."""
-        return json.dumps(asdict(self)).encode()
+        """Return the contents of owner.json, a line."""
+        return f"{json.dumps(asdict(self))}\n".encode()
 
     def __str__(self) -> str:
         job = f" (Slurm job {self.slurm_job})" if self.slurm_job else ""

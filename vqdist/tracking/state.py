@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vqdist.foundation.atomic_files import write_atomic
+from vqdist.foundation.atomic_files import write_atomic_json
 
 
 @dataclass
@@ -37,7 +37,7 @@ class TrackingState:
         """Replace tracking.json. A full disk is no error: sync.py reads from the .wandb files what W&B lacks."""
         self.writer = {"host": socket.gethostname(), "pid": os.getpid()}
         with suppress(OSError):
-            write_atomic(folder / "tracking.json", json.dumps(asdict(self)).encode(), durable=False)
+            write_atomic_json(folder / "tracking.json", asdict(self), durable=False)
 
     def claim(self, stream: str, step: int) -> bool:
         """Count a step as sent; return False if it, or a later step of the stream, was sent before."""

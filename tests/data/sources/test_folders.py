@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
+from vqdist.data.sources.folders import PlacedFile, drop_classes, explain_missing_classes, place_pictures, place_volumes
 from vqdist.foundation.errors import DataError
 
 ROOT = Path("source")
@@ -27,6 +27,30 @@ def test_folders_that_are_no_classes(folders: tuple[str, ...]) -> None:
     assert place(*(f"{folder}/1.png" for folder in folders)) == [(None, None, (folder,)) for folder in folders]
     mixed = place(*(f"{folder}/1.png" for folder in (*folders, "cat")))
     assert [class_name for _, class_name, _ in mixed] == [*folders, "cat"]
+
+
+@pytest.mark.parametrize("folders", [("scan", "photo"), ("brain", "knee"), ("images", "brain"), ("image", "slices")])
+def test_classes_may_have_generic_names(folders: tuple[str, ...]) -> None:
+    assert place(*(f"{folder}/1.png" for folder in folders)) == [(None, folder, ()) for folder in folders]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("scan/1.png", "scan/2.png"), "the folder scan holds all images"),
+        (("imagesTr/1.png", "imagesTs/2.png"), "the folders imagesTr, imagesTs hold all images"),
+        (
+            ("train/images/cat/1.png", "test/images/dog/2.png"),
+            "the folder images holds all images; if the folders inside are classes, move them one level up",
+        ),
+        (("patient_1/1.png", "patient_2/1.png"), "the folders patient_1, patient_2 are subjects"),
+        (("P061/1.png",), "the folder P061 is a subject"),
+        (("cat/1.png", "scan/2.png"), ""),
+        (("1.png", "2.png"), ""),
+    ],
+)
+def test_the_reason_for_no_classes(names: tuple[str, ...], reason: str) -> None:
+    assert explain_missing_classes(place_pictures(names, ROOT)) == reason
 
 
 def test_dropped_classes_are_folders() -> None:

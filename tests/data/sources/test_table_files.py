@@ -54,9 +54,13 @@ def test_what_is_no_table_is_named(tmp_path: Path, text: str, found: str) -> Non
         read_table(write(tmp_path / "a.csv", text))
 
 
-def test_a_missing_file_and_a_broken_workbook_are_named(tmp_path: Path) -> None:
+def test_other_files_than_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         read_table(tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"a\.png: found a name that ends in '\.png'; expected a file"):
+        read_table(write(tmp_path / "a.png", "subject,age\ns1,70\n"))
+    with pytest.raises(DataError, match="found a folder"):
+        read_table(tmp_path)
     pytest.importorskip("openpyxl")
     with pytest.raises(DataError, match="no workbook"):
         read_table(write(tmp_path / "a.xlsx", "subject,age\n"))

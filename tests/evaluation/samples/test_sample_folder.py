@@ -51,7 +51,7 @@ def test_unusable_folders_are_named(tmp_path: Path) -> None:
     write_slices(tmp_path, "a.png", "grid.png")
     with pytest.raises(DataError, match=r"a\.png: found a file; expected a folder of slices"):
         SampleFolder.open(tmp_path / "a.png")
-    with pytest.raises(DataError, match="found 1 PNGs"):
+    with pytest.raises(DataError, match="found 1 PNG;"):
         SampleFolder.open(tmp_path)
     for text in ('{"samples": [{"file": "../a.png"}]}', '{"samples": [{"file": 1}]}', '{"samples": 1}', "[]"):
         (tmp_path / "samples.json").write_text(text)

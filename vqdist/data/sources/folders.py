@@ -1,12 +1,12 @@
 """The meaning of the folders in a source: splits, classes, and subjects."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from vqdist.data.sources.file_names import parse_local_subject, parse_split, parse_split_folder, parse_subject, stem
-from vqdist.data.sources.generic_names import folder_role, is_generic_folder
+from vqdist.data.sources.generic_names import folder_role, is_generic_folder, split_free_words
 from vqdist.foundation.errors import DataError, list_examples
 
 
@@ -82,10 +82,7 @@ def place_pictures(names: Sequence[str], root: Path) -> list[PlacedFile]:
             placed.append(PlacedFile(str(path), folders[1:], split, folders[0]))
         else:
             placed.append(PlacedFile(str(path), folders, split))
-    for is_no_class in (_is_subject_folder, _is_image_folder):
-        if classes and all(map(is_no_class, classes)):
-            return drop_classes(placed)
-    return placed
+    return drop_classes(placed) if _are_subjects(classes) or _are_of_all_images(classes) else placed
 
 
 def drop_classes(files: Sequence[PlacedFile]) -> list[PlacedFile]:
@@ -96,12 +93,26 @@ def drop_classes(files: Sequence[PlacedFile]) -> list[PlacedFile]:
     ]
 
 
-def _is_subject_folder(name: str) -> bool:
-    return bool(parse_subject(name) or parse_local_subject(name))
+def explain_missing_classes(files: Sequence[PlacedFile]) -> str:
+    """Return why the folders of an ImageFolder are no classes; empty if there are classes, or no such folders."""
+    folders = sorted({file.folders[0] for file in files if file.folders})
+    if not folders or any(file.class_name is not None for file in files):
+        return ""
+    names = f"the folder{'s' * (len(folders) > 1)} {list_examples(folders)}"
+    if not _are_of_all_images(folders):
+        return f"{names} {'are subjects' if len(folders) > 1 else 'is a subject'}"
+    inner = any(len(file.folders) > 1 for file in files)
+    advice = "; if the folders inside are classes, move them one level up" if inner else ""
+    return f"{names} hold{'s' * (len(folders) == 1)} all images{advice}"
 
 
-def _is_image_folder(name: str) -> bool:
-    return folder_role(name) == "image"
+def _are_subjects(folders: Collection[str]) -> bool:
+    return bool(folders) and all(parse_subject(name) or parse_local_subject(name) for name in folders)
+
+
+def _are_of_all_images(folders: Collection[str]) -> bool:
+    """Whether there is one folder for images, such as images or scans, perhaps as imagesTr and imagesTs."""
+    return len({split_free_words(name) for name in folders}) == 1 and all(folder_role(f) == "image" for f in folders)
 
 
 def find_split_folders(paths: Sequence[PurePosixPath], root: Path) -> dict[str, str]:

@@ -126,8 +126,14 @@ def has_mask_word(name: str) -> bool:
 
 def folder_role(name: str) -> str | None:
     """Return "mask" for folders such as labelsTr and train_masks, "image" for imagesTr and train_images, else None."""
-    words = [word for word in _SEPARATOR.split(_SPLIT_ENDING.sub("", name.lower())) if word not in _SPLIT_NAMES]
+    words = split_free_words(name)
     for role, known in (("mask", _MASK_WORDS), ("image", _IMAGE_WORDS)):
         if words and all(word in known for word in words):
             return role
     return None
+
+
+def split_free_words(name: str) -> tuple[str, ...]:
+    """Return the words of a folder's name in lower case, without those of splits: ("images",) for imagesTr."""
+    words = _SEPARATOR.split(_SPLIT_ENDING.sub("", name.lower()))
+    return tuple(word for word in words if word not in _SPLIT_NAMES)

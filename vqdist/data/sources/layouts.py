@@ -14,7 +14,7 @@ from pathlib import Path
 from vqdist.data.sources.demo_source import DEMO, open_demo
 from vqdist.data.sources.file_names import build_keys, natural_key, parse_slice_number
 from vqdist.data.sources.file_selection import find_masks, select_included, walk_files
-from vqdist.data.sources.folders import PlacedFile, drop_classes, place_pictures, place_volumes
+from vqdist.data.sources.folders import PlacedFile, drop_classes, explain_missing_classes, place_pictures, place_volumes
 from vqdist.data.sources.mask_doubts import find_mask_doubts
 from vqdist.data.sources.pictures import has_colour, picture_extensions
 from vqdist.data.sources.site_doubts import find_site_doubts
@@ -112,7 +112,10 @@ def open_source(
         doubts += find_site_doubts(placed, found) + find_kind_doubts(placed, found, include)
     summary = describe_subjects(found)
     classes = tuple(map(printable, class_names))
-    return Source(layout, tuple(files), channels, classes, passed_over, read, masked, summary, tuple(doubts))
+    no_classes = printable(explain_missing_classes(placed)) if layout == "imagefolder" else ""
+    return Source(
+        layout, tuple(files), channels, classes, passed_over, read, masked, summary, no_classes, tuple(doubts)
+    )
 
 
 def _identify(

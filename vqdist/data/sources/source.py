@@ -69,6 +69,7 @@ class Source:
         read: returns the slices of a file; raises DataError, which names the file, if it cannot be read.
         masks: segmentation masks in the folder, which are left out.
         subject_summary: one line that says how the subjects were identified.
+        no_classes: why the folders of the files are no classes; empty if there are classes, or no such folders.
         doubts: signs that subjects or classes were misunderstood, that masks are among the files, or that subjects
             have several kinds of volumes.
         attribute_kinds: kind of each attribute that files have.
@@ -82,6 +83,7 @@ class Source:
     read: Reader
     masks: tuple[str, ...] = ()
     subject_summary: str = ""
+    no_classes: str = ""
     doubts: tuple[Problem, ...] = ()
     attribute_kinds: Mapping[str, Kind] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from vqdist.foundation.errors import DataError
 from vqdist.foundation.progress import count_noun
 
 MAX_BYTES = 2**28
+_TEXT, _WORKBOOKS = (".csv", ".tsv", ".txt"), (".xlsx", ".xlsm")
 DELIMITERS = ",;\t|"
 # Cells, in lower case, that mean that a value is missing.
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "missing", "unknown", ".", "-", "--", "?", "#n/a"})
@@ -44,12 +45,15 @@ def read_table(path: Path) -> Table:
     """Read a .csv, .tsv, .txt or .xlsx file; of a workbook the first sheet.
 
     Raises:
-        DataError: the file cannot be read, has no rows, or has a title twice.
+        DataError: the file cannot be read, is no table by its name, has no rows, or has a title twice.
     """
+    if path.suffix.lower() not in (*_TEXT, *_WORKBOOKS):
+        found = "a folder" if path.is_dir() else f"a name that ends in {path.suffix!r}"
+        raise DataError.of(f"--table {path}", found, "a file that ends in .csv, .tsv, .txt or .xlsx")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError.of(str(path), f"more than {MAX_BYTES} bytes", "a table of subjects")
-        lines = _read_workbook(path) if path.suffix.lower() in (".xlsx", ".xlsm") else _read_text(path)
+        lines = _read_workbook(path) if path.suffix.lower() in _WORKBOOKS else _read_text(path)
     except OSError as error:
         raise DataError.of(f"--table {path}", error.strerror or str(error), "a readable .csv, .tsv or .xlsx") from error
     rows = [(number, cells) for number, cells in lines if any(cell.strip() for cell in cells)]

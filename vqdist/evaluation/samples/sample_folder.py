@@ -18,6 +18,7 @@ from vqdist.data.shards.manifest import Manifest
 from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import load_json
+from vqdist.foundation.progress import count_noun
 from vqdist.inference.result_folders import MAX_JSON_BYTES, SAMPLES, read_attributes, read_entries, read_number
 
 Integers = npt.NDArray[np.int64]
@@ -62,7 +63,7 @@ class SampleFolder:
         found.pop("grid.png", None)
         if len(found) < 2:
             expected = "at least two slices, as vqdist sample writes them"
-            raise DataError.of(str(folder), f"{len(found)} PNGs", expected)
+            raise DataError.of(str(folder), count_noun(len(found), "PNG"), expected)
         slice_numbers, labels = (
             np.array([_number_of(sample, name) for sample in found.values()], np.int64) for name in ("slice", "label")
         )
