@@ -142,14 +142,14 @@ class Scorer:
         Must be called by all ranks.
         """
         if self.healthy is None:
-            return BitLimits(
-                [found.bits for found in draws.values()], [condition.number for condition in draws], self.method
-            )
+            drawn = [found.bits for found in draws.values()]
+            return BitLimits(drawn, [condition.number for condition in draws], [""] * len(drawn), self.method)
         healthy, found, size = self.healthy, list[npt.NDArray[np.float32]](), MAPS_PER_PASS
         batches = split_in_batches(len(healthy.source), size)
         for bits in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], self._count):
             found += bits
-        return BitLimits(found, [healthy.number(index) for index in range(len(found))], self.method)
+        subjects = [info.subject for info in healthy.source.infos]
+        return BitLimits(found, [healthy.number(index) for index in range(len(found))], subjects, self.method)
 
     def _count(self, batch: range) -> list[npt.NDArray[np.float32]]:
         assert self.healthy is not None
@@ -175,7 +175,9 @@ class Scorer:
         def work(batch: range) -> list[tuple[tuple[int, ...], SliceParts]]:
             loaded = [self._load(slices, index) for index in batch]
             images = torch.stack([image for _, image in loaded]).to(self.models.device)
-            bounds = torch.tensor([limits.find(slices.number(index)) for index in batch])
+            bounds = torch.tensor(
+                [limits.find(slices.number(i), without=slices.source.infos[i].subject) for i in batch]
+            )
             views = list_shifts(self.models.vqvae.downsample, self.method)
             known = slices.conditions.select(batch)
             conditions = self.models.add_previous(known, slices.source, batch, views)

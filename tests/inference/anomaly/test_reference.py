@@ -5,7 +5,7 @@ import torch
 
 from vqdist.inference.anomaly.calibration import Calibration
 from vqdist.inference.anomaly.method import ScoringMethod
-from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice, find_neighbours
+from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice, find_neighbours, find_others
 from vqdist.inference.anomaly.signals import Signals
 
 METHOD = ScoringMethod(neighbours=1, reference_blur=0.0, restore_percentile=50)
@@ -24,6 +24,14 @@ def test_neighbours() -> None:
     assert find_neighbours(numbers, 40, 1).tolist() == [0, 1, 2, 3, 4]  # none is near: all
 
 
+def test_neighbours_of_other_subjects() -> None:
+    numbers, subjects = [0, 1, 1, 7], np.array(["a", "b", "c", "c"])
+    assert find_others(numbers, subjects, 0, 1, without=None).tolist() == [0, 1, 2]
+    assert find_others(numbers, subjects, 0, 1, without="c").tolist() == [0, 1]
+    assert find_others(numbers, subjects, 7, 1, without="c").tolist() == [0, 1]  # no other subject is near: all others
+    assert find_others([7, 8], np.array(["c", "c"]), 7, 1, without="c").tolist() == [0, 1]  # there is no other subject
+
+
 def test_statistics_of_the_neighbours_without_a_subject() -> None:
     slices = [build_slice("a", 0, 1.0), build_slice("b", 1, 3.0), build_slice("c", 1, 5.0), build_slice("c", 7, 50.0)]
     reference = HealthyReference(slices, METHOD)
@@ -34,20 +42,18 @@ def test_statistics_of_the_neighbours_without_a_subject() -> None:
         torch.testing.assert_close(std, expected)
     without = reference.statistics(0, without="c")
     torch.testing.assert_close(without.mean.distance, torch.full((8, 8), 2.0))
-    others = reference.statistics(7, without="c")  # no other subject is near this number: those of all numbers
-    torch.testing.assert_close(others.mean.distance, torch.full((8, 8), 2.0))
-    alone = HealthyReference(slices[2:], METHOD).statistics(7, without="c")  # there is no other subject
-    torch.testing.assert_close(alone.mean.distance, torch.full((8, 8), 50.0))
     torch.testing.assert_close(reference.statistics(0).mean.distance, torch.full((8, 8), 3.0))
 
 
 def test_limits_are_percentiles_over_neighbouring_slices() -> None:
     bits = [np.array([1.0, 2.0, 3.0], np.float32), np.array([5.0], np.float32), np.array([100.0], np.float32)]
-    limits = BitLimits(bits, [0, 1, 8], METHOD)
+    limits = BitLimits(bits, [0, 1, 8], ["a", "b", "c"], METHOD)
     assert limits.find(0) == np.percentile([1, 2, 3, 5], 50)
     assert limits.find(8) == 100
     assert limits.find(None) == 3
-    assert BitLimits([np.zeros(0, np.float32)], [0], METHOD).find(0) == np.inf
+    assert limits.find(0, without="b") == 2
+    assert limits.find(8, without="c") == np.percentile([1, 2, 3, 5], 50)  # never of its own codes
+    assert BitLimits([np.zeros(0, np.float32)], [0], ["a"], METHOD).find(0) == np.inf
 
 
 def test_p_values_and_the_threshold() -> None:

@@ -51,7 +51,7 @@ def test_slices_near_a_number_without_a_subject(monkeypatch: pytest.MonkeyPatch)
     slices = TrainingSlices(images, np.array(list("aabbccdd")), [0, 1, 0, 1, 0, 1, 7, None])
     assert slices.near(0, 0, without="a").flatten().tolist() == [2, 4]
     assert slices.near(0, 1, without="x").flatten().tolist() == [0, 1, 2, 3, 4, 5]
-    assert slices.near(7, 1, without="d").flatten().tolist() == [6]  # the only subject near this number
+    assert slices.near(7, 1, without="d").flatten().tolist() == [0, 1, 2, 3, 4, 5]  # no other subject is near: others
     assert slices.near(None, 1, without="a").flatten().tolist() == [2, 3, 4, 5, 6, 7]
     monkeypatch.setattr(training_slices, "MAX_COMPARED", 2)
     assert slices.near(0, 1, without="x").flatten().tolist() == [0, 5]

@@ -91,7 +91,13 @@ def _exceed(image: Tensor, references: Tensor, reach: int, method: ScoringMethod
     """Return how far each pixel is above or below the range of the references nearby, 0 inside: (s, s)."""
     extremes = []
     for sign in (1, -1):
-        highest = F.max_pool2d(sign * references, 2 * reach + 1, stride=1, padding=reach)
+        highest = _highest_nearby(sign * references, reach)
         rank = len(highest) - int(method.range_quantile * len(highest))
         extremes.append((sign * image - highest.kthvalue(rank, dim=0).values).clamp(min=0))
     return (extremes[0] + extremes[1]).mean(dim=0)
+
+
+def _highest_nearby(images: Tensor, reach: int) -> Tensor:
+    """Return the highest grey value in the square around each pixel: (n, C, s, s). Rows first: faster than a square."""
+    columns = F.max_pool2d(images, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return F.max_pool2d(columns, (1, 2 * reach + 1), stride=1, padding=(0, reach))

@@ -14,7 +14,7 @@ from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.foundation.errors import UserError
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.anomaly.reference import find_neighbours
+from vqdist.inference.anomaly.reference import find_others
 from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.split_loader import SplitLoader
 from vqdist.runs.run_dir import read_run_config
@@ -57,11 +57,9 @@ class TrainingSlices:
         """Return the slices whose number differs by at most `reach`, at most MAX_COMPARED: (m, C, S, S) uint8.
 
         Args:
-            without: a subject to leave out, unless it is the only one.
+            without: a subject to leave out; see `find_others`.
         """
-        chosen = find_neighbours(self.numbers, number, reach)
-        if (others := self.subjects[chosen] != without).any():
-            chosen = chosen[others]
+        chosen = find_others(self.numbers, self.subjects, number, reach, without=without)
         places = np.linspace(0, len(chosen) - 1, min(len(chosen), MAX_COMPARED)).round().astype(np.int64)
         return self.images[torch.from_numpy(chosen[places])]
 
