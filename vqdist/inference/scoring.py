@@ -22,10 +22,10 @@ from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.anomaly.calibration import Calibration
-from vqdist.inference.anomaly.maps import compute_excess, compute_score
+from vqdist.inference.anomaly.maps import compute_excess, score_comparison
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
-from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
+from vqdist.inference.anomaly.reference import ASSUMED, FEW_SUBJECTS, BitLimits, HealthyReference
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts, list_shifts
 from vqdist.inference.anomaly.training_slices import TrainingSlices, find_training_images
 from vqdist.inference.conditions import list_train_rows
@@ -190,6 +190,27 @@ class Scorer:
                 yield from results
                 shown.advance(len(results))
 
+    def score_training(self, reference: HealthyReference, ranks: Ranks) -> tuple[list[float], list[str]]:
+        """Return scores and subjects of training slices, if the healthy slices are of few subjects.
+
+        Must be called by all ranks.
+        """
+        healthy = reference.subjects
+        if self.training_slices is None or len(healthy) >= FEW_SUBJECTS:
+            return [], []
+        slices = self.training_slices
+        chosen = slices.choose_scored(without=healthy)
+
+        def work(index: int) -> float:
+            return slices.score(index, reference, self.method, symmetric=self.models.symmetric)
+
+        scores = []
+        with ProgressBar(len(chosen), unit="slices", label="training slices") as shown:
+            for score in map_in_rounds(ranks, chosen[ranks.rank :: ranks.world_size], work):
+                scores.append(score)
+                shown.advance(1)
+        return scores, slices.subjects[chosen].tolist()
+
     def _find_references(self, slices: SliceSet, index: int, draws: Mapping[Condition, PriorDraws]) -> Tensor:
         if self.training_slices is None:
             return draws[slices.condition(index)].images
@@ -209,7 +230,7 @@ def score_slice(
     info, number = scorer.slices.source.infos[index], scorer.slices.number(index)
     usual = ASSUMED if calibration is None else calibration.reference.statistics(number, without=info.subject)
     excess = compute_excess(parts.signals, parts.brain, usual, scorer.method)
-    score = compute_score(excess, parts.brain, scorer.method)
+    score = score_comparison(parts.signals.comparison, parts.brain, usual, scorer.method)
     p_value = None if calibration is None else calibration.p_value(score)
     flagged = None if calibration is None else score > calibration.threshold
     return ScoredSlice(info, number, shape, parts, excess, score, p_value, flagged)
@@ -241,8 +262,8 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     report_conditions(slices.conditions, models.prior.spec, rows)
     if "slice" in models.prior.spec.names and "slice" not in given:
         report_volume_numbers(slices.source, options.prior)
-    if options.healthy is not None and healthy is not None:
-        report_healthy(healthy.source, *split_healthy(options.healthy), options.prior)
+    if options.healthy is not None:
+        report_healthy(*split_healthy(options.healthy), options.prior)
     method = ScoringMethod(
         restorations=options.restorations,
         restore_percentile=options.restore_percentile,

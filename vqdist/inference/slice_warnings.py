@@ -6,13 +6,12 @@ from pathlib import Path
 
 from vqdist.data.orientation import find_layout
 from vqdist.foundation.progress import count_noun, print_message
+from vqdist.inference.anomaly.reference import FEW_SUBJECTS
 from vqdist.inference.anomaly.training_slices import list_recorded_images, open_recorded_codes
 from vqdist.inference.conditions import TrainRow, describe_slices, list_trained_slices
 from vqdist.inference.slice_source import SliceSource
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
-
-FEW_SUBJECTS = 10  # with fewer healthy subjects, the limits depend much on who they are
 
 
 def report_conditions(conditions: MapConditions, spec: ConditionSpec, rows: Sequence[TrainRow]) -> None:
@@ -59,8 +58,8 @@ def report_volume_numbers(source: SliceSource, prior: Path) -> None:
     )
 
 
-def report_healthy(source: SliceSource, folder: Path, split: str, prior: Path) -> None:
-    """Print a warning if the healthy slices trained the prior, and a message if they are of few subjects.
+def report_healthy(folder: Path, split: str, prior: Path) -> None:
+    """Print a warning if the healthy slices trained the prior.
 
     Args:
         folder, split: of the healthy slices.
@@ -72,9 +71,19 @@ def report_healthy(source: SliceSource, folder: Path, split: str, prior: Path) -
             f"WARNING: the slices of {folder}:{split} trained the prior: they are more likely than those of other "
             f"people, so that the limits are too low; use --healthy {folder}:validate"
         )
-    subjects = len({info.subject for info in source.infos})
+
+
+def report_limits(healthy: SliceSource, trained: int) -> None:
+    """Print a message if the healthy slices are of few subjects.
+
+    Args:
+        trained: number of training slices that the limits are also from.
+    """
+    subjects = len({info.subject for info in healthy.infos})
     if subjects < FEW_SUBJECTS:
+        training = f" and {count_noun(trained, 'training slice')}" * bool(trained)
+        lowest = 1 / (len(healthy) + trained + 1)
         print_message(
-            f"limits from {count_noun(len(source), 'slice')} of {count_noun(subjects, 'subject')}: with so few people "
-            f"the share of false alarms is uncertain; no p-value is below {1 / (len(source) + 1):.2g}"
+            f"limits from {count_noun(len(healthy), 'slice')} of {count_noun(subjects, 'subject')}{training}: with so "
+            f"few people the share of false alarms is uncertain; no p-value is below {lowest:.2g}"
         )

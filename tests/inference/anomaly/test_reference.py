@@ -1,6 +1,7 @@
 """The healthy reference: neighbours, statistics without a subject, and limits of the bits."""
 
 import numpy as np
+import pytest
 import torch
 
 from vqdist.inference.anomaly.calibration import Calibration
@@ -12,7 +13,7 @@ METHOD = ScoringMethod(neighbours=1, reference_blur=0.0, restore_percentile=50)
 
 
 def build_slice(subject: str, number: int | None, value: float) -> HealthySlice:
-    signals = Signals(*(torch.full((8, 8), factor * value).half() for factor in (1, 2, 3, 4, 10)))
+    signals = Signals(*(torch.full((8, 8), factor * value).half() for factor in (1, 2, 3, 5, 4, 10)))
     return HealthySlice(subject, number, signals, torch.ones(8, 8, dtype=torch.bool))
 
 
@@ -36,7 +37,7 @@ def test_statistics_of_the_neighbours_without_a_subject() -> None:
     slices = [build_slice("a", 0, 1.0), build_slice("b", 1, 3.0), build_slice("c", 1, 5.0), build_slice("c", 7, 50.0)]
     reference = HealthyReference(slices, METHOD)
     usual = reference.statistics(0)
-    for mean, std, factor in zip(usual.mean, usual.std, (1, 2, 3, 4, 10), strict=True):
+    for mean, std, factor in zip(usual.mean, usual.std, (1, 2, 3, 5, 4, 10), strict=True):
         torch.testing.assert_close(mean, torch.full((8, 8), 3.0 * factor))
         expected = torch.full((8, 8), factor * np.std([1.0, 3.0, 5.0]), dtype=torch.float32)
         torch.testing.assert_close(std, expected)
@@ -57,9 +58,21 @@ def test_limits_are_percentiles_over_neighbouring_slices() -> None:
 
 
 def test_p_values_and_the_threshold() -> None:
-    reference = HealthyReference([build_slice("a", 0, 1.0)], METHOD)
-    calibration = Calibration.build(reference, np.arange(100.0)[::-1].tolist(), ScoringMethod(false_positive_rate=0.1))
+    reference, names = HealthyReference([build_slice("a", 0, 1.0)], METHOD), [f"{number}" for number in range(100)]
+    method = ScoringMethod(false_positive_rate=0.1)
+    calibration = Calibration.build(reference, np.arange(100.0)[::-1].tolist(), names, method)
     assert (np.arange(100.0) > calibration.threshold).mean() == 0.1
-    assert calibration.p_value(1000.0) == 1 / 101
-    assert calibration.p_value(-1.0) == 1
-    assert calibration.p_value(90.0) == 11 / 101
+    assert calibration.p_value(1000.0) == pytest.approx(1 / 101)
+    assert calibration.p_value(-1.0) == pytest.approx(1)
+    assert calibration.p_value(90.0) == pytest.approx(11 / 101)
+
+
+def test_all_people_count_alike_in_the_threshold() -> None:
+    """Nine people of one slice each, and one of 91 slices, that are all less usual."""
+    reference = HealthyReference([build_slice("a", 0, 1.0)], METHOD)
+    scores, subjects = [*range(9), *range(100, 191)], [*"abcdefghi", *("j" * 91)]
+    build = Calibration.build
+    assert build(reference, scores, subjects, ScoringMethod(false_positive_rate=0.1)).threshold == (8 + 100) / 2
+    assert build(reference, scores, subjects, ScoringMethod(false_positive_rate=0.2)).threshold == 7.5
+    assert 140 < build(reference, scores, subjects, ScoringMethod(false_positive_rate=0.05)).threshold < 150
+    assert build(reference, scores, subjects, ScoringMethod()).p_value(99) == pytest.approx((1 + 10) / 101)

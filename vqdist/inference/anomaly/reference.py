@@ -17,6 +17,8 @@ from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.signals import Signals
 from vqdist.metrics.smoothing import smooth
 
+FEW_SUBJECTS = 20  # with fewer healthy subjects, the limits depend much on who they are
+
 
 class PlaceStatistics(NamedTuple):
     """Mean and standard deviation of each signal over healthy slices, at each pixel."""
@@ -28,8 +30,8 @@ class PlaceStatistics(NamedTuple):
 # Without healthy slices: small distances and residuals, a normal distribution of the pixels around their mean, and the
 # bits of likely codes.
 ASSUMED = PlaceStatistics(
-    Signals(*map(torch.tensor, (0.06, 0.8, 0.0, 0.03, 2.0))),
-    Signals(*map(torch.tensor, (0.03, 0.6, 0.002, 0.03, 1.5))),
+    Signals(*map(torch.tensor, (0.06, 0.8, 0.0, 0.06, 0.03, 2.0))),
+    Signals(*map(torch.tensor, (0.03, 0.6, 0.002, 0.03, 0.03, 1.5))),
 )
 
 
@@ -56,7 +58,15 @@ class HealthyReference:
         self._slices, self._method = slices, method
         self._numbers = [found.number for found in slices]
         self._subjects = np.array([found.subject for found in slices])
-        self._cache: dict[tuple[tuple[int, ...], str | None], PlaceStatistics] = {}
+        self._cache: dict[tuple[int, ...], PlaceStatistics] = {}
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    @property
+    def subjects(self) -> set[str]:
+        """The subjects of the slices."""
+        return set(self._subjects.tolist())
 
     def statistics(self, number: int | None, *, without: str | None = None) -> PlaceStatistics:
         """Return mean and standard deviation at each place over the healthy slices near a slice number.
@@ -65,7 +75,7 @@ class HealthyReference:
             without: a subject to leave out; see `find_others`.
         """
         chosen = find_others(self._numbers, self._subjects, number, self._method.neighbours, without=without)
-        key = (tuple(chosen.tolist()), None)
+        key = tuple(chosen.tolist())
         if key not in self._cache:
             self._cache = dict(list(self._cache.items())[-8:])  # slices come in order; a few entries serve all
             self._cache[key] = self._compute([self._slices[index] for index in chosen])
