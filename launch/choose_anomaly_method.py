@@ -24,7 +24,7 @@ from vqdist.evaluation.anomaly.detection import DetectionRecord
 from vqdist.evaluation.anomaly.score_report import fit_deviation
 from vqdist.foundation.progress import print_message
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.anomaly.maps import compute_excess
+from vqdist.inference.anomaly.maps import compute_excess, score_comparison
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.reference import HealthyReference, HealthySlice
 from vqdist.inference.anomaly.signals import Signals
@@ -40,8 +40,9 @@ VARIANTS: dict[str, dict[str, float]] = {
     "without bits": {"bits_weight": 0.0},
     "twice the residual": {"residual_weight": 1.0},
     "twice the deviation": {"deviation_weight": 0.5},
-    "twice the range": {"outside_weight": 2.0},
+    "half the range": {"outside_weight": 1.0},
     "twice the bits": {"bits_weight": 0.5},
+    "without asymmetry": {"asymmetry_weight": 0.0},
     "not in proportion": {"relative_floor": 1e6},
     "not smoothed": {"map_blur": 0.0},
     "smoothed twice as far": {"map_blur": 4 / 256},
@@ -102,12 +103,15 @@ def measure(
     for (_, parts), found in zip(healthy, kept, strict=True):
         usual = reference.statistics(found.number, without=found.subject)
         excess = compute_excess(found.signals, found.brain, usual, method)
-        record.add_healthy(parts, excess, subject=found.subject, number=found.number)
+        score = score_comparison(found.signals.comparison, found.brain, usual, method)
+        record.add_healthy(parts, excess, score=score, subject=found.subject, number=found.number)
     for index, (shape, parts) in enumerate(lesions):
         subject, number = scorer.slices.source.infos[index].subject, scorer.slices.number(index)
-        excess = compute_excess(parts.signals, parts.brain, reference.statistics(number, without=subject), method)
+        usual = reference.statistics(number, without=subject)
+        excess = compute_excess(parts.signals, parts.brain, usual, method)
+        score = score_comparison(parts.signals.comparison, parts.brain, usual, method)
         truth, kind = masks.read(index, shape, scorer.models.image_size), masks.kind(index)
-        record.add(parts, excess, truth, subject=subject, number=number, kind=kind)
+        record.add(parts, excess, truth, score=score, subject=subject, number=number, kind=kind)
     return record.report()
 
 

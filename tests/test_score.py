@@ -129,6 +129,7 @@ def test_healthy_slices_of_the_same_people_are_flagged_at_the_chosen_rate(
         false_positive_rate=0.5,
     )  # fmt: skip
     assert report["healthy"] == report["samples"] == 12
+    assert report["training"] == 0  # they are the healthy ones
     assert report["flagged"] in (5, 6)  # each is also one of the healthy slices, whose signals are rounded
 
 
@@ -201,7 +202,8 @@ def test_the_flagged_slices_are_counted(folder: Path, tmp_path: Path, capsys: py
     report = json.loads(written.out)
     limit = f"(score above {report['threshold']:.3g}); {tmp_path / 'out' / 'scores.jsonl'} has all scores\n"
     assert f"{report['flagged']} of 6 slices flagged {limit}" in written.err
-    assert "limits from 3 slices of 1 subject: with so few people" in written.err
+    assert "limits from 3 slices of 1 subject and 12 training slices: with so few people" in written.err
+    assert (report["healthy"], report["training"]) == (3, 12)
     assert "that the prior draws" not in written.err
     alone = given | {"out": tmp_path / "alone", "restorations": 1, "healthy": "null"}
     assert run_command(score.main, words(alone)) == 0

@@ -15,9 +15,10 @@ DESCRIPTION = """\
 Measure how likely slices are under a PixelCNN, map where they are unusual, and restore them.
 
 OUT/scores.jsonl has a line for each slice: bits (-log2 of the probability of its codes) and score (mean over the most
-unusual part of the brain; higher is more unusual). With --healthy, p_value is the share of slices with at least that
-score among the healthy ones and the slice itself, and flagged is true where it is at most --false-positive-rate, which
-takes 19 healthy slices for 0.05; without --healthy both are null.
+unusual part of the brain, in proportion to the rest of it; higher is more unusual). With --healthy, p_value is the
+share of slices with at least that score among the healthy ones and the slice itself, and flagged is true where it is
+at most --false-positive-rate, which takes 19 healthy slices for 0.05; without --healthy both are null. If the healthy
+slices are of fewer than 20 people, training slices, each compared with those of other people, count as healthy too.
 
 Example:
   vqdist score --prior runs/mine-prior --data data/mine --healthy data/mine:validate --out scores"""

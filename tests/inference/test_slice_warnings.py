@@ -13,7 +13,12 @@ from support.volumes import save_oriented
 from vqdist.config.attributes import Attribute
 from vqdist.inference.conditions import TrainRow
 from vqdist.inference.slice_source import SliceInfo, SliceSource, VolumeSizes, open_volume_slices
-from vqdist.inference.slice_warnings import report_conditions, report_healthy, report_volume_numbers
+from vqdist.inference.slice_warnings import (
+    report_conditions,
+    report_healthy,
+    report_limits,
+    report_volume_numbers,
+)
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.map_conditions import MapConditions
 
@@ -78,21 +83,26 @@ def test_a_volume_for_a_prior_of_pictures(folder: Path, tmp_path: Path, capsys: 
     assert capsys.readouterr().err == ""
 
 
-def test_healthy_slices_that_trained_the_prior_or_are_few(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_healthy_slices_that_trained_the_prior(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, prior = folder / "images", folder / "prior"
-    report_healthy(build_source(10), images, "train", prior, false_positive_rate=0.05)
+    report_healthy(images, "train", prior)
     warning = f"WARNING: the slices of {images}:train trained the prior: "
     assert capsys.readouterr().err.startswith(warning)
-    report_healthy(build_source(10), images, "validate", prior, false_positive_rate=0.05)
-    report_healthy(build_source(10), folder / "codes", "train", prior, false_positive_rate=0.05)
-    report_healthy(build_source(10), images, "train", folder / "run", false_positive_rate=0.05)
+    report_healthy(images, "validate", prior)
+    report_healthy(folder / "codes", "train", prior)
+    report_healthy(images, "train", folder / "run")
     assert capsys.readouterr().err == ""
-    report_healthy(build_source(9), images, "validate", prior, false_positive_rate=0.06)
-    assert capsys.readouterr().err == (
-        "limits from 18 slices of 9 subjects: with so few people the share of false alarms is uncertain; "
-        "no p-value is below 0.053\n"
-    )
-    report_healthy(build_source(9), images, "validate", prior, false_positive_rate=0.05)
+
+
+def test_limits_from_few_people(capsys: pytest.CaptureFixture[str]) -> None:
+    report_limits(build_source(20), 0, false_positive_rate=0.05)
+    assert capsys.readouterr().err == ""
+    few = "with so few people the share of false alarms is uncertain; no p-value is below"
+    report_limits(build_source(9), 0, false_positive_rate=0.06)
+    assert capsys.readouterr().err == f"limits from 18 slices of 9 subjects: {few} 0.053\n"
+    report_limits(build_source(9), 81, false_positive_rate=0.05)
+    assert capsys.readouterr().err == f"limits from 18 slices of 9 subjects and 81 training slices: {few} 0.01\n"
+    report_limits(build_source(9), 0, false_positive_rate=0.05)
     assert capsys.readouterr().err == (
         "WARNING: no slice will be flagged: with 18 healthy slices no p-value is below 0.053; "
         "--false-positive-rate 0.05 needs 19 healthy slices\n"

@@ -58,6 +58,11 @@ class PriorAndVQVAE:
         return self.vqvae.grid(self.image_size, self.image_size)
 
     @property
+    def symmetric(self) -> bool:
+        """Whether the lower half of a slice resembles the mirrored upper half."""
+        return self.prior.opposite is not None
+
+    @property
     def device(self) -> torch.device:
         return self.prior.embedding.weight.device
 

@@ -23,10 +23,10 @@ from vqdist.distributed.process_group import Ranks
 from vqdist.foundation.errors import DataError, check_option, collect
 from vqdist.foundation.progress import ProgressBar, print_message
 from vqdist.inference.anomaly.calibration import Calibration
-from vqdist.inference.anomaly.maps import compute_excess, compute_score
+from vqdist.inference.anomaly.maps import compute_excess, score_comparison
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
-from vqdist.inference.anomaly.reference import ASSUMED, BitLimits
+from vqdist.inference.anomaly.reference import ASSUMED, FEW_SUBJECTS, BitLimits, HealthyReference
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts, list_shifts
 from vqdist.inference.anomaly.training_slices import TrainingSlices, find_training_images
 from vqdist.inference.conditions import list_train_rows
@@ -143,14 +143,14 @@ class Scorer:
         Must be called by all ranks.
         """
         if self.healthy is None:
-            return BitLimits(
-                [found.bits for found in draws.values()], [condition.number for condition in draws], self.method
-            )
+            drawn = [found.bits for found in draws.values()]
+            return BitLimits(drawn, [condition.number for condition in draws], [""] * len(drawn), self.method)
         healthy, found, size = self.healthy, list[npt.NDArray[np.float32]](), MAPS_PER_PASS
         batches = split_in_batches(len(healthy.source), size)
         for bits in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], self._count):
             found += bits
-        return BitLimits(found, [healthy.number(index) for index in range(len(found))], self.method)
+        subjects = [info.subject for info in healthy.source.infos]
+        return BitLimits(found, [healthy.number(index) for index in range(len(found))], subjects, self.method)
 
     def _count(self, batch: range) -> list[npt.NDArray[np.float32]]:
         assert self.healthy is not None
@@ -176,7 +176,9 @@ class Scorer:
         def work(batch: range) -> list[tuple[tuple[int, ...], SliceParts]]:
             loaded = [self._load(slices, index) for index in batch]
             images = torch.stack([image for _, image in loaded]).to(self.models.device)
-            bounds = torch.tensor([limits.find(slices.number(index)) for index in batch])
+            bounds = torch.tensor(
+                [limits.find(slices.number(i), without=slices.source.infos[i].subject) for i in batch]
+            )
             views = list_shifts(self.models.vqvae.downsample, self.method)
             known = slices.conditions.select(batch)
             conditions = self.models.add_previous(known, slices.source, batch, views)
@@ -188,6 +190,27 @@ class Scorer:
             for results in map_in_rounds(ranks, batches[ranks.rank :: ranks.world_size], work):
                 yield from results
                 shown.advance(len(results))
+
+    def score_training(self, reference: HealthyReference, ranks: Ranks) -> tuple[list[float], list[str]]:
+        """Return scores and subjects of training slices, if the healthy slices are of few subjects.
+
+        Must be called by all ranks.
+        """
+        healthy = reference.subjects
+        if self.training_slices is None or len(healthy) >= FEW_SUBJECTS:
+            return [], []
+        slices = self.training_slices
+        chosen = slices.choose_scored(without=healthy)
+
+        def work(index: int) -> float:
+            return slices.score(index, reference, self.method, symmetric=self.models.symmetric)
+
+        scores = []
+        with ProgressBar(len(chosen), unit="slices", label="training slices") as shown:
+            for score in map_in_rounds(ranks, chosen[ranks.rank :: ranks.world_size], work):
+                scores.append(score)
+                shown.advance(1)
+        return scores, slices.subjects[chosen].tolist()
 
     def _find_references(self, slices: SliceSet, index: int, draws: Mapping[Condition, PriorDraws]) -> Tensor:
         if self.training_slices is None:
@@ -208,7 +231,7 @@ def score_slice(
     info, number = scorer.slices.source.infos[index], scorer.slices.number(index)
     usual = ASSUMED if calibration is None else calibration.reference.statistics(number, without=info.subject)
     excess = compute_excess(parts.signals, parts.brain, usual, scorer.method)
-    score = compute_score(excess, parts.brain, scorer.method)
+    score = score_comparison(parts.signals.comparison, parts.brain, usual, scorer.method)
     p_value = None if calibration is None else calibration.p_value(score)
     flagged = None if calibration is None else calibration.flags(score)
     return ScoredSlice(info, number, shape, parts, excess, score, p_value, flagged)
@@ -240,9 +263,8 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
     report_conditions(slices.conditions, models.prior.spec, rows)
     if "slice" in models.prior.spec.names and "slice" not in given:
         report_volume_numbers(slices.source, options.prior)
-    if options.healthy is not None and healthy is not None:
-        rate = options.false_positive_rate
-        report_healthy(healthy.source, *split_healthy(options.healthy), options.prior, false_positive_rate=rate)
+    if options.healthy is not None:
+        report_healthy(*split_healthy(options.healthy), options.prior)
     method = ScoringMethod(
         restorations=options.restorations,
         restore_percentile=options.restore_percentile,

@@ -7,13 +7,12 @@ from pathlib import Path
 from vqdist.data.orientation import find_layout
 from vqdist.foundation.progress import count_noun, print_message
 from vqdist.inference.anomaly.calibration import count_needed
+from vqdist.inference.anomaly.reference import FEW_SUBJECTS
 from vqdist.inference.anomaly.training_slices import list_recorded_images, open_recorded_codes
 from vqdist.inference.conditions import TrainRow, describe_slices, list_trained_slices
 from vqdist.inference.slice_source import SliceSource
 from vqdist.models.condition_spec import ConditionSpec
 from vqdist.models.map_conditions import UNKNOWN_NUMBER, MapConditions
-
-FEW_SUBJECTS = 10  # with fewer healthy subjects, the limits depend much on who they are
 
 
 def report_conditions(conditions: MapConditions, spec: ConditionSpec, rows: Sequence[TrainRow]) -> None:
@@ -60,8 +59,8 @@ def report_volume_numbers(source: SliceSource, prior: Path) -> None:
     )
 
 
-def report_healthy(source: SliceSource, folder: Path, split: str, prior: Path, *, false_positive_rate: float) -> None:
-    """Print a warning if the healthy slices trained the prior, and a message if they, or their subjects, are few.
+def report_healthy(folder: Path, split: str, prior: Path) -> None:
+    """Print a warning if the healthy slices trained the prior.
 
     Args:
         folder, split: of the healthy slices.
@@ -73,15 +72,25 @@ def report_healthy(source: SliceSource, folder: Path, split: str, prior: Path, *
             f"WARNING: the slices of {folder}:{split} trained the prior: they are more likely than those of other "
             f"people, so that the limits are too low; use --healthy {folder}:validate"
         )
-    subjects, least = len({info.subject for info in source.infos}), 1 / (len(source) + 1)
+
+
+def report_limits(healthy: SliceSource, trained: int, *, false_positive_rate: float) -> None:
+    """Print a warning if the slices of the limits are too few to flag any, and a message if their subjects are few.
+
+    Args:
+        trained: number of training slices that the limits are also from.
+    """
+    subjects, num = len({info.subject for info in healthy.infos}), len(healthy) + trained
+    least = 1 / (num + 1)
     if least > false_positive_rate:
         rate, needed = false_positive_rate, count_needed(false_positive_rate)
         print_message(
-            f"WARNING: no slice will be flagged: with {count_noun(len(source), 'healthy slice')} no p-value is below "
+            f"WARNING: no slice will be flagged: with {count_noun(num, 'healthy slice')} no p-value is below "
             f"{least:.2g}; --false-positive-rate {rate:g} needs {needed} healthy slices"
         )
     elif subjects < FEW_SUBJECTS:
+        training = f" and {count_noun(trained, 'training slice')}" * bool(trained)
         print_message(
-            f"limits from {count_noun(len(source), 'slice')} of {count_noun(subjects, 'subject')}: with so few people "
-            f"the share of false alarms is uncertain; no p-value is below {least:.2g}"
+            f"limits from {count_noun(len(healthy), 'slice')} of {count_noun(subjects, 'subject')}{training}: with so "
+            f"few people the share of false alarms is uncertain; no p-value is below {least:.2g}"
         )

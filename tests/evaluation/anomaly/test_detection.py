@@ -24,7 +24,7 @@ def build_parts(seed: int, truth: torch.Tensor | None = None) -> SliceParts:
     if truth is not None:
         image = torch.where(truth, 0.9, image)
     bits = torch.rand(4, 4, generator=generator)
-    return SliceParts(image, recon, recon, image[0] > 0, bits, Signals(*torch.zeros(5, S, S)))
+    return SliceParts(image, recon, recon, image[0] > 0, bits, Signals(*torch.zeros(6, S, S)))
 
 
 def build_truth(row: int) -> torch.Tensor:
@@ -40,13 +40,13 @@ def build_record(*, perfect: bool, healthy: int = 3) -> DetectionRecord:
     record = DetectionRecord(METHOD, deviation)
     for seed in range(healthy):
         parts = build_parts(50 + seed)
-        record.add_healthy(parts, torch.rand(S, S) * 0.1 * parts.brain, subject=f"h{seed}", number=3)
+        record.add_healthy(parts, torch.rand(S, S) * 0.1 * parts.brain, score=0.1, subject=f"h{seed}", number=3)
     for seed in range(4):
         truth = build_truth(seed + 1)
         parts = build_parts(seed, truth)
         excess = truth.float() if perfect else torch.rand(S, S, generator=torch.Generator().manual_seed(seed))
         kind = "bright" if seed < 3 else "dark"
-        record.add(parts, excess * parts.brain, truth, subject=f"s{seed}", number=3, kind=kind)
+        record.add(parts, excess * parts.brain, truth, score=1.0, subject=f"s{seed}", number=3, kind=kind)
     return record
 
 
@@ -76,7 +76,8 @@ def test_negatives_are_scored_slices_without_a_lesion_or_else_the_healthy_ones()
     record = build_record(perfect=True, healthy=2)
     assert record.report()["image_negatives"] == "healthy"
     parts = build_parts(9)
-    record.add(parts, torch.full((S, S), 2.0) * parts.brain, torch.zeros(S, S, dtype=torch.bool), subject="n", number=3)
+    none = torch.zeros(S, S, dtype=torch.bool)
+    record.add(parts, parts.brain.float(), none, score=2.0, subject="n", number=3)
     report = record.report()
     assert report["image_negatives"] == "scored"
     assert report["image_auroc"] == 0  # the only negative has the highest score
@@ -86,7 +87,7 @@ def test_negatives_are_scored_slices_without_a_lesion_or_else_the_healthy_ones()
 def test_without_training_images_the_deviation_is_missing() -> None:
     record = DetectionRecord(METHOD, None)
     truth = build_truth(2)
-    record.add(build_parts(0, truth), truth.float(), truth, subject="a", number=None)
+    record.add(build_parts(0, truth), truth.float(), truth, score=1.0, subject="a", number=None)
     report = record.report()
     assert set(report["baselines"]) == {"reconstruction_error", "reconstruction_error_blurred", "bits"}
     assert report["per_kind"] == {}

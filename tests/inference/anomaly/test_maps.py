@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vqdist.inference.anomaly.maps import compute_excess, compute_score, enlarge, relate_to_brain, to_map
+from vqdist.inference.anomaly.maps import (
+    compute_excess,
+    compute_score,
+    enlarge,
+    relate_to_brain,
+    score_comparison,
+    to_map,
+)
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.reference import ASSUMED, PlaceStatistics
 from vqdist.inference.anomaly.signals import Signals
@@ -15,7 +22,8 @@ from vqdist.metrics.smoothing import smooth
 METHOD = ScoringMethod(
     residual_floor=0.1, deviation_floor=0.5, distance_floor=0.1, bits_floor=1.0, deviation_weight=0.5,
     residual_weight=2.0, outside_floor=0.1, outside_weight=3.0,
-    bits_weight=0.5, map_blur=0.0, map_scale=5.0, top_share=0.1,
+    bits_weight=0.5, map_blur=0.0, map_scale=5.0, top_share=0.1, asymmetry_floor=0.1, asymmetry_weight=2.0,
+    least_asymmetry=0.25,
 )  # fmt: skip
 
 
@@ -23,11 +31,14 @@ BRAIN = torch.ones(8, 8, dtype=torch.bool)
 BRAIN[0] = False
 
 
-def build_signals(distance: float, deviation: float, outside: float, residual: float, bits: float) -> Signals:
-    return Signals(*(torch.full((8, 8), value) for value in (distance, deviation, outside, residual, bits)))
+def build_signals(
+    distance: float, deviation: float, outside: float, residual: float, bits: float, *, asymmetry: float = 0.4
+) -> Signals:
+    values = (distance, deviation, outside, asymmetry, residual, bits)
+    return Signals(*(torch.full((8, 8), value) for value in values))
 
 
-USUAL = PlaceStatistics(build_signals(0.3, 1.0, 0.0, 0.2, 3.0), build_signals(0.2, 0.5, 0.1, 0.1, 1.0))
+USUAL = PlaceStatistics(build_signals(0.3, 1.0, 0.0, 0.2, 3.0), build_signals(0.2, 0.5, 0.1, 0.1, 1.0, asymmetry=0.4))
 
 
 def test_an_excess_counts_healthy_standard_deviations_and_more_where_codes_are_unlikely() -> None:
@@ -43,6 +54,23 @@ def test_an_excess_counts_healthy_standard_deviations_and_more_where_codes_are_u
     assert (compute(0.2, 0.9, 0.0, 0.1, 9.0) == 0).all()
 
 
+@pytest.mark.parametrize(("asymmetry", "factor"), [(0.4, 1.0), (0.65, 2.0), (0.275, 0.5), (0.0, 0.25)])
+def test_an_excess_counts_more_where_the_slice_differs_from_its_mirror_image(asymmetry: float, factor: float) -> None:
+    usual = compute_excess(build_signals(0.9, 3.0, 0.4, 0.6, 3.0), BRAIN, USUAL, METHOD)
+    found = compute_excess(build_signals(0.9, 3.0, 0.4, 0.6, 3.0, asymmetry=asymmetry), BRAIN, USUAL, METHOD)
+    torch.testing.assert_close(found, factor * usual)
+
+
+def test_a_score_is_that_of_the_comparison_in_proportion_to_the_brain() -> None:
+    distance = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
+    for signals in (build_signals(0, 0, 0, 0.2, 3.0), build_signals(0, 0, 0, 9.0, 99.0)):
+        comparison = signals._replace(distance=distance).comparison
+        found = score_comparison(comparison, BRAIN, USUAL, METHOD)
+        excess = compute_excess(Signals(*comparison, *build_signals(0, 0, 0, 0.2, 3.0)[4:]), BRAIN, USUAL, METHOD)
+        highest = excess[BRAIN].sort().values[-6:].mean()
+        assert found == pytest.approx(float(highest / (excess[BRAIN].quantile(0.9) + 0.25)))
+
+
 def test_a_map_is_smoothed_and_0_outside_the_brain() -> None:
     distance = torch.full((8, 8), 0.3)
     distance[2, 4] = 9.0
@@ -56,7 +84,7 @@ def test_a_map_is_smoothed_and_0_outside_the_brain() -> None:
 
 
 def test_without_healthy_slices_the_statistics_are_assumed() -> None:
-    found = compute_excess(build_signals(0.06, 0.8, 0.0, 0.29, 2.0), BRAIN, ASSUMED, METHOD)
+    found = compute_excess(build_signals(0.06, 0.8, 0.0, 0.29, 2.0, asymmetry=0.06), BRAIN, ASSUMED, METHOD)
     torch.testing.assert_close(found[1:], torch.full((7, 8), 2.0 * (0.29 - 0.03) / (0.03 + 0.1)))
 
 

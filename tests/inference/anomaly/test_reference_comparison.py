@@ -10,7 +10,7 @@ from vqdist.inference.anomaly.reference_comparison import compare_with_reference
 S = 64
 METHOD = ScoringMethod(
     patch_sigma=1.0 / S, patch_reach=2 / S, patch_quantile=0.5, deviation_sigma=1.0 / S, range_reach=3 / S,
-    range_quantile=0.25,
+    range_quantile=0.25, mirror_reach=2 / S,
 )  # fmt: skip
 
 
@@ -72,6 +72,22 @@ def test_the_excess_over_the_grey_values_nearby() -> None:
     middle = slice(18, S - 18)
     assert expected[middle, middle].max() > 0.05
     np.testing.assert_allclose(found[middle, middle], expected[middle, middle], atol=1e-4)
+
+
+def test_the_asymmetry_is_the_distance_to_the_mirrored_slice() -> None:
+    image, references = build_images(1, seed=3)[0].float() / 255, build_images(2)
+    found = compare_with_references(image, references, METHOD, symmetric=True).asymmetry
+    x = image[0].double().numpy()
+    padded = np.pad(x[::-1], 2)
+    shifted = [padded[down : down + S, right : right + S] for down in range(5) for right in range(5)]
+    expected = np.sqrt(np.min([smooth((candidate - x) ** 2) for candidate in shifted], axis=0))
+    middle = slice(13, S - 13)
+    assert expected[middle, middle].max() > 0.1
+    np.testing.assert_allclose(found[middle, middle], expected[middle, middle], atol=1e-4)
+    assert (found[:10] == 0).all()  # outside the brain
+    assert (compare_with_references(image, references, METHOD).asymmetry == 0).all()
+    symmetric = torch.maximum(image, image.flip(1)).roll(1, 1)  # whose middle is not that of the picture
+    assert float(compare_with_references(symmetric, references, METHOD, symmetric=True).asymmetry.max()) < 1e-3
 
 
 def test_an_empty_slice_and_a_large_one() -> None:

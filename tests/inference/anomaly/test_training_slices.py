@@ -10,6 +10,11 @@ from support import save_prior, save_vqvae, write_codes, write_images
 
 from vqdist.data.open_dataset import open_dataset
 from vqdist.inference.anomaly import training_slices
+from vqdist.inference.anomaly.maps import score_comparison
+from vqdist.inference.anomaly.method import ScoringMethod
+from vqdist.inference.anomaly.reference import HealthyReference, HealthySlice
+from vqdist.inference.anomaly.reference_comparison import compare_with_references
+from vqdist.inference.anomaly.signals import Signals
 from vqdist.inference.anomaly.training_slices import TrainingSlices, choose_subjects, find_training_images
 from vqdist.inference.split_loader import SplitLoader
 
@@ -51,10 +56,36 @@ def test_slices_near_a_number_without_a_subject(monkeypatch: pytest.MonkeyPatch)
     slices = TrainingSlices(images, np.array(list("aabbccdd")), [0, 1, 0, 1, 0, 1, 7, None])
     assert slices.near(0, 0, without="a").flatten().tolist() == [2, 4]
     assert slices.near(0, 1, without="x").flatten().tolist() == [0, 1, 2, 3, 4, 5]
-    assert slices.near(7, 1, without="d").flatten().tolist() == [6]  # the only subject near this number
+    assert slices.near(7, 1, without="d").flatten().tolist() == [0, 1, 2, 3, 4, 5]  # no other subject is near: others
     assert slices.near(None, 1, without="a").flatten().tolist() == [2, 3, 4, 5, 6, 7]
     monkeypatch.setattr(training_slices, "MAX_COMPARED", 2)
     assert slices.near(0, 1, without="x").flatten().tolist() == [0, 5]
+
+
+def test_slices_of_all_subjects_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(24, 1, 1, 1, dtype=torch.uint8)
+    slices = TrainingSlices(images, np.repeat(["a", "b", "c"], 8), [*range(8)] * 3)
+    assert slices.choose_scored(without=set()) == [*range(24)]
+    assert slices.choose_scored(without={"b", "z"}) == [*range(8), *range(16, 24)]
+    monkeypatch.setattr(training_slices, "MAX_SCORED", 6)
+    assert slices.choose_scored(without=set()) == [2, 6, 10, 14, 18, 22]  # numbers 2 and 6 of each
+    unnumbered = TrainingSlices(images, slices.subjects, [None] * 24)
+    assert unnumbered.choose_scored(without=set()) == [2, 6, 10, 14, 18, 22]
+    alone = TrainingSlices(images[:8], slices.subjects[:8], slices.numbers[:8])
+    assert alone.choose_scored(without=set()) == []  # there is nobody to compare with
+
+
+def test_a_training_slice_is_scored_against_those_of_others() -> None:
+    images = torch.randint(1, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    method, brain = ScoringMethod(), torch.ones(32, 32, dtype=torch.bool)
+    comparisons = [compare_with_references(images[0].float() / 255, images[start:], method) for start in (2, 1)]
+    signals = Signals(*(torch.zeros(32, 32).half() for _ in Signals._fields))
+    reference = HealthyReference([HealthySlice("h", 0, signals, brain)], method)
+    slices = TrainingSlices(images, np.array(["a", "a", "b", "c"]), [0, 0, 0, 0])
+    found = slices.score(0, reference, method, symmetric=False)
+    usual = reference.statistics(0)
+    expected, with_own = (score_comparison(comparison, brain, usual, method) for comparison in comparisons)
+    assert found == expected != with_own
 
 
 def test_whole_subjects_are_chosen_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

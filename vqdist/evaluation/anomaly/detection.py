@@ -72,6 +72,7 @@ class DetectionRecord:
         excess: Tensor,
         truth: Tensor,
         *,
+        score: float,
         subject: str,
         number: int | None,
         kind: str | None = None,
@@ -79,8 +80,9 @@ class DetectionRecord:
         """Add a scored slice.
 
         Args:
-            excess: (S, S); the map is this in proportion to the brain, the score is of the excess itself.
+            excess: (S, S); the map is this in proportion to the brain.
             truth: (S, S) bool.
+            score: of the slice.
             kind: of the lesion, if known.
         """
         maps = self._compute_maps(parts, excess, number)
@@ -89,13 +91,13 @@ class DetectionRecord:
         if kind is not None and inside.any():
             groups["kind"] = kind
         values = {name: values[parts.brain].numpy() for name, values in maps.items()}
-        scores = self._compute_scores(maps, excess, parts.brain)
+        scores = self._compute_scores(maps, parts.brain) | {OURS: score}
         self.slices.append(SlicePixels(subject, groups, inside, values, scores))
 
-    def add_healthy(self, parts: SliceParts, excess: Tensor, *, subject: str, number: int | None) -> None:
+    def add_healthy(self, parts: SliceParts, excess: Tensor, *, score: float, subject: str, number: int | None) -> None:
         """Add a healthy slice, for the limits and, if no scored slice is healthy, for the metrics of whole slices."""
         maps = self._compute_maps(parts, excess, number)
-        scores = self._compute_scores(maps, excess, parts.brain)
+        scores = self._compute_scores(maps, parts.brain) | {OURS: score}
         inside = parts.brain.nonzero()
         seed = derive_seed(0, "healthy pixels", len(self.healthy))
         chosen = torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))[:PIXELS_PER_HEALTHY_SLICE]
@@ -114,9 +116,9 @@ class DetectionRecord:
             maps |= {"deviation": deviation, "deviation_blurred": smooth(deviation, sigma)}
         return maps | {"bits": enlarge(parts.bits, excess.shape[-1])}
 
-    def _compute_scores(self, maps: dict[str, Tensor], excess: Tensor, brain: Tensor) -> dict[str, float]:
+    def _compute_scores(self, maps: dict[str, Tensor], brain: Tensor) -> dict[str, float]:
         """Return the score of the whole slice by each method."""
-        return {name: compute_score(values, brain, self.method) for name, values in (maps | {OURS: excess}).items()}
+        return {name: compute_score(values, brain, self.method) for name, values in maps.items()}
 
     def report(self) -> dict[str, Any]:
         """Return the metrics as JSON values: those of the maps, their intervals, the baselines, and per group."""

@@ -15,7 +15,7 @@ from vqdist.evaluation.anomaly.training_deviation import TrainingDeviation
 from vqdist.foundation.atomic_files import output_folder, reporting_storage_errors
 from vqdist.foundation.progress import print_message
 from vqdist.inference.anomaly.calibration import Calibration
-from vqdist.inference.anomaly.maps import compute_excess, compute_score, to_map
+from vqdist.inference.anomaly.maps import compute_excess, score_comparison, to_map
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice
 from vqdist.inference.anomaly.signals import Signals
@@ -23,6 +23,7 @@ from vqdist.inference.anomaly.training_slices import report_changed_slices
 from vqdist.inference.score_files import append_line, write_slice, write_volume_map
 from vqdist.inference.score_masks import Masks
 from vqdist.inference.scoring import ScoredSlice, Scorer, score_slice
+from vqdist.inference.slice_warnings import report_limits
 
 Report = dict[str, Any]  # JSON values
 Draws = Mapping[Condition, PriorDraws]
@@ -74,11 +75,15 @@ def calibrate(
     reference, scores = HealthyReference(slices, scorer.method), []
     for index, found in enumerate(slices):
         usual = reference.statistics(found.number, without=found.subject)
-        excess = compute_excess(found.signals, found.brain, usual, scorer.method)
-        scores.append(compute_score(excess, found.brain, scorer.method))
+        score = score_comparison(found.signals.comparison, found.brain, usual, scorer.method)
+        scores.append(score)
         if record is not None:
-            record.add_healthy(kept[index], excess, subject=found.subject, number=found.number)
-    return Calibration.build(reference, scores, scorer.method)
+            excess = compute_excess(found.signals, found.brain, usual, scorer.method)
+            record.add_healthy(kept[index], excess, score=score, subject=found.subject, number=found.number)
+    trained, subjects = scorer.score_training(reference, ranks)
+    report_limits(scorer.healthy.source, len(trained), false_positive_rate=scorer.method.false_positive_rate)
+    subjects = [*(found.subject for found in slices), *subjects]
+    return Calibration.build(reference, [*scores, *trained], subjects, scorer.method)
 
 
 def score_all(
@@ -107,7 +112,7 @@ def score_all(
         truth = None if masks is None else masks.read(index, shape, scorer.models.image_size)
         if record is not None and masks is not None and truth is not None:
             subject, kind = found.info.subject, masks.kind(index)
-            record.add(parts, found.excess, truth, subject=subject, number=found.number, kind=kind)
+            record.add(parts, found.excess, truth, score=found.score, subject=subject, number=found.number, kind=kind)
         if index % every == 0:
             examples.append(make_example(found, truth, scorer))
     if volume is not None and ranks.is_main:
@@ -127,7 +132,9 @@ def describe(scored: Scored, calibration: Calibration | None, record: DetectionR
     figures = [draw_examples(scored.examples, out / "figures" / "slices.png")]
     report: Report = {}
     if calibration is not None:
-        report |= {"healthy": len(calibration.scores), "flagged": scored.flagged, "threshold": calibration.threshold}
+        healthy = len(calibration.reference)
+        report |= {"healthy": healthy, "training": len(calibration.scores) - healthy}
+        report |= {"flagged": scored.flagged, "threshold": calibration.threshold}
     if record is not None:
         report["metrics"] = record.report()
         figures.append(draw_precision_recall(record.curves(), out / "figures" / "precision-recall.png"))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.reference import PlaceStatistics
+from vqdist.inference.anomaly.reference_comparison import Comparison
 from vqdist.inference.anomaly.signals import Signals
 from vqdist.metrics.smoothing import smooth
 
@@ -15,8 +16,8 @@ from vqdist.metrics.smoothing import smooth
 def compute_excess(signals: Signals, brain: Tensor, usual: PlaceStatistics, method: ScoringMethod) -> Tensor:
     """Return how far each pixel exceeds what is usual, in healthy standard deviations, at least 0: (S, S).
 
-    All signals but the bits add up, and count more where the codes cost more bits than usual. The sum is
-    smoothed.
+    All signals but bits and asymmetry add up. The sum counts more where the codes cost more bits than usual, and more
+    or less where the slice resembles its mirror image less or more than usual. It is smoothed.
 
     Args:
         brain: (S, S) bool; the result is 0 outside.
@@ -25,19 +26,33 @@ def compute_excess(signals: Signals, brain: Tensor, usual: PlaceStatistics, meth
         method.distance_floor,
         method.deviation_floor,
         method.outside_floor,
+        method.asymmetry_floor,
         method.residual_floor,
         method.bits_floor,
     )
-    unusual = Signals(
+    standardised = Signals(
         *(
-            ((value.float() - mean) / (std + floor)).clamp(min=0)
+            (value.float() - mean) / (std + floor)
             for value, mean, std, floor in zip(signals, usual.mean, usual.std, floors, strict=True)
         )
     )
+    unusual = Signals(*(values.clamp(min=0) for values in standardised))
     total = unusual.distance + method.deviation_weight * unusual.deviation
     total = total + method.outside_weight * unusual.outside + method.residual_weight * unusual.residual
     raised = total * (1 + method.bits_weight * unusual.bits)
-    return torch.where(brain, smooth(raised, method.map_blur * brain.shape[-1]), 0.0)
+    weight = (1 + method.asymmetry_weight * standardised.asymmetry).clamp(min=method.least_asymmetry)
+    return torch.where(brain, smooth(raised * weight, method.map_blur * brain.shape[-1]), 0.0)
+
+
+def score_comparison(comparison: Comparison, brain: Tensor, usual: PlaceStatistics, method: ScoringMethod) -> float:
+    """Return the score of a slice: `compute_score` of its map with usual residual and bits.
+
+    In the comparison with reference slices, training slices are like those of new people; in residual and bits they
+    are not, because the models know them.
+    """
+    signals = Signals(*comparison, usual.mean.residual, usual.mean.bits)
+    excess = compute_excess(signals, brain, usual, method)
+    return compute_score(relate_to_brain(excess, brain, method), brain, method)
 
 
 def relate_to_brain(excess: Tensor, brain: Tensor, method: ScoringMethod) -> Tensor:

@@ -23,6 +23,7 @@ class ScoringMethod:
         patch_sigma: the same, over the squared differences of patches, which sets the size of a patch.
         patch_reach: largest shift of a patch of a reference slice, up, down, left and right.
         patch_quantile: the distance is this quantile over the reference slices.
+        mirror_reach: the same as patch_reach, of a patch of the mirrored slice.
         range_reach: distance within which the grey values of reference slices count as those of a pixel.
         range_quantile: share of the reference slices whose highest or lowest grey values do not count.
         map_blur: standard deviation of the Gaussian window over the map.
@@ -31,11 +32,14 @@ class ScoringMethod:
         deviation_floor: added to the standard deviation of the healthy deviations.
         distance_floor: added to the standard deviation of the healthy distances, in grey values of [0, 1].
         outside_floor: the same, of the healthy excess over the range of grey values.
+        asymmetry_floor: the same, of the healthy distances to the mirrored slice.
         bits_floor: added to the standard deviation of the healthy bits.
         residual_weight: weight of the residual beside the distance from the patches of the reference slices.
         deviation_weight: the same, of the deviation from the mean of the reference slices.
         outside_weight: the same, of the excess over the range of grey values of the reference slices.
         bits_weight: how much the bits of a place raise both there.
+        asymmetry_weight: how much an unusual distance to the mirrored slice raises the other signals there.
+        least_asymmetry: what the other signals are multiplied with where the mirrored slice is most similar.
         relative_quantile: a map shows the excess in proportion to this quantile over the brain of the slice, which is
             below the share of the brain that lesions leave free.
         relative_floor: added to that quantile, in healthy standard deviations.
@@ -57,6 +61,7 @@ class ScoringMethod:
     patch_sigma: float = 2 / 256
     patch_reach: float = 4 / 256
     patch_quantile: float = 0.1
+    mirror_reach: float = 8 / 256
     range_reach: float = 6 / 256
     range_quantile: float = 0.05
     map_blur: float = 2 / 256
@@ -65,11 +70,14 @@ class ScoringMethod:
     deviation_floor: float = 0.3
     distance_floor: float = 0.03
     outside_floor: float = 0.01
+    asymmetry_floor: float = 0.03
     bits_floor: float = 1.0
     residual_weight: float = 0.5
     deviation_weight: float = 0.25
-    outside_weight: float = 1.0
+    outside_weight: float = 2.0
     bits_weight: float = 0.25
+    asymmetry_weight: float = 1.0
+    least_asymmetry: float = 0.5
     relative_quantile: float = 0.9
     relative_floor: float = 0.25
     map_scale: float = 4.0

@@ -17,6 +17,8 @@ from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.signals import Signals
 from vqdist.metrics.smoothing import smooth
 
+FEW_SUBJECTS = 20  # with fewer healthy subjects, the limits depend much on who they are
+
 
 class PlaceStatistics(NamedTuple):
     """Mean and standard deviation of each signal over healthy slices, at each pixel."""
@@ -28,8 +30,8 @@ class PlaceStatistics(NamedTuple):
 # Without healthy slices: small distances and residuals, a normal distribution of the pixels around their mean, and the
 # bits of likely codes.
 ASSUMED = PlaceStatistics(
-    Signals(*map(torch.tensor, (0.06, 0.8, 0.0, 0.03, 2.0))),
-    Signals(*map(torch.tensor, (0.03, 0.6, 0.002, 0.03, 1.5))),
+    Signals(*map(torch.tensor, (0.06, 0.8, 0.0, 0.06, 0.03, 2.0))),
+    Signals(*map(torch.tensor, (0.03, 0.6, 0.002, 0.03, 0.03, 1.5))),
 )
 
 
@@ -56,22 +58,24 @@ class HealthyReference:
         self._slices, self._method = slices, method
         self._numbers = [found.number for found in slices]
         self._subjects = np.array([found.subject for found in slices])
-        self._cache: dict[tuple[tuple[int, ...], str | None], PlaceStatistics] = {}
+        self._cache: dict[tuple[int, ...], PlaceStatistics] = {}
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    @property
+    def subjects(self) -> set[str]:
+        """The subjects of the slices."""
+        return set(self._subjects.tolist())
 
     def statistics(self, number: int | None, *, without: str | None = None) -> PlaceStatistics:
         """Return mean and standard deviation at each place over the healthy slices near a slice number.
 
         Args:
-            without: a subject to leave out, unless it is the only one. If there is no other near the number, the slices
-                of all numbers of the others are used.
+            without: a subject to leave out; see `find_others`.
         """
-        chosen = find_neighbours(self._numbers, number, self._method.neighbours)
-        if without is not None:
-            others = chosen[self._subjects[chosen] != without]
-            if not len(others):
-                others = np.flatnonzero(self._subjects != without)
-            chosen = others if len(others) else chosen
-        key = (tuple(chosen.tolist()), None)
+        chosen = find_others(self._numbers, self._subjects, number, self._method.neighbours, without=without)
+        key = tuple(chosen.tolist())
         if key not in self._cache:
             self._cache = dict(list(self._cache.items())[-8:])  # slices come in order; a few entries serve all
             self._cache[key] = self._compute([self._slices[index] for index in chosen])
@@ -103,25 +107,61 @@ def find_neighbours(numbers: Sequence[int | None], number: int | None, reach: in
     return np.array(near or range(len(numbers)), np.int64)
 
 
+def find_others(
+    numbers: Sequence[int | None],
+    subjects: npt.NDArray[np.str_],
+    number: int | None,
+    reach: int,
+    *,
+    without: str | None,
+) -> npt.NDArray[np.int64]:
+    """Return the indices of the neighbours of a slice number that are not of a subject.
+
+    If the subject is the only one near the number, those of all numbers of the others are returned, and if there are no
+    others, its own.
+
+    Args:
+        subjects: of each slice.
+        without: None leaves out no subject.
+    """
+    near = find_neighbours(numbers, number, reach)
+    if without is None:
+        return near
+    others = near[subjects[near] != without]
+    if not len(others):
+        others = np.flatnonzero(subjects != without)
+    return others if len(others) else near
+
+
 class BitLimits:
     """For each slice number, the percentile of the bits of the healthy codes inside the brain.
 
     Args:
         bits: bits of the codes inside the brain, one array per healthy slice.
-        numbers: slice number of each healthy slice.
+        numbers, subjects: of each healthy slice.
     """
 
     def __init__(
-        self, bits: Sequence[npt.NDArray[np.float32]], numbers: Sequence[int | None], method: ScoringMethod
+        self,
+        bits: Sequence[npt.NDArray[np.float32]],
+        numbers: Sequence[int | None],
+        subjects: Sequence[str],
+        method: ScoringMethod,
     ) -> None:
         self._bits, self._numbers, self._method = bits, numbers, method
-        self._limits: dict[int | None, float] = {}
+        self._subjects = np.array(subjects, np.str_)
+        self._limits: dict[tuple[int, ...], float] = {}
 
-    def find(self, number: int | None) -> float:
-        """Return the limit for slices of a number."""
-        if number not in self._limits:
-            chosen = find_neighbours(self._numbers, number, self._method.neighbours)
+    def find(self, number: int | None, *, without: str | None = None) -> float:
+        """Return the limit for slices of a number.
+
+        Args:
+            without: a subject to leave out; see `find_others`.
+        """
+        chosen = find_others(self._numbers, self._subjects, number, self._method.neighbours, without=without)
+        key = tuple(chosen.tolist())
+        if key not in self._limits:
             pooled = np.concatenate([self._bits[index] for index in chosen])
             percentile = self._method.restore_percentile
-            self._limits[number] = float(np.percentile(pooled, percentile)) if pooled.size else float("inf")
-        return self._limits[number]
+            self._limits[key] = float(np.percentile(pooled, percentile)) if pooled.size else float("inf")
+        return self._limits[key]

@@ -23,15 +23,20 @@ class Comparison(NamedTuple):
         distance: root mean square difference between the patch around a pixel and the most similar patches nearby.
         deviation: difference of the smoothed slice from the mean of the smoothed references, in standard deviations.
         outside: how far the smoothed slice is outside of the grey values that the references have nearby.
+        asymmetry: distance to the patches of the slice itself in its other half, mirrored; 0 if halves do not resemble
+            each other.
     """
 
     distance: Tensor
     deviation: Tensor
     outside: Tensor
+    asymmetry: Tensor
 
 
-def compare_with_references(image: Tensor, references: Tensor, method: ScoringMethod) -> Comparison:
-    """Compare a slice with reference slices, inside the box around its brain; 0 outside.
+def compare_with_references(
+    image: Tensor, references: Tensor, method: ScoringMethod, *, symmetric: bool = False
+) -> Comparison:
+    """Compare a slice with reference slices and with its own mirror image, inside the box around its brain; 0 outside.
 
     The patches of a reference slice are searched within `method.patch_reach`, because folds differ in place between
     people. The distance is the quantile `method.patch_quantile` over the references, so that a few similar ones do not
@@ -41,6 +46,7 @@ def compare_with_references(image: Tensor, references: Tensor, method: ScoringMe
     Args:
         image: (C, S, S) in [0, 1], on the CPU.
         references: (n, C, S, S) uint8.
+        symmetric: the lower half of a slice resembles the mirrored upper half.
     """
     side = image.shape[-1]
     factor = max(1, side // SIDE)
@@ -48,7 +54,7 @@ def compare_with_references(image: Tensor, references: Tensor, method: ScoringMe
     unit = small.shape[-1]  # lengths are shares of the side
     reach = max(1, round(method.patch_reach * unit))
     inside = small.amax(dim=0) > 0
-    result = small.new_zeros(3, *inside.shape)
+    result = small.new_zeros(len(Comparison._fields), *inside.shape)
     if inside.any():
         rows, columns = (_span(inside.any(dim=axis), reach) for axis in (1, 0))
         box = small[:, rows, columns], others[:, :, rows, columns]
@@ -58,6 +64,10 @@ def compare_with_references(image: Tensor, references: Tensor, method: ScoringMe
         smoothed = [smooth(values, method.deviation_sigma * unit) for values in box]
         result[1, rows, columns] = _deviate(smoothed[0], smoothed[1])
         result[2, rows, columns] = _exceed(smoothed[0], smoothed[1], round(method.range_reach * unit), method)
+        if symmetric:
+            mirrored, reach = small.flip(1)[None], round(method.mirror_reach * unit)
+            nearest = _search(small, mirrored, reach, method.patch_sigma * unit)[0]
+            result[3] = torch.where(inside, nearest.clamp(min=0).sqrt(), 0.0)
     enlarged = F.interpolate(result[None], (side, side), mode="bilinear")[0]
     return Comparison(*enlarged)
 
@@ -91,7 +101,13 @@ def _exceed(image: Tensor, references: Tensor, reach: int, method: ScoringMethod
     """Return how far each pixel is above or below the range of the references nearby, 0 inside: (s, s)."""
     extremes = []
     for sign in (1, -1):
-        highest = F.max_pool2d(sign * references, 2 * reach + 1, stride=1, padding=reach)
+        highest = _highest_nearby(sign * references, reach)
         rank = len(highest) - int(method.range_quantile * len(highest))
         extremes.append((sign * image - highest.kthvalue(rank, dim=0).values).clamp(min=0))
     return (extremes[0] + extremes[1]).mean(dim=0)
+
+
+def _highest_nearby(images: Tensor, reach: int) -> Tensor:
+    """Return the highest grey value in the square around each pixel: (n, C, s, s). Rows first: faster than a square."""
+    columns = F.max_pool2d(images, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return F.max_pool2d(columns, (1, 2 * reach + 1), stride=1, padding=(0, reach))

@@ -73,7 +73,7 @@ def compute_parts(
         bits_per_code = map_bits[index] / codes[0].numel()
         decoded = shift_back(models.vqvae.decode(restored[index]), views)
         residual = compare(image, shift_back(recons[own], views), decoded, bits_per_code, method)
-        comparison = compare_with_references(image.cpu(), references[index], method)
+        comparison = compare_with_references(image.cpu(), references[index], method, symmetric=models.symmetric)
         local_bits = shift_back(torch.stack([enlarge(found, image.shape[-1])[None] for found in bits[own]]), views)
         signals = Signals(*comparison, residual.cpu(), local_bits.mean(dim=(0, 1)).cpu())
         likeliest = decoded[::V][int(bits_per_code[::V].argmin())]

@@ -1,6 +1,6 @@
 """The training slices of a prior: healthy slices that others are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,13 +14,18 @@ from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.foundation.errors import UserError
 from vqdist.foundation.seeds import derive_seed
-from vqdist.inference.anomaly.reference import find_neighbours
+from vqdist.inference.anomaly.maps import score_comparison
+from vqdist.inference.anomaly.method import ScoringMethod
+from vqdist.inference.anomaly.reference import HealthyReference, find_others
+from vqdist.inference.anomaly.reference_comparison import compare_with_references
 from vqdist.inference.changed_data import report_changed_images
 from vqdist.inference.split_loader import SplitLoader
+from vqdist.metrics.images import brain_mask
 from vqdist.runs.run_dir import read_run_config
 
 MAX_SLICES = 1024  # that are kept in memory
 MAX_COMPARED = 96  # with one slice
+MAX_SCORED = 128  # that are scored as healthy slices
 MIN_SLICES = 10  # and
 MIN_SUBJECTS = 2  # of a dataset that the user named; with fewer, slices drawn from the prior are better references
 BATCH = 64
@@ -57,13 +62,33 @@ class TrainingSlices:
         """Return the slices whose number differs by at most `reach`, at most MAX_COMPARED: (m, C, S, S) uint8.
 
         Args:
-            without: a subject to leave out, unless it is the only one.
+            without: a subject to leave out; see `find_others`.
         """
-        chosen = find_neighbours(self.numbers, number, reach)
-        if (others := self.subjects[chosen] != without).any():
-            chosen = chosen[others]
+        chosen = find_others(self.numbers, self.subjects, number, reach, without=without)
         places = np.linspace(0, len(chosen) - 1, min(len(chosen), MAX_COMPARED)).round().astype(np.int64)
         return self.images[torch.from_numpy(chosen[places])]
+
+    def choose_scored(self, *, without: Collection[str]) -> list[int]:
+        """Return the indices of at most MAX_SCORED slices, evenly over the slice numbers of all subjects.
+
+        Returns none if there are less than MIN_SUBJECTS: a training slice is compared with those of others.
+
+        Args:
+            without: subjects to leave out.
+        """
+        if len(np.unique(self.subjects)) < MIN_SUBJECTS:
+            return []
+        step = -(-len(self.subjects) // MAX_SCORED)
+        places = np.array([index if number is None else number for index, number in enumerate(self.numbers)])
+        allowed = ~np.isin(self.subjects, list(without))
+        return np.flatnonzero((places % step == step // 2) & allowed)[:MAX_SCORED].tolist()
+
+    def score(self, index: int, reference: HealthyReference, method: ScoringMethod, *, symmetric: bool) -> float:
+        """Return the score of a slice, compared with those of the other subjects, as that of a new person."""
+        number, image = self.numbers[index], self.images[index].float() / 255
+        references = self.near(number, method.reference_reach, without=str(self.subjects[index]))
+        comparison = compare_with_references(image, references, method, symmetric=symmetric)
+        return score_comparison(comparison, brain_mask(image[None])[0, 0], reference.statistics(number), method)
 
 
 def choose_subjects(subjects: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
