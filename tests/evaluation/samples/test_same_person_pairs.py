@@ -39,8 +39,16 @@ def build(people: range, *, alone: bool = False, named: bool = True) -> SliceSta
     subjects = np.arange(len(owners)) if alone else owners
     empty = np.zeros(len(owners))
     return SliceStatistics(
-        empty, thumbnails, *[empty] * 5, numbers if named else np.full_like(numbers, -1), subjects.astype(str)
-    )  # fmt: skip
+        features=empty,
+        thumbnails=thumbnails,
+        histogram=empty,
+        spectrum=empty,
+        brain_area=empty,
+        ventricle_area=empty,
+        left_right=empty,
+        slice_numbers=numbers if named else np.full_like(numbers, -1),
+        subjects=subjects.astype(str),
+    )
 
 
 @pytest.fixture(scope="module")
