@@ -57,6 +57,19 @@ def test_a_value_of_the_configuration_file_is_not_called_given(tmp_path: Path) -
     ]
 
 
+def test_many_changes_are_one_problem() -> None:
+    run = run_config_type("vqvae", VQVAEConfig)
+    saved = run(
+        optim={"lr": 0.003, "grad_clip": None}, model={"hidden": 64, "patch": 4, "num_codes": 7}, run={"seed": 9}
+    )
+    requested = run(run={"dir": "runs", "name": "old"})
+    assert list(map(str, resume_problems(saved, requested))) == [
+        "runs/old has other values of keys that cannot change: model.hidden, model.num_codes, model.patch, "
+        "optim.grad_clip, optim.lr, ... (6 in all): choose a new --run.name, or continue it with "
+        "--config runs/old/config.yaml"
+    ]
+
+
 @pytest.mark.ranks
 def test_only_keys_that_do_not_affect_the_result_may_change(image_set: Path, tmp_path: Path) -> None:
     words = [*tiny_flags(), "--data.path", image_set, "--run.dir", tmp_path, "--run.name", "run"]

@@ -37,7 +37,9 @@ class SliceOptions(Options):
 class CompleteOptions(SliceOptions):
     """Options of `vqdist complete`."""
 
-    mask: FilePath = key(..., "mask of all slices, or a folder of masks named like the slices; white is filled in")
+    mask: FilePath = key(
+        ..., "mask of all slices, of their size, or a folder of masks named like the slices; white is filled in"
+    )
     out: FilePath = key(..., "folder for the completions, grid.png and completions.json")
     num: Int = key(4, "completions of each slice", unit="completions", ge=1)
     draws: Int = key(

@@ -31,7 +31,7 @@ def draw_training_curves(metrics_file: str | Path, path: str | Path) -> Path:
         for split, colour in (("train", GREY), ("validate", RED)):
             steps, values = _series(lines, split, name)
             if steps.size:
-                marker = "o" if split == "validate" else None
+                marker = "o" if split == "validate" or steps.size == 1 else None  # one point has no line
                 axis.plot(steps, values, color=colour, label=split, marker=marker, markersize=3, linewidth=1.2)
         axis.set(xlabel="step", ylabel=_AXIS_NAMES[name], title=_AXIS_NAMES[name])
         values = np.concatenate([_series(lines, split, name)[1] for split in ("train", "validate")])

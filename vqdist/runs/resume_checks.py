@@ -10,7 +10,7 @@ from vqdist.config.loading import load_config
 from vqdist.config.model_config import MODEL_CONFIGS
 from vqdist.config.schema import RunConfig
 from vqdist.foundation.atomic_files import write_access_problems
-from vqdist.foundation.errors import ConfigError, Problem
+from vqdist.foundation.errors import MAX_EXAMPLES, ConfigError, Problem, list_examples
 from vqdist.foundation.run_status import read_status
 from vqdist.runs.run_dir import RunDir, read_run_config
 
@@ -90,7 +90,7 @@ def load_saved_config(config: RunConfig) -> tuple[RunConfig | None, list[Problem
 
 
 def resume_problems(saved: RunConfig, requested: RunConfig) -> list[Problem]:
-    """Return the fixed keys whose requested values differ from the saved ones.
+    """Return the fixed keys whose requested values differ from the saved ones; many are one problem.
 
     Args:
         saved: the configuration of the run. Keys unknown to the version that wrote it have their current defaults.
@@ -100,12 +100,16 @@ def resume_problems(saved: RunConfig, requested: RunConfig) -> list[Problem]:
     if saved.task != requested.task:
         names = tuple(name for name in names if name != "model")  # the models of two tasks have different keys
     before, now = (_list_values(config.model_dump(mode="json"), names) for config in (saved, requested))
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if len(changed) > MAX_EXAMPLES:
+        found = f"{requested.run_dir} has other values of keys that cannot change: {list_examples(changed)}"
+        expected = f"choose a new --run.name, or continue it with --config {RunDir(requested.run_dir).config}"
+        return [Contradiction("run.name", found, expected)]
     return [
         _refuse_change(
             key, before.get(key), now.get(key), is_given=_is_given(requested, key), file=requested.find_file(key)
         )
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
+        for key in changed
     ]
 
 
