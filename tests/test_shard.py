@@ -281,7 +281,7 @@ def test_equal_names_in_the_folders_of_patients(capsys: pytest.CaptureFixture[st
 
 def test_masks_alone_are_doubted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     source = save_pictures(tmp_path / "s", *(f"case_{case}/mask_{n}.png" for case in range(3) for n in range(2)))
-    words = (source, tmp_path / "d", "--image-size", 8)
+    words = (source, tmp_path / "d", "--image-size", 16)
     code, _, said = shard(capsys, *words, "--strict")
     assert code == 2
     assert "masks: found 6 of 6 files that look like segmentation masks, such as case_0/mask_0.png; " in said
@@ -295,7 +295,7 @@ def test_masks_alone_are_doubted(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 def test_doubts_are_warnings_or_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     source = save_pictures(tmp_path / "s", *(f"{folder}/{number}.png" for folder in "abc" for number in range(4)))
-    words = (source, tmp_path / "d", "--image-size", 8)
+    words = (source, tmp_path / "d", "--image-size", 16)
     code, _, said = shard(capsys, *words, "--strict", "true")
     assert code == 2
     assert "each a subject of its own, although 4 file names occur in several folders (0, 1, 2, 3)" in said
@@ -306,7 +306,7 @@ def test_doubts_are_warnings_or_errors(capsys: pytest.CaptureFixture[str], tmp_p
     assert said.rstrip().endswith("1 WARNING above; --strict true refuses such data")
     for number, flags in enumerate((("--subject-from", "folder"), ("--subject-pattern", "^(.)/"))):
         out = tmp_path / f"e{number}"
-        code, result, said = shard(capsys, source, out, "--image-size", 8, "--strict", *flags)
+        code, result, said = shard(capsys, source, out, "--image-size", 16, "--strict", *flags)
         assert code == 0
         assert "WARNING" not in said
         assert sorted(map(sorted, splits_of_folders(out, result["splits"]).values())) == [

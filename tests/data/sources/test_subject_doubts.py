@@ -53,6 +53,10 @@ def test_one_person_under_two_names_is_found_by_the_shared_stem() -> None:
     assert doubts("anna_front.png", "anna_back.png", "bob.png") == [
         "different subjects whose names share a stem, which may be one person: anna_back and anna_front"
     ]
+    assert doubts("Mueller_2019.nii", "Mueller_2021.nii", "Smith_2018.nii", "bob.nii", "bob_head.nii") == [
+        "different subjects whose names share a stem, which may be one person: Mueller_2019 and Mueller_2021; "
+        "bob and bob_head"
+    ]
 
 
 def test_both_sides_of_a_person_leave_no_doubt() -> None:

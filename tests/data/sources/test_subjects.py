@@ -54,6 +54,8 @@ def cross(template: str, subjects: Sequence[object], others: Sequence[object]) -
         ("{1}/{0}.nii.gz", ("001", "002"), ("T1", "T2")),
         ("{0}/mri/{1}.nii.gz", ("bert", "ernie"), ("T1", "orig", "norm")),
         ("{0}/vol{1}.nii.gz", ("anna", "bob"), (1, 2)),
+        ("{0}_{1}.nii.gz", ("anna", "bob"), ("T1", "T1_brain", "T1_head")),
+        ("{0}_{1}.nii.gz", ("MCI_0001", "AD_0002"), ("bl", "m12")),
     ],
 )
 def test_volumes(template: str, subjects: Sequence[object], others: Sequence[object]) -> None:

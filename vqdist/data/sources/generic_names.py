@@ -31,6 +31,11 @@ _CONTENTS = _words("""
     warped reg registered mni space final output result results file files series pic pics picture pictures photo
     photos slice slices frame frames original converted nii nifti png jpg jpeg
 """)
+_PROCESSED = re.compile(
+    rf"(?:^|[-_. ]+){_MODALITY}(?:[-_. ]+(?:{'|'.join(sorted(_CONTENTS))}))+$", re.IGNORECASE
+)  # alice_T1_brain, beside alice_T1
+# Months since the first visit after a name with a number: MCI_0001_bl, MCI_0001_m12.
+_MONTH = re.compile(r"(?<=\d)[-_. ]+(?:bl|m(?:0[036]|12|18|24|30|36|48|60|72|84|96|1[02]\d))$", re.IGNORECASE)
 # Folders that hold several people, or one kind of files of each.
 _GROUPS = _words("site center centre hospital clinic cohort group fold batch part disc disk")
 _FOLDERS = _words("""
@@ -52,7 +57,7 @@ _SPLIT_NAMES = _words("train training validate validation valid val test testing
 
 
 def reduce_name(name: str, *, folder: str = "") -> str:
-    """Return a file's name without the words of modality, session, slice and channel around it; maybe empty.
+    """Return a file's name without words of modality, processing, session, slice and channel around it; maybe empty.
 
     Args:
         name: without its extension.
@@ -60,7 +65,7 @@ def reduce_name(name: str, *, folder: str = "") -> str:
     """
     if _CHANNEL_FOLDER.fullmatch(folder):
         name = _CHANNEL.sub("", name)
-    while (shorter := _BEGINNING.sub("", _ENDING.sub("", name))) != name:
+    while (shorter := _BEGINNING.sub("", _MONTH.sub("", _PROCESSED.sub("", _ENDING.sub("", name))))) != name:
         name = shorter
     return name.strip("-_. ")
 

@@ -1,5 +1,6 @@
 """Signs that files of one person are taken for several subjects, and folders of splits for classes."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,7 @@ from vqdist.foundation.errors import Problem, list_examples
 from vqdist.foundation.progress import count_noun
 
 _MIN_STEM_LENGTH = 3
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _ONE_PER_PERSON = (
     "one subject per person; if a person has several files, pass --subject-pattern REGEX or --subject-from folder|name;"
     " if each file is another person, pass --subject-pattern '.+'"
@@ -88,15 +90,25 @@ def _find_repeated_stems(files: Sequence[PlacedFile]) -> Iterable[str]:
 
 
 def _find_shared_stems(names: Iterable[str]) -> list[Problem]:
-    """Return a problem if names of subjects differ only in their last word, such as colin27_head and colin27_brain."""
+    """Return a problem if names of subjects differ only in a last word or year, as colin27_head and colin27."""
     groups: dict[str, list[str]] = defaultdict(list)
+    whole: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
-        shorter, word = strip_last_word(reduce_name(name.rpartition("/")[2]))
-        if len(shorter) >= _MIN_STEM_LENGTH and word.isalpha() and not is_generic_name(shorter, numbers=True):
+        reduced = reduce_name(name.rpartition("/")[2])
+        whole[reduced.lower()].append(name)
+        shorter, word = strip_last_word(reduced)
+        if len(shorter) >= _MIN_STEM_LENGTH and _may_vary(word) and not is_generic_name(shorter, numbers=True):
             groups[shorter.lower()].append(name)
+    for stem, found in groups.items():
+        found[:0] = whole.get(stem, [])
     shared = [found for found in groups.values() if len(found) > 1]
     if not shared:
         return []
     listed = list_examples([" and ".join(found[:3]) for found in shared], separator="; ")
     found = f"different subjects whose names share a stem, which may be one person: {listed}"
     return [Problem("subjects", found, "one subject per person; if they are one person, pass --subject-pattern REGEX")]
+
+
+def _may_vary(word: str) -> bool:
+    """Return whether the last word of a name may differ between files of one person: letters, or a year."""
+    return word.isalpha() or _YEAR.fullmatch(word) is not None
