@@ -14,8 +14,9 @@
 #     --no-check             submit without the check
 #
 # --dry-run prints the settings of the site, the commands, and what is wrong with the arguments, configurations and ranks
-# of each stage, and with the files of SOURCE (exit code 2). Datasets and runs that earlier stages will make may be missing. The same check runs before
-# the chain is submitted; --no-check leaves it out, for a login node on which vqdist cannot run.
+# of each stage, and with the files of SOURCE (exit code 2). Datasets and runs that earlier stages will make may be
+# missing. The same check runs before the chain is submitted; --no-check leaves it out, for a login node on which vqdist
+# cannot run.
 #
 # Run it again to continue: finished stages are skipped and queued jobs are kept. If a job fails, Slurm cancels the jobs
 # that depend on it (reason DependencyNeverSatisfied).

@@ -47,6 +47,16 @@ def test_the_dataset_has_the_table(folder: Path) -> None:
     assert len(table) == 9
 
 
+def test_encode_says_how_to_use_the_attributes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--run", folder / "run", "--data", folder / "images", "--out", tmp_path / "codes", "--device", "cpu")
+    code, _, said = run(capsys, "encode", *words)
+    assert code == 0, said
+    flags = "--model.condition '[slice, age, sex]' --model.condition_dropout 0.1"
+    assert said.splitlines()[-1] == f"          attributes age, sex: add {flags} to use them"
+
+
 def test_samples_of_asked_ages(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     age = load_manifest(folder / "codes").attributes["age"]
     middle = (age.low + age.high) / 2

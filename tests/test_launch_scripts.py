@@ -48,6 +48,7 @@ def test_help_prints_the_comment_of_the_script(name: str) -> None:
     first_code = next(index for index, line in enumerate(lines) if not line.startswith("#"))
     comment = [line.removeprefix("#").removeprefix(" ") for line in lines[1:first_code] if "shellcheck" not in line]
     assert result.stdout.splitlines() == comment
+    assert max(map(len, comment)) <= 120
 
 
 def test_help_of_the_pipeline_is_printed_after_other_options() -> None:
@@ -201,7 +202,9 @@ def test_a_dry_run_checks_every_stage_and_quotes_its_commands(tmp_path: Path) ->
     assert result.returncode == 0, result.stderr
     assert "SBATCH_ACCOUNT='my project'" in result.stderr
     assert "PIPELINE_TRAIN=(--nodes=2)" in result.stderr
-    assert "vqvae          ok    valid, ranks: 8" in result.stderr
+    assert "vqvae              ok    valid, ranks: 8" in result.stderr
+    table = [line for line in result.stderr.splitlines() if line.split()[1:2] == ["ok"]]
+    assert {line.index(" ok ") for line in table} == {len("evaluate-pixelcnn") + 1}
     shard, vqvae, *others = result.stdout.splitlines()
     assert shard.startswith("shard: env -u SBATCH_CPUS_PER_GPU -u SBATCH_GPUS_PER_NODE -u SBATCH_GRES sbatch ")
     assert " -t 60 --nodes=1 " in shard
@@ -216,7 +219,7 @@ def test_a_dry_run_lists_the_problems_of_all_stages(tmp_path: Path) -> None:
     result = dry_run(*words, tmp_path / "nowhere", tmp_path / "out")
     assert result.returncode == 2
     for found in (
-        "SOURCE: no folder",
+        "nowhere: no such folder",
         "optim.lrr: an unknown key",
         "none.yaml', which is not a file",
         "--nun: an unknown",

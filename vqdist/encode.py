@@ -18,8 +18,9 @@ def main(argv: Sequence[str]) -> None:
     if options is None:
         raise ConfigError(parsed.problems)
 
+    from vqdist.data.shards.manifest import load_manifest
     from vqdist.distributed.process_group import process_group
-    from vqdist.inference.encoding import prepare_encoding, propose_training
+    from vqdist.inference.encoding import describe_attributes, prepare_encoding, propose_training
 
     with process_group(options.device) as ranks:
         (job,) = collect(lambda: prepare_encoding(options, ranks), problems=parsed.problems)
@@ -27,6 +28,8 @@ def main(argv: Sequence[str]) -> None:
         if ranks.is_main:
             print_message(f"wrote {count_noun(samples, 'code map')} to {options.out}")
             print_message(f"next      {propose_training(job)}")
+            if attributes := describe_attributes(load_manifest(options.out)):
+                print_message(f"          {attributes}")
             emit({"out": str(options.out), "samples": samples})
 
 

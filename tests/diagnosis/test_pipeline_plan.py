@@ -93,6 +93,10 @@ def test_every_problem_of_every_stage_is_listed(
     ]
     assert run_main(monkeypatch, out, *lines) == 2
     table = capsys.readouterr().err
+    assert "\npixelcnn  fix   configuration: " in table
+    assert {line[:16] for line in table.splitlines() if "->" not in line} == {
+        f"{name:<8}  fix   " for name in ("shard", "vqvae", "pixelcnn", "evaluate")
+    }
     for found in ("--imagesize: an unknown option", "optim.learning_rate: an unknown key", "model.hidden: 'wide'"):
         assert found in table
     for path in ("none.yaml", "gone"):
@@ -108,7 +112,7 @@ def test_ranks_and_samples_are_compared_with_the_batch(image_set: Path, tmp_path
     batch = ("--data.global_batch_size", 8)
     assert problems(*batch, sbatch_flags="--nodes=2 --gpus-per-node=4") == ""
     found = problems(*batch, sbatch_flags="--nodes=3 --gpus-per-node=4")
-    assert found == "data.global_batch_size: 8 samples for 12 ranks"
+    assert found == "start: data.global_batch_size: 8 samples for 12 ranks"
     shutil.copytree(image_set, tmp_path / "slices")
     assert problems(*batch) == ""
     assert "61 for 60 samples of train" in problems("--data.global_batch_size", 61)
@@ -118,7 +122,7 @@ def find_shard_problems(out: Path, source: Path, *flags: object) -> list[str]:
     """Return what to fix in a stage that shards a source to OUT/slices."""
     stage = parse_stage(chain("shard", COMMAND, "vqdist.shard", source, out / "slices", *flags))
     assert stage is not None
-    return [check.found for check in check_stage(stage, out) if check.state == "fix"]
+    return [check.found.removeprefix("arguments: ") for check in check_stage(stage, out) if check.state == "fix"]
 
 
 def save_pictures(folder: Path, count: int) -> None:

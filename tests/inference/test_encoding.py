@@ -12,8 +12,10 @@ import torch
 from support import ALONE, VOLUMES, save_vqvae, write_codes, write_image_set, write_images
 
 from vqdist import load_model, shard
+from vqdist.config.attributes import Attribute
 from vqdist.config.augmentation import Mirror
 from vqdist.config.command_options import EncodeOptions
+from vqdist.config.condition_key import list_names
 from vqdist.config.loading import load_config
 from vqdist.data.previous_slices import find_previous_samples
 from vqdist.data.shards.codecs import decode_codes, decode_png
@@ -22,7 +24,7 @@ from vqdist.data.shards.reader import ShardReader
 from vqdist.data.sources.slice_affines import centred_affine
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import ConfigError, UserError
-from vqdist.inference.encoding import choose_condition, encode, prepare_encoding, propose_training
+from vqdist.inference.encoding import choose_condition, describe_attributes, encode, prepare_encoding, propose_training
 from vqdist.models.io import fingerprint
 
 
@@ -199,6 +201,32 @@ def test_the_proposed_condition_is_known_for_all_training_samples(
 ) -> None:
     manifest = Manifest("codes", (32, 32), 1, {}, conditions=tuple(conditions))
     assert choose_condition(manifest) == expected
+
+
+@pytest.mark.parametrize(
+    ("conditions", "names"),
+    [
+        ([(None, 1, 8), (None, 2, 8)], "slice, age, sex"),
+        ([(0, None, 8), (1, None, 8)], "label, age, sex"),
+        ([(None, None, 8)], "age, sex"),
+    ],
+)
+def test_the_flags_of_the_attributes_are_named(
+    conditions: list[tuple[int | None, int | None, int]], names: str
+) -> None:
+    attributes = {
+        "age": Attribute(kind="number", low=20, high=80),
+        "sex": Attribute(kind="category", values=("F", "M")),
+    }
+    manifest = Manifest("codes", (32, 32), 1, {}, conditions=tuple(conditions), attributes=attributes)
+    line = describe_attributes(manifest)
+    assert line is not None
+    words = shlex.split(line.removeprefix("attributes age, sex: add ").removesuffix(" to use them"))
+    assert words == ["--model.condition", f"[{names}]", "--model.condition_dropout", "0.1"]
+    config, problems = load_config("pixelcnn_oasis", [("model.condition", words[1])])
+    assert config is not None, problems
+    assert list_names(config.model.condition) == tuple(names.split(", "))
+    assert describe_attributes(Manifest("codes", (32, 32), 1, {}, conditions=tuple(conditions))) is None
 
 
 def test_the_next_command_names_a_condition_that_the_codes_have(run: Path, images: Path, tmp_path: Path) -> None:

@@ -58,19 +58,23 @@ def is_ready(checks: Sequence[Check]) -> bool:
     return all(check.state != "fix" for check in checks)
 
 
-def print_as_they_end(checks: Iterable[Check]) -> list[Check]:
-    """Print each check as soon as it has ended, from rank 0, and return all of them."""
+def print_as_they_end(checks: Iterable[Check], *, name_columns: int = NAME_COLUMNS) -> list[Check]:
+    """Print each check as soon as it has ended, from rank 0, and return all of them.
+
+    Args:
+        name_columns: width of the column of names.
+    """
     ended = []
     for check in checks:
-        print_message(format_check(check))
+        print_message(format_check(check, name_columns))
         ended.append(check)
     return ended
 
 
-def format_check(check: Check) -> str:
+def format_check(check: Check, name_columns: int = NAME_COLUMNS) -> str:
     """Format a check as rows of a table: name, state, what was found and, below it, what to change."""
-    row = f"{check.name:<{NAME_COLUMNS}}  {check.state:<4}  {check.found}"
-    return f"{row}\n{'':<{NAME_COLUMNS}}        -> {check.fix}" if check.fix else row
+    row = f"{check.name:<{name_columns}}  {check.state:<4}  {check.found}"
+    return f"{row}\n{'':<{name_columns}}        -> {check.fix}" if check.fix else row
 
 
 def summarize_checks(checks: Sequence[Check]) -> str:

@@ -122,14 +122,16 @@ def check_stage(stage: Stage, out: Path) -> list[Check]:
     """Return what to fix in a stage; one line that it is ready if there is nothing."""
     planned = [path for path in (out / "slices", out / "codes") if not (path / "dataset.json").exists()]
     checks = check_train(stage, planned) if stage.command == "train" else check_command(stage, out)
-    to_fix = [replace(check, name=f"{stage.name}: {check.name}") for check in checks if check.state == "fix"]
+    wrong = [check for check in checks if check.state == "fix"]
+    to_fix = [replace(check, name=stage.name, found=f"{check.name}: {check.found}") for check in wrong]
     return to_fix or [Check(stage.name, "ok", "; ".join(check.found for check in checks[:3]))]
 
 
 def main(argv: Sequence[str]) -> int:
     """Check the chain on stdin; return the exit code."""
     stages = [stage for line in sys.stdin if (stage := parse_stage(line.strip())) is not None]
-    checks = print_as_they_end(check for stage in stages for check in check_stage(stage, Path(argv[0])))
+    found = (check for stage in stages for check in check_stage(stage, Path(argv[0])))
+    checks = print_as_they_end(found, name_columns=max((len(stage.name) for stage in stages), default=0))
     return 0 if is_ready(checks) else 2
 
 

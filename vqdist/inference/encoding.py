@@ -197,6 +197,16 @@ def choose_condition(manifest: Manifest) -> Literal["slice", "label", "none"]:
     return "label" if len(labels) > 1 and None not in labels else "none"
 
 
+def describe_attributes(manifest: Manifest) -> str | None:
+    """Return which attributes the codes have and the flags that condition a prior on them; None without attributes."""
+    if not manifest.attributes:
+        return None
+    condition = choose_condition(manifest)
+    names = [*([] if condition == "none" else [condition]), *manifest.attributes]
+    flags = join("", "--model.condition", f"[{', '.join(names)}]", "--model.condition_dropout", "0.1")
+    return f"attributes {', '.join(manifest.attributes)}: add {flags} to use them"
+
+
 def propose_training(job: EncodingJob) -> str:
     """Return the command that trains a prior of the written codes; its configuration is conditioned on the slice."""
     out = job.options.out

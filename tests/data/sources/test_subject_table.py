@@ -115,6 +115,33 @@ def test_contradictions_are_named(tmp_path: Path, text: str, named: str) -> None
     assert named in str(error.value)
 
 
+CASES = build_source(*((f"case_{number:03d}_slice_3.png", f"case_{number:03d}") for number in (61, 62)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "advice"),
+    [
+        (
+            ("OAS1_0061_MR1", "OAS1_0062_MR1"),
+            "name the rows case_061, case_062, if they are",
+        ),
+        (
+            ("sub-062", "sub-061", "sub-007"),
+            "name the rows case_062, case_061, if they are",
+        ),
+        (("61", "61"), "name the rows case_061, if they are"),
+        (("OAS1_0061", "OAS2_0061"), ""),  # two people of the same number
+        (("sub-061", "sub-07"), ""),
+        (("sub-a", "sub-b"), ""),
+    ],
+)
+def test_rows_of_other_names_with_the_same_numbers(tmp_path: Path, rows: tuple[str, ...], advice: str) -> None:
+    with pytest.raises(DataError, match="no row of a subject of the source") as error:
+        attach(tmp_path, "\n".join(["ID,age", *(f"{row},70" for row in rows)]), CASES)
+    assert advice in str(error.value)
+    assert bool(advice) == ("the numbers agree" in str(error.value))
+
+
 def test_the_key_is_the_column_that_names_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = build_source(("case_040_slice_3.png", "case_040"), ("case_041_slice_3.png", "case_041"))
     text = "case,subject,session,age\ncase_040,OAS1_0040,MR1,38\ncase_041,OAS1_0041,MR1,40\n"

@@ -152,11 +152,29 @@ def match_rows(source: Source, table: Table, columns: Sequence[Column], *, key: 
     missing = list(dict.fromkeys(unmatched))
     if len(missing) == len(subjects):
         found = f"no row of a subject of the source: rows {list_examples(names)}; subjects {list_examples(subjects)}"
-        problems.append(Problem(f"{table.name}, column {key}", found, "the same names, or another --table-key"))
+        expected = f"the same names, or another --table-key{_propose_names(keys, subjects)}"
+        problems.append(Problem(f"{table.name}, column {key}", found, expected))
     if problems:
         raise DataError(list(dict.fromkeys(problems)))
     _report(table, columns, missing, subjects, _list_surplus(names, keys, source.files), files)
     return replace(source, files=tuple(files), attribute_kinds={column.name: column.kind for column in columns})
+
+
+def _propose_names(keys: Sequence[RowKey], subjects: Sequence[str]) -> str:
+    """Return how to name the rows if all subjects, or all rows, have a counterpart of the same number; else nothing."""
+    rows = _index_numbers(list(dict.fromkeys(row.subject for row in keys if row.subject)))
+    people = _index_numbers(subjects)
+    shared = [people[number] for number in rows if number in people]
+    if not shared or len(shared) < min(len(rows), len(people)):
+        return ""
+    return f"; the numbers agree: name the rows {list_examples(shared)}, if they are the same people"
+
+
+def _index_numbers(names: Sequence[str]) -> dict[int, str]:
+    """Return the names by their last number; nothing if a name has none, or two names have the same."""
+    numbers = [re.findall(r"[0-9]+", name) for name in names]
+    found = {int(number[-1]): name for number, name in zip(numbers, names, strict=True) if number}
+    return found if len(found) == len(names) else {}
 
 
 def _find_contradictions(

@@ -91,6 +91,7 @@ def draw_sample_report(
 def _draw_distances(axis: "Axes", distances: dict[str, Any], split: str) -> None:
     pairs = {"train_test": "train", "reconstructions_test": "reconstructions", "samples_test": "samples"}
     shown = {name: distances[pair] for pair, name in pairs.items() if distances[pair]["mean"] is not None}
+    missing = [name for name in pairs.values() if name not in shown]
     bars = axis.bar(list(shown), [found["mean"] for found in shown.values()], color=[_COLOURS[name] for name in shown])
     axis.bar_label(bars, [f"{found['mean']:.3f}" for found in shown.values()], fontsize=8)
     for place, found in enumerate(shown.values()):
@@ -98,6 +99,8 @@ def _draw_distances(axis: "Axes", distances: dict[str, Any], split: str) -> None
             axis.vlines(place, found["low"], found["high"], color="black", linewidth=1)
     axis.set(ylabel="energy distance", title=f"Feature distance to {split}, 95 % interval")
     axis.margins(y=0.15)
+    if missing:  # without all bars it is the split that has too few
+        axis.set_xlabel(f"{', '.join(missing) if shown else split}: too few subjects")
 
 
 def _draw_nearest(axis: "Axes", nearest: dict[str, NearestSlices], limit: float, split: str) -> None:
