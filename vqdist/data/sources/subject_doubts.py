@@ -99,12 +99,12 @@ def _find_shared_stems(names: Iterable[str]) -> list[Problem]:
         shorter, word = strip_last_word(reduced)
         if len(shorter) >= _MIN_STEM_LENGTH and _may_vary(word) and not is_generic_name(shorter, numbers=True):
             groups[shorter.lower()].append(name)
-    for stem, found in groups.items():
-        found[:0] = whole.get(stem, [])
-    shared = [found for found in groups.values() if len(found) > 1]
+    for stem, group in groups.items():
+        group[:0] = whole.get(stem, [])
+    shared = [group for group in groups.values() if len(group) > 1]
     if not shared:
         return []
-    listed = list_examples([" and ".join(found[:3]) for found in shared], separator="; ")
+    listed = list_examples([" and ".join(group[:3]) for group in shared], separator="; ")
     found = f"different subjects whose names share a stem, which may be one person: {listed}"
     return [Problem("subjects", found, "one subject per person; if they are one person, pass --subject-pattern REGEX")]
 
