@@ -59,6 +59,41 @@ def test_one_person_under_two_names_is_found_by_the_shared_stem() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("template", "people", "visits"),
+    [
+        ("miriad_{0}_AD_M_{1}_MR_1.nii", ("184", "185", "190"), ("01", "02")),
+        ("{0}_20252_{1}_0/T1/T1_brain.nii", ("1000013", "1000015", "1000022"), ("2", "3")),
+        ("{0}_{1}.nii", ("RS", "KL", "AB"), ("pre", "post")),
+        ("AD_{0}_{1}.nii", ("01", "02", "03"), ("v1", "v2")),
+        ("{1}{0}.nii", ("S01", "S02", "S03"), ("", "wm", "smwc1")),
+        ("training{0}_{1}_flair.nii", ("01", "02", "03"), ("01", "02")),
+        ("{0}{1}_T1.nii", ("0001", "0002", "0003"), ("V1", "V2")),
+        ("{0}{1}.nii", ("001", "002", "003"), ("a", "b")),
+        ("{0}-{1}.nii", ("AB", "CD", "EF"), ("3T", "7T")),
+        ("{0}_{1}/mri/T1.nii", ("001", "002", "003"), ("base", "long")),
+    ],
+)
+def test_visits_that_count_as_people_are_doubted(
+    template: str, people: tuple[str, ...], visits: tuple[str, ...]
+) -> None:
+    (found,) = doubts(*(template.format(person, visit) for person in people for visit in visits))
+    assert found.startswith("different subjects whose names share a stem, which may be one person: ")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{group}{number:03d}.nii" for group in ("AD", "CN", "MCI") for number in range(8)],
+        [f"{number:02d}-{number * 7919 % 1000:03d}.nii" for number in range(10, 40)],
+        [f"{number * 2654435761 % 2**32:08x}.nii" for number in range(1, 60)],
+        [f"{year}_{number:03d}.nii" for year in range(2010, 2014) for number in range(9)],
+    ],
+)
+def test_groups_and_numbers_of_people_leave_no_doubt(names: list[str]) -> None:
+    assert doubts(*names) == []
+
+
 def test_both_sides_of_a_person_leave_no_doubt() -> None:
     assert doubts("anna_left.png", "anna_right.png", "bob.png") == []
 

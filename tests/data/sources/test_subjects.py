@@ -56,6 +56,9 @@ def cross(template: str, subjects: Sequence[object], others: Sequence[object]) -
         ("{0}/vol{1}.nii.gz", ("anna", "bob"), (1, 2)),
         ("{0}_{1}.nii.gz", ("anna", "bob"), ("T1", "T1_brain", "T1_head")),
         ("{0}_{1}.nii.gz", ("MCI_0001", "AD_0002"), ("bl", "m12")),
+        ("{1}_{0}_T1.nii.gz", ("P01", "P02"), ("20190301", "20200511")),
+        ("wave{1}/{0}.nii", ("AB1", "AB2"), (1, 2, 3)),
+        ("time{1}/{0}.nii", ("P01", "P02"), (1, 2, 3)),
     ],
 )
 def test_volumes(template: str, subjects: Sequence[object], others: Sequence[object]) -> None:

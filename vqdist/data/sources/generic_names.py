@@ -11,14 +11,15 @@ _MODALITIES = _words("""
     t1 t1w t1ce t1c t1n t1gd t1post t2 t2w t2f t2star flair pd pdw dwi adc dti swi asl bold mra ct pet fmri
 """)
 _MODALITY = rf"(?:{'|'.join(sorted(_MODALITIES))})"
-_SESSION = r"(?:(?:ses|session|visit|run|echo|acq|tp|timepoint)[-_]?\d+|ses-[A-Z0-9]+|baseline|follow-?up)"
+_NUMBERED = r"(?:ses|session|visit|run|echo|acq|tp|timepoint|time|wave|year|exam|phase)[-_]?\d+"
+_SESSION = rf"(?:{_NUMBERED}|ses-[A-Z0-9]+|baseline|follow-?up)"
 _DATE = r"(?:19|20)\d\d[-_]?(?:0[1-9]|1[0-2])[-_]?(?:0[1-9]|[12]\d|3[01])"
 _SLICE = r"(?:slice|slc|sl|frame|z)[-_]?\d+"
 _SEPARATOR = re.compile(r"[-_. +]+")
 
 _VISIT = re.compile(rf"(?:^|(?<=[-_. ]))(?:{_SESSION}|{_DATE})(?=[-_. ]|$)", re.IGNORECASE)
 _ENDING = re.compile(rf"(?:^|[-_. ]+)(?:{_MODALITY}|{_SESSION}|{_SLICE})$|slice[-_]?\d+$", re.IGNORECASE)
-_BEGINNING = re.compile(rf"^{_MODALITY}[-_. ]+", re.IGNORECASE)
+_BEGINNING = re.compile(rf"^(?:{_MODALITY}|{_DATE})[-_. ]+", re.IGNORECASE)
 _SLICE_ENDING = re.compile(rf"(?:(?:^|[-_. ]+){_SLICE}|slice[-_]?\d+)$", re.IGNORECASE)
 _COUNTER = re.compile(r"[-_. ]+\d+$")
 _CHANNEL = re.compile(r"_000\d$")  # nnU-Net: CASE_0000.nii.gz is the first channel of CASE

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from vqdist.data.sources.file_names import parse_split, parse_subject
 from vqdist.data.sources.folders import PlacedFile
@@ -12,7 +12,12 @@ from vqdist.foundation.errors import Problem, list_examples
 from vqdist.foundation.progress import count_noun
 
 _MIN_STEM_LENGTH = 3
+_MIN_BEGIN_LENGTH = 2
+_MOST = 2 / 3  # of the names
 _YEAR = re.compile(r"(?:19|20)\d\d")
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+_PROCESSING = re.compile(r"[smwrau]*(?:c[1-6])?")  # SPM: smoothed, modulated, warped, resliced; tissue 1
+_MAX_PROCESSING = 6
 _ONE_PER_PERSON = (
     "one subject per person; if a person has several files, pass --subject-pattern REGEX or --subject-from folder|name;"
     " if each file is another person, pass --subject-pattern '.+'"
@@ -30,7 +35,14 @@ def find_subject_doubts(files: Sequence[PlacedFile], subjects: Sequence[Subject]
         found = f"{count_noun(len(alone), 'file')}, each a subject of its own, although {' and '.join(signs)}"
         return [Problem("subjects", found, _ONE_PER_PERSON)]
     uncertain = {subject.name for subject in subjects if not subject.certain and subject.rule == "name"}
-    return _find_shared_stems(uncertain or {file.stem for file in alone})
+    unknown = {name for name in _list_named(subjects) if parse_subject(name) is None}
+    shared = _find_shared_stems(uncertain or {file.stem for file in alone})
+    return _describe_shared_stems(shared or _find_small_groups(unknown) or _find_prefixed_names(unknown))
+
+
+def _list_named(subjects: Sequence[Subject]) -> Iterable[str]:
+    """Yield the names of subjects that file names or folders identified."""
+    return (subject.name for subject in subjects if subject.rule in ("name", "folder"))
 
 
 def find_class_doubts(class_names: Sequence[str]) -> list[Problem]:
@@ -89,8 +101,8 @@ def _find_repeated_stems(files: Sequence[PlacedFile]) -> Iterable[str]:
         yield f"{count_noun(len(repeated), 'name')} occur with several numbers ({list_examples(sorted(repeated))})"
 
 
-def _find_shared_stems(names: Iterable[str]) -> list[Problem]:
-    """Return a problem if names of subjects differ only in a last word or year, as colin27_head and colin27."""
+def _find_shared_stems(names: Iterable[str]) -> list[list[str]]:
+    """Return groups of subjects whose names differ only in a last word or year, as colin27_head and colin27."""
     groups: dict[str, list[str]] = defaultdict(list)
     whole: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
@@ -101,10 +113,44 @@ def _find_shared_stems(names: Iterable[str]) -> list[Problem]:
             groups[shorter.lower()].append(name)
     for stem, group in groups.items():
         group[:0] = whole.get(stem, [])
-    shared = [group for group in groups.values() if len(group) > 1]
-    if not shared:
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _find_small_groups(names: Collection[str]) -> list[list[str]]:
+    """Return groups of subjects whose names begin alike, if most names are in small groups, as of visits of a person.
+
+    A few large groups, such as AD_001 to AD_090 and CN_001 to CN_080, are sites or diagnoses.
+    """
+    words = {name: tuple(_WORD.findall(name.rpartition("/")[2].lower())) for name in sorted(names)}
+    for depth in range(1, max(map(len, words.values()), default=0)):
+        groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for name, parts in words.items():
+            groups[parts[:depth]].append(name)
+        several = [
+            group for begin, group in groups.items() if len(group) > 1 and len("".join(begin)) >= _MIN_BEGIN_LENGTH
+        ]
+        is_small = len(several) >= max(2, *map(len, several), 0)
+        if is_small and sum(map(len, several)) >= _MOST * len(names):
+            return several
+    return []
+
+
+def _find_prefixed_names(names: Collection[str]) -> list[list[str]]:
+    """Return pairs of names of which one is the other after letters of processing, as S01 and wmS01 of SPM."""
+    found = {name.lower(): name for name in sorted(names)}
+    return [
+        [found[lower[end:]], name]
+        for lower, name in found.items()
+        for end in range(1, _MAX_PROCESSING)
+        if lower[end:] in found and lower[end].isalpha() and _PROCESSING.fullmatch(lower[:end])
+    ]
+
+
+def _describe_shared_stems(groups: Sequence[Sequence[str]]) -> list[Problem]:
+    """Return a problem for groups of subjects that may be one person each, none without groups."""
+    if not groups:
         return []
-    listed = list_examples([" and ".join(group[:3]) for group in shared], separator="; ")
+    listed = list_examples([" and ".join(group[:3]) for group in groups], separator="; ")
     found = f"different subjects whose names share a stem, which may be one person: {listed}"
     return [Problem("subjects", found, "one subject per person; if they are one person, pass --subject-pattern REGEX")]
 
