@@ -33,6 +33,7 @@ def message(kinds: str, pattern: str, subjects: str = "3 of 3") -> str:
         ("imagesTr/B_0{0}{1}.nii.gz", ("_0000", "_0001"), "_0000, _0001", "*_0000*"),
         ("OAS1_00{0}_MR1_{1}.nii", ("brain", "head"), "brain, head", "*brain*"),
         ("{0}/{1}.nii", ("T1", "T1_brain"), "brain, T1", "*T1.*"),
+        ("sub{0}/{1}sub{0}.nii", ("smwc1", "w"), "smwc1sub, wsub", "*wsub*"),
     ],
 )
 def test_several_kinds(template: str, others: tuple[str, ...], kinds: str, pattern: str) -> None:
@@ -45,6 +46,7 @@ def test_several_kinds(template: str, others: tuple[str, ...], kinds: str, patte
         cross("sub-{0}/ses-{1}/anat/sub-{0}_ses-{1}_T1w.nii.gz", ("pre", "post")),
         cross("sub-{0}/anat/sub-{0}_run-{1}_T1w.nii.gz", ("1", "2")),
         cross("OAS1_00{0}_MR{1}.nii", ("1", "2")),
+        cross("002_S_02{0}_{1}.nii", ("bl", "m12")),
         cross("OAS2_00{0}_MR1/mpr-{1}.nii", ("1", "2")),
         cross("{0}/{0}_{1}_T1.nii", ("20190304", "2020-01-02")),
         cross("{0}/T1_S1{1}_I9{1}.nii", ("17", "28")),

@@ -36,7 +36,9 @@ _PROCESSED = re.compile(
     rf"(?:^|[-_. ]+){_MODALITY}(?:[-_. ]+(?:{'|'.join(sorted(_CONTENTS))}))+$", re.IGNORECASE
 )  # alice_T1_brain, beside alice_T1
 # Months since the first visit after a name with a number: MCI_0001_bl, MCI_0001_m12.
-_MONTH = re.compile(r"(?<=\d)[-_. ]+(?:bl|m(?:0[036]|12|18|24|30|36|48|60|72|84|96|1[02]\d))$", re.IGNORECASE)
+_MONTH_WORD = r"(?<=\d)[-_. ]+(?:bl|m(?:0[036]|12|18|24|30|36|48|60|72|84|96|1[02]\d))"
+_MONTH = re.compile(rf"{_MONTH_WORD}$", re.IGNORECASE)
+_MONTH_INSIDE = re.compile(rf"{_MONTH_WORD}(?=[-_. ]|$)", re.IGNORECASE)
 # Folders that hold several people, or one kind of files of each.
 _GROUPS = _words("site center centre hospital clinic cohort group fold batch part disc disk")
 _FOLDERS = _words("""
@@ -72,8 +74,8 @@ def reduce_name(name: str, *, folder: str = "") -> str:
 
 
 def strip_visits(name: str) -> str:
-    """Return a file's name without sessions, runs and dates."""
-    return _VISIT.sub(" ", name)
+    """Return a file's name without sessions, runs, months of follow-up and dates."""
+    return _VISIT.sub(" ", _MONTH_INSIDE.sub(" ", name))
 
 
 def find_modality(name: str) -> str:

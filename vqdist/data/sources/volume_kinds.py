@@ -11,6 +11,8 @@ from vqdist.data.sources.subjects import Subject
 from vqdist.foundation.errors import Problem, list_examples
 from vqdist.foundation.progress import count_noun
 
+_TISSUE = re.compile(r"pve|prob|[smwr]+c[1-6]|(?:^|_)c[1-6]", re.IGNORECASE)  # of FSL, fMRIPrep and SPM
+
 
 def find_kind_doubts(
     files: Sequence[PlacedFile], subjects: Sequence[Subject], patterns: Sequence[str]
@@ -83,8 +85,8 @@ def _takes_one_kind(
 def _list_patterns(
     kinds: Sequence[str], groups: Sequence[Sequence[PlacedFile]], describe: Callable[[PlacedFile], str]
 ) -> Iterator[str]:
-    """Yield patterns of --include that take one kind per subject, of T1 first."""
-    first = sorted(kinds, key=lambda kind: not kind.lower().startswith("t1"))
+    """Yield patterns of --include that take one kind per subject, of T1 first and of tissue maps last."""
+    first = sorted(kinds, key=lambda kind: (bool(_TISSUE.search(kind)), not kind.lower().startswith("t1")))
     for kind in first:
         for pattern in (f"*{kind}*", f"*{kind}.*", f"**/{kind}/*"):
             if _takes_one_kind(groups, pattern, describe):
