@@ -59,13 +59,12 @@ def test_a_value_of_the_configuration_file_is_not_called_given(tmp_path: Path) -
 
 def test_many_changes_are_one_problem() -> None:
     run = run_config_type("vqvae", VQVAEConfig)
-    saved = run(
-        optim={"lr": 0.003, "grad_clip": None}, model={"hidden": 64, "patch": 4, "num_codes": 7}, run={"seed": 9}
-    )
-    requested = run(run={"dir": "runs", "name": "old"})
+    model = {"hidden": 64, "patch": 4, "num_codes": 7, "code_dim": 3, "residual_hidden": 5, "residual_layers": 1}
+    optim = {"lr": 0.003, "grad_clip": None, "weight_decay": 0.5, "warmup_steps": 7}
+    saved, requested = run(optim=optim, model=model, run={"seed": 9}), run(run={"dir": "runs", "name": "old"})
     assert list(map(str, resume_problems(saved, requested))) == [
-        "runs/old has other values of keys that cannot change: model.hidden, model.num_codes, model.patch, "
-        "optim.grad_clip, optim.lr, ... (6 in all): choose a new --run.name, or continue it with "
+        "runs/old has other values of keys that cannot change: model.code_dim, model.hidden, model.num_codes, "
+        "model.patch, model.residual_hidden, ... (11 in all): choose a new --run.name, or continue it with "
         "--config runs/old/config.yaml"
     ]
 

@@ -10,7 +10,7 @@ from vqdist.config.loading import load_config
 from vqdist.config.model_config import MODEL_CONFIGS
 from vqdist.config.schema import RunConfig
 from vqdist.foundation.atomic_files import write_access_problems
-from vqdist.foundation.errors import MAX_EXAMPLES, ConfigError, Problem, list_examples
+from vqdist.foundation.errors import ConfigError, Problem, list_examples
 from vqdist.foundation.run_status import read_status
 from vqdist.runs.run_dir import RunDir, read_run_config
 
@@ -35,6 +35,8 @@ OPEN_VALUES = {
     ("data", "crop"): "auto",
     ("model", "symmetry"): "auto",
 }
+
+MANY_KEYS = 10  # more differences mean another configuration, not a change of this one
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def resume_problems(saved: RunConfig, requested: RunConfig) -> list[Problem]:
         names = tuple(name for name in names if name != "model")  # the models of two tasks have different keys
     before, now = (_list_values(config.model_dump(mode="json"), names) for config in (saved, requested))
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    if len(changed) > MAX_EXAMPLES:
+    if len(changed) > MANY_KEYS:
         found = f"{requested.run_dir} has other values of keys that cannot change: {list_examples(changed)}"
         expected = f"choose a new --run.name, or continue it with --config {RunDir(requested.run_dir).config}"
         return [Contradiction("run.name", found, expected)]
