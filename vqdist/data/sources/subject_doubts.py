@@ -35,14 +35,10 @@ def find_subject_doubts(files: Sequence[PlacedFile], subjects: Sequence[Subject]
         found = f"{count_noun(len(alone), 'file')}, each a subject of its own, although {' and '.join(signs)}"
         return [Problem("subjects", found, _ONE_PER_PERSON)]
     uncertain = {subject.name for subject in subjects if not subject.certain and subject.rule == "name"}
-    unknown = {name for name in _list_named(subjects) if parse_subject(name) is None}
+    named = {subject.name for subject in subjects if subject.rule in ("name", "folder")}
+    unknown = {name for name in named if parse_subject(name) is None}
     shared = _find_shared_stems(uncertain or {file.stem for file in alone})
     return _describe_shared_stems(shared or _find_small_groups(unknown) or _find_prefixed_names(unknown))
-
-
-def _list_named(subjects: Sequence[Subject]) -> Iterable[str]:
-    """Yield the names of subjects that file names or folders identified."""
-    return (subject.name for subject in subjects if subject.rule in ("name", "folder"))
 
 
 def find_class_doubts(class_names: Sequence[str]) -> list[Problem]:
@@ -102,7 +98,7 @@ def _find_repeated_stems(files: Sequence[PlacedFile]) -> Iterable[str]:
 
 
 def _find_shared_stems(names: Iterable[str]) -> list[list[str]]:
-    """Return groups of subjects whose names differ only in a last word or year, as colin27_head and colin27."""
+    """Return groups of subjects whose names are equal except for the last word, such as colin27_head and colin27."""
     groups: dict[str, list[str]] = defaultdict(list)
     whole: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
@@ -156,5 +152,5 @@ def _describe_shared_stems(groups: Sequence[Sequence[str]]) -> list[Problem]:
 
 
 def _may_vary(word: str) -> bool:
-    """Return whether the last word of a name may differ between files of one person: letters, or a year."""
+    """Return whether files of one person may differ in this last word of their names: only letters, or a year."""
     return word.isalpha() or _YEAR.fullmatch(word) is not None
