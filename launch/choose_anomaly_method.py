@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, float]] = {
     "without bits": {"bits_weight": 0.0},
     "twice the residual": {"residual_weight": 1.0},
     "twice the deviation": {"deviation_weight": 0.5},
-    "half the range": {"outside_weight": 1.0},
+    "twice the range": {"outside_weight": 2.0},
     "twice the bits": {"bits_weight": 0.5},
     "without asymmetry": {"asymmetry_weight": 0.0},
     "not in proportion": {"relative_floor": 1e6},

@@ -54,11 +54,26 @@ def test_an_excess_counts_healthy_standard_deviations_and_more_where_codes_are_u
     assert (compute(0.2, 0.9, 0.0, 0.1, 9.0) == 0).all()
 
 
-@pytest.mark.parametrize(("asymmetry", "factor"), [(0.4, 1.0), (0.65, 2.0), (0.275, 0.5), (0.0, 0.25)])
+@pytest.mark.parametrize(("asymmetry", "factor"), [(0.4, 1.0), (0.65, 2.0), (0.275, 0.5), (0.0, 0.25), (1.9, 3.0)])
 def test_an_excess_counts_more_where_the_slice_differs_from_its_mirror_image(asymmetry: float, factor: float) -> None:
     usual = compute_excess(build_signals(0.9, 3.0, 0.4, 0.6, 3.0), BRAIN, USUAL, METHOD)
     found = compute_excess(build_signals(0.9, 3.0, 0.4, 0.6, 3.0, asymmetry=asymmetry), BRAIN, USUAL, METHOD)
     torch.testing.assert_close(found, factor * usual)
+
+
+def test_where_the_slice_differs_from_its_mirror_image_is_smoothed_over_a_distance() -> None:
+    """A lesion may differ from its mirror image at its edge only; what is outside of the brain counts as usual."""
+    method = replace(METHOD, asymmetry_blur=1 / 8)
+    asymmetry = torch.full((8, 8), 0.4)
+    asymmetry[3, 4] = 0.65  # twice what is usual
+    signals = build_signals(0.9, 3.0, 0.4, 0.6, 3.0)
+    usual = compute_excess(signals, BRAIN, USUAL, method)
+    factors = torch.ones(8, 8)
+    factors[3, 4] = 2.0
+    expected = torch.where(BRAIN, smooth(factors, 1.0), 0.0)
+    torch.testing.assert_close(
+        compute_excess(signals._replace(asymmetry=asymmetry), BRAIN, USUAL, method), expected * usual
+    )
 
 
 def test_a_score_is_that_of_the_comparison_in_proportion_to_the_brain() -> None:

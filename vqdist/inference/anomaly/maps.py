@@ -17,7 +17,7 @@ def compute_excess(signals: Signals, brain: Tensor, usual: PlaceStatistics, meth
     """Return how far each pixel exceeds what is usual, in healthy standard deviations, at least 0: (S, S).
 
     All signals but bits and asymmetry add up. The sum counts more where the codes cost more bits than usual, and more
-    or less where the slice resembles its mirror image less or more than usual. It is smoothed.
+    or less around a pixel where the slice resembles its mirror image less or more than usual. It is smoothed.
 
     Args:
         brain: (S, S) bool; the result is 0 outside.
@@ -40,8 +40,10 @@ def compute_excess(signals: Signals, brain: Tensor, usual: PlaceStatistics, meth
     total = unusual.distance + method.deviation_weight * unusual.deviation
     total = total + method.outside_weight * unusual.outside + method.residual_weight * unusual.residual
     raised = total * (1 + method.bits_weight * unusual.bits)
-    weight = (1 + method.asymmetry_weight * standardised.asymmetry).clamp(min=method.least_asymmetry)
-    return torch.where(brain, smooth(raised * weight, method.map_blur * brain.shape[-1]), 0.0)
+    side = brain.shape[-1]
+    weight = (1 + method.asymmetry_weight * standardised.asymmetry).clamp(method.least_asymmetry, method.most_asymmetry)
+    weight = smooth(torch.where(brain, weight, 1.0), method.asymmetry_blur * side)
+    return torch.where(brain, smooth(raised * weight, method.map_blur * side), 0.0)
 
 
 def score_comparison(comparison: Comparison, brain: Tensor, usual: PlaceStatistics, method: ScoringMethod) -> float:

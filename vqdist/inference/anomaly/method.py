@@ -39,7 +39,9 @@ class ScoringMethod:
         outside_weight: the same, of the excess over the range of grey values of the reference slices.
         bits_weight: how much the bits of a place raise both there.
         asymmetry_weight: how much an unusual distance to the mirrored slice raises the other signals there.
-        least_asymmetry: what the other signals are multiplied with where the mirrored slice is most similar.
+        least_asymmetry, most_asymmetry: what the other signals are multiplied with where the mirrored slice is most
+            similar, and least similar.
+        asymmetry_blur: standard deviation of the Gaussian window over what they are multiplied with.
         relative_quantile: a map shows the excess in proportion to this quantile over the brain of the slice, which is
             below the share of the brain that lesions leave free.
         relative_floor: added to that quantile, in healthy standard deviations.
@@ -74,10 +76,12 @@ class ScoringMethod:
     bits_floor: float = 1.0
     residual_weight: float = 0.5
     deviation_weight: float = 0.25
-    outside_weight: float = 2.0
+    outside_weight: float = 1.0
     bits_weight: float = 0.25
     asymmetry_weight: float = 1.0
     least_asymmetry: float = 0.5
+    most_asymmetry: float = 3.0
+    asymmetry_blur: float = 6 / 256
     relative_quantile: float = 0.9
     relative_floor: float = 0.25
     map_scale: float = 4.0
