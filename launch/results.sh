@@ -2,10 +2,11 @@
 # Measures the results of launch/README.md: bash launch/results.sh SOURCE [OUT]
 # SOURCE is a source of vqdist.shard. OUT (default: results, next to this folder) receives datasets, runs, reports,
 # figures and table.md. All runs are on this machine; the recommended pair is trained with each of SEEDS ("0 1 2").
-# Choices were made on validate; this measures test. Takes about seven hours on two cores with bf16 instructions, and
+# Choices were made on validate; this measures test. Takes about nine hours on two cores with bf16 instructions, and
 # twice as long without. If it is interrupted, run it again to continue. STEPS=20 limits every run to 20 steps, to check
 # that everything works, with an OUT of its own (default: results-20-steps). FEATURES is a file for evaluate's
-# --features. Installs the package with its `bench` extra first; see environment.sh.
+# --features. LESIONS is a folder with `pictures` of slices with and without lesions and their `masks`, which
+# `vqdist score` is measured on. Installs the package with its `bench` extra first; see environment.sh.
 here=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source-path=SCRIPTDIR
 source "$here/usage.sh"
@@ -61,6 +62,20 @@ for slice in 5 25; do
   WANDB_MODE=disabled evaluate "samples-slice-$slice" --run "$out/prior-$first" \
     --samples "$out/samples-slice-$slice" --figures null
 done
+
+# Volumes: each slice given the one before.
+train volumes-prior pixelcnn_oasis "codes-$first" --run.seed "$first" --model.context previous --train.max_steps 2000
+sample volumes-prior volumes --volumes 16 --seed "$first"
+evaluate volumes-prior --run "$out/volumes-prior" --samples "$out/volumes"
+
+# Scores and completions.
+if [[ -n ${LESIONS:-} && ! -e $out/reports/lesions.json ]]; then
+  python -m vqdist.score --prior "$out/prior-$first" --pictures "$LESIONS/pictures" --masks "$LESIONS/masks" \
+    --healthy "$out/images:validate" --out "$out/scores" --overwrite true > "$out/lesions.json"
+  mv "$out/lesions.json" "$out/reports/lesions.json"
+fi
+[[ -e $out/completion/completion.json ]] ||
+  python launch/measure_completion.py "$out/prior-$first" "$out/images" "$out/completion" > /dev/null
 
 # More bits per pixel, and single changes of the recommended VQ-VAE; each is compared with `unchanged`, slice by slice.
 train fine vqvae_oasis images --model.downsample 4 --model.patch 2 --train.max_steps 6000

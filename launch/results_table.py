@@ -23,6 +23,9 @@ def main(out: Path) -> None:
         list_samples(realism),
         list_areas(realism),
         list_calibration(realism),
+        list_volumes(reports["volumes-prior"]),
+        list_scores(reports.get("lesions")),
+        list_completions(json.loads((out / "completion" / "completion.json").read_text())),
         list_changes(out, reports),
         list_peers(reports["peers"]),
     )
@@ -115,6 +118,55 @@ def list_calibration(reports: Reports) -> Iterator[str]:
     yield f"| altered copies of {copies['calibration']['train_slices']} train slices | found |\n|---|---|"
     for name, kind in copies["calibration"]["kinds"].items():
         yield f"| {name} | {kind['found']} of {kind['copies']} |"
+    yield ""
+
+
+def list_volumes(report: Reports) -> Iterator[str]:
+    """Yield the bits of the prior that reads the previous slice, and the comparison of its volumes with real ones."""
+    volumes = report["realism"]["volumes"]
+    yield f"| prior that reads the previous slice, {volumes['copies']['samples']['volumes']} volumes | sampled | real |"
+    yield "|---|---|---|"
+    for figure in ("bits_per_code", "neighbour_bits_per_code", "bits_per_pixel", "membership_auc"):
+        yield f"| {figure} | {format_interval(report['metrics'][figure], 4)} | |"
+    sampled, real = (volumes["neighbours"].get(name, {}) for name in ("samples", "test"))
+    for figure, found in sampled.items():
+        cells = (found, real.get(figure) or {"mean": None, "spread": None})
+        shown = (f"{format_number(cell['mean'], 3)}, spread {format_number(cell['spread'], 3)}" for cell in cells)
+        yield f"| {figure} of neighbouring slices | {' | '.join(shown)} |"
+    yield f"| drift | {format_number(volumes['drift']['samples']['ratio'], 2)} | |"
+    copies = (format_interval(volumes["copies"][name]["near_copies"], 0) for name in ("samples", "test"))
+    yield f"| near copies | {' | '.join(copies)} |"
+    yield ""
+
+
+def list_scores(report: Reports | None) -> Iterator[str]:
+    """Yield the figures of the maps of slices with lesions and of the baselines; nothing without such slices."""
+    if report is None:
+        return
+    metrics = report["metrics"]
+    figures, kinds = ("pixel_ap", "pixel_auroc", "best_dice", "image_auroc"), list(metrics["per_kind"])
+    yield f"| {metrics['lesion_slices']} slices with a lesion | {' | '.join((*figures, *kinds))} |"
+    yield f"|---{'|---' * (len(figures) + len(kinds))}|"
+    per_kind = metrics["per_kind"]
+    methods = {"map": (metrics, per_kind)} | {
+        name: (found, {kind: per_kind[kind]["baselines"][name] for kind in kinds})
+        for name, found in metrics["baselines"].items()
+    }
+    for name, (found, by_kind) in methods.items():
+        cells = [*(found[figure] for figure in figures), *(by_kind[kind]["pixel_ap"] for kind in kinds)]
+        yield f"| {name} | {' | '.join(format_number(value, 3) for value in cells)} |"
+    ends = [metrics["intervals"][figure] for figure in figures]
+    cells = ["–" if found is None else f"{found['low']:.2f} to {found['high']:.2f}" for found in ends]
+    yield f"| interval of map | {' | '.join((*cells, *('' for _ in kinds)))} |"
+    yield f"\n{report['flagged']} of {report['samples']} slices are flagged.\n"
+
+
+def list_completions(report: Reports) -> Iterator[str]:
+    """Yield the SSIM of completions in squares that were cut out of slices."""
+    yield f"| SSIM in the square, {report['slices']} slices | median | standard error | best |\n|---|---|---|---|"
+    for name, found in report["ssim"].items():
+        cells = (format_number(found[figure], 3) for figure in ("median", "error", "best"))
+        yield f"| {name} | {' | '.join(cells)} |"
     yield ""
 
 

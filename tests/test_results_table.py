@@ -48,6 +48,32 @@ def build_realism() -> dict[str, Any]:
     }
 
 
+def build_volumes_report() -> dict[str, Any]:
+    figures = {"bits_per_code": 1.5, "neighbour_bits_per_code": 1.8, "bits_per_pixel": 0.025, "membership_auc": 0.5}
+    volumes = {
+        "neighbours": {
+            name: {"ssim": {"mean": mean, "spread": 0.004}} for name, mean in (("samples", 0.95), ("test", 0.96))
+        },
+        "drift": {"samples": {"ratio": 0.7}},
+        "copies": {"samples": {"near_copies": 0, "volumes": 16}, "test": {"near_copies": None, "volumes": 3}},
+    }
+    return {"metrics": measured(figures), "realism": {"volumes": volumes}}
+
+
+def build_lesions_report() -> dict[str, Any]:
+    figures = {"pixel_ap": 0.25, "pixel_auroc": 0.75, "best_dice": 0.5, "image_auroc": None}
+    of_kind = {"ring": {"pixel_ap": 0.625, "baselines": {"bits": {"pixel_ap": 0.125}}}}
+    intervals = dict.fromkeys(figures) | {"pixel_ap": {"low": 0.2, "high": 0.3}}
+    metrics = {
+        **figures,
+        "baselines": {"bits": figures},
+        "per_kind": of_kind,
+        "intervals": intervals,
+        "lesion_slices": 96,
+    }
+    return {"metrics": metrics, "samples": 192, "flagged": 40}
+
+
 def write_results(out: Path) -> None:
     """Write the runs and reports that launch/results.sh produces."""
     peer = {"case": "run, test: ssim", "ours": 0.9, "peer": "MONAI", "theirs": 0.5, "ratio": 5.0}
@@ -58,11 +84,16 @@ def write_results(out: Path) -> None:
     reports |= {
         f"prior-{seed}": {**counts, "metrics": measured(CODES), "realism": build_realism()} for seed in range(3)
     }
+    reports["volumes-prior"] = build_volumes_report()
+    reports["lesions"] = build_lesions_report()
     reports |= {f"samples-slice-{number}": {"realism": build_realism()} for number in (5, 25)}
     reports |= {name: {"metrics": measured(IMAGES)} for name in ("unchanged", "fine")}
     reports["changes"] = {"beside": {"fine": {}}, "differences": {"fine": measured({"ssim_brain": -0.08}, 0.01)}}
     reports["peers"] = {"results": [peer]}
     (out / "reports").mkdir(parents=True)
+    completion = {"slices": 8, "ssim": {"draws": {"median": 0.4, "error": 0.02, "best": 0.5}}}
+    (out / "completion").mkdir()
+    (out / "completion" / "completion.json").write_text(json.dumps(completion))
     for name, report in reports.items():
         (out / "reports" / f"{name}.json").write_text(json.dumps(report))
         (out / name).mkdir()
@@ -87,6 +118,14 @@ def test_every_report_has_a_row(tmp_path: Path) -> None:
         "| gamma 0.7 | 11 of 12 |",
         "| `unchanged` | 0.900 | 0.800 |  | 0.141 | 512 | 2,500 steps, 1.5 min |",
         "| `fine` | 0.900 | 0.800 | 0.080 (0.070 to 0.090) | 0.141 | 512 | 2,500 steps, 1.5 min |",
+        "| prior that reads the previous slice, 16 volumes | sampled | real |",
+        "| ssim of neighbouring slices | 0.950, spread 0.004 | 0.960, spread 0.004 |",
+        "| near copies | 0 | – |",
+        "| map | 0.250 | 0.750 | 0.500 | – | 0.625 |",
+        "| bits | 0.250 | 0.750 | 0.500 | – | 0.125 |",
+        "| interval of map | 0.20 to 0.30 | – | – | – |  |",
+        "40 of 192 slices are flagged.",
+        "| draws | 0.400 | 0.020 | 0.500 |",
         "| run, test: ssim | 0.900 | MONAI | 0.500 |",
     ):
         assert line in shown.splitlines(), shown
