@@ -85,6 +85,12 @@ def test_wrong_conditions_list_what_there_is(folder: Path, tmp_path: Path, capsy
     assert "--extrapolate true accepts others" in said
     assert "--condition sex: found 'X'; expected F, M or unknown" in said
     assert "--condition mmse: found 3; expected one of the conditions of the prior: slice, age, sex" in said
+    assert "takes no mmse; model.condition chooses the conditions when a prior is trained" in said
+    assert "takes no Ages; did you mean age?" in run(capsys, "sample", *words, "Ages=60")[2]
+    assert (
+        "conditions are separated by spaces: --condition age=75 sex=F"
+        in run(capsys, "sample", *words, "age=60,sex=M")[2]
+    )
     assert run(capsys, "sample", *words, "age=150", "--extrapolate", "true")[0] == 0
     assert run(capsys, "sample", *words, "age")[2].count("--condition: found 'age'; expected NAME=VALUE") == 1
 

@@ -17,7 +17,9 @@ from support.volumes import save_oriented
 from vqdist import complete, load_model, score
 from vqdist.config.command_options import SampleOptions
 from vqdist.foundation.command import run_command
+from vqdist.foundation.errors import UserError
 from vqdist.inference.sampling import sample
+from vqdist.inference.scoring import open_healthy
 
 KINDS = ("dark", "bright")
 
@@ -63,6 +65,12 @@ def read_lines(out: Path) -> list[dict[str, Any]]:
 def read(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture)
+
+
+def test_healthy_volumes_are_refused_with_the_option_that_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").touch()
+    with pytest.raises(UserError, match=f"--healthy {tmp_path}: found NIfTI volumes.*and give `--healthy DATA`"):
+        open_healthy(str(tmp_path), 1)
 
 
 def test_files_and_bits_without_healthy_slices(

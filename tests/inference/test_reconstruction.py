@@ -81,5 +81,8 @@ def test_volumes_are_refused_with_the_way_to_use_them(tmp_path: Path, name: str,
         assert f"found {kind} " in str(error.value)
         assert str(error.value).startswith(f"{source}: found ")
         assert way.format(folder=folder) in str(error.value)
+        if kind == "NIfTI":
+            with pytest.raises(UserError, match="DATA` and give `--healthy DATA`"):
+                find_pictures(source, dataset_option="--healthy DATA")
     Image.new("L", (4, 4)).save(folder / "preview.png")
     assert find_pictures(folder) == [folder / "preview.png"]

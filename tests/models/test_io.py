@@ -190,6 +190,13 @@ def test_a_model_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="kind: found pixelcnn; expected vqvae: pass the run of the VQ-VAE"):
         io.save_model(PixelCNN(8, hidden=8, layers=1), tmp_path / "n", vqvae_dir=tmp_path / "m")
     assert not (tmp_path / "n").exists()
+    vqvae = small_vqvae()
+    io.save_model(vqvae, tmp_path / "vqvae")
+    io.save_model(PixelCNN(8, hidden=8, layers=1), tmp_path / "run" / "model", vqvae_dir=tmp_path / "vqvae")
+    with pytest.raises(CheckpointError, match=r"or (.*) of this prior") as caught:
+        io.read_model_files(tmp_path / "run", kind="vqvae")
+    proposed = str(caught.value).rpartition("or ")[2].removesuffix(" of this prior")
+    assert io.read_model_files(proposed).card.kind == "vqvae"
 
 
 class Bias(torch.nn.Module):

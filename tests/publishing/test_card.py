@@ -1,6 +1,7 @@
 """The card of a published model: everything a reader must know, and nothing of the publisher's machine."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from support.models import save_prior, save_vqvae, write_codes
 
 from vqdist.config.attributes import Attribute, AttributeRow
 from vqdist.config.publish_options import PublishOptions
-from vqdist.models.io import fingerprint, save_model
+from vqdist.data.shards.manifest import load_manifest
+from vqdist.models.io import build_model, fingerprint, read_model_files, save_model
 from vqdist.models.model_card import DataDescription
 from vqdist.models.pixelcnn import PixelCNN
 from vqdist.publish import find_personal_data
-from vqdist.publishing.card import build_card
+from vqdist.publishing.card import build_card, describe_training
 from vqdist.publishing.publication import collect_publication
 
 
@@ -57,6 +59,32 @@ def test_the_figures_copies_and_membership_are_those_of_the_reports(prior: Path,
     assert "1 of 256 samples (0 of 96 real slices of the split)" in found["Copies and membership"]
     assert "is 0.875 for the samples and 0.75 for the real slices" in found["Copies and membership"]
     assert "Membership AUC on `test`: 0.561 (0.5 to 0.62)" in found["Copies and membership"]
+
+
+def test_the_training_of_both_models_is_described_by_what_their_files_record(prior: Path, tmp_path: Path) -> None:
+    files = read_model_files(prior.parent / "vqvae")
+    metrics = {"loss": 0.0412, "ssim": 0.9341}
+    save_model(build_model(files), tmp_path / "vqvae", step=3000, metrics=metrics, data=files.card.data)
+    model = build_model(read_model_files(prior))
+    save_model(model, tmp_path / "prior", vqvae_dir=tmp_path / "vqvae")
+    first, second = sections(build(tmp_path / "prior"))["Training"].split("\n\n")
+    assert first == f"PixelCNN, fingerprint `{fingerprint(tmp_path / 'prior')}`."
+    assert second.startswith(f"VQ-VAE, fingerprint `{fingerprint(tmp_path / 'vqvae')}`, weights of step 3,000")
+    assert second.endswith(" On the validate split at that step: `loss` 0.0412, `ssim` 0.9341.")
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"), [("same", "the same images"), ("another", "other images than the VQ-VAE")]
+)
+def test_the_card_says_whether_both_models_saw_the_same_images(images: str, expected: str, prior: Path) -> None:
+    found = collect_publication(PublishOptions(run=prior, target="out"))
+    assert found.vqvae is not None
+    card = replace(found.vqvae.card, data=replace(found.vqvae.card.data, data_fingerprint="same", image_size=(32, 32)))
+    codes = load_manifest(prior.parent / "codes")
+    dataset = replace(codes, source=codes.source | {"images_fingerprint": images})
+    text = "\n".join(describe_training(replace(found, vqvae=found.vqvae._replace(card=card), dataset=dataset)))
+    assert "trained on images of 32 x 32 pixels (dataset fingerprint `same`)" in text
+    assert text.endswith(f"The PixelCNN was trained on codes of {expected}.")
 
 
 def test_what_was_not_measured_or_stated_is_said(prior: Path) -> None:

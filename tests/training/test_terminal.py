@@ -6,6 +6,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,10 +31,9 @@ terminal.close("finished")
 """
 
 
-def build(run_dir: Path, *, task: str = "vqvae", first_step: int = 0, shown: bool = True) -> TrainingTerminal:
-    return TrainingTerminal(
-        run_dir, task=task, data_path="s3://bucket/some data", first_step=first_step, last_step=100, shown=shown
-    )
+def build(run_dir: Path, **settings: Any) -> TrainingTerminal:
+    given = {"task": "vqvae", "data_path": "s3://bucket/some data", "first_step": 0, "last_step": 100, "shown": True}
+    return TrainingTerminal(run_dir, **given | settings)
 
 
 def line(step: int, split: str, loss: float, **metrics: float) -> dict[str, object]:
@@ -145,15 +145,16 @@ def test_other_ranks_are_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("environment", "launcher"),
+    ("environment", "on_cpu", "launcher"),
     [
-        ({}, "vqdist "),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "accelerate launch -m vqdist."),
-        ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch -m vqdist."),
+        ({}, False, "vqdist "),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, False, "accelerate launch -m vqdist."),
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, False, "accelerate launch -m vqdist."),
+        ({"WORLD_SIZE": "2", "RANK": "0", "ACCELERATE_MIXED_PRECISION": "no"}, True, "vqdist "),
     ],
 )
 def test_the_summary_tells_the_best_and_the_next_command(
-    environment: dict[str, str], launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], on_cpu: bool, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WORLD_SIZE", "RANK", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
@@ -161,7 +162,7 @@ def test_the_summary_tells_the_best_and_the_next_command(
         monkeypatch.setenv(name, value)
     run_dir = tmp_path / "my run"
     (run_dir / "model").mkdir(parents=True)
-    terminal = build(run_dir)
+    terminal = build(run_dir, on_cpu=on_cpu)
     terminal.log(line(40, "validate", 0.2, ssim=0.95))
     terminal.log(line(100, "validate", 0.3, ssim=0.9))
     first, *rest = terminal.summarize("finished")

@@ -1,5 +1,6 @@
 """The words of --condition, NAME=VALUE each, as encoded values of the conditions of a model."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -57,8 +58,7 @@ def read_words(
     problems: list[Problem] = []
     for name, text in words.items():
         if name not in spec.names:
-            expected = f"one of the conditions of the prior: {', '.join(spec.names)}" if spec.names else "none"
-            problems.append(Problem(f"{FLAG} {name}", text, f"{expected}; the prior takes no {name}"))
+            problems.append(Problem(f"{FLAG} {name}", text, _expect_name(name, spec)))
             continue
         attribute = spec.attributes.get(name)
         whole = (attribute is not None and text in attribute.values) or text in class_names
@@ -69,10 +69,20 @@ def read_words(
             found[name].append(value)
             offers_range = several and not extrapolate and attribute is not None and attribute.kind == "number"
             hint = "; --extrapolate true accepts others" if offers_range else ""
+            if "=" in part:
+                hint = f"; conditions are separated by spaces: {FLAG} age=75 sex=F"
             problems += [replace(one, where=f"{FLAG} {name}", expected=one.expected + hint) for one in wrong]
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def _expect_name(name: str, spec: ConditionSpec) -> str:
+    """Return what is expected instead of a name that the prior does not take."""
+    expected = f"one of the conditions of the prior: {', '.join(spec.names)}" if spec.names else "none"
+    near = difflib.get_close_matches(name.lower(), spec.names, n=1)
+    hint = f"did you mean {near[0]}?" if near else "model.condition chooses the conditions when a prior is trained"
+    return f"{expected}; the prior takes no {name}; {hint}"
 
 
 def _read(

@@ -213,7 +213,8 @@ def propose_training(job: EncodingJob) -> str:
     condition = choose_condition(load_manifest(out))
     name = f"{find_run_name(job.files.folder) or out.resolve().name.removesuffix('-codes')}-prior"
     words = ["train", "--config", RECOMMENDED_PRIOR, "--data.path", str(out), "--run.name", name]
-    return join(choose_launcher(), *words, *([] if condition == "slice" else ["--model.condition", condition]))
+    launcher = choose_launcher(on_cpu=next(job.model.parameters()).device.type == "cpu")
+    return join(launcher, *words, *([] if condition == "slice" else ["--model.condition", condition]))
 
 
 def write_codes(writer: ShardSetWriter, batches: Iterator[tuple[str, list[EncodedSample]]], job: EncodingJob) -> int:

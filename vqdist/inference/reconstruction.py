@@ -28,11 +28,13 @@ PAIRS_FOLDER = "pictures"
 MAX_OVERVIEW_PICTURES = 64
 
 
-def find_pictures(source: str | Path) -> list[Path]:
+def find_pictures(source: str | Path, *, dataset_option: str = "--data DATA") -> list[Path]:
     """Return the picture files in a folder and its subfolders, in path order; a path of a file is returned as it is.
 
     Grids, figures and maps that commands have written are left out.
 
+    Args:
+        dataset_option: takes a dataset instead of pictures, for the message about volumes.
     Raises:
         DataError: no pictures.
     """
@@ -41,7 +43,7 @@ def find_pictures(source: str | Path) -> list[Path]:
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in picture_extensions())
     paths = paths or [path for path in found if not is_overview(path, source)]
     if all(path.suffix.lower() not in picture_extensions() for path in paths):
-        _refuse_volumes(source)
+        _refuse_volumes(source, dataset_option)
     if not paths:
         missing = "no pictures" if source.is_dir() else "nothing"
         missing = f"only figures of slices, such as {found[0].name}" if found else missing
@@ -49,7 +51,7 @@ def find_pictures(source: str | Path) -> list[Path]:
     return paths
 
 
-def _refuse_volumes(source: Path) -> None:
+def _refuse_volumes(source: Path, dataset_option: str) -> None:
     """Raise a DataError if a file, or a file of a folder, is a volume, which is no picture."""
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
     for path in files:
@@ -60,8 +62,12 @@ def _refuse_volumes(source: Path) -> None:
         if not is_nifti(path.name):
             check_formats([file.relative_to(source).as_posix() for file in files], source)
         folder = source.parent if source.is_file() else source
-        expected = f"pictures; for volumes, run `vqdist shard {shlex.quote(str(folder))} DATA` and give `--data DATA`"
-        raise DataError.of(str(source), noun if path == source else f"{noun}, such as {path.name}", expected)
+        command = f"`vqdist shard {shlex.quote(str(folder))} DATA` and give `{dataset_option}`"
+        raise DataError.of(
+            str(source),
+            noun if path == source else f"{noun}, such as {path.name}",
+            f"pictures; for volumes, run {command}",
+        )
 
 
 def reconstruct_pictures(

@@ -297,7 +297,8 @@ def _open_healthy_folder(folder: Path, split: str, channels: int) -> SliceSource
         raise DataError.of(str(folder), found, "a dataset of healthy slices, or a folder of their pictures")
     is_dataset = is_named or (folder / MANIFEST).exists() or bool(find_shards(folder).tars)
     if folder.is_dir() and not is_dataset and split in SPLITS:
-        return open_pictures(folder, list_pictures(folder), channels=channels)
+        pictures = list_pictures(folder, dataset_option="--healthy DATA")
+        return open_pictures(folder, pictures, channels=channels)
     return open_split(folder, split, channels=channels)
 
 

@@ -97,14 +97,16 @@ class SliceSource:
         return len(self.infos)
 
 
-def list_pictures(folder: Path, *, without: Collection[Path] = ()) -> list[Path]:
+def list_pictures(folder: Path, *, without: Collection[Path] = (), dataset_option: str = "--data DATA") -> list[Path]:
     """Return the pictures of a folder and its subfolders, or a single one; some can be left out.
 
+    Args:
+        dataset_option: as in `find_pictures`.
     Raises:
         DataError: no pictures.
     """
     left_out = {path.resolve() for path in without}
-    return [path for path in find_pictures(folder) if path.resolve() not in left_out]
+    return [path for path in find_pictures(folder, dataset_option=dataset_option) if path.resolve() not in left_out]
 
 
 def open_pictures(folder: Path, paths: Sequence[Path], *, channels: int) -> SliceSource:

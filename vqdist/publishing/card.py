@@ -1,4 +1,4 @@
-"""The card of a published model: README.md with data, configuration, figures, copies, membership and intended use."""
+"""The card of a published model: README.md with data, training, configuration, figures, copies, membership and use."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from vqdist.config.condition_key import NUMBERS, list_names
 from vqdist.data.shards.manifest import Manifest
 from vqdist.foundation.figure_text import format_figure
 from vqdist.foundation.progress import count_noun
+from vqdist.models.io import ModelFiles
 from vqdist.publishing.earlier_card import NOT_MEASURED
 from vqdist.publishing.publication import Publication
 from vqdist.publishing.reports import TITLES, CopyCount, EvaluationReport, Figure
@@ -43,6 +44,7 @@ def build_card(publication: Publication, *, name: str, data_terms: str | None, l
         "Use": describe_use(publication, name),
         "Intended use": NOT_A_DEVICE,
         "Training data": "\n\n".join(describe_training_data(publication, data_terms)),
+        "Training": "\n\n".join(describe_training(publication)),
         "Configuration": "\n\n".join(describe_configuration(publication)),
         "Figures": "\n\n".join(list_figures(publication)) or NOT_MEASURED,
         "Copies and membership": "\n".join(describe_memory(publication)),
@@ -111,6 +113,34 @@ def describe_attributes(publication: Publication) -> Iterator[str]:
     if data.attributes:
         listed = "; ".join(f"`{name}`: {found.describe()}" for name, found in data.attributes.items())
         yield f"Attributes: {listed}. `config.json` lists the combinations that the training subjects have."
+
+
+def describe_training(publication: Publication) -> Iterator[str]:
+    """Yield what the files of each model record of its training; without the dataset, as in the earlier card."""
+    models = [found for found in (publication.files, publication.vqvae) if found is not None]
+    earlier = publication.earlier_card.sections.get("Training", "")
+    if publication.dataset is None and all(found.card.fingerprint in earlier for found in models):
+        yield earlier
+        return
+    yield from map(describe_steps, models)
+    source = {} if publication.dataset is None else publication.dataset.source
+    if publication.vqvae is not None and (images := source.get("images_fingerprint")):
+        same = images == publication.vqvae.card.data.data_fingerprint
+        yield f"The PixelCNN was trained on codes of {'the same images' if same else 'other images than the VQ-VAE'}."
+
+
+def describe_steps(files: ModelFiles) -> str:
+    """Return the step of the weights of a model, its data and the metrics that training measured at that step."""
+    card = files.card
+    facts = [f"{TITLES[card.kind]}, fingerprint `{card.fingerprint}`"]
+    if card.step is not None:
+        facts.append(f"weights of step {card.step:,}")
+    if card.data.data_fingerprint is not None:
+        what = "codes of images" if card.kind == "pixelcnn" else "images"
+        size = "" if card.data.image_size is None else f" of {' x '.join(map(str, card.data.image_size))} pixels"
+        facts.append(f"trained on {what}{size} (dataset fingerprint `{card.data.data_fingerprint}`)")
+    metrics = ", ".join(f"`{name}` {format_figure(value)}" for name, value in card.metrics.items())
+    return f"{', '.join(facts)}.{f' On the validate split at that step: {metrics}.' if metrics else ''}"
 
 
 def describe_configuration(publication: Publication) -> Iterator[str]:

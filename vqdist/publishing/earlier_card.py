@@ -19,6 +19,7 @@ SECTIONS = (
     "Use",
     "Intended use",
     "Training data",
+    "Training",
     "Configuration",
     "Figures",
     "Copies and membership",

@@ -176,4 +176,5 @@ def _open_terminal(state: TrainingState, run_dir: RunDir, dataset: Dataset) -> T
         shown=state.ranks.is_main,
         has_validate=dataset.manifest.has_samples("validate"),
         draws_volumes=config.model.reads_previous,
+        on_cpu=state.ranks.device.type == "cpu",
     )

@@ -35,6 +35,7 @@ class TrainingTerminal:
         last_step: step at which training ends.
         has_validate: the dataset has a validate split, which `vqdist evaluate` takes by default.
         draws_volumes: the model reads the previous slice, so that whole volumes can be sampled.
+        on_cpu: the ranks compute on CPUs.
         shown: True on rank 0 only.
     """
 
@@ -49,9 +50,11 @@ class TrainingTerminal:
         shown: bool,
         has_validate: bool = True,
         draws_volumes: bool = False,
+        on_cpu: bool = False,
     ) -> None:
         self._run_dir, self._task, self._data_path = run_dir, task, data_path
         self._shown, self._has_validate, self._draws_volumes = shown, has_validate, draws_volumes
+        self._launcher = choose_launcher(on_cpu=on_cpu)
         self._first_step, self._step = first_step, first_step
         self._last_step = last_step
         self._train: Mapping[str, Any] = {}
@@ -122,7 +125,7 @@ class TrainingTerminal:
 
     def propose_commands(self, state: str) -> list[str]:
         """Return the next commands, ready to paste."""
-        run, launch = str(self._run_dir), choose_launcher()
+        run, launch = str(self._run_dir), self._launcher
         if state == "taken over" or (state == "failed" and not list_checkpoints(RunDir(self._run_dir).checkpoints)):
             return []  # nothing to go on with
         if state != "finished":
@@ -188,10 +191,14 @@ def choose_samples_folder(run_dir: Path) -> Path:
     return run_dir.with_name(f"{run_dir.name}-samples") if samples.exists() else samples
 
 
-def choose_launcher() -> str:
-    """Return what precedes the name of a command, for the launcher of this run; one process needs none."""
-    alone = read_world_size() == 1 and "ACCELERATE_MIXED_PRECISION" not in os.environ
-    return "vqdist " if alone else "accelerate launch -m vqdist."
+def choose_launcher(*, on_cpu: bool) -> str:
+    """Return what precedes the name of a command, for the launcher of this run; one process needs none.
+
+    Several ranks on CPUs need a configuration file of the launcher, whose path is not known here; one process of the
+    same command uses all cores and continues the same run.
+    """
+    has_launcher = read_world_size() > 1 or "ACCELERATE_MIXED_PRECISION" in os.environ
+    return "accelerate launch -m vqdist." if has_launcher and not on_cpu else "vqdist "
 
 
 def join(launcher: str, *words: str) -> str:

@@ -10,6 +10,7 @@ from nibabel.cmdline.convert import main as nib_convert
 from PIL import Image
 
 from vqdist.data.sources.layouts import open_source
+from vqdist.data.sources.unsupported_formats import name_volumes
 from vqdist.data.sources.volumes import slice_volume
 from vqdist.foundation.errors import DataError
 
@@ -135,6 +136,15 @@ def test_other_files_beside_pictures_are_passed_over(tmp_path: Path) -> None:
         Image.new("L", (4, 4)).save(tmp_path / f"{number}.png")
     source = open_source(tmp_path)
     assert (source.layout, len(source.files), len(source.passed_over)) == ("imagefolder", 12, 6)
+
+
+def test_the_image_of_a_pair_is_recognised_by_its_header(tmp_path: Path) -> None:
+    save_pair(tmp_path, "a")
+    image = tmp_path / "a.img"
+    assert name_volumes(image) == name_volumes(tmp_path / "a.hdr") == "NIfTI pairs of .hdr and .img"
+    said = message(image)
+    assert said.startswith(f"{image}: found NIfTI pairs of .hdr and .img (1), such as a.hdr")
+    assert f"`nib-convert {tmp_path / 'a.hdr'} a.nii.gz`" in said
 
 
 def test_unknown_files_keep_the_general_message(tmp_path: Path) -> None:

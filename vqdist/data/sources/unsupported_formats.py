@@ -134,8 +134,9 @@ def explain_file(path: Path, expected: str, *, is_read: bool) -> DataError:
         expected: the files that a folder may have.
         is_read: whether files with this name are read from a folder.
     """
+    named = path if is_read else _find_header(path)
     try:
-        check_formats([path.name], path.parent)
+        check_formats([named.name], named.parent)
     except DataError as error:
         return DataError([replace(problem, where=str(path)) for problem in error.problems])
     if not is_read:
@@ -149,8 +150,14 @@ def name_volumes(path: Path) -> str | None:
     """Return what volumes in the format of a file are called, whether they are read or not; None for other files."""
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return "NIfTI volumes"
-    kind = _recognise(path, opens=True)
+    kind = _recognise(_find_header(path), opens=True)
     return kind.noun if kind is not None and kind.is_volume else None
+
+
+def _find_header(path: Path) -> Path:
+    """Return the .hdr beside a .img, which alone says nothing of its format; any other path as it is."""
+    header = path.with_suffix(".HDR" if path.suffix == ".IMG" else ".hdr")
+    return header if path.suffix.lower() == ".img" and header.is_file() else path
 
 
 def _recognise(path: Path, *, opens: bool) -> _Format | None:
