@@ -108,9 +108,10 @@ def open_source(
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
+    doubts += find_site_doubts(placed, found, pictures=layout == "imagefolder")
     if layout == "nifti":
-        doubts += find_site_doubts(placed, found) + find_kind_doubts(placed, found, include)
-    summary = describe_subjects(found)
+        doubts += find_kind_doubts(placed, found, include)
+    summary = describe_subjects(found, [file.class_name for file in placed])
     classes = tuple(map(printable, class_names))
     no_classes = printable(explain_missing_classes(placed)) if layout == "imagefolder" else ""
     return Source(
