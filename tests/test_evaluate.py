@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import run_on_ranks, save_prior, save_vqvae, write_codes, write_images
+from support.third_party_shards import encode_picture, write_tar
 from support.volumes import save_oriented
 
 from vqdist import evaluate
@@ -89,6 +90,21 @@ def test_pictures(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"look at {overview}, and at each picture" in table
     assert (tmp_path / "out" / "pictures" / "0000-wide.png").is_file()
     assert json.loads((tmp_path / "out.json").read_text()) == report
+
+
+def test_pictures_for_a_model_of_third_party_photographs_have_no_metrics_inside_the_brain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = {f"{number}.jpg": encode_picture(number, "JPEG", (32, 32)) for number in range(4)}
+    for name in ("train", "validate"):
+        write_tar(tmp_path / "shards" / f"{name}-0.tar", members)
+    run = save_vqvae(tmp_path / "run", channels=3)
+    (run / "config.yaml").write_text(f"task: vqvae\ndata:\n  path: {tmp_path / 'shards'}\n")
+    (tmp_path / "photograph.jpg").write_bytes(members["3.jpg"])
+    report, table = run_evaluate(capsys, run=run, pictures=tmp_path / "photograph.jpg", figures=tmp_path / "out")
+    assert report["metrics"]["ssim_brain"] is report["metrics"]["psnr_brain"] is None
+    assert "  ssim " in table
+    assert "_brain" not in table
 
 
 def test_a_run_whose_figures_cannot_be_written_is_evaluated(

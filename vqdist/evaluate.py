@@ -27,7 +27,6 @@ def main(argv: Sequence[str]) -> None:
     from vqdist.evaluation.evaluate import evaluate_model, evaluate_pictures
     from vqdist.evaluation.inputs import check_picture_inputs, read_inputs
     from vqdist.evaluation.report_table import describe_report
-    from vqdist.evaluation.run_data import is_of_pictures
     from vqdist.evaluation.wandb_logging import publish
 
     with process_group(options.device) as ranks:
@@ -36,7 +35,8 @@ def main(argv: Sequence[str]) -> None:
             report, shows_brains = evaluate_model(inputs, ranks), not shows_pictures(inputs.dataset.manifest)
         else:
             collect(lambda: check_picture_inputs(options, ranks), problems=parsed.problems)
-            report, shows_brains = evaluate_pictures(options, ranks), not is_of_pictures(options.run)
+            report = evaluate_pictures(options, ranks)
+            shows_brains = any(report["metrics"].get(name) is not None for name in ("ssim_brain", "psnr_brain"))
         if ranks.is_main:
             print_message(describe_report(report, shows_brains=shows_brains))
             emit(report, options.out)

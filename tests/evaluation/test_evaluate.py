@@ -139,7 +139,7 @@ def test_pictures_for_a_model_of_pictures_have_no_metrics_of_brains(
     Image.new("L", (32, 32), 99).save(tmp_path / "a.png")
     options = EvaluateOptions(run=vqvae, pictures=tmp_path / "a.png", figures=tmp_path / "figures")
     assert evaluate(options, ALONE)["metrics"]["ssim_brain"] is not None
-    monkeypatch.setattr("vqdist.evaluation.evaluate.is_of_pictures", lambda run: run == vqvae)
+    monkeypatch.setattr("vqdist.evaluation.evaluate.is_of_pictures", lambda options: options.run == vqvae)
     metrics = evaluate(options, ALONE)["metrics"]
     assert {name for name, mean in metrics.items() if mean is None} == {"ssim_brain", "psnr_brain"}
 

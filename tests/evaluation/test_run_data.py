@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 from support import ALONE, save_prior, save_vqvae, write_codes, write_images
 from support.datasets import FEW, write_image_set
+from support.third_party_shards import encode_picture, write_tar
 
 from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.open_dataset import open_dataset
@@ -144,6 +145,19 @@ def test_only_runs_on_other_pictures_are_known_to_be_of_pictures(tmp_path: Path,
         manifest = json.loads((copy / "dataset.json").read_text())
         manifest["source"] = {"layout": layout} if layout else {}
         (copy / "dataset.json").write_text(json.dumps(manifest))
-        assert is_of_pictures(run) is expected
-    assert not is_of_pictures(run / "model")
-    assert not is_of_pictures(write_config(save_vqvae(tmp_path / "other"), "nowhere"))
+        assert is_of_pictures(EvaluateOptions(run=run)) is expected
+    assert not is_of_pictures(EvaluateOptions(run=run / "model"))
+    assert not is_of_pictures(EvaluateOptions(run=write_config(save_vqvae(tmp_path / "other"), "nowhere")))
+
+
+@pytest.mark.parametrize("has_slices", [False, True])
+def test_runs_on_third_party_shards_without_slice_numbers_are_of_pictures(tmp_path: Path, has_slices: bool) -> None:
+    for name in ("train/a.tar", "validate/b.tar"):
+        members = {f"{number}.png": encode_picture(number, "PNG") for number in range(3)}
+        if has_slices:
+            members |= {f"{number}.json": f'{{"slice": {number}}}'.encode() for number in range(3)}
+        write_tar(tmp_path / "shards" / name, members)
+    run = write_config(save_vqvae(tmp_path / "run"), tmp_path / "shards")
+    assert is_of_pictures(EvaluateOptions(run=run)) is not has_slices
+    run = write_config(run, tmp_path / "shards" / "*" / "*.tar")
+    assert is_of_pictures(EvaluateOptions(run=run)) is not has_slices

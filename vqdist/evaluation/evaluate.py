@@ -52,7 +52,7 @@ def evaluate_pictures(options: EvaluateOptions, ranks: Ranks) -> Report:
         with reporting_storage_errors(out):
             reconstruct_source = reconstruct_volume if is_volume(source) else reconstruct_pictures
             report = reconstruct_source(options.run, source, out, device=ranks.device)
-        if is_of_pictures(options.run):
+        if is_of_pictures(options):
             report["metrics"] |= {name: None for name in report["metrics"] if name.endswith("_brain")}
         return report
 

@@ -6,7 +6,6 @@ from vqdist.config.command_options import EvaluateOptions
 from vqdist.data.dataset_path import is_remote_dataset
 from vqdist.data.open_dataset import Dataset
 from vqdist.data.orientation import shows_pictures
-from vqdist.data.shards.manifest import load_manifest
 from vqdist.data.shards.tar_lists import names_tars
 from vqdist.foundation.errors import UserError
 from vqdist.foundation.progress import print_message
@@ -41,11 +40,10 @@ def open_run_data(options: EvaluateOptions) -> Dataset:
     return open_images(path, options, cache_dir=data.get("cache_dir"))
 
 
-def is_of_pictures(run: Path) -> bool:
+def is_of_pictures(options: EvaluateOptions) -> bool:
     """Return whether a model is known to be trained on other pictures than brains: the dataset of its run says so."""
     try:
-        path = choose_data_path(read_data_section(run), run)
-        return shows_pictures(load_manifest(path))
+        return shows_pictures(open_run_data(options).manifest)
     except UserError:  # a saved model, or a run whose dataset is not on this machine
         return False
 

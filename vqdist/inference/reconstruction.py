@@ -13,10 +13,10 @@ import torch
 from vqdist.data.loading.batch import to_images
 from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import load_picture, picture_extensions
+from vqdist.data.sources.result_folders import find_overviews
 from vqdist.data.sources.unsupported_formats import check_formats, explain_file, name_volumes
 from vqdist.foundation.errors import DataError, collect
 from vqdist.foundation.progress import progress
-from vqdist.inference.result_folders import is_overview
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
@@ -40,8 +40,10 @@ def find_pictures(source: str | Path, *, dataset_option: str = "--data DATA") ->
     """
     source = Path(source)
     paths = [source] if source.is_file() else []
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in picture_extensions())
-    paths = paths or [path for path in found if not is_overview(path, source)]
+    names = {path: path.relative_to(source).as_posix() for path in source.rglob("*")}
+    found = sorted(path for path in names if path.suffix.lower() in picture_extensions())
+    overviews = find_overviews(names.values())
+    paths = paths or [path for path in found if names[path] not in overviews]
     if all(path.suffix.lower() not in picture_extensions() for path in paths):
         _refuse_volumes(source, dataset_option)
     if not paths:

@@ -19,12 +19,12 @@ from vqdist.data.previous_slices import SliceName, find_previous
 from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse_subject, stem
 from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import read_pixels
+from vqdist.data.sources.result_folders import read_attributes, read_entries, read_number
 from vqdist.data.sources.volumes import SlicedVolume, open_volume
 from vqdist.foundation.errors import DataError, Problem, UserError, check_option
 from vqdist.inference.compatibility import find_kind_problems
 from vqdist.inference.mask_files import is_mask_name
 from vqdist.inference.reconstruction import find_pictures
-from vqdist.inference.result_folders import read_attributes, read_entries, read_number
 from vqdist.inference.split_loader import SplitLoader
 
 EXAMPLES = 5  # names that a message lists

@@ -79,6 +79,8 @@ def test_volumes(template: str, subjects: Sequence[object], others: Sequence[obj
         ("{0}_19960909/{0}_19960909_{1}.tif", ("TCGA_CS_4941", "TCGA_CS_4942"), (1, 2)),
         ("ill/{0}-{1}.png", ("A023", "A024"), (1, 2)),
         ("ill/{0}_z{1}.png", ("left_of_anna", "left_of_bob"), (1, 2)),
+        ("{0}_slice_{1}.png", ("001", "002"), (1, 2)),
+        ("ill/{0}-slice{1}.png", ("scan1", "scan2"), (1, 2)),
     ],
 )
 def test_pictures(template: str, subjects: Sequence[object], others: Sequence[object]) -> None:
@@ -87,7 +89,16 @@ def test_pictures(template: str, subjects: Sequence[object], others: Sequence[ob
 
 
 def test_pictures_without_any_id_are_subjects_of_their_own() -> None:
-    names = ["cat/1.png", "cat/2.png", "dog/1.png", "n01/n01_1.png", "n01/images/n01_2.png", "n01/flower 3.jpg"]
+    names = [
+        "cat/1.png",
+        "cat/2.png",
+        "dog/1.png",
+        "dog/slice_1.png",
+        "dog/brain_slice_2.png",
+        "n01/n01_1.png",
+        "n01/images/n01_2.png",
+        "n01/flower 3.jpg",
+    ]
     assert pictures(*names) == names
 
 
@@ -157,3 +168,4 @@ def test_one_line_describes_the_subjects() -> None:
         "subjects: 3 in 4 files, identified by file name (2 files) and folder (1 file); 1 other file one by one,"
         " because no name or folder identifies a person: s0, anna, x.png"
     )
+    assert describe_subjects(mixed, ["a", "b", "a", "a"]).endswith(": s0, anna, x.png; 1 of them in several classes")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from vqdist.data.sources.file_selection import find_masks, select_included
 from vqdist.data.sources.folders import place_volumes
 from vqdist.data.sources.subjects import BY_NAME_OR_FOLDER, identify_subjects
 from vqdist.data.sources.volume_kinds import find_kind_doubts
@@ -56,6 +57,37 @@ def test_several_kinds(template: str, others: tuple[str, ...], kinds: str, patte
 )
 def test_several_volumes_of_one_kind(names: list[str]) -> None:
     assert doubts(*names) == []
+
+
+FMRIPREP = (
+    *("desc-preproc_T1w", "desc-brain_mask", "dseg", "label-GM_probseg", "label-WM_probseg"),
+    *(f"space-MNI152NLin2009cAsym_{name}" for name in ("desc-preproc_T1w", "desc-brain_mask", "label-GM_probseg")),
+)
+
+
+@pytest.mark.parametrize("folder", ["sub-{0}/anat/sub-{0}_", "sub-{0}/ses-1/anat/sub-{0}_ses-1_"])
+@pytest.mark.parametrize("others", [(), ("space-MNI152NLin6Asym_res-2_desc-preproc_T1w",)])
+def test_of_a_folder_of_fmriprep_the_volumes_in_one_space_are_proposed(folder: str, others: tuple[str, ...]) -> None:
+    names = cross(folder + "{1}.nii.gz", (*FMRIPREP, *others))
+    functional = cross("sub-{0}/func/sub-{0}_task-rest_space-MNI152NLin2009cAsym_desc-preproc_{1}.nii.gz", ("bold",))
+
+    def find(*include: str) -> tuple[list[str], list[str]]:
+        """Return the files that `shard` takes with some patterns, and the doubts."""
+        found = select_included([*names, *functional], include, where="source")
+        masks = find_masks(found, include, pictures=False)
+        taken = [name for name in found if name not in masks]
+        return taken, doubts(*taken, include=include)
+
+    pattern = "*space*MNI152NLin2009cAsym*T1w*"
+    assert "pass --include '*T1w*' to take one" in find()[1][0]
+    assert f"pass --include '{pattern}' to take one" in find("*T1w*")[1][0]
+    expected = cross(folder + "space-MNI152NLin2009cAsym_desc-preproc_T1w.nii.gz", ("",))
+    assert find(pattern) == (expected, [])
+
+
+def test_kinds_that_no_pattern_of_their_words_tells_apart_are_named() -> None:
+    (found,) = doubts(*cross("{0}/{1}.nii", ("a[1]_left-x", "x_left-a[1]")))
+    assert "pass --include with a pattern to take one" in found
 
 
 def test_patterns_choose_one_kind_or_several() -> None:

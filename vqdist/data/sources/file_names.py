@@ -8,14 +8,17 @@ from pathlib import PurePosixPath
 
 _DIGITS = re.compile(r"(\d+)")
 # Names that identify a person, each with its canonical spelling: case is ignored.
-_SUBJECTS: tuple[tuple[str, Callable[[str], str]], ...] = (
+_DATASET_SUBJECTS: tuple[tuple[str, Callable[[str], str]], ...] = (
     (r"OAS3\d{4}(?!\d)|OAS\d+_\d{4}", str.upper),  # OASIS: OAS1_0101_MR2 is the second session of OAS1_0101
-    (r"sub-[A-Za-z0-9]+", lambda name: "sub-" + name[4:]),  # BIDS
     (r"\d{3}_S_\d{4}", str.upper),  # ADNI
     (r"IXI\d{3}(?!\d)", str.upper),
     (r"TCGA[-_][A-Z0-9]{2}[-_][A-Z0-9]{4}(?![A-Z0-9])", str.upper),
     (r"LIDC-IDRI-\d{4}", str.upper),
     (r"BraTS-[A-Z]+-\d{5}", lambda name: "BraTS" + name[5:].upper()),  # the next number is the time point
+)
+_SUBJECTS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    *_DATASET_SUBJECTS,
+    (r"sub-[A-Za-z0-9]+", lambda name: "sub-" + name[4:]),  # BIDS
     (r"(?:case|subject|subj|sub|patient|pat|pt|participant|person)[-_]?\d+", str.lower),
     (r"(?:subject|patient|participant|person)[-_][A-Z](?![A-Z0-9])", str.lower),
 )
@@ -58,6 +61,7 @@ def _compile(patterns: Iterable[tuple[str, Callable[[str], str]]]) -> re.Pattern
 
 
 _SUBJECT, _LOCAL_SUBJECT = _compile(_SUBJECTS), _compile(_LOCAL_SUBJECTS)
+_DATASET_SUBJECT = _compile(_DATASET_SUBJECTS)
 
 
 def parse_subject(source: str) -> str | None:
@@ -71,6 +75,14 @@ def parse_subject(source: str) -> str | None:
 def parse_local_subject(source: str) -> str | None:
     """Return the last id in a path that may occur again in another folder (vol3, P061), or None."""
     return _parse_last(source, _LOCAL_SUBJECT, _LOCAL_SUBJECTS)
+
+
+def is_unique_subject(name: str) -> bool:
+    """Whether a subject id is that of one person everywhere: an id of a known dataset, or with a number from 10,000.
+
+    Two sites may each have a subject 001, sub-01 or case_1.
+    """
+    return bool(_DATASET_SUBJECT.search(name)) or any(int(number) >= 10_000 for number in re.findall(r"\d+", name))
 
 
 def _parse_last(

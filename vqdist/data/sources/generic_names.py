@@ -40,15 +40,18 @@ _MONTH_WORD = r"(?<=\d)[-_. ]+(?:bl|m(?:0[036]|12|18|24|30|36|48|60|72|84|96|1[0
 _MONTH = re.compile(rf"{_MONTH_WORD}$", re.IGNORECASE)
 _MONTH_INSIDE = re.compile(rf"{_MONTH_WORD}(?=[-_. ]|$)", re.IGNORECASE)
 # Folders that hold several people, or one kind of files of each.
-_GROUPS = _words("site center centre hospital clinic cohort group fold batch part disc disk")
-_FOLDERS = _words("""
-    hgg lgg ad emci lmci mci smc cn nc hc subjects participants patients persons cases controls control healthy normal
-    abnormal sick disease diseased func fmap perf dicom derivatives sourcedata rawdata mninonlinear imagestr imagests
+_GROUPS = _words("site center centre hospital clinic cohort group batch part disc disk")
+_COHORTS = _words("""
+    hgg lgg ad emci lmci mci smc cn nc hc patients cases controls control healthy normal abnormal sick disease diseased
+""")
+_FOLDERS = _COHORTS | _words("""
+    subjects participants persons func fmap perf dicom derivatives sourcedata rawdata mninonlinear imagestr imagests
     imagesva labelstr labelsts
 """)
 _FOLDER = re.compile(
-    rf"{_MODALITY}|{_SESSION}|{_DATE}|(?:{'|'.join(sorted(_GROUPS))})[-_ ]?(?:\d{{1,3}}|[A-Z])?", re.IGNORECASE
+    rf"{_MODALITY}|{_SESSION}|{_DATE}|(?:fold|{'|'.join(sorted(_GROUPS))})[-_ ]?(?:\d{{1,3}}|[A-Z])?", re.IGNORECASE
 )
+_GROUP_FOLDER = re.compile(rf"(?:{'|'.join(sorted(_GROUPS))})[-_ ]?(?:\d{{1,3}}|[A-Z])", re.IGNORECASE)
 
 _MASK_WORDS = _words("""
     seg segm segmentation segmentations mask masks brainmask label labels labelmap roi dseg probseg aseg wmparc gt
@@ -123,6 +126,16 @@ def is_generic_name(name: str, *, numbers: bool) -> bool:
 def is_generic_folder(name: str) -> bool:
     """Whether a folder's name is a modality, a session, a date, a content, or a group of people such as site_2."""
     return name.lower() in _CONTENTS | _FOLDERS or bool(_FOLDER.fullmatch(name))
+
+
+def is_site_folder(name: str) -> bool:
+    """Whether a folder's name is that of one of several sites, such as siteA or hospital_2, or parts of a dataset."""
+    return bool(_GROUP_FOLDER.fullmatch(name))
+
+
+def is_cohort_folder(name: str) -> bool:
+    """Whether a folder's name is a group of people with the same diagnosis, such as AD or controls."""
+    return name.lower() in _COHORTS
 
 
 def has_mask_word(name: str) -> bool:

@@ -7,7 +7,7 @@ slices of one file.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from vqdist.data.sources.file_selection import find_masks, select_included, walk
 from vqdist.data.sources.folders import PlacedFile, drop_classes, explain_missing_classes, place_pictures, place_volumes
 from vqdist.data.sources.mask_doubts import find_mask_doubts
 from vqdist.data.sources.pictures import has_colour, picture_extensions
+from vqdist.data.sources.result_folders import find_overviews
 from vqdist.data.sources.site_doubts import find_site_doubts
 from vqdist.data.sources.slice_affines import oasis_affine, to_rows
 from vqdist.data.sources.source import Reader, Source, SourceFile, SourceSlice, number_slices
@@ -85,10 +86,12 @@ def open_source(
         raise explain_file(root, _EXPECTED["any"], is_read=any(_matches(root.name, layout) for layout in LAYOUTS))
     if not root.is_dir():
         raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
-    names = select_included(sorted(walk_files(root), key=natural_key), include, where=str(root))
+    found_names = sorted(walk_files(root), key=natural_key)
+    names = select_included(found_names, include, where=str(root))
     detected = layout == "auto"
     layout = _detect_layout(names, root) if detected else layout
-    taken, passed_over = _select(names, layout, root, detected=detected)
+    overviews = find_overviews(found_names) if layout == "imagefolder" else set()
+    taken, passed_over = _select(names, layout, root, detected=detected, overviews=overviews)
     masks = (
         find_masks(taken, include, pictures=layout == "imagefolder") if layout in ("imagefolder", "nifti") else set()
     )
@@ -108,9 +111,10 @@ def open_source(
     doubts = find_class_doubts(class_names) + find_subject_doubts(placed, found)
     if layout in ("imagefolder", "nifti"):
         doubts += find_mask_doubts(taken, include, root_name=root.resolve().name)
+    doubts += find_site_doubts(placed, found, pictures=layout == "imagefolder")
     if layout == "nifti":
-        doubts += find_site_doubts(placed, found) + find_kind_doubts(placed, found, include)
-    summary = describe_subjects(found)
+        doubts += find_kind_doubts(placed, found, include)
+    summary = describe_subjects(found, [file.class_name for file in placed])
     classes = tuple(map(printable, class_names))
     no_classes = printable(explain_missing_classes(placed)) if layout == "imagefolder" else ""
     return Source(
@@ -207,14 +211,18 @@ def _detect_layout(names: Sequence[str], root: Path) -> str:
     return found[0] if found else "imagefolder"
 
 
-def _select(names: Sequence[str], layout: str, root: Path, *, detected: bool) -> tuple[list[str], tuple[str, ...]]:
-    """Split names into those of the layout and all others; of an Analyze pair, return the header."""
-    taken = [name for name in names if _matches(name, layout)]
+def _select(
+    names: Sequence[str], layout: str, root: Path, *, detected: bool, overviews: Collection[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Split names into those of the layout and all others, with overviews; of an Analyze pair, return the header."""
+    taken = [name for name in names if _matches(name, layout) and name not in overviews]
+    if not taken and (shown := [name for name in names if name in overviews]):
+        raise DataError.of(str(root), f"only figures of slices, such as {shown[0]}", "pictures of single slices")
     if not taken:
         check_formats(names, root)
         inside = f"{count_noun(len(names), 'file')}, such as {names[0]}" if names else "an empty folder"
         raise DataError.of(str(root), inside, _EXPECTED["any" if detected else layout])
-    passed_over = tuple(name for name in names if not _matches(name, layout))
+    passed_over = tuple(name for name in names if not _matches(name, layout) or name in overviews)
     if layout == "oasis1":
         headers = {name[:-4] for name in taken if name.lower().endswith(".hdr")}
         halves = headers ^ {name[:-4] for name in taken if name.lower().endswith(".img")}

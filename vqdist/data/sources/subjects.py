@@ -90,8 +90,12 @@ def identify_subjects(
     return _ignore_case(found)
 
 
-def describe_subjects(subjects: Sequence[Subject]) -> str:
-    """Return one line: the number of subjects, what identified them, and three examples."""
+def describe_subjects(subjects: Sequence[Subject], class_names: Sequence[str | None] = ()) -> str:
+    """Return one line: the number of subjects, what identified them, three examples, and how many have several classes.
+
+    Args:
+        class_names: class of the file of each subject; may be left out.
+    """
     names = list(dict.fromkeys(subject.name for subject in subjects))
     counts = Counter(subject.rule for subject in subjects)
     rules = [
@@ -104,7 +108,12 @@ def describe_subjects(subjects: Sequence[Subject]) -> str:
         text += f"; {count_noun(counts['file'], 'other file')} one by one" if rules else ""
         text += ", because no name or folder identifies a person"
     examples = ", ".join(names[:_EXAMPLES]) + (", ..." if len(names) > _EXAMPLES else "")
-    return f"subjects: {len(names):,} in {count_noun(len(subjects), 'file')}, {text}: {examples}"
+    classes: dict[str, set[str | None]] = defaultdict(set)
+    for subject, class_name in zip(subjects, class_names, strict=False):
+        classes[subject.name].add(class_name)
+    several = sum(len(found) > 1 for found in classes.values())
+    note = f"; {several:,} of them in several classes" if several else ""
+    return f"subjects: {len(names):,} in {count_noun(len(subjects), 'file')}, {text}: {examples}{note}"
 
 
 def _find_by_pattern(files: Sequence[PlacedFile], pattern: str) -> list[Subject]:
@@ -204,7 +213,8 @@ def _find_unknown(file: PlacedFile, reduced: str, units: "SubjectUnits", groups:
     """Return the subject of a picture without an id of a known form."""
     if found := _find_in_group(file, units, groups):
         return found
-    if strip_slice(file.stem) is not None and not is_generic_name(reduced, numbers=True):
+    has_id = any(map(str.isdigit, reduced)) or not is_generic_name(reduced, numbers=True)
+    if strip_slice(file.stem) is not None and has_id:  # 001_slice_3: what a slice is numbered in is a volume
         return Subject(reduced, "name")
     return Subject(file.path, "file", certain=False)
 

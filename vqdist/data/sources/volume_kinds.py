@@ -33,10 +33,8 @@ def find_kind_doubts(
         if mixed and not _are_chosen(groups, patterns, describe):
             all_kinds = sorted(set().union(*mixed), key=str.lower)
             found = f"several kinds of volumes ({list_examples(all_kinds)}) in {len(mixed):,} of "
-            take = next(_list_patterns(all_kinds, groups, describe), "PATTERN")
-            expected = (
-                f"one kind per subject; pass --include '{take}' to take one, or a pattern for each to take several"
-            )
+            take = next((f"'{found}'" for found in _list_patterns(all_kinds, groups, describe)), "with a pattern")
+            expected = f"one kind per subject; pass --include {take} to take one, or a pattern for each to take several"
             return [Problem("volumes", found + count_noun(len(groups), "subject"), expected)]
     return []
 
@@ -85,9 +83,20 @@ def _takes_one_kind(
 def _list_patterns(
     kinds: Sequence[str], groups: Sequence[Sequence[PlacedFile]], describe: Callable[[PlacedFile], str]
 ) -> Iterator[str]:
-    """Yield patterns of --include that take one kind per subject, of T1 first and of tissue maps last."""
-    first = sorted(kinds, key=lambda kind: (bool(_TISSUE.search(kind)), not kind.lower().startswith("t1")))
-    for kind in first:
-        for pattern in (f"*{kind}*", f"*{kind}.*", f"**/{kind}/*"):
+    """Yield patterns of --include that take one kind per subject, of T1 first and of tissue maps last.
+
+    The words of a kind need not be neighbours in the names of files: between them, any characters match. The modality
+    then follows, because files that an earlier pattern has left out may have the words too.
+    """
+    modalities = {describe(file): _find_modality(file) for group in groups for file in group}
+
+    def rank(kind: str) -> tuple[bool, bool, bool]:
+        is_t1 = modalities[kind].lower().startswith("t1")
+        return bool(_TISSUE.search(kind)), not kind.lower().startswith("t1"), not is_t1
+
+    for kind in sorted(kinds, key=rank):
+        apart, modality = f"*{kind.replace('_', '*')}*", modalities[kind]
+        with_modality = f"{apart}{modality}*" if modality else apart
+        for pattern in (f"*{kind}*", f"*{kind}.*", f"**/{kind}/*", with_modality, apart):
             if _takes_one_kind(groups, pattern, describe):
                 yield pattern

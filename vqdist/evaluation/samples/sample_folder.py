@@ -15,11 +15,11 @@ from vqdist.config.attributes import AttributeValue
 from vqdist.data.loading.batch import NO_NUMBER, to_images
 from vqdist.data.shards.codecs import decode_png
 from vqdist.data.shards.manifest import Manifest
+from vqdist.data.sources.result_folders import MAX_JSON_BYTES, SAMPLES, read_attributes, read_entries, read_number
 from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import load_json
 from vqdist.foundation.progress import count_noun
-from vqdist.inference.result_folders import MAX_JSON_BYTES, SAMPLES, read_attributes, read_entries, read_number
 
 Integers = npt.NDArray[np.int64]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vqdist.data.sources.layouts import open_source
+from vqdist.data.sources.result_folders import read_entries
 from vqdist.foundation.errors import DataError
 from vqdist.inference.reconstruction import find_pictures
-from vqdist.inference.result_folders import read_entries
 from vqdist.inference.slice_source import list_pictures, open_pictures
 
 
@@ -36,6 +37,28 @@ def test_pictures_that_show_no_single_slice_are_left_out(tmp_path: Path, written
         (folder / written).touch()
     assert find_pictures(folder) == find_pictures(tmp_path) == [folder / "a.png", folder / "deep" / "er" / "grid.png"]
     assert find_pictures(folder / overviews[-1]) == [folder / overviews[-1]]
+
+
+@pytest.mark.parametrize(
+    ("written", "slices", "overviews"),
+    [
+        ("samples.json", ["sample-00000.png", "sample-00001.png"], ["grid.png"]),
+        ("completions.json", ["a-0.png", "a-1.png"], ["grid.png"]),
+        ("scores.jsonl", ["restored/a.png"], ["maps/a.png"]),
+    ],
+)
+def test_shard_takes_the_slices_of_a_result_folder(
+    tmp_path: Path, written: str, slices: list[str], overviews: list[str]
+) -> None:
+    write_pictures(tmp_path, *slices, *overviews)
+    assert len(open_source(tmp_path).files) == len(slices) + len(overviews)  # of any other folder, all are slices
+    (tmp_path / written).touch()
+    for include in ((), ("*.png",)):  # a pattern may leave out what tells who wrote the pictures
+        source = open_source(tmp_path, include=include)
+        assert [file.source for file in source.files] == slices
+        assert set(overviews) <= set(source.passed_over)
+    with pytest.raises(DataError, match=r"found only figures of slices, such as .*; expected pictures of single"):
+        open_source(tmp_path, include=overviews)
 
 
 def test_a_folder_of_overviews_only_is_explained(tmp_path: Path) -> None:

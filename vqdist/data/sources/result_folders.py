@@ -1,6 +1,7 @@
 """Folders that vqdist sample, complete, score and evaluate write: their single slices, and what each was made for."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,25 @@ _OVERVIEWS = {
 }
 
 
-def is_overview(picture: Path, root: Path) -> bool:
-    """Return whether a picture is none of a single slice: a grid, a figure or a map that a command has written.
+def find_overviews(names: Iterable[str]) -> set[str]:
+    """Return the pictures that show no single slice: grids, figures and maps that a command has written.
 
     Args:
-        root: folder that the pictures are looked for in; what wrote it is known from files in it and below only.
+        names: paths inside a folder, with slashes, of all its files: what wrote a picture is known from other files.
     """
-    parts = picture.relative_to(root).parts
-    names = [Path(*parts[-count:]) for count in range(1, min(len(parts), 2) + 1)]
-    return any(
-        len(Path(pattern).parts) == len(name.parts)
-        and fnmatchcase(name.as_posix(), pattern)
-        and (picture.parents[len(name.parts) - 1] / written).is_file()
-        for name in names
-        for written, patterns in _OVERVIEWS.items()
-        for pattern in patterns
-    )
+    names = list(names)
+    patterns: dict[str, list[str]] = defaultdict(list)  # folder -> patterns of the paths inside it
+    for name in names:
+        folder, _, written = name.rpartition("/")
+        patterns[folder] += _OVERVIEWS.get(written, ())
+    found = set()
+    for name in names:
+        folder, _, picture = name.rpartition("/")
+        outer, _, inner = folder.rpartition("/")
+        direct = any(fnmatchcase(picture, pattern) for pattern in patterns[folder])
+        if direct or (folder and any(fnmatchcase(f"{inner}/{picture}", pattern) for pattern in patterns[outer])):
+            found.add(name)
+    return found
 
 
 def read_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
