@@ -64,7 +64,7 @@ for slice in 5 25; do
 done
 
 # Volumes: each slice given the one before.
-train volumes-prior pixelcnn_oasis "codes-$first" --run.seed "$first" --model.context previous --train.max_steps 2000
+train volumes-prior pixelcnn_oasis "codes-$first" --run.seed "$first" --model.context previous --train.max_steps 3000
 sample volumes-prior volumes --volumes 16 --seed "$first"
 evaluate volumes-prior --run "$out/volumes-prior" --samples "$out/volumes"
 
