@@ -90,6 +90,10 @@ def test_misfits_are_named(folder: Path, tmp_path: Path) -> None:
     fails_with("--label: found 'cats'; expected none, as the prior is not conditioned on label", label="cats", slice=10)
     fails_with("slice: found 99; expected a number in [0, 21)", slice=99)
     fails_with("top_k: found 17", top_k=17)
+    fails_with("slice: found -1; expected a number in [0, 21)", slice=-1)
+    hiding = save_prior(tmp_path / "hiding", folder / "codes", condition="slice", condition_dropout=0.1)
+    expected = "slice: found -1; expected a number in [0, 21), or --condition slice=unknown"
+    fails_with(expected, prior=hiding, slice=-1)
     labelled = save_prior(tmp_path / "labelled", folder / "codes", condition="label")
     both = save_prior(tmp_path / "both", folder / "codes", condition="label+slice")
     fails_with("no training sample with label 7", prior=both, label=7)

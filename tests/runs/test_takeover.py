@@ -39,7 +39,7 @@ def test_a_process_of_this_machine(tmp_path: Path, other_owner: RunOwner) -> Non
     warning = describe_takeover(run)
     assert warning is not None
     assert warning.startswith(expected)
-    assert "from its last checkpoint" in warning
+    assert "starts the run again at step 0, because it has no checkpoint yet; all its steps are lost, and" in warning
     assert "pass another --run.name" in warning
     run_dir.write_status("running", 4)
     assert describe_takeover(run) == warning
@@ -47,6 +47,10 @@ def test_a_process_of_this_machine(tmp_path: Path, other_owner: RunOwner) -> Non
     assert describe_takeover(run) is None, "it has ended, and sends the last of it to W&B"
     os.utime(run_dir.owner, (2e9, 2e9))
     assert describe_takeover(run) == warning, "the status is of the attempt before"
+    (run_dir.checkpoints / "step-00001000").mkdir(parents=True)
+    changed = describe_takeover(run)
+    assert changed is not None
+    assert "from its last checkpoint, step 1,000; the steps since then are lost, and process" in changed
     run_dir.write_status("running", 6)
     run_dir.owner.write_bytes(replace(other_owner, process_start="1").to_json())
     assert describe_takeover(run) is None, "killed"
@@ -62,7 +66,7 @@ def test_a_process_of_another_machine(tmp_path: Path, other_owner: RunOwner, mon
     warning = describe_takeover(run)
     assert warning is not None
     doubt = f"process {owner.pid} on node7 (Slurm job 12) has not written how it ended (last write 0 s ago)"
-    assert warning.startswith(f"WARNING: {run}: {doubt}. If it still runs: this process continues the run")
+    assert warning.startswith(f"WARNING: {run}: {doubt}. If it still runs: this process starts the run again")
     monkeypatch.setenv("SLURM_JOB_ID", "13")
     assert describe_takeover(run) == warning
     monkeypatch.setenv("SLURM_JOB_ID", "12")

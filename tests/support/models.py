@@ -33,13 +33,22 @@ def write_codes(out: Path, run: Path, images: Path) -> Path:
     return out
 
 
-def save_prior(run: Path, codes: Path, *, condition: str = "none", context: str = "none", seed: int = 0) -> Path:
+def save_prior(
+    run: Path,
+    codes: Path,
+    *,
+    condition: str = "none",
+    context: str = "none",
+    condition_dropout: float = 0.0,
+    seed: int = 0,
+) -> Path:
     """Save an untrained PixelCNN for a dataset of codes as the model of a run."""
     torch.manual_seed(seed)
     manifest = load_manifest(codes)
     assert manifest.num_codes is not None
     numbers = {"num_labels": manifest.num_labels, "num_slices": manifest.num_slices}
-    model = PixelCNN(manifest.num_codes, hidden=8, layers=2, condition=condition, context=context, **numbers)
+    keys = {"condition": condition, "context": context, "condition_dropout": condition_dropout}
+    model = PixelCNN(manifest.num_codes, hidden=8, layers=2, **keys, **numbers)
     torch.nn.init.normal_(model.head[-1].weight)
     data = DataDescription(grid=manifest.grid, conditions=manifest.conditions, affine=manifest.affine)
     save_model(model.eval(), run / "model", step=0, data=data, vqvae_dir=codes)

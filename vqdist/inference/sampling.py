@@ -6,7 +6,7 @@ a seed than a CPU.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,8 +204,9 @@ def choose_conditions(
     given = read_words(words, spec, class_names, several=True, extrapolate=options.extrapolate)
     numbers = (("label", label), ("slice", options.slice))
     flags: dict[str, list[Value]] = {name: [value] for name, value in numbers if value is not None}
-    if twice := [Problem(f"--{name}", f"also --condition {name}", "one of them") for name in flags if name in given]:
-        raise UserError(twice)
+    wrong = [Problem(f"--{name}", f"also --condition {name}", "one of them") for name in flags if name in given]
+    if wrong := [*wrong, *find_negative_numbers(flags, spec)]:
+        raise UserError(wrong)
     given |= flags
     rows = list_train_rows(data, spec)
     conditions = draw_conditions(options.num, options.seed, given=given, spec=spec, rows=rows)
@@ -216,6 +217,14 @@ def choose_conditions(
     if problems := problems + find_untrained_slice(given.get("slice", []), rows):
         raise UserError(problems)
     return conditions, math.prod(map(len, given.values()))
+
+
+def find_negative_numbers(flags: Mapping[str, Sequence[Value]], spec: ConditionSpec) -> Iterator[Problem]:
+    """Yield a problem for each negative label or slice number, which a prior that hides conditions takes as unknown."""
+    limits = {"label": spec.num_labels, "slice": spec.num_slices}
+    for name, (value,) in flags.items():
+        if spec.hides and name in spec.names and value is not None and value < 0:
+            yield Problem(name, str(value), f"a number in [0, {limits[name]}), or --condition {name}=unknown")
 
 
 def choose_batch_size(device: torch.device, noise_per_map: int) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vqdist.foundation.progress import format_duration
 from vqdist.foundation.run_status import read_status
+from vqdist.runs.checkpoint import list_checkpoints
 from vqdist.runs.run_dir import RunDir
 from vqdist.runs.run_owner import RunOwner
 
@@ -21,7 +22,7 @@ def describe_takeover(path: Path) -> str | None:
         owner = RunOwner.read(run_dir.owner)
     except (OSError, ValueError):
         return None  # a new run, or a damaged file
-    effect = f"this process continues the run from its last checkpoint, and {owner} ends with an error"
+    effect = f"this process {_describe_start(run_dir)}, and {owner} ends with an error"
     advice = "To train a second run at the same time, pass another --run.name"
     if _has_ended(run_dir):
         return None
@@ -41,6 +42,15 @@ def _has_ended(run_dir: RunDir) -> bool:
     except OSError:
         return False
     return written_after and read_status(run_dir.path).get("state") != "running"
+
+
+def _describe_start(run_dir: RunDir) -> str:
+    """Return from where the run goes on, and what is lost."""
+    checkpoints = list_checkpoints(run_dir.checkpoints)
+    if not checkpoints:
+        return "starts the run again at step 0, because it has no checkpoint yet; all its steps are lost"
+    step = int(checkpoints[-1].name.removeprefix("step-"))
+    return f"continues the run from its last checkpoint, step {step:,}; the steps since then are lost"
 
 
 def _describe_age(run_dir: RunDir) -> str:

@@ -72,6 +72,7 @@ def test_one_person_under_two_names_is_found_by_the_shared_stem() -> None:
         ("{0}{1}.nii", ("001", "002", "003"), ("a", "b")),
         ("{0}-{1}.nii", ("AB", "CD", "EF"), ("3T", "7T")),
         ("{0}_{1}/mri/T1.nii", ("001", "002", "003"), ("base", "long")),
+        ("{0}{1}.png", ("anna", "ben", "cara", "finn"), ("0", "1", "2", "3")),
     ],
 )
 def test_visits_that_count_as_people_are_doubted(
@@ -87,6 +88,9 @@ def test_visits_that_count_as_people_are_doubted(
         [f"{group}{number:03d}.nii" for group in ("AD", "CN", "MCI") for number in range(8)],
         [f"{number:02d}-{number * 7919 % 1000:03d}.nii" for number in range(10, 40)],
         [f"{number * 2654435761 % 2**32:08x}.nii" for number in range(1, 60)],
+        [f"ill/IMG{number}.png" for number in range(20)] + [f"well/DSC{number}.png" for number in range(20)],
+        [f"{kind}/{kind}{number}.png" for kind in ("cat", "dog", "cow") for number in range(2)],
+        [f"ill/{number * 2654435761 % 2**32:08x}.png" for number in range(1, 900)],
         [f"{year}_{number:03d}.nii" for year in range(2010, 2014) for number in range(9)],
     ],
 )

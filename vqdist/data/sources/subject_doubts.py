@@ -15,6 +15,7 @@ _MIN_STEM_LENGTH = 3
 _MIN_BEGIN_LENGTH = 2
 _MOST = 2 / 3  # of the names
 _YEAR = re.compile(r"(?:19|20)\d\d")
+_NUMBERED = re.compile(r"[^\W\d_]{2,}\d{1,3}")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _PROCESSING = re.compile(r"[smwrau]*(?:c[1-6])?")  # SPM: smoothed, modulated, warped, resliced; tissue 1
 _MAX_PROCESSING = 6
@@ -38,7 +39,8 @@ def find_subject_doubts(files: Sequence[PlacedFile], subjects: Sequence[Subject]
     named = {subject.name for subject in subjects if subject.rule in ("name", "folder")}
     unknown = {name for name in named if parse_subject(name) is None}
     shared = _find_shared_stems(uncertain or {file.stem for file in alone})
-    return _describe_shared_stems(shared or _find_small_groups(unknown) or _find_prefixed_names(unknown))
+    groups = shared or _find_small_groups(unknown) or _find_prefixed_names(unknown) or _find_groups_in_folders(alone)
+    return _describe_shared_stems(groups)
 
 
 def find_class_doubts(class_names: Sequence[str]) -> list[Problem]:
@@ -129,6 +131,18 @@ def _find_small_groups(names: Collection[str]) -> list[list[str]]:
         if is_small and sum(map(len, several)) >= _MOST * len(names):
             return several
     return []
+
+
+def _find_groups_in_folders(files: Sequence[PlacedFile]) -> list[list[str]]:
+    """Return the small groups of names such as anna0 in each folder where most names are a word and a number."""
+    stems: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        stems[file.parent].add(file.stem)
+    numbered = [[name for name in sorted(names) if _NUMBERED.fullmatch(name)] for names in stems.values()]
+    several = zip(numbered, stems.values(), strict=True)
+    return [
+        group for found, names in several if len(found) >= _MOST * len(names) for group in _find_small_groups(found)
+    ]
 
 
 def _find_prefixed_names(names: Collection[str]) -> list[list[str]]:
