@@ -41,6 +41,19 @@ def test_null_and_lists_are_read_from_flags(tmp_path: Path) -> None:
     assert config.run.deterministic is True
 
 
+@pytest.mark.parametrize(
+    ("task", "key", "other"),
+    [("vqvae", "model.condition", "pixelcnn"), ("pixelcnn", "model.num_codes", "vqvae")],
+)
+def test_a_key_of_the_other_task_is_named_as_such(task: str, key: str, other: str, tmp_path: Path) -> None:
+    expected = f"an unknown key (task {task}); a known key; {key} is a key of task {other}"
+    name = key.partition(".")[2]
+    _, problems = load(f"task: {task}", (key, "2"), tmp_path=tmp_path)
+    assert problems[key] == expected
+    _, problems = load(f"task: {task}\nmodel: {{{name}: 2}}", tmp_path=tmp_path)
+    assert problems[key] == expected
+
+
 def test_every_problem_is_told_at_once_and_near_keys_are_named(tmp_path: Path) -> None:
     text = "model: {hiden: 3, num_codes: many}\noptim: {warmpu: 3}\ntrain: {lr: 2}\ndata: {global_batch_size: 0}\n"
     flags = [("run.seed", "true"), ("run.deterministic", "yes"), ("nosuch.key", "1"), ("optim.lr", "nan")]

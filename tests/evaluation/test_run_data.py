@@ -62,6 +62,19 @@ def test_a_saved_model_without_its_run_needs_data(vqvae: Path) -> None:
     assert str(problem).startswith("--data and --pictures: found neither; expected one of them")
 
 
+def test_a_dataset_in_place_of_a_run_is_named(images: Path, vqvae: Path) -> None:
+    (problem,) = EvaluateOptions(run=images).find_conflicts()
+    assert str(problem).startswith(f"--run {images}: found a dataset of images; expected the folder of a run")
+    options = EvaluateOptions(run=images, data=images)
+    with pytest.raises(ConfigError, match="found a dataset of images; expected a run directory"):
+        read_inputs(options, ALONE)
+
+
+def test_a_dataset_of_codes_in_place_of_a_run_has_a_vqvae_and_needs_data(codes: Path) -> None:
+    (problem,) = EvaluateOptions(run=codes).find_conflicts()
+    assert str(problem).startswith("--data and --pictures: found neither")
+
+
 def test_a_run_that_failed_before_its_configuration_was_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text('{"state": "failed", "step": 0, "error": "no memory"}')
     options = EvaluateOptions(run=tmp_path)

@@ -101,6 +101,17 @@ def test_a_path_without_a_model_is_an_error(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"found no model; expected a run directory, .*, starter, hf://ORG/NAME"):
         load_model(tmp_path)
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="found a dataset of images; expected a run directory"):
+        load_model(tmp_path)
+
+
+def test_a_dataset_of_codes_is_expected_only_where_a_vqvae_is(tmp_path: Path) -> None:
+    for kind in ("vqvae", None):
+        with pytest.raises(CheckpointError, match="its model/, a dataset of codes, starter"):
+            io.read_model_files(tmp_path / "nowhere", kind=kind)
+    with pytest.raises(CheckpointError, match="its model/, starter, hf://"):
+        io.read_model_files(tmp_path / "nowhere", kind="pixelcnn")
 
 
 def test_only_a_saved_model_is_replaced(tmp_path: Path) -> None:

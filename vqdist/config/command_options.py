@@ -7,8 +7,9 @@ from vqdist.config.augmentation import MirrorKey
 from vqdist.config.command_line import Options
 from vqdist.config.option_types import ClassLabel, Text
 from vqdist.config.section import Bool, FilePath, Int, PathText, Real, key
+from vqdist.foundation.dataset_folder import is_dataset
 from vqdist.foundation.errors import Problem
-from vqdist.foundation.model_names import is_model_name, show_model_name
+from vqdist.foundation.model_names import VQVAE_FOLDER, is_model_name, show_model_name
 from vqdist.foundation.run_status import STATUS_FILE
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -170,7 +171,10 @@ class EvaluateOptions(Options):
         if self.data is not None and self.pictures is not None:
             problems.append(Problem("--data and --pictures", "both", "one of them"))
         if self.data is None and self.pictures is None and not self.is_run:
-            if self.run.exists() or is_model_name(self.run):
+            if is_dataset(self.run) and not (self.run / VQVAE_FOLDER).is_dir():
+                expected = "the folder of a run or of a saved model; a dataset is given with --data"
+                problems.append(Problem(f"--run {self.run}", "a dataset of images", expected))
+            elif self.run.exists() or is_model_name(self.run):
                 kind = "is not the folder of a run, which names its dataset"
                 expected = f"one of them, for a PixelCNN a dataset of codes: {show_model_name(self.run)} {kind}"
                 problems.append(Problem("--data and --pictures", "neither", expected))

@@ -162,7 +162,7 @@ def _set(values: dict[str, Any], name: str, value: Any, problems: list[Problem])
 
 
 def _suggest_key(problem: Problem, task: str, models: Mapping[str, type[ModelConfig]]) -> Problem:
-    """Return the problem of an unknown key with the key that was probably meant."""
+    """Return the problem of an unknown key with the task that has it, or with the key that was probably meant."""
     if "extra inputs" not in problem.expected:
         return problem
     sections = list(run_config_type(task, models[task]).model_fields)
@@ -170,5 +170,8 @@ def _suggest_key(problem: Problem, task: str, models: Mapping[str, type[ModelCon
     near = suggest(problem.where, known)
     section = problem.where.rpartition(".")[0]
     siblings = [name for name in known if name.startswith(f"{section}.")] or sections
+    tasks = [other for other in models if problem.where in [key.name for key in list_keys(other, models)]]
     hint = f"did you mean {near}?" if near else f"one of {list_examples(siblings)}"
+    if tasks:
+        hint = f"{problem.where} is a key of task {' and '.join(tasks)}"
     return Problem(problem.where, f"an unknown key (task {task})", f"a known key; {hint}")

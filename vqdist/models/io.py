@@ -25,6 +25,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from vqdist.foundation.atomic_files import aside_path, clear_leftovers, write_folder
+from vqdist.foundation.dataset_folder import is_dataset
 from vqdist.foundation.errors import CheckpointError, Problem, UserError, limit_problems
 from vqdist.foundation.model_names import HUB_FORM, STARTER, VQVAE_FOLDER, show_model_name
 from vqdist.foundation.run_status import read_status
@@ -195,9 +196,11 @@ def fingerprint(path: str | Path) -> str:
     return read_model_card(path).fingerprint
 
 
-def find_model(path: str | Path) -> Path:
+def find_model(path: str | Path, *, kind: str | None = None) -> Path:
     """Return the folder that holds config.json and model.safetensors; path as in load_model.
 
+    Args:
+        kind: the kind that is required, for the message.
     Raises:
         CheckpointError: no model at the path.
     """
@@ -211,8 +214,10 @@ def find_model(path: str | Path) -> Path:
         reason = "".join(f" ({line})" for line in str(status.get("error") or "").splitlines()[:1])
         found = f"no model: its training {verb} at step {status.get('step')}{reason}, before it saved a model"
         raise CheckpointError.of(str(path), found, f"a run that saved a model: {advice}")
-    expected = f"a run directory, its model/, a dataset of codes, {STARTER}, {HUB_FORM}"
-    raise CheckpointError.of(str(path), "no model" if path.exists() else "nothing", expected)
+    codes = "" if kind == "pixelcnn" else "a dataset of codes, "  # it contains a VQ-VAE
+    expected = f"a run directory, its model/, {codes}{STARTER}, {HUB_FORM}"
+    found = "a dataset of images" if is_dataset(path) else "no model" if path.exists() else "nothing"
+    raise CheckpointError.of(str(path), found, expected)
 
 
 def read_model_files(path: str | Path, *, kind: str | None = None) -> ModelFiles:
@@ -224,7 +229,7 @@ def read_model_files(path: str | Path, *, kind: str | None = None) -> ModelFiles
     Raises:
         CheckpointError: no model, a model of the other kind, or damaged files.
     """
-    folder = find_model(path)
+    folder = find_model(path, kind=kind)
     card_text, weights = _read_consistently(folder)
     card = ModelCard.from_json(card_text, str(folder / "config.json"))
     if kind is not None and card.kind != kind:

@@ -154,6 +154,20 @@ def test_the_key_is_the_column_that_names_the_files(tmp_path: Path, capsys: pyte
         attach(tmp_path, text, source, key="name")
 
 
+def test_a_column_of_notes_is_used_only_if_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"sub-{number:02d}" for number in range(12)]
+    source = build_source(*((f"{name}.nii.gz", name) for name in names))
+    text = "ID,age,note,site\n" + "".join(
+        f"{name},{50 + number},seen on day {number},{'AB'[number % 2]}\n" for number, name in enumerate(names)
+    )
+    assert attach(tmp_path, text, source)[1] == {"age": 51.0, "site": "B"}
+    said = capsys.readouterr().err
+    assert "12 rows by ID; attributes: age (number), site (category)\n" in said
+    assert "not used as conditions: note (12 different values); values that differ between most of the 12 subj" in said
+    assert attach(tmp_path, text, source, "age", "note")[1] == {"age": 51.0, "note": "seen on day 1"}
+    assert "not used" not in capsys.readouterr().err
+
+
 def test_the_text_files_of_the_oasis_discs_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "disc1" / "OAS1_0001_MR1"
     folder.mkdir(parents=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vqdist.data.sources.table_columns import Column, ColumnRequest, read_columns
+from vqdist.data.sources.table_columns import Column, ColumnRequest, find_identifying_columns, read_columns
 from vqdist.data.sources.table_files import Table
 from vqdist.foundation.errors import DataError
 
@@ -69,6 +69,23 @@ def test_text_of_many_kinds_is_no_attribute_unless_asked_for() -> None:
     assert read(build(name=names)) == {}
     with pytest.raises(DataError, match="column name: found 100 different categories; expected at most 64"):
         read(build(name=names), "name")
+
+
+def test_columns_that_identify_people_are_found() -> None:
+    people = [f"p{number}" for number in range(12)]
+    table = build(
+        note=[f"seen by {name}" for name in people[:9]] + ["", "well", "well"],
+        site=["A", "B", "C", "D", "E", "F"] * 2,
+        age=[str(50 + number) for number in range(12)],
+        scan_id=[str(1000 + number) for number in range(12)],
+        subject=people,
+    )
+    assert find_identifying_columns(table, people, without=[]) == {"note": 10, "scan_id": 12}
+    assert find_identifying_columns(table, people, without=["note"]) == {"scan_id": 12}
+    # Two sessions of each of 6 people: a text of each person identifies it, though half of the rows have another one.
+    repeated = build(note=[f"seen by {name}" for name in people[:6]] * 2)
+    assert find_identifying_columns(repeated, people[:6] * 2, without=[]) == {"note": 6}
+    assert find_identifying_columns(build(note=people[:5]), people[:5], without=[]) == {}
 
 
 def test_every_problem_is_named_together() -> None:

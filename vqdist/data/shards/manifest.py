@@ -13,10 +13,10 @@ from typing import Any
 from vqdist.config.attribute_json import ATTRIBUTES, ROWS, read_attributes, read_rows, write_attributes
 from vqdist.config.attributes import AttributeRow, Attributes
 from vqdist.foundation.atomic_files import is_leftover
+from vqdist.foundation.dataset_folder import MANIFEST
 from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import AffineRows, Fields, load_json
 
-MANIFEST = "dataset.json"
 FORMAT_VERSION = 1
 SPLITS = ("train", "validate", "test")
 MAX_MANIFEST_BYTES = 64 * 2**20

@@ -9,7 +9,7 @@ from pathlib import Path
 from vqdist.config.attributes import AttributeValue
 from vqdist.data.sources.oasis_demographics import read_oasis_files
 from vqdist.data.sources.source import Source, SourceFile
-from vqdist.data.sources.table_columns import Column, ColumnRequest, read_columns
+from vqdist.data.sources.table_columns import Column, ColumnRequest, find_identifying_columns, read_columns
 from vqdist.data.sources.table_files import Table, read_table
 from vqdist.foundation.errors import DataError, Problem, list_examples
 from vqdist.foundation.progress import count_noun, print_message
@@ -78,11 +78,17 @@ def attach_table(source: Source, options: TableOptions) -> Source:
     table = read_table(options.path)
     key = find_key(table, options.key, source.files)
     session = next((title for title in table.columns if title.lower() in SESSION_TITLES and title != key), None)
-    columns = read_columns(
-        table, [ColumnRequest.parse(text) for text in options.columns], without=[key, *([session] if session else [])]
-    )
-    others = [] if options.columns else [title for title in table.columns if title and title not in (key, session)]
+    without = [key, *([session] if session else [])]
+    subjects = [RowKey.parse(name).subject for name in table.column(key)]
+    identifying = {} if options.columns else find_identifying_columns(table, subjects, without=without)
+    without += identifying
+    columns = read_columns(table, [ColumnRequest.parse(text) for text in options.columns], without=without)
+    others = [] if options.columns else [title for title in table.columns if title and title not in without]
     print_message(f"{table.name}: {count_noun(len(table.rows), 'row')} by {key}; {_describe_columns(columns, others)}")
+    if identifying:
+        found = list_examples([f"{title} ({count:,} different values)" for title, count in identifying.items()])
+        reason = f"values that differ between most of the {count_noun(len(set(subjects)), 'subject')} identify people"
+        print_message(f"{table.name}: not used as conditions: {found}; {reason} (--columns chooses)")
     return match_rows(source, table, columns, key=key, session=session)
 
 

@@ -11,11 +11,15 @@ from vqdist.foundation.errors import DataError, Problem, list_examples
 from vqdist.foundation.printable_text import printable
 
 MAX_GUESSED_CATEGORIES = 20  # a column of text with more values is no attribute unless it is asked for
+# A column of text is taken for a name or a note unless it is asked for if it has more different values than this, and
+# more than half as many as there are subjects. A few values are usual in a table of a few subjects.
+FEW_CATEGORIES = 5
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 _SPLIT = "split"  # a column that says to which split a subject belongs
 _CODES = {"0", "1", "2"}  # a column of no other numbers has codes of categories
+_ID_TITLE = re.compile(r"(.*[_\-. ])?(id|name|participant|patient|case)", re.IGNORECASE)
 # Titles, in lower case, that name an attribute by another word.
 _SYNONYMS = {"m/f": "sex", "gender": "sex"}
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
@@ -93,6 +97,28 @@ def read_columns(table: Table, requests: Sequence[ColumnRequest], *, without: Se
     if problems:
         raise DataError(problems)
     return columns
+
+
+def find_identifying_columns(table: Table, subjects: Sequence[str], *, without: Sequence[str]) -> dict[str, int]:
+    """Return the columns that identify people, such as names, dates and notes, as title -> number of different values.
+
+    These are columns of text, and of numbers with the title of an identifier, that differ between most of the subjects.
+
+    Args:
+        subjects: of each row.
+        without: titles of the columns that identify the row.
+    """
+    found = {}
+    for title in table.columns:
+        if not title or title in without or attribute_name(title) in (*RESERVED, _SPLIT):
+            continue
+        values = _unify(table.column(title))
+        known = set(values) - {None}
+        people = {subject for subject, value in zip(subjects, values, strict=True) if value is not None}
+        is_text = any(_parse_number(value) is None for value in known if value) or _ID_TITLE.fullmatch(title.strip())
+        if is_text and len(known) > FEW_CATEGORIES and len(people) < 2 * len(known):
+            found[title] = len(known)
+    return found
 
 
 def _read_column(table: Table, name: str, title: str, kind: Kind | None, *, asked: bool) -> Column | None:
