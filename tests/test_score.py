@@ -16,6 +16,7 @@ from support.volumes import save_oriented
 
 from vqdist import complete, load_model, score
 from vqdist.config.command_options import SampleOptions
+from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import UserError
 from vqdist.inference.sampling import sample
@@ -295,3 +296,26 @@ def test_the_map_of_a_volume_has_its_voxels(
     np.testing.assert_allclose(in_slices, expected[:, 2:22].transpose(1, 2, 0), atol=1e-5)
     assert in_slices.max() > 0.1
     assert in_slices.std(axis=(0, 1)).max() > 0
+
+
+def read_canonical(path: Path) -> np.ndarray:
+    return np.asarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj, np.float32)
+
+
+@pytest.mark.parametrize("axes", ["LAS", "PIR"])
+def test_the_restored_volume_has_the_voxels_and_grey_values_of_the_volume(
+    axes: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume, out = save_oriented(tmp_path / "scan.nii.gz", axes, angle=12.0), tmp_path / "out"
+    run_score(folder, out, capsys, pictures=volume)
+    source, found = nibabel.load(volume), nibabel.load(out / "restored/scan.nii.gz")
+    np.testing.assert_array_equal(found.affine, source.affine)
+    assert (found.shape, found.get_data_dtype()) == (source.shape, source.get_data_dtype())
+    pictures = [Image.open(out / f"restored/{line['key']}.png") for line in read_lines(out)]
+    shown = np.stack([np.asarray(one.resize((24, 24), Image.Resampling.BILINEAR), np.float32) for one in pictures])
+    white = open_volume(volume, image_size=32).limits[1]
+    expected = shown[:, 2:22].transpose(1, 2, 0) / 255 * white
+    restored = read_canonical(out / "restored/scan.nii.gz")
+    np.testing.assert_allclose(restored, expected, atol=white / 100)
+    assert restored.max() > white / 10
+    assert np.abs(restored[::-1] - expected).max() > white / 10

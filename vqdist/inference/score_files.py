@@ -1,13 +1,12 @@
-"""The files of `vqdist score`: scores.jsonl, maps/KEY.png and .npy, restored/KEY.png."""
+"""The files of `vqdist score`: scores.jsonl, maps/KEY.png and .npy, restored/KEY.png; NIfTI files of a volume."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from vqdist.data.sources.nifti_files import write_like
 from vqdist.inference.anomaly.maps import to_map
@@ -46,14 +45,38 @@ def write_slice(scored: ScoredSlice, out: Path, method: ScoringMethod) -> dict[s
     }
 
 
-def write_volume_map(maps: Sequence[Tensor], volume: VolumeSlices, out: Path) -> Path:
-    """Write the anomaly maps of the slices of a volume as `maps/NAME`, with the voxels and the affine of the volume.
+@dataclass(frozen=True)
+class VolumeResults:
+    """The anomaly maps and the restored slices of a volume, collected slice by slice.
 
-    Args:
-        maps: (S, S) in [0, 1] of each slice; the map is 0 outside of them.
+    Attributes:
+        maps, restored: (n, S, S) in [0, 1].
     """
-    values = volume.sliced.frame.restore(torch.stack(list(maps)).numpy(), volume.planes.start)
-    return write_like(values, volume.path, out / "maps" / volume.path.name, dtype=np.float32)
+
+    volume: VolumeSlices
+    maps: npt.NDArray[np.float32]
+    restored: npt.NDArray[np.float32]
+
+    @classmethod
+    def create(cls, volume: VolumeSlices) -> Self:
+        """Return empty results for all slices of a volume."""
+        shape = (len(volume.planes), *[volume.sliced.frame.image_size] * 2)
+        return cls(volume, np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+
+    def add(self, index: int, scored: ScoredSlice, method: ScoringMethod) -> None:
+        """Keep the map and the restored slice, the mean over its channels, of slice `index`."""
+        self.maps[index] = to_map(scored.excess, scored.parts.brain, method).numpy()
+        self.restored[index] = scored.parts.restored.mean(dim=0).numpy()
+
+    def write(self, out: Path) -> None:
+        """Write `maps/NAME` and `restored/NAME`, with the shape and the affine of the volume NAME.
+
+        The map is in [0, 1], and 0 outside of the slices. The restored volume has the grey values and the voxel type
+        of the volume, and is black outside of the slices.
+        """
+        sliced, path, start = self.volume.sliced, self.volume.path, self.volume.planes.start
+        write_like(sliced.frame.restore(self.maps, start), path, out / "maps" / path.name, dtype=np.float32)
+        write_like(sliced.restore_values(self.restored, start), path, out / "restored" / path.name)
 
 
 def append_line(line: dict[str, Any], out: Path) -> None:

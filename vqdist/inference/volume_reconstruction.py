@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vqdist.data.loading.batch import to_images
@@ -48,8 +47,7 @@ def reconstruct_volume(
     means, shown = Means(), slices.flatten(1).any(dim=1)
     for part in shown.nonzero()[:, 0].split(SLICES_PER_PASS):
         means.add(compute_image_metrics(slices[part], recon[part]))
-    low, high = volume.limits
-    values = low + volume.frame.restore(recon.mean(dim=1).numpy(), 0) * np.float32(high - low)
+    values = volume.restore_values(recon.mean(dim=1).numpy(), 0)
     name = source.name[: source.name.lower().rindex(".nii")]
     path = write_like(values, source, out / f"{name}-reconstructed{source.name[len(name) :]}")
     chosen = shown.nonzero()[:, 0]

@@ -62,6 +62,15 @@ class SlicedVolume:
         """Return planes as slices, (n, image_size, image_size)."""
         return np.stack([self.frame.cut(self.scan.values, number, self.limits) for number in numbers])
 
+    def restore_values(self, slices: npt.NDArray[np.float32], start: int) -> Volume:
+        """Return slices (n, image_size, image_size) in [0, 1] as values of the volume, (X, Y, Z); black elsewhere.
+
+        Args:
+            start: plane of the first slice.
+        """
+        low, high = self.limits
+        return low + self.frame.restore(slices, start) * np.float32(high - low)
+
 
 def slice_volume(path: str | Path, *, num_slices: int, image_size: int) -> npt.NDArray[np.uint8]:
     """Read a volume and return axial slices, from bottom to top.

@@ -20,7 +20,7 @@ from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws
 from vqdist.inference.anomaly.reference import BitLimits, HealthyReference, HealthySlice
 from vqdist.inference.anomaly.signals import Signals
 from vqdist.inference.anomaly.training_slices import report_changed_slices
-from vqdist.inference.score_files import append_line, write_slice, write_volume_map
+from vqdist.inference.score_files import VolumeResults, append_line, write_slice
 from vqdist.inference.score_masks import Masks
 from vqdist.inference.scoring import ScoredSlice, Scorer, score_slice
 from vqdist.inference.slice_warnings import report_limits
@@ -98,8 +98,8 @@ def score_all(
     out: Path,
 ) -> Scored:
     """Score every slice; rank 0 writes its files to OUT and adds it to the record. Must be called by all ranks."""
-    flagged, examples, maps = 0, list[MapExample](), list[Tensor]()
-    volume = scorer.slices.source.volume
+    flagged, examples, volume = 0, list[MapExample](), scorer.slices.source.volume
+    of_volume = VolumeResults.create(volume) if volume is not None and ranks.is_main else None
     every = max(1, -(-len(scorer.slices.source) // MAX_ROWS))
     for index, (shape, parts) in enumerate(scorer.compute_parts(scorer.slices, limits, draws, ranks, label="score")):
         if not ranks.is_main:
@@ -107,16 +107,16 @@ def score_all(
         found = score_slice(scorer, index, shape, parts, calibration)
         append_line(write_slice(found, out, scorer.method), out)
         flagged += bool(found.flagged)
-        if volume is not None:
-            maps.append(to_map(found.excess, found.parts.brain, scorer.method))
+        if of_volume is not None:
+            of_volume.add(index, found, scorer.method)
         truth = None if masks is None else masks.read(index, shape, scorer.models.image_size)
         if record is not None and masks is not None and truth is not None:
             subject, kind = found.info.subject, masks.kind(index)
             record.add(parts, found.excess, truth, score=found.score, subject=subject, number=found.number, kind=kind)
         if index % every == 0:
             examples.append(make_example(found, truth, scorer))
-    if volume is not None and ranks.is_main:
-        write_volume_map(maps, volume, out)
+    if of_volume is not None:
+        of_volume.write(out)
     return Scored(flagged, examples)
 
 
