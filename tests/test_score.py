@@ -315,6 +315,11 @@ def test_the_restored_volume_has_the_voxels_and_grey_values_of_the_volume(
     shown = np.stack([np.asarray(one.resize((24, 24), Image.Resampling.BILINEAR), np.float32) for one in pictures])
     white = open_volume(volume, image_size=32).limits[1]
     expected = shown[:, 2:22].transpose(1, 2, 0) / 255 * white
+    for line in read_lines(out):  # the numbers of the slices are from bottom to top
+        part = np.asarray(found.dataobj, np.float32).take(line["voxel_slice"], axis=line["voxel_axis"])
+        np.testing.assert_allclose(
+            np.sort(part.ravel()), np.sort(expected[..., line["slice"]].ravel()), atol=white / 100
+        )
     restored = read_canonical(out / "restored/scan.nii.gz")
     np.testing.assert_allclose(restored, expected, atol=white / 100)
     assert restored.max() > white / 10
