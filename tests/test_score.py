@@ -19,6 +19,7 @@ from vqdist.config.command_options import SampleOptions
 from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import UserError
+from vqdist.inference.anomaly import training_slices
 from vqdist.inference.sampling import sample
 from vqdist.inference.scoring import open_healthy
 
@@ -221,6 +222,17 @@ def test_the_flagged_slices_are_counted(folder: Path, tmp_path: Path, capsys: py
     said = capsys.readouterr().err
     assert drawn in said
     assert scores in said
+
+
+def test_training_slices_of_another_size_are_explained(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_slices, "open_recorded_codes", lambda prior: None)  # as of a model without its run
+    other = write_images(tmp_path / "large", size=64)
+    given = {"prior": folder / "prior", "pictures": folder / "pictures", "healthy": other, "device": "cpu"}
+    assert run_command(score.main, words(given | {"out": tmp_path / "out", "restorations": 1})) == 0
+    fault = f"--data: {other} has 12 train slices of 64 x 64 pixels, but the VQ-VAE takes 32 x 32: shard them with"
+    assert fault in capsys.readouterr().err
 
 
 @pytest.mark.ranks
