@@ -19,6 +19,7 @@ from vqdist.config.command_options import SampleOptions
 from vqdist.data.sources.volumes import open_volume
 from vqdist.foundation.command import run_command
 from vqdist.foundation.errors import UserError
+from vqdist.inference.anomaly import training_slices
 from vqdist.inference.sampling import sample
 from vqdist.inference.scoring import open_healthy
 
@@ -223,6 +224,17 @@ def test_the_flagged_slices_are_counted(folder: Path, tmp_path: Path, capsys: py
     assert scores in said
 
 
+def test_training_slices_of_another_size_are_explained(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_slices, "open_recorded_codes", lambda prior: None)  # as of a model without its run
+    other = write_images(tmp_path / "large", size=64)
+    given = {"prior": folder / "prior", "pictures": folder / "pictures", "healthy": other, "device": "cpu"}
+    assert run_command(score.main, words(given | {"out": tmp_path / "out", "restorations": 1})) == 0
+    fault = f"--data: {other} has 12 train slices of 64 x 64 pixels, but the VQ-VAE takes 32 x 32: shard them with"
+    assert fault in capsys.readouterr().err
+
+
 @pytest.mark.ranks
 def test_two_ranks_write_the_same_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = {"masks": folder / "masks", "healthy": f"{folder / 'images'}:validate"}
@@ -315,6 +327,11 @@ def test_the_restored_volume_has_the_voxels_and_grey_values_of_the_volume(
     shown = np.stack([np.asarray(one.resize((24, 24), Image.Resampling.BILINEAR), np.float32) for one in pictures])
     white = open_volume(volume, image_size=32).limits[1]
     expected = shown[:, 2:22].transpose(1, 2, 0) / 255 * white
+    for line in read_lines(out):  # the numbers of the slices are from bottom to top
+        part = np.asarray(found.dataobj, np.float32).take(line["voxel_slice"], axis=line["voxel_axis"])
+        np.testing.assert_allclose(
+            np.sort(part.ravel()), np.sort(expected[..., line["slice"]].ravel()), atol=white / 100
+        )
     restored = read_canonical(out / "restored/scan.nii.gz")
     np.testing.assert_allclose(restored, expected, atol=white / 100)
     assert restored.max() > white / 10

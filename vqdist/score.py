@@ -19,6 +19,7 @@ unusual part of the brain, in proportion to the rest of it; higher is more unusu
 share of slices with at least that score among the healthy ones and the slice itself, and flagged is true where it is
 at most --false-positive-rate, which takes 19 healthy slices for 0.05; without --healthy both are null. If the healthy
 slices are of fewer than 20 people, training slices, each compared with those of other people, count as healthy too.
+Of a volume, voxel_axis and voxel_slice give the place in the file: voxels.take(voxel_slice, axis=voxel_axis).
 
 Example:
   vqdist score --prior runs/mine-prior --data data/mine --healthy data/mine:validate --out scores"""

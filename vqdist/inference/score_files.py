@@ -32,6 +32,7 @@ def write_slice(scored: ScoredSlice, out: Path, method: ScoringMethod) -> dict[s
     save_png(to_uint8(in_picture), out / "maps" / f"{key}.png")
     np.save(out / "maps" / f"{key}.npy", in_picture[0].clamp(0, 1).numpy().astype(np.float32), allow_pickle=False)
     save_png(to_uint8(restored), out / "restored" / f"{key}.png")
+    voxels = scored.info.voxels
     return {
         "key": key,
         "bits": scored.bits,
@@ -42,7 +43,7 @@ def write_slice(scored: ScoredSlice, out: Path, method: ScoringMethod) -> dict[s
         "subject": scored.info.subject,
         "slice": scored.number,
         "source": scored.info.source,
-    }
+    } | ({} if voxels is None else {"voxel_axis": voxels.axis, "voxel_slice": voxels.number})
 
 
 @dataclass(frozen=True)

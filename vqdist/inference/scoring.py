@@ -28,7 +28,7 @@ from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.prior_draws import Condition, PriorDraws, draw_slices, keep_inside
 from vqdist.inference.anomaly.reference import ASSUMED, FEW_SUBJECTS, BitLimits, HealthyReference
 from vqdist.inference.anomaly.restoration import SliceParts, compute_parts, list_shifts
-from vqdist.inference.anomaly.training_slices import TrainingSlices, find_training_images
+from vqdist.inference.anomaly.training_slices import TrainingSlices, explain_missing_images, find_training_images
 from vqdist.inference.conditions import list_train_rows
 from vqdist.inference.picture_frame import PictureFrame
 from vqdist.inference.prior_and_vqvae import MAPS_PER_PASS, PriorAndVQVAE, read_prior_and_conditions
@@ -128,8 +128,13 @@ class Scorer:
 
         drawn: list[PriorDraws] = []
         each = self.method.draws
-        looked = "looked for from data.path of the run, and in the dataset of --healthy or --data"
-        reason = f"without the training images ({looked})" if self.healthy is not None else "without --healthy"
+        reason = "without --healthy"
+        if self.healthy is not None:
+            size, channels = self.models.image_size, self.models.vqvae.channels
+            named = list_named(self.options)
+            faults = explain_missing_images(self.options.prior, named, image_size=size, channels=channels)
+            looked = "looked for from data.path of the run, and in the dataset of --healthy or --data"
+            reason = f"without the training images ({looked}: {faults})"
         print_message(f"{reason}, slices are compared with {each} that the prior draws for each of their conditions")
         with ProgressBar(len(listed) * each, unit="slices", label="slices drawn for comparison") as shown:
             for found in map_in_rounds(ranks, listed[ranks.rank :: ranks.world_size], work):
@@ -271,10 +276,14 @@ def prepare_scoring(options: ScoreOptions, ranks: Ranks) -> Scorer:
         false_positive_rate=options.false_positive_rate,
     )
     models.to(ranks.device)
-    named = [split_healthy(options.healthy)[0]] if options.healthy is not None else []
-    named += [options.data] if options.data is not None else []
-    training = find_training_images(options.prior, named, image_size=models.image_size, channels=channels)
+    training = find_training_images(options.prior, list_named(options), image_size=models.image_size, channels=channels)
     return Scorer(options, method, models, slices, healthy, training, masks)
+
+
+def list_named(options: ScoreOptions) -> list[Path]:
+    """Return the datasets, or the folders of pictures, of --healthy and --data."""
+    named = [] if options.healthy is None else [split_healthy(options.healthy)[0]]
+    return named + ([] if options.data is None else [options.data])
 
 
 def split_healthy(text: str) -> tuple[Path, str]:

@@ -20,7 +20,7 @@ from vqdist.data.sources.file_names import build_keys, parse_slice_number, parse
 from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import read_pixels
 from vqdist.data.sources.result_folders import read_attributes, read_entries, read_number
-from vqdist.data.sources.volumes import SlicedVolume, open_volume
+from vqdist.data.sources.volumes import SlicedVolume, VoxelSlice, open_volume
 from vqdist.foundation.errors import DataError, Problem, UserError, check_option
 from vqdist.inference.compatibility import find_kind_problems
 from vqdist.inference.mask_files import is_mask_name
@@ -43,6 +43,7 @@ class SliceInfo:
         subject: the key if the subject is unknown.
         label, slice: None if unknown.
         attributes: those that are known, such as the age of the subject.
+        voxels: the slice of the file of a volume that is nearest; None for a picture or a sample.
     """
 
     key: str
@@ -51,6 +52,7 @@ class SliceInfo:
     label: int | None = None
     slice: int | None = None
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    voxels: VoxelSlice | None = None
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,14 @@ def open_volume_slices(path: Path, sizes: VolumeSizes, *, channels: int) -> Slic
     name = build_keys([stem(PurePosixPath(path.name.removesuffix(".gz")))])[0]
     subject = parse_subject(path.name) or name
     infos = tuple(
-        SliceInfo(f"{name}_slice_{number:03d}", f"{path}, slice {number}", subject, slice=number)
-        for number in range(len(planes))
+        SliceInfo(
+            f"{name}_slice_{number:03d}",
+            f"{path}, slice {number}",
+            subject,
+            slice=number,
+            voxels=sliced.find_voxels(plane),
+        )
+        for number, plane in enumerate(planes)
     )
 
     def read(number: int) -> Pixels:

@@ -26,6 +26,21 @@ def test_the_affine_of_the_slices_finds_each_voxel(tmp_path: Path, axes: str, an
     assert np.abs(slices[number, row, column] - expected).max() < 2
 
 
+@pytest.mark.parametrize("axes", [*AXES, "LPI", "AIL"])
+def test_the_slice_of_the_file_is_found_in_its_own_order(tmp_path: Path, axes: str) -> None:
+    path = save_oriented(tmp_path / "a.nii.gz", axes, angle=12.0, side_mm=7.0)
+    volume, file = open_volume(path, image_size=256), nibabel.load(path)
+    found = {volume.find_voxels(number) for number in range(volume.frame.planes[2])}
+    assert {axis for axis, _ in found} == {next(axis for axis, name in enumerate(axes) if name in "SI")}
+    assert sorted(index for _, index in found) == list(range(16))
+    for number in range(0, volume.frame.planes[2], 9):
+        axis, index = volume.find_voxels(number)
+        height = (volume.frame.slice_affine(volume.scan.affine, number) @ [0, 0, 0, 1])[2]
+        centre = np.array([0.0, 0, 0, 1])
+        centre[axis] = index
+        assert abs((file.affine @ centre)[2] - height) <= 3.5 + 1e-4  # half of a voxel
+
+
 def test_slices_return_to_their_voxels() -> None:
     volume = draw_asymmetric((40, 48, 30))
     frame = SliceFrame.choose((40, 48, 30), np.full(3, 3.0), 256)

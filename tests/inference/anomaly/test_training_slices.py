@@ -15,7 +15,12 @@ from vqdist.inference.anomaly.method import ScoringMethod
 from vqdist.inference.anomaly.reference import HealthyReference, HealthySlice
 from vqdist.inference.anomaly.reference_comparison import compare_with_references
 from vqdist.inference.anomaly.signals import Signals
-from vqdist.inference.anomaly.training_slices import TrainingSlices, choose_subjects, find_training_images
+from vqdist.inference.anomaly.training_slices import (
+    TrainingSlices,
+    choose_subjects,
+    explain_missing_images,
+    find_training_images,
+)
 from vqdist.inference.split_loader import SplitLoader
 
 
@@ -49,6 +54,16 @@ def test_training_images_are_those_of_the_codes_or_a_large_set_that_was_named(
     assert found.folder == images
     monkeypatch.setattr(training_slices, "MIN_SUBJECTS", 1000)
     assert find_training_images(prior, [images], **size) is None
+    explained = explain_missing_images(prior, [images], **size)
+    few = f"{images} has 12 train slices of 4 subjects; at least 2 slices of 1000 subjects are needed"
+    assert explained == f"{few}; elsewhere is no dataset that can be read"
+    larger = explain_missing_images(prior, [images], image_size=64, channels=1).split(";")[0]
+    assert larger == (
+        f"{images} has 12 train slices of 32 x 32 pixels, but the VQ-VAE takes 64 x 64: "
+        "shard them with `--image-size 64`"
+    )
+    colours = explain_missing_images(prior, [images], image_size=32, channels=3)
+    assert colours.startswith(f"{images} has 12 train slices of 1 channel, but the VQ-VAE takes 3;")
 
 
 def test_slices_near_a_number_without_a_subject(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from vqdist.data.sources.volume_limits import (
     MAX_HEADER_BYTES,
     Affine,
+    FileAxis,
     Scan,
     Sides,
     VolumeError,
@@ -89,7 +90,15 @@ def _read_stream(file: io.IOBase, path: Path) -> Scan:
     affine = np.array(canonical.affine, np.float64)
     affine[:3] *= sides_mm[0] / sides[0]
     limits = (0.0, 255.0) if bytes(header["descrip"].item()).startswith(GREY_VALUES) else None
-    return Scan(values, sides_mm, affine, limits)
+    return Scan(values, sides_mm, affine, limits, _find_height_axis(picture.affine))
+
+
+def _find_height_axis(affine: Affine) -> FileAxis:
+    from nibabel.orientations import io_orientation
+
+    axes = io_orientation(affine)  # axis of the body and direction, 1 or -1, of each axis of the file
+    number = int(np.flatnonzero(axes[:, 0] == 2)[0])
+    return FileAxis(number, bool(axes[number, 1] < 0))
 
 
 def _find_kind(file: io.IOBase) -> Any:

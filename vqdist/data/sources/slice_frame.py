@@ -70,6 +70,10 @@ class SliceFrame:
         plane = resize(pad_to_square(plane, self.side), (self.image_size, self.image_size))
         return np.clip(np.round(plane), 0, 255).astype(np.uint8)
 
+    def find_voxel_plane(self, number: int) -> int:
+        """Return the index along Z of the voxels that contain the centre of axial plane `number`."""
+        return int((number + 0.5) * self.shape[2] / self.planes[2])
+
     def restore(self, slices: npt.NDArray[np.float32], start: int) -> Volume:
         """Return slices (n, image_size, image_size) at their places in the volume, (X, Y, Z); 0 elsewhere.
 

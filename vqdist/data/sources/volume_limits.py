@@ -15,6 +15,18 @@ Sides = npt.NDArray[np.float64]
 Affine = npt.NDArray[np.float64]
 
 
+class FileAxis(NamedTuple):
+    """The axis of the voxels in a file that goes most nearly from bottom to top.
+
+    Attributes:
+        number: 0, 1 or 2.
+        is_reversed: it goes from top to bottom.
+    """
+
+    number: int = 2
+    is_reversed: bool = False
+
+
 class Scan(NamedTuple):
     """A volume with axes from the subject's left to right, back to front and bottom to top (RAS+).
 
@@ -23,12 +35,14 @@ class Scan(NamedTuple):
         sides_mm: sides of a voxel.
         affine: (4, 4) from voxels to millimetres; right, front and top are positive.
         limits: the values of black and white, if the file states them.
+        height_axis: of the file; `values` has its own axes.
     """
 
     values: Volume
     sides_mm: Sides
     affine: Affine
     limits: tuple[float, float] | None = None
+    height_axis: FileAxis = FileAxis()
 
 
 class VolumeError(ValueError):

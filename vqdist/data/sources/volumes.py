@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,18 @@ from vqdist.foundation.errors import DataError
 # Voxel of the anterior commissure in the T88_111 volumes of OASIS-1, which have this shape.
 _T88_SHAPE, _T88_ORIGIN = (176, 208, 176), (88, 123, 75)
 _ANALYZE_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"}
+
+
+class VoxelSlice(NamedTuple):
+    """A slice of the voxels of a file.
+
+    Attributes:
+        axis: 0, 1 or 2, across the slice.
+        number: along this axis, from 0, in the order of the file.
+    """
+
+    axis: int
+    number: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,11 @@ class SlicedVolume:
     def slices(self, numbers: range) -> npt.NDArray[np.uint8]:
         """Return planes as slices, (n, image_size, image_size)."""
         return np.stack([self.frame.cut(self.scan.values, number, self.limits) for number in numbers])
+
+    def find_voxels(self, number: int) -> VoxelSlice:
+        """Return the slice of the file that contains the centre of plane `number`."""
+        index, (axis, is_reversed) = self.frame.find_voxel_plane(number), self.scan.height_axis
+        return VoxelSlice(axis, self.frame.shape[2] - 1 - index if is_reversed else index)
 
     def restore_values(self, slices: npt.NDArray[np.float32], start: int) -> Volume:
         """Return slices (n, image_size, image_size) in [0, 1] as values of the volume, (X, Y, Z); black elsewhere.

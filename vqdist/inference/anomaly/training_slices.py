@@ -1,6 +1,6 @@
 """The training slices of a prior: healthy slices that others are compared with."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ from torch import Tensor
 from vqdist.data.loading.batch import NO_NUMBER
 from vqdist.data.open_dataset import Dataset, open_dataset
 from vqdist.foundation.errors import UserError
+from vqdist.foundation.progress import count_noun
 from vqdist.foundation.seeds import derive_seed
 from vqdist.inference.anomaly.maps import score_comparison
 from vqdist.inference.anomaly.method import ScoringMethod
@@ -111,21 +112,48 @@ def find_training_images(prior: Path, candidates: list[Path], *, image_size: int
         candidates: datasets that the user named.
         image_size, channels: of the VQ-VAE.
     """
+    found = _examine(prior, candidates, image_size=image_size, channels=channels)
+    return next((dataset for dataset, fault in found if not fault), None)
+
+
+def explain_missing_images(prior: Path, candidates: list[Path], *, image_size: int, channels: int) -> str:
+    """Return why none of the datasets in which `find_training_images` looks is used, as text."""
+    return "; ".join(fault for _, fault in _examine(prior, candidates, image_size=image_size, channels=channels))
+
+
+def _examine(
+    prior: Path, candidates: list[Path], *, image_size: int, channels: int
+) -> Iterator[tuple[Dataset | None, str]]:
+    """Yield each dataset, None if it cannot be read, and why it is not used; the reason is empty if it can be."""
     recorded = list_recorded_images(open_recorded_codes(prior))
     known = {path.resolve() for path in recorded}
-    for path in [*candidates, *recorded]:
+    for path in dict.fromkeys([*candidates, *recorded]):
         try:
             dataset = open_dataset(path)
         except (UserError, OSError):
+            yield None, f"{path} is no dataset that can be read"
             continue
-        manifest, size = dataset.manifest, (image_size, image_size)
-        train = manifest.splits.get("train")
-        fits = manifest.kind == "images" and manifest.image_size == size and manifest.channels == channels
-        if not fits or train is None or train.samples < 2:
-            continue
-        if path.resolve() in known or (train.samples >= MIN_SLICES and train.subjects >= MIN_SUBJECTS):
-            return dataset
-    return None
+        yield dataset, _find_fault(dataset, image_size, channels, is_known=path.resolve() in known)
+
+
+def _find_fault(dataset: Dataset, image_size: int, channels: int, *, is_known: bool) -> str:
+    manifest, path = dataset.manifest, dataset.path
+    train = manifest.splits.get("train")
+    if manifest.kind != "images":
+        return f"{path} has no images"
+    if train is None:
+        return f"{path} has no train split"
+    slices = f"{path} has {count_noun(train.samples, 'train slice')}"
+    if manifest.channels != channels:
+        return f"{slices} of {count_noun(manifest.channels, 'channel')}, but the VQ-VAE takes {channels}"
+    if manifest.image_size != (image_size, image_size):
+        height, width = manifest.image_size
+        expected = f"{image_size} x {image_size}: shard them with `--image-size {image_size}`"
+        return f"{slices} of {height} x {width} pixels, but the VQ-VAE takes {expected}"
+    if train.samples < 2 or not (is_known or (train.samples >= MIN_SLICES and train.subjects >= MIN_SUBJECTS)):
+        subjects = count_noun(train.subjects, "subject")
+        return f"{slices} of {subjects}; at least {MIN_SLICES} slices of {MIN_SUBJECTS} subjects are needed"
+    return ""
 
 
 def report_changed_slices(prior: Path, images: Path, split: str) -> None:
