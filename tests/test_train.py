@@ -48,7 +48,7 @@ def test_all_problems_of_a_run_come_in_one_message(capsys: pytest.CaptureFixture
         (["--config", "nosuch"], "one of"),
         (["--model.num_codes", "many"], "model.num_codes: found 'many'; expected int"),
         (["--task", "gan"], "vqvae or pixelcnn"),
-        (["--model.layers", "3"], "did you mean"),
+        (["--model.layers", "3"], "model.layers is a key of task pixelcnn"),
         (["--run", "foo"], "run: found"),
         (["--run.name="], "run.name: found"),
         (["--run.dir", __file__], "which is a file"),

@@ -96,7 +96,9 @@ def describe_source(source: "Source") -> None:
     print_message(f"{source.layout}: {count_noun(len(source.files), 'file')}")
     print_message(source.subject_summary)
     if source.layout == "nifti":
-        print_message("the slices are centred on the extent of the brain in each volume")
+        print_message(
+            "the slices are centred on the extent of the brain in each volume; of a human head they are 1 mm apart"
+        )
     if source.class_names:
         print_message(f"classes: {list_examples([f'{i} {name}' for i, name in enumerate(source.class_names)])}")
     if source.no_classes:

@@ -65,6 +65,8 @@ def test_a_folder_without_dataset_is_refused(tmp_path: Path) -> None:
         open_dataset(tmp_path / "mine", tmp_path / "cache")
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "none", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"expected a dataset: .*/mine, with `--split test` for a split of it"):
+        open_dataset(f"{tmp_path}/mine:test", tmp_path / "cache")
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(

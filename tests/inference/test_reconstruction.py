@@ -86,3 +86,24 @@ def test_volumes_are_refused_with_the_way_to_use_them(tmp_path: Path, name: str,
                 find_pictures(source, dataset_option="--healthy DATA")
     Image.new("L", (4, 4)).save(folder / "preview.png")
     assert find_pictures(folder) == [folder / "preview.png"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("status.json", "config.yaml"), "found the folder of a run; expected a picture or a folder of pictures"),
+        (
+            ("dataset.json",),
+            "found a dataset; expected a picture or a folder of pictures; for a dataset, give `--data ",
+        ),
+    ],
+)
+def test_previews_and_shards_are_no_pictures(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    (tmp_path / "previews").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "previews" / "step-00000010.png")
+    assert len(find_pictures(tmp_path)) == 1
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError) as error:
+        find_pictures(tmp_path)
+    assert message in str(error.value)

@@ -10,7 +10,7 @@ from vqdist.config.section import Bool, FilePath, Int, PathText, Real, key
 from vqdist.foundation.dataset_folder import is_dataset
 from vqdist.foundation.errors import Problem
 from vqdist.foundation.model_names import VQVAE_FOLDER, is_model_name, show_model_name
-from vqdist.foundation.run_status import STATUS_FILE
+from vqdist.foundation.run_status import CONFIG_FILE, STATUS_FILE
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 AUTO = Path("auto")
@@ -203,7 +203,7 @@ class EvaluateOptions(Options):
 
         A run that failed early has a status and no config.yaml.
         """
-        return any((self.run / name).is_file() for name in ("config.yaml", STATUS_FILE))
+        return any((self.run / name).is_file() for name in (CONFIG_FILE, STATUS_FILE))
 
 
 BenchPart = Literal["quantizer", "step", "sampler", "loader", "resume", "start", "checkpoint", "ddp", "quality"]

@@ -26,7 +26,7 @@ class ShardOptions(Options):
     seed: Int = key(0, "seed of the split, and of the synthetic brains")
     num_slices: Int = key(
         32,
-        "axial slices of a volume: centred on the brain of a NIfTI, the middle ones of OASIS-1",
+        "axial slices of a volume: of a NIfTI of a head 1 mm apart and centred on the brain; the middle of OASIS-1",
         unit="slices",
         ge=1,
         le=4096,

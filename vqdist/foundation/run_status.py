@@ -5,6 +5,12 @@ from pathlib import Path
 from typing import Any
 
 STATUS_FILE = "status.json"
+CONFIG_FILE = "config.yaml"
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is a run directory, for messages about a run where pictures are expected."""
+    return (path / STATUS_FILE).is_file() and (path / CONFIG_FILE).is_file()
 
 
 def read_status(run: Path) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from vqdist.data.sources.nifti_files import is_nifti
 from vqdist.data.sources.pictures import load_picture, picture_extensions
 from vqdist.data.sources.result_folders import find_overviews
 from vqdist.data.sources.unsupported_formats import check_formats, explain_file, name_volumes
+from vqdist.foundation.dataset_folder import is_dataset
 from vqdist.foundation.errors import DataError, collect
 from vqdist.foundation.progress import progress
+from vqdist.foundation.run_status import is_run
 from vqdist.inference.saved_models import build_vqvae
 from vqdist.metrics.images import compute_image_metrics
 from vqdist.metrics.means import Means
@@ -34,11 +36,12 @@ def find_pictures(source: str | Path, *, dataset_option: str = "--data DATA") ->
     Grids, figures and maps that commands have written are left out.
 
     Args:
-        dataset_option: takes a dataset instead of pictures, for the message about volumes.
+        dataset_option: takes a dataset instead of pictures, for the messages about volumes and datasets.
     Raises:
-        DataError: no pictures.
+        DataError: no pictures, or the folder of a run or a dataset.
     """
     source = Path(source)
+    _refuse_results(source, dataset_option)
     paths = [source] if source.is_file() else []
     names = {path: path.relative_to(source).as_posix() for path in source.rglob("*")}
     found = sorted(path for path in names if path.suffix.lower() in picture_extensions())
@@ -51,6 +54,17 @@ def find_pictures(source: str | Path, *, dataset_option: str = "--data DATA") ->
         missing = f"only figures of slices, such as {found[0].name}" if found else missing
         raise DataError.of(str(source), missing, "a picture or a folder of pictures")
     return paths
+
+
+def _refuse_results(source: Path, dataset_option: str) -> None:
+    """Raise a DataError if a folder is a run, whose pictures are previews and charts, or a dataset."""
+    if is_run(source):
+        raise DataError.of(str(source), "the folder of a run", "a picture or a folder of pictures")
+    if is_dataset(source):
+        option = dataset_option.replace("DATA", shlex.quote(str(source)))
+        raise DataError.of(
+            str(source), "a dataset", f"a picture or a folder of pictures; for a dataset, give `{option}`"
+        )
 
 
 def _refuse_volumes(source: Path, dataset_option: str) -> None:

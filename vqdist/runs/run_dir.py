@@ -9,7 +9,7 @@ from typing import Any
 from vqdist.foundation.atomic_files import clear_leftovers, write_atomic, write_atomic_json
 from vqdist.foundation.errors import ConfigError, OwnershipError
 from vqdist.foundation.json_lines import read_json_lines
-from vqdist.foundation.run_status import STATUS_FILE
+from vqdist.foundation.run_status import CONFIG_FILE, STATUS_FILE
 from vqdist.foundation.shown_values import show_type
 from vqdist.runs.run_owner import RunOwner
 
@@ -33,7 +33,7 @@ class RunDir:
     @property
     def config(self) -> Path:
         """The resolved configuration."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG_FILE
 
     @property
     def status(self) -> Path:

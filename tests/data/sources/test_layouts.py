@@ -229,3 +229,12 @@ def test_colour_decides_the_channels(tmp_path: Path) -> None:
     assert open_source(touch(tmp_path / "a", "1.png", "2.png")).channels == 1
     assert open_source(touch(tmp_path / "b", "1.png", mode="RGB")).channels == 3
     assert open_source(tmp_path / "b", channels=1).channels == 1
+
+
+def test_a_run_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "figures" / "losses.png")
+    for name in ("status.json", "config.yaml"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="found the folder of a run; expected a folder of pictures or volumes"):
+        open_source(tmp_path, image_size=64)

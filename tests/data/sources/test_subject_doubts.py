@@ -73,6 +73,9 @@ def test_one_person_under_two_names_is_found_by_the_shared_stem() -> None:
         ("{0}-{1}.nii", ("AB", "CD", "EF"), ("3T", "7T")),
         ("{0}_{1}/mri/T1.nii", ("001", "002", "003"), ("base", "long")),
         ("{0}{1}.png", ("anna", "ben", "cara", "finn"), ("0", "1", "2", "3")),
+        ("{0}_{1}.png", ("anna1", "anna2", "anna3"), ("baseline", "followup")),
+        ("{0}_{1}.png", ("smith", "wang"), ("m00", "m12")),
+        ("{0}_{1}.png", ("smith", "wang"), ("visit1", "visit2")),
     ],
 )
 def test_visits_that_count_as_people_are_doubted(

@@ -187,7 +187,11 @@ def load_manifest(path: str | Path) -> Manifest:
     if is_leftover(folder.resolve()):
         raise DataError.of(str(folder), "a temporary folder of a killed command", "a finished dataset")
     if not folder.is_dir():
-        raise DataError.of(str(folder), "no such folder", "a dataset: create one with `vqdist shard`")
+        dataset, _, split = str(folder).rpartition(":")
+        expected = "a dataset: create one with `vqdist shard`"
+        if split in SPLITS and Path(dataset).is_dir():
+            expected = f"a dataset: {dataset}, with `--split {split}` for a split of it"
+        raise DataError.of(str(folder), "no such folder", expected)
     if not (folder / MANIFEST).exists():
         expected = "a dataset: `vqdist shard` creates one from a folder of pictures"
         raise DataError.of(str(folder), f"no {MANIFEST} and no shards", expected)

@@ -37,6 +37,7 @@ from vqdist.foundation.errors import DataError
 from vqdist.foundation.json_validation import AffineRows
 from vqdist.foundation.printable_text import printable
 from vqdist.foundation.progress import count_noun, print_message
+from vqdist.foundation.run_status import is_run
 
 LAYOUTS = ("imagefolder", "oasis-png", "oasis1", "nifti")
 _OASIS_PNG = re.compile(r"case_\d+_slice_\d+(\.nii)?\.png$", re.IGNORECASE)
@@ -77,7 +78,8 @@ def open_source(
         subjects: how to identify the subjects.
         grey_range: of grey pictures of more than 8 bits; see SubjectPictures.
     Raises:
-        DataError: no such folder, no file of the layout in it, files of several layouts, or files without a subject.
+        DataError: no such folder, a run, no file of the layout in it, files of several layouts, or files without a
+            subject.
     """
     if str(source) == DEMO:
         return open_demo(image_size, channels or 1, num_slices, num_subjects, seed)
@@ -86,6 +88,8 @@ def open_source(
         raise explain_file(root, _EXPECTED["any"], is_read=any(_matches(root.name, layout) for layout in LAYOUTS))
     if not root.is_dir():
         raise DataError.of(str(root), "no such folder", "a folder of pictures or volumes, or `demo`")
+    if is_run(root):
+        raise DataError.of(str(root), "the folder of a run", "a folder of pictures or volumes, or `demo`")
     found_names = sorted(walk_files(root), key=natural_key)
     names = select_included(found_names, include, where=str(root))
     detected = layout == "auto"

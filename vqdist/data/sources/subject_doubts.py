@@ -15,7 +15,7 @@ _MIN_STEM_LENGTH = 3
 _MIN_BEGIN_LENGTH = 2
 _MOST = 2 / 3  # of the names
 _YEAR = re.compile(r"(?:19|20)\d\d")
-_NUMBERED = re.compile(r"[^\W\d_]{2,}\d{1,3}")
+_NUMBERED = re.compile(r"[^\W\d_]{2,}(?:[-_. ]?[mv])?\d{1,3}", re.IGNORECASE)  # anna0, anna_m12
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _PROCESSING = re.compile(r"[smwrau]*(?:c[1-6])?")  # SPM: smoothed, modulated, warped, resliced; tissue 1
 _MAX_PROCESSING = 6
@@ -100,7 +100,10 @@ def _find_repeated_stems(files: Sequence[PlacedFile]) -> Iterable[str]:
 
 
 def _find_shared_stems(names: Iterable[str]) -> list[list[str]]:
-    """Return groups of subjects whose names are equal except for the last word, such as colin27_head and colin27."""
+    """Return groups of subjects whose names are equal except for the last word, such as colin27_head and colin27.
+
+    Names that are equal but for a visit are a group too, such as anna1_baseline and anna1_followup.
+    """
     groups: dict[str, list[str]] = defaultdict(list)
     whole: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
@@ -110,8 +113,9 @@ def _find_shared_stems(names: Iterable[str]) -> list[list[str]]:
         if len(shorter) >= _MIN_STEM_LENGTH and _may_vary(word) and not is_generic_name(shorter, numbers=True):
             groups[shorter.lower()].append(name)
     for stem, group in groups.items():
-        group[:0] = whole.get(stem, [])
-    return [group for group in groups.values() if len(group) > 1]
+        group[:0] = whole.pop(stem, [])
+    named = [found for stem, found in whole.items() if len(stem) >= _MIN_STEM_LENGTH]
+    return [group for group in (*groups.values(), *named) if len(group) > 1]
 
 
 def _find_small_groups(names: Collection[str]) -> list[list[str]]:
@@ -134,7 +138,7 @@ def _find_small_groups(names: Collection[str]) -> list[list[str]]:
 
 
 def _find_groups_in_folders(files: Sequence[PlacedFile]) -> list[list[str]]:
-    """Return the small groups of names such as anna0 in each folder where most names are a word and a number."""
+    """Return the small groups of names such as anna0 and anna_m12 in each folder where most names are like these."""
     stems: dict[str, set[str]] = defaultdict(set)
     for file in files:
         stems[file.parent].add(file.stem)
