@@ -129,7 +129,7 @@ def list_volumes(report: Reports) -> Iterator[str]:
     for figure in ("bits_per_code", "neighbour_bits_per_code", "bits_per_pixel", "membership_auc"):
         yield f"| {figure} | {format_interval(report['metrics'][figure], 4)} | |"
     sampled, real = (volumes["neighbours"].get(name, {}) for name in ("samples", "test"))
-    for figure, found in sampled.items():
+    for figure, found in ((name, value) for name, value in sampled.items() if isinstance(value, dict)):
         cells = (found, real.get(figure) or {"mean": None, "spread": None})
         shown = (f"{format_number(cell['mean'], 3)}, spread {format_number(cell['spread'], 3)}" for cell in cells)
         yield f"| {figure} of neighbouring slices | {' | '.join(shown)} |"

@@ -52,7 +52,8 @@ def build_volumes_report() -> dict[str, Any]:
     figures = {"bits_per_code": 1.5, "neighbour_bits_per_code": 1.8, "bits_per_pixel": 0.025, "membership_auc": 0.5}
     volumes = {
         "neighbours": {
-            name: {"ssim": {"mean": mean, "spread": 0.004}} for name, mean in (("samples", 0.95), ("test", 0.96))
+            name: {"volumes": 3, "ssim": {"mean": mean, "spread": 0.004}}
+            for name, mean in (("samples", 0.95), ("test", 0.96))
         },
         "drift": {"samples": {"ratio": 0.7}},
         "copies": {"samples": {"near_copies": 0, "volumes": 16}, "test": {"near_copies": None, "volumes": 3}},
