@@ -171,7 +171,8 @@ def _suggest_key(problem: Problem, task: str, models: Mapping[str, type[ModelCon
     section = problem.where.rpartition(".")[0]
     siblings = [name for name in known if name.startswith(f"{section}.")] or sections
     tasks = [other for other in models if problem.where in [key.name for key in list_keys(other, models)]]
-    hint = f"did you mean {near}?" if near else f"one of {list_examples(siblings)}"
     if tasks:
         hint = f"{problem.where} is a key of task {' and '.join(tasks)}"
+    else:
+        hint = f"did you mean {near}?" if near else f"one of {list_examples(siblings)}"
     return Problem(problem.where, f"an unknown key (task {task})", f"a known key; {hint}")

@@ -235,8 +235,7 @@ def read_model_files(path: str | Path, *, kind: str | None = None) -> ModelFiles
     if kind is not None and card.kind != kind:
         expected = f"{kind}: pass the run of the {_TITLES[kind]}"
         if kind == "vqvae" and (folder / VQVAE_FOLDER).is_dir():
-            place = folder if Path(path).is_dir() else show_model_name(Path(path))
-            expected += f", or {place}/{VQVAE_FOLDER} of this prior"
+            expected += f", or {folder if Path(path).is_dir() else show_model_name(path)}/{VQVAE_FOLDER} of this prior"
         raise CheckpointError.of(f"{folder / 'config.json'}: kind", card.kind, expected)
     where = str(folder / "model.safetensors")
     if len(weights) != card.weights_bytes:

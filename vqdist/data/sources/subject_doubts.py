@@ -100,9 +100,9 @@ def _find_repeated_stems(files: Sequence[PlacedFile]) -> Iterable[str]:
 
 
 def _find_shared_stems(names: Iterable[str]) -> list[list[str]]:
-    """Return groups of subjects whose names are equal except for the last word, such as colin27_head and colin27.
+    """Return groups of subjects whose names have the same stem, such as colin27_head and colin27.
 
-    Names that are equal but for a visit are a group too, such as anna1_baseline and anna1_followup.
+    The stem is the name without its last word and without a visit: anna1_baseline and anna1_followup are a group too.
     """
     groups: dict[str, list[str]] = defaultdict(list)
     whole: dict[str, list[str]] = defaultdict(list)
@@ -142,11 +142,12 @@ def _find_groups_in_folders(files: Sequence[PlacedFile]) -> list[list[str]]:
     stems: dict[str, set[str]] = defaultdict(set)
     for file in files:
         stems[file.parent].add(file.stem)
-    numbered = [[name for name in sorted(names) if _NUMBERED.fullmatch(name)] for names in stems.values()]
-    several = zip(numbered, stems.values(), strict=True)
-    return [
-        group for found, names in several if len(found) >= _MOST * len(names) for group in _find_small_groups(found)
-    ]
+    groups = []
+    for names in stems.values():
+        numbered = [name for name in names if _NUMBERED.fullmatch(name)]
+        if len(numbered) >= _MOST * len(names):
+            groups += _find_small_groups(numbered)
+    return groups
 
 
 def _find_prefixed_names(names: Collection[str]) -> list[list[str]]:

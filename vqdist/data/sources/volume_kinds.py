@@ -33,7 +33,7 @@ def find_kind_doubts(
         if mixed and not _are_chosen(groups, patterns, describe):
             all_kinds = sorted(set().union(*mixed), key=str.lower)
             found = f"several kinds of volumes ({list_examples(all_kinds)}) in {len(mixed):,} of "
-            take = next((f"'{found}'" for found in _list_patterns(all_kinds, groups, describe)), "with a pattern")
+            take = next((f"'{pattern}'" for pattern in _list_patterns(all_kinds, groups, describe)), "with a pattern")
             expected = f"one kind per subject; pass --include {take} to take one, or a pattern for each to take several"
             return [Problem("volumes", found + count_noun(len(groups), "subject"), expected)]
     return []
@@ -85,8 +85,8 @@ def _list_patterns(
 ) -> Iterator[str]:
     """Yield patterns of --include that take one kind per subject, of T1 first and of tissue maps last.
 
-    The words of a kind need not be neighbours in the names of files: between them, any characters match. The modality
-    then follows, because files that an earlier pattern has left out may have the words too.
+    File names may have other words between those of a kind, so that the last patterns match any characters there. One
+    of them ends with the modality, because other files may contain the same words.
     """
     modalities = {describe(file): _find_modality(file) for group in groups for file in group}
 
